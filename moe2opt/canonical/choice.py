@@ -1,0 +1,159 @@
+"""Multiple-choice problem: exactly one option per group under shared budgets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from moe2opt.canonical import validate
+from moe2opt.result import FloatArray, InputError, IntArray
+
+if TYPE_CHECKING:
+    from moe2opt.canonical.monotone import MonotoneProblem
+
+
+@dataclass(frozen=True, eq=False)
+class MultipleChoiceProblem:
+    r"""Maximise :math:`\sum_g v_{g,o(g)}` subject to :math:`\sum_g U_{g,o(g)} \le b`.
+
+    One option is chosen in every group. Knapsack, multiple-choice knapsack with several budgets
+    (MMKP) and generalised assignment are special cases.
+
+    Parameters
+    ----------
+    values
+        One ``(M_g,)`` vector per group: value of each option, of any sign.
+    usage
+        One ``(M_g, K)`` non-negative matrix per group: use of each budget by each option.
+    budgets
+        ``(K,)`` limits.
+
+    Raises
+    ------
+    InputError
+        Naming the array and the index at fault.
+
+    Examples
+    --------
+    >>> import moe2opt as mo
+    >>> p = mo.MultipleChoiceProblem(
+    ...     values=[[0, 5], [0, 4]], usage=[[[0], [3]], [[0], [2]]], budgets=[4])
+    >>> p.evaluate([1, 0]), p.is_feasible([1, 1])
+    (5.0, False)
+    """
+
+    values: Sequence[FloatArray]
+    usage: Sequence[FloatArray]
+    budgets: FloatArray
+
+    kind: str = field(default="multiple_choice", init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        budgets = validate.real_array("budgets", self.budgets, 1)
+        object.__setattr__(self, "budgets", budgets)
+        if len(self.values) == 0:
+            raise InputError("values: there is no group")
+        if len(self.usage) != len(self.values):
+            raise InputError(f"usage: {len(self.usage)} groups, but values has {len(self.values)}")
+        values, usage = [], []
+        for g, (value, use) in enumerate(zip(self.values, self.usage, strict=True)):
+            options = validate.real_array(f"values[{g}]", value, 1)
+            if not len(options):
+                raise InputError(f"values[{g}]: the group has no option")
+            table = validate.real_array(f"usage[{g}]", use, 2, nonnegative=True)
+            validate.shaped(f"usage[{g}]", table, (len(options), len(budgets)), "(M_g, K)")
+            values.append(options)
+            usage.append(table)
+        object.__setattr__(self, "values", tuple(values))
+        object.__setattr__(self, "usage", tuple(usage))
+
+    @property
+    def size(self) -> int:
+        """Number of groups G."""
+        return len(self.values)
+
+    @cached_property
+    def offsets(self) -> IntArray:
+        """``(G + 1,)`` position of each group's first option in the flat arrays."""
+        lengths = [len(options) for options in self.values]
+        return validate.frozen(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))
+
+    @cached_property
+    def flat_values(self) -> FloatArray:
+        """``(M,)`` values of all options, group after group."""
+        return validate.frozen(np.concatenate(self.values))
+
+    @cached_property
+    def costs(self) -> FloatArray:
+        """``(K, M)`` usage of all options, group after group."""
+        return validate.frozen(np.ascontiguousarray(np.vstack(self.usage).T))
+
+    @cached_property
+    def limits(self) -> FloatArray:
+        """``(K,)`` limits that usage is compared with: the budgets and their numerical slack."""
+        return validate.effective_limits(self.costs, self.budgets)
+
+    @cached_property
+    def is_integral(self) -> bool:
+        """Whether every possible objective value is an integer."""
+        return validate.is_integral(self.flat_values)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of the data."""
+        return validate.fingerprint(self.offsets, self.flat_values, self.costs, self.budgets)
+
+    def vector(self, x: Any) -> IntArray:
+        """Return `x` as a checked vector of one option index per group."""
+        vector = validate.integer_vector("x", x)
+        validate.shaped("x", vector, (self.size,), "(G,)")
+        lengths = np.diff(self.offsets)
+        outside = (vector < 0) | (vector >= lengths)
+        if outside.any():
+            g = int(np.argmax(outside))
+            raise InputError(f"x[{g}] is {vector[g]}; group {g} has options 0..{lengths[g] - 1}")
+        return vector
+
+    def evaluate(self, x: Any) -> float:
+        """Return the objective of the option indices `x`."""
+        return validate.exact_sum(self.flat_values[self.offsets[:-1] + self.vector(x)])
+
+    def usage_of(self, x: Any) -> FloatArray:
+        """Return the ``(K,)`` use of each budget by `x`."""
+        picked = self.offsets[:-1] + self.vector(x)
+        return np.array([validate.exact_sum(row[picked]) for row in self.costs])
+
+    def is_feasible(self, x: Any) -> bool:
+        """Tell whether `x` keeps every budget."""
+        return bool((self.usage_of(x) <= self.limits).all())
+
+    def with_budgets(self, budgets: Any) -> MultipleChoiceProblem:
+        """Return the same problem with other budgets."""
+        return MultipleChoiceProblem(self.values, self.usage, budgets)
+
+    def as_monotone(self) -> MonotoneProblem:
+        """Return the problem as a `MonotoneProblem` over one 0/1 variable per option."""
+        from moe2opt.canonical.views import choice_as_monotone
+
+        return choice_as_monotone(self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON-ready content."""
+        return {
+            "kind": self.kind,
+            "values": [options.tolist() for options in self.values],
+            "usage": [table.tolist() for table in self.usage],
+            "budgets": self.budgets.tolist(),
+        }
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> MultipleChoiceProblem:
+        """Rebuild from `to_dict`."""
+        budgets = len(data["budgets"])
+        usage = [np.asarray(table, dtype=np.float64).reshape(-1, budgets) if budgets else
+                 np.zeros((len(table), 0)) for table in data["usage"]]
+        return cls(data["values"], usage, data["budgets"])

@@ -1,0 +1,179 @@
+"""Facility problem: choose experts so that every cluster is served by its best chosen one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from moe2opt.canonical import validate
+from moe2opt.result import FloatArray, InputError, IntArray
+
+if TYPE_CHECKING:
+    from moe2opt.canonical.monotone import MonotoneProblem
+
+
+@dataclass(frozen=True, eq=False)
+class FacilityProblem:
+    r"""Maximise :math:`\sum_c w_c \max_{i \in S} V_{ci}` subject to :math:`A 1_S \le b`.
+
+    The objective is monotone and submodular; p-median and covering problems are special cases.
+    The best of an empty choice is 0.
+
+    Parameters
+    ----------
+    values
+        ``(C, N)`` non-negative quality of expert i on cluster c.
+    costs
+        ``(K, N)`` non-negative use of budget k by expert i.
+    budgets
+        ``(K,)`` limits. A negative limit makes the problem infeasible.
+    weights
+        ``(C,)`` non-negative cluster weights, all one by default.
+    groups
+        Sets of experts of which at most one may be chosen: a sequence of index sequences, or one
+        label per expert (negative: in no group).
+    covers
+        Sets of experts of which at least one must be chosen: a sequence of index sequences.
+
+    Raises
+    ------
+    InputError
+        Naming the array and the index at fault.
+
+    Notes
+    -----
+    Usage of a budget is the correctly rounded sum of its terms, so it does not depend on their
+    order. Rows of integers are compared exactly; any other row has a relative slack of 1e-9.
+
+    Examples
+    --------
+    >>> import moe2opt as mo
+    >>> p = mo.FacilityProblem(values=[[3, 0, 2], [0, 4, 3]], costs=[[1, 1, 1]], budgets=[1])
+    >>> p.evaluate([0, 0, 1]), p.is_feasible([1, 1, 0])
+    (5.0, False)
+    """
+
+    values: FloatArray
+    costs: FloatArray
+    budgets: FloatArray
+    weights: FloatArray | None = None
+    groups: tuple[IntArray, ...] = ()
+    covers: tuple[IntArray, ...] = ()
+
+    kind: str = field(default="facility", init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        values = validate.real_array("values", self.values, 2, nonnegative=True)
+        clusters, experts = values.shape
+        if experts == 0:
+            raise InputError(f"values: shape {values.shape} holds no expert")
+        costs = validate.real_array("costs", self.costs, 2, nonnegative=True)
+        validate.shaped("costs", costs, (len(costs), experts), "(K, N)")
+        budgets = validate.real_array("budgets", self.budgets, 1)
+        validate.shaped("budgets", budgets, (len(costs),), "(K,)")
+        if self.weights is not None:
+            weights = validate.real_array("weights", self.weights, 1, nonnegative=True)
+            validate.shaped("weights", weights, (clusters,), "(C,)")
+            object.__setattr__(self, "weights", weights)
+        for name, array in (("values", values), ("costs", costs), ("budgets", budgets)):
+            object.__setattr__(self, name, array)
+        groups = validate.index_sets("groups", self.groups, experts, labels=True)
+        covers = validate.index_sets("covers", self.covers, experts, labels=False)
+        object.__setattr__(self, "groups", groups)
+        object.__setattr__(self, "covers", covers)
+
+    @property
+    def size(self) -> int:
+        """Number of variables N."""
+        return int(self.values.shape[1])
+
+    @property
+    def clusters(self) -> int:
+        """Number of clusters C."""
+        return int(self.values.shape[0])
+
+    @cached_property
+    def weighted(self) -> FloatArray:
+        """``(C, N)`` values times weights, each product rounded once: the terms of the objective."""
+        if self.weights is None:
+            return self.values
+        return validate.frozen(self.values * self.weights[:, None])
+
+    @cached_property
+    def limits(self) -> FloatArray:
+        """``(K,)`` limits that usage is compared with: the budgets and their numerical slack."""
+        return validate.effective_limits(self.costs, self.budgets)
+
+    @cached_property
+    def is_integral(self) -> bool:
+        """Whether every possible objective value is an integer."""
+        return validate.is_integral(self.weighted)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of the data."""
+        return validate.fingerprint(self.weighted, self.costs, self.budgets, *self.groups, *self.covers)
+
+    def vector(self, x: Any) -> IntArray:
+        """Return `x` as a checked 0/1 vector of length N."""
+        vector = validate.integer_vector("x", x)
+        validate.shaped("x", vector, (self.size,), "(N,)")
+        if ((vector < 0) | (vector > 1)).any():
+            index = int(np.argmax((vector < 0) | (vector > 1)))
+            raise InputError(f"x[{index}] is {vector[index]}; every entry must be 0 or 1")
+        return vector
+
+    def evaluate(self, x: Any) -> float:
+        """Return the objective of the 0/1 vector `x`."""
+        chosen = np.flatnonzero(self.vector(x))
+        if not len(chosen):
+            return 0.0
+        return validate.exact_sum(self.weighted[:, chosen].max(axis=1))
+
+    def usage_of(self, x: Any) -> FloatArray:
+        """Return the ``(K,)`` use of each budget by `x`."""
+        chosen = np.flatnonzero(self.vector(x))
+        return np.array([validate.exact_sum(row[chosen]) for row in self.costs])
+
+    def is_feasible(self, x: Any) -> bool:
+        """Tell whether `x` keeps every budget, group and cover."""
+        chosen = self.vector(x) > 0
+        return bool(
+            (self.usage_of(x) <= self.limits).all()
+            and all(np.count_nonzero(chosen[group]) <= 1 for group in self.groups)
+            and all(chosen[cover].any() for cover in self.covers)
+        )
+
+    def with_budgets(self, budgets: Any) -> FacilityProblem:
+        """Return the same problem with other budgets."""
+        return FacilityProblem(self.values, self.costs, budgets, self.weights, self.groups, self.covers)
+
+    def as_monotone(self) -> MonotoneProblem:
+        """Return the problem as a `MonotoneProblem` over the unit box."""
+        from moe2opt.canonical.views import facility_as_monotone
+
+        return facility_as_monotone(self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON-ready content."""
+        return {
+            "kind": self.kind,
+            "values": self.values.tolist(),
+            "costs": self.costs.tolist(),
+            "budgets": self.budgets.tolist(),
+            "weights": None if self.weights is None else self.weights.tolist(),
+            "groups": [group.tolist() for group in self.groups],
+            "covers": [cover.tolist() for cover in self.covers],
+        }
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> FacilityProblem:
+        """Rebuild from `to_dict`."""
+        values = data["values"]
+        costs = np.asarray(data["costs"], dtype=np.float64).reshape(len(data["budgets"]), -1)
+        if not len(costs):
+            costs = np.zeros((0, np.shape(values)[1]))
+        return cls(values, costs, data["budgets"], data["weights"], data["groups"], data["covers"])

@@ -1,0 +1,191 @@
+"""Monotone problem: increasing oracles over an integer box."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from moe2opt.canonical import validate
+from moe2opt.result import FloatArray, InputError, IntArray
+
+#: Batched oracle: ``(B, n)`` integer points to ``(B,)`` values.
+Oracle = Callable[[IntArray], FloatArray]
+
+#: Batched mixed-monotone oracle F(x, y): increasing in x, decreasing in y.
+MixedOracle = Callable[[IntArray, IntArray], FloatArray]
+
+
+@dataclass(frozen=True, eq=False)
+class MonotoneProblem:
+    r"""Maximise an increasing :math:`f(x)` with :math:`g_k(x) \le 0 \le h_j(x)` on an integer box.
+
+    f, every g and every h increase in each coordinate (Tuy 2000): the g cut a normal set, the h a
+    reverse normal one. Instead of f, a mixed-monotone F(x, y) may be given, increasing in x and
+    decreasing in y, with f(x) = F(x, x) (Matthiesen et al., arXiv 1910.07853).
+
+    Parameters
+    ----------
+    lower, upper
+        ``(n,)`` integer corners of the box.
+    objective
+        Batched oracle ``(B, n) -> (B,)``, increasing. Exclusive with `mixed_objective`.
+    constraints
+        Batched increasing oracles g; a point is feasible when every g(x) ≤ 0.
+    reverse_constraints
+        Batched increasing oracles h; a point is feasible when every h(x) ≥ 0.
+    mixed_objective
+        Batched oracle ``(B, n), (B, n) -> (B,)``.
+    submodular
+        Declares f submodular on the box, which permits the marginal bound on unit boxes.
+    integral
+        Declares that f takes integer values only, which lets bounds be rounded down.
+    batched
+        False for oracles that take one ``(n,)`` point and return a number; they are looped over.
+
+    Raises
+    ------
+    InputError
+        For a wrong box, or when an oracle returns the wrong shape or NaN.
+
+    Examples
+    --------
+    >>> import moe2opt as mo
+    >>> p = mo.MonotoneProblem(lower=[0, 0], upper=[3, 3], objective=lambda x: x.sum(axis=1),
+    ...                        constraints=[lambda x: x[:, 0] * x[:, 1] - 3.0])
+    >>> p.evaluate([3, 1]), p.is_feasible([2, 2])
+    (4.0, False)
+    """
+
+    lower: IntArray
+    upper: IntArray
+    objective: Oracle | None = None
+    constraints: Sequence[Oracle] = ()
+    reverse_constraints: Sequence[Oracle] = ()
+    mixed_objective: MixedOracle | None = None
+    submodular: bool = False
+    integral: bool = False
+    batched: bool = True
+
+    kind: str = field(default="monotone", init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        lower = validate.integer_vector("lower", self.lower)
+        upper = validate.integer_vector("upper", self.upper)
+        if not len(lower):
+            raise InputError("lower: the box has no dimension")
+        validate.shaped("upper", upper, lower.shape, "the shape of lower")
+        if (lower > upper).any():
+            i = int(np.argmax(lower > upper))
+            raise InputError(f"lower[{i}] = {lower[i]} exceeds upper[{i}] = {upper[i]}")
+        if (self.objective is None) == (self.mixed_objective is None):
+            raise InputError("objective: give exactly one of objective and mixed_objective")
+        for name in ("constraints", "reverse_constraints"):
+            oracles = getattr(self, name)
+            if callable(oracles):
+                raise InputError(f"{name}: expected a sequence of oracles, got one callable")
+            for k, oracle in enumerate(oracles):
+                if not callable(oracle):
+                    raise InputError(f"{name}[{k}]: {type(oracle).__name__} is not callable")
+            object.__setattr__(self, name, tuple(oracles))
+        if not callable(self.objective or self.mixed_objective):
+            raise InputError("objective: not callable")
+        object.__setattr__(self, "lower", lower)
+        object.__setattr__(self, "upper", upper)
+        self._probe()
+
+    @property
+    def size(self) -> int:
+        """Number of variables n."""
+        return len(self.lower)
+
+    @property
+    def is_integral(self) -> bool:
+        """Whether the objective was declared to take integer values only."""
+        return self.integral
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of the box; oracles are code and have no fingerprint."""
+        return validate.fingerprint(self.lower, self.upper)
+
+    def vector(self, x: Any) -> IntArray:
+        """Return `x` as a checked integer point of the box."""
+        vector = validate.integer_vector("x", x)
+        validate.shaped("x", vector, (self.size,), "(n,)")
+        outside = (vector < self.lower) | (vector > self.upper)
+        if outside.any():
+            i = int(np.argmax(outside))
+            raise InputError(f"x[{i}] is {vector[i]}; the box allows {self.lower[i]}..{self.upper[i]}")
+        return vector
+
+    def upper_values(self, upper: IntArray, lower: IntArray) -> FloatArray:
+        """Return upper bounds of the objective over boxes.
+
+        Parameters
+        ----------
+        upper, lower
+            ``(B, n)`` corners. A plain objective ignores `lower`.
+        """
+        if self.mixed_objective is not None:
+            return self._call("mixed_objective", self.mixed_objective, upper, lower)
+        assert self.objective is not None
+        return self._call("objective", self.objective, upper)
+
+    def objective_values(self, points: IntArray) -> FloatArray:
+        """Return the objective at ``(B, n)`` points."""
+        return self.upper_values(points, points)
+
+    def constraint_values(self, points: IntArray) -> FloatArray:
+        """Return g at ``(B, n)`` points, shape ``(B, K)``; feasible where ≤ 0."""
+        return self._table("constraints", self.constraints, points)
+
+    def reverse_values(self, points: IntArray) -> FloatArray:
+        """Return h at ``(B, n)`` points, shape ``(B, H)``; feasible where ≥ 0."""
+        return self._table("reverse_constraints", self.reverse_constraints, points)
+
+    def evaluate(self, x: Any) -> float:
+        """Return the objective at the point `x`."""
+        return float(self.objective_values(self.vector(x)[None, :])[0])
+
+    def is_feasible(self, x: Any) -> bool:
+        """Tell whether `x` satisfies every constraint."""
+        point = self.vector(x)[None, :]
+        return bool((self.constraint_values(point) <= 0).all() and (self.reverse_values(point) >= 0).all())
+
+    def as_monotone(self) -> MonotoneProblem:
+        """Return the problem itself."""
+        return self
+
+    def to_dict(self) -> dict[str, Any]:
+        """Raise: oracles are code, and code is not serialised."""
+        raise InputError("a MonotoneProblem holds oracles (code) and cannot be written to a file")
+
+    def _table(self, name: str, oracles: Sequence[Oracle], points: IntArray) -> FloatArray:
+        columns = [self._call(f"{name}[{k}]", oracle, points) for k, oracle in enumerate(oracles)]
+        return np.stack(columns, axis=1) if columns else np.zeros((len(points), 0))
+
+    def _call(self, name: str, oracle: Callable[..., Any], *points: IntArray) -> FloatArray:
+        if self.batched:
+            raw = oracle(*points)
+        else:
+            raw = [oracle(*(p[b] for p in points)) for b in range(len(points[0]))]
+        values = np.asarray(raw, dtype=np.float64)
+        if values.shape != (len(points[0]),):
+            raise InputError(
+                f"{name} returned shape {values.shape} for {len(points[0])} points of shape "
+                f"{points[0].shape}; a batched oracle returns one value per row"
+            )
+        if np.isnan(values).any():
+            b = int(np.argmax(np.isnan(values)))
+            raise InputError(f"{name} returned nan at x = {points[0][b].tolist()}")
+        return values
+
+    def _probe(self) -> None:
+        corners = np.stack([self.lower, self.upper, self.lower])
+        self.objective_values(corners)
+        self.constraint_values(corners)
+        self.reverse_values(corners)

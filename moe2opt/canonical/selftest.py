@@ -1,0 +1,103 @@
+"""Randomised self-test of oracles that claim to be monotone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from moe2opt.canonical.monotone import MonotoneProblem
+from moe2opt.result import FloatArray, IntArray
+
+
+@dataclass(frozen=True, slots=True)
+class CounterExample:
+    """Two neighbouring points at which an oracle moves the wrong way.
+
+    Attributes
+    ----------
+    oracle
+        ``objective``, ``constraints[k]``, ``reverse_constraints[k]`` or the first or second
+        argument of ``mixed_objective``.
+    x
+        ``(n,)`` lower point.
+    axis
+        Coordinate that was raised by one.
+    before, after
+        Values at `x` and at the raised point.
+    """
+
+    oracle: str
+    x: IntArray
+    axis: int
+    before: float
+    after: float
+
+    def __str__(self) -> str:
+        return (
+            f"{self.oracle} is not monotone: raising coordinate {self.axis} of "
+            f"x = {self.x.tolist()} changes it from {self.before:.12g} to {self.after:.12g}"
+        )
+
+
+def find_counterexample(
+    problem: MonotoneProblem, samples: int = 1000, seed: int = 0, tolerance: float = 1e-9
+) -> CounterExample | None:
+    """Search for a violation of monotonicity among random neighbouring points.
+
+    Parameters
+    ----------
+    problem
+        Problem whose oracles are tested; the declared directions are those of `MonotoneProblem`.
+    samples
+        Number of random pairs. Finding none is evidence, not proof.
+    seed
+        Seed of the sample.
+    tolerance
+        Relative rounding allowance.
+
+    Returns
+    -------
+    CounterExample or None
+        The first violation found.
+    """
+    rng = np.random.default_rng(seed)
+    free = np.flatnonzero(problem.upper > problem.lower)
+    if not len(free):
+        return None
+    low = rng.integers(problem.lower, problem.upper + 1, size=(samples, problem.size))
+    axes = rng.choice(free, size=samples)
+    rows = np.arange(samples)
+    low[rows, axes] = np.minimum(low[rows, axes], problem.upper[axes] - 1)
+    high = low.copy()
+    high[rows, axes] += 1
+    for name, oracle in _increasing_oracles(problem, rng):
+        before, after = oracle(low), oracle(high)
+        wrong = after < before - tolerance * np.maximum(1.0, np.abs(before))
+        if wrong.any():
+            k = int(np.argmax(wrong))
+            return CounterExample(name, low[k], int(axes[k]), float(before[k]), float(after[k]))
+    return None
+
+
+def _increasing_oracles(
+    problem: MonotoneProblem, rng: np.random.Generator
+) -> Iterator[tuple[str, Callable[[IntArray], FloatArray]]]:
+    if problem.mixed_objective is None:
+        yield "objective", problem.objective_values
+    else:
+        other = rng.integers(problem.lower, problem.upper + 1)
+        fixed = lambda points: np.broadcast_to(other, points.shape)  # noqa: E731
+        yield (
+            "mixed_objective (first argument)",
+            lambda points: problem.upper_values(points, fixed(points)),
+        )
+        yield (
+            "mixed_objective (second argument, negated)",
+            lambda points: -problem.upper_values(fixed(points), points),
+        )
+    for k in range(len(problem.constraints)):
+        yield f"constraints[{k}]", lambda points, k=k: problem.constraint_values(points)[:, k]
+    for k in range(len(problem.reverse_constraints)):
+        yield f"reverse_constraints[{k}]", lambda points, k=k: problem.reverse_values(points)[:, k]

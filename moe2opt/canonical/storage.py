@@ -1,0 +1,126 @@
+"""Problems on disk: JSON for small ones, NPZ for large ones. Nothing is ever unpickled."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from moe2opt.canonical.choice import MultipleChoiceProblem
+from moe2opt.canonical.facility import FacilityProblem
+from moe2opt.canonical.monotone import MonotoneProblem
+from moe2opt.result import InputError
+
+#: The three canonical problems.
+Problem = FacilityProblem | MultipleChoiceProblem | MonotoneProblem
+
+
+def save_problem(problem: Problem, path: str | Path) -> None:
+    """Write a facility or multiple-choice problem; the suffix (.json or .npz) sets the format.
+
+    Raises
+    ------
+    InputError
+        For another suffix, or for a `MonotoneProblem`, which holds code.
+    """
+    path = Path(path)
+    content = problem.to_dict()
+    if path.suffix == ".json":
+        path.write_text(json.dumps(content), encoding="utf-8")
+    elif path.suffix == ".npz":
+        np.savez_compressed(path, allow_pickle=False, **_arrays(problem))
+    else:
+        raise InputError(f"{path}: the suffix must be .json or .npz")
+
+
+def load_problem(path: str | Path) -> Problem:
+    """Read a problem written by `save_problem`; every array is validated again.
+
+    Raises
+    ------
+    InputError
+        When the file cannot be read or does not hold a problem.
+    """
+    path = Path(path)
+    try:
+        if path.suffix == ".json":
+            return _from_json(json.loads(path.read_text(encoding="utf-8")))
+        if path.suffix == ".npz":
+            with np.load(path, allow_pickle=False) as archive:
+                return _from_arrays({name: archive[name] for name in archive.files})
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror or error}") from error
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    except (KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path}: not a problem file: {type(error).__name__}: {error}") from error
+    raise InputError(f"{path}: the suffix must be .json or .npz")
+
+
+def _from_json(data: Any) -> Problem:
+    families: dict[str, Any] = {
+        "facility": FacilityProblem,
+        "multiple_choice": MultipleChoiceProblem,
+    }
+    if not isinstance(data, dict) or data.get("kind") not in families:
+        raise InputError("kind must be 'facility' or 'multiple_choice'")
+    problem: Problem = families[data["kind"]].from_dict(data)
+    return problem
+
+
+def _arrays(problem: Problem) -> dict[str, Any]:
+    if isinstance(problem, FacilityProblem):
+        sets = {
+            f"{name}_{part}": array
+            for name in ("groups", "covers")
+            for part, array in zip(("members", "offsets"), _ragged(getattr(problem, name)), strict=True)
+        }
+        weights = {} if problem.weights is None else {"weights": problem.weights}
+        return {
+            "kind": problem.kind,
+            "values": problem.values,
+            "costs": problem.costs,
+            "budgets": problem.budgets,
+            **weights,
+            **sets,
+        }
+    assert isinstance(problem, MultipleChoiceProblem)
+    return {
+        "kind": problem.kind,
+        "values": problem.flat_values,
+        "costs": problem.costs,
+        "offsets": problem.offsets,
+        "budgets": problem.budgets,
+    }
+
+
+def _from_arrays(data: dict[str, Any]) -> Problem:
+    kind = str(data["kind"])
+    if kind == "facility":
+        return FacilityProblem(
+            data["values"],
+            data["costs"],
+            data["budgets"],
+            data.get("weights"),
+            _split(data["groups_members"], data["groups_offsets"]),
+            _split(data["covers_members"], data["covers_offsets"]),
+        )
+    if kind == "multiple_choice":
+        return MultipleChoiceProblem(
+            _split(data["values"], data["offsets"]),
+            _split(np.ascontiguousarray(data["costs"].T), data["offsets"]),
+            data["budgets"],
+        )
+    raise InputError("kind must be 'facility' or 'multiple_choice'")
+
+
+def _ragged(sets: tuple[Any, ...]) -> tuple[Any, Any]:
+    members = np.concatenate(sets) if sets else np.zeros(0, dtype=np.int64)
+    return members, np.concatenate([[0], np.cumsum([len(s) for s in sets])]).astype(np.int64)
+
+
+def _split(flat: Any, offsets: Any) -> Any:
+    return [flat[offsets[k] : offsets[k + 1]] for k in range(len(offsets) - 1)]

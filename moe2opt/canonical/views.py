@@ -1,0 +1,74 @@
+"""The other two problems seen as monotone problems: how the engines are tested on each other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from moe2opt.canonical.choice import MultipleChoiceProblem
+from moe2opt.canonical.facility import FacilityProblem
+from moe2opt.canonical.monotone import MonotoneProblem, Oracle
+from moe2opt.result import FloatArray, IntArray
+
+
+def facility_as_monotone(problem: FacilityProblem) -> MonotoneProblem:
+    """Return `problem` over the unit box: groups become constraints, covers reverse constraints."""
+    groups = [_count(group, problem.size) for group in problem.groups]
+    return MonotoneProblem(
+        lower=np.zeros(problem.size, dtype=np.int64),
+        upper=np.ones(problem.size, dtype=np.int64),
+        objective=_best_of_chosen(problem.weighted),
+        constraints=[*_budget_oracles(problem.costs, problem.limits), *groups],
+        reverse_constraints=[_count(cover, problem.size) for cover in problem.covers],
+        submodular=True,
+        integral=problem.is_integral,
+    )
+
+
+def choice_as_monotone(problem: MultipleChoiceProblem) -> MonotoneProblem:
+    """Return `problem` with one 0/1 variable per option.
+
+    "Exactly one option per group" is "at most one" (a constraint) and "at least one" (a reverse
+    constraint). Values are shifted by their group's minimum so that the objective increases; the
+    sum of the minima is added back as a constant.
+    """
+    offsets = problem.offsets
+    options = int(offsets[-1])
+    smallest = np.array([group.min() for group in problem.values])
+    gains = problem.flat_values - np.repeat(smallest, np.diff(offsets))
+    constant = float(smallest.sum())
+    members = [np.arange(offsets[g], offsets[g + 1]) for g in range(problem.size)]
+    return MonotoneProblem(
+        lower=np.zeros(options, dtype=np.int64),
+        upper=np.ones(options, dtype=np.int64),
+        objective=lambda points: points @ gains + constant,
+        constraints=[
+            *_budget_oracles(problem.costs, problem.limits),
+            *(_count(group, options) for group in members),
+        ],
+        reverse_constraints=[_count(group, options) for group in members],
+        submodular=True,
+        integral=problem.is_integral,
+    )
+
+
+def _best_of_chosen(weighted: FloatArray) -> Oracle:
+    def objective(points: IntArray) -> FloatArray:
+        best = [weighted[:, row > 0].max(axis=1, initial=0.0).sum() for row in points]
+        return np.asarray(best, dtype=np.float64)
+
+    return objective
+
+
+def _budget_oracles(costs: FloatArray, limits: FloatArray) -> list[Oracle]:
+    def oracle(row: FloatArray, limit: float) -> Callable[[IntArray], FloatArray]:
+        return lambda points: points @ row - limit
+
+    return [oracle(row, float(limit)) for row, limit in zip(costs, limits, strict=True)]
+
+
+def _count(members: IntArray, size: int) -> Oracle:
+    indicator = np.zeros(size)
+    indicator[members] = 1.0
+    return lambda points: points @ indicator - 1.0

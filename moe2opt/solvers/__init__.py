@@ -1,0 +1,94 @@
+"""Solvers: a canonical problem in, incumbent, bound and certificate out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+
+from moe2opt.canonical import FacilityProblem, MonotoneProblem, MultipleChoiceProblem, Problem
+from moe2opt.result import InputError
+from moe2opt.solvers.base import Interrupt as Interrupt
+from moe2opt.solvers.base import Options as Options
+from moe2opt.solvers.base import Outcome as Outcome
+from moe2opt.solvers.base import ProgressCallback as ProgressCallback
+from moe2opt.solvers.base import Search as Search
+
+#: Every solver is a function of the problem and the search that controls the run.
+SolverFunction = Callable[[Problem, Search], Outcome]
+
+
+@dataclass(frozen=True, slots=True)
+class SolverInfo:
+    """What a solver is and can do.
+
+    Attributes
+    ----------
+    name
+        Name for `moe2opt.solve` and ``--solver``.
+    module, function
+        Where it lives; imported on first use.
+    families
+        Kinds of problems it handles.
+    exact
+        Whether it proves a bound.
+    certified
+        Whether the bound comes with a certificate.
+    about
+        One line for the user.
+    """
+
+    name: str
+    module: str
+    function: str
+    families: tuple[type, ...]
+    exact: bool
+    certified: bool
+    about: str
+
+    def load(self) -> SolverFunction:
+        """Import the solver and return its function."""
+        function: SolverFunction = getattr(import_module(self.module), self.function)
+        return function
+
+
+_ALL = (FacilityProblem, MultipleChoiceProblem, MonotoneProblem)
+_LINEAR = (FacilityProblem, MultipleChoiceProblem)
+
+SOLVERS: dict[str, SolverInfo] = {
+    info.name: info
+    for info in (
+        SolverInfo("brb", "moe2opt.solvers.brb", "solve", _ALL, True, True,
+                   "branch-reduce-and-bound with pluggable bounds"),
+        SolverInfo("polyblock", "moe2opt.solvers.polyblock", "solve", _ALL, True, True,
+                   "discrete polyblock outer approximation with minimal-infeasible-point cuts"),
+        SolverInfo("milp", "moe2opt.solvers.milp", "solve", _LINEAR, True, False,
+                   "strong mixed-integer formulation in Pyomo, solved by HiGHS"),
+        SolverInfo("enumerate", "moe2opt.solvers.baselines", "enumerate_all", _ALL, True, False,
+                   "all points of the box, up to 2**22 of them"),
+        SolverInfo("greedy", "moe2opt.solvers.baselines", "greedy", _ALL, False, False,
+                   "best gain and best gain per cost, the better of the two"),
+        SolverInfo("local_search", "moe2opt.solvers.baselines", "local_search", _ALL, False, False,
+                   "greedy, then swaps until no swap improves"),
+        SolverInfo("random", "moe2opt.solvers.baselines", "random_search", _ALL, False, False,
+                   "random feasible points"),
+    )
+}
+
+
+def choose(name: str, problem: Problem) -> SolverInfo:
+    """Return the solver called `name`; ``auto`` picks by the problem's declared structure.
+
+    Raises
+    ------
+    InputError
+        For an unknown name or a family that the solver does not handle.
+    """
+    if name == "auto":
+        name = "brb"
+    if name not in SOLVERS:
+        raise InputError(f"unknown solver {name!r}; choose from auto, {', '.join(SOLVERS)}")
+    info = SOLVERS[name]
+    if not isinstance(problem, info.families):
+        raise InputError(f"solver {name!r} does not handle {type(problem).__name__}")
+    return info

@@ -1,0 +1,265 @@
+"""What every solver shares: options, limits, the incumbent, progress and the final result."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from moe2opt.canonical import MonotoneProblem, Problem
+from moe2opt.result import (
+    NUMERICAL_GAP,
+    Certificate,
+    InputError,
+    IntArray,
+    Limit,
+    ProgressEvent,
+    Result,
+    Status,
+    relative_gap,
+)
+
+#: Seconds between two clock ticks in the progress log.
+TICK_S = 1.0
+
+ProgressCallback = Callable[[ProgressEvent], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to run a solver; the same for all of them.
+
+    Attributes
+    ----------
+    time_limit_s, node_limit, memory_limit_bytes
+        Limits; None for none. Memory is the resident size of the process.
+    rel_gap
+        Stop once the relative gap is at most this.
+    seed
+        Seed of everything random.
+    threads
+        Threads of a solver that can use several.
+    warm_start
+        A solution to start from; ignored when infeasible.
+    bound
+        Bound used by `brb`: ``auto`` or one of its names.
+    """
+
+    time_limit_s: float | None = None
+    node_limit: int | None = None
+    memory_limit_bytes: int | None = None
+    rel_gap: float = 0.0
+    seed: int = 0
+    threads: int = 1
+    warm_start: Any = None
+    bound: str = "auto"
+
+    def __post_init__(self) -> None:
+        for name in ("time_limit_s", "node_limit", "memory_limit_bytes"):
+            limit = getattr(self, name)
+            if limit is not None and not limit >= 0:
+                raise InputError(f"{name} = {limit} is not understood; it must be at least 0")
+        if not 0 <= self.rel_gap < math.inf:
+            raise InputError(f"rel_gap = {self.rel_gap} is not understood; it must be at least 0")
+        if self.threads < 1:
+            raise InputError(f"threads = {self.threads} is not understood; it must be at least 1")
+        if self.seed < 0:
+            raise InputError(f"seed = {self.seed} is not understood; it must be at least 0")
+
+
+@dataclass(slots=True)
+class Interrupt:
+    """A flag that Ctrl-C raises and every solver polls."""
+
+    raised: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a solver hands back besides the incumbent, which the search keeps.
+
+    Attributes
+    ----------
+    bound
+        Proven (or, without certificate, claimed) upper bound; ``-inf`` for infeasible.
+    limit
+        The limit that stopped the run, or None.
+    certificate
+        Proof of the bound, if the solver gives one.
+    stats
+        Counters of the solver.
+    """
+
+    bound: float
+    limit: Limit | None = None
+    certificate: Certificate | None = None
+    stats: dict[str, Any] = field(default_factory=dict)
+
+
+class Search:
+    """Run control of one solve: clock and limits, incumbent, cutoff, progress log.
+
+    Attributes
+    ----------
+    x, objective
+        Incumbent and its value (``-inf`` without one).
+    nodes
+        Nodes examined so far; solvers count them up.
+    log
+        Progress events so far.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        options: Options,
+        on_progress: ProgressCallback | None = None,
+        interrupt: Interrupt | None = None,
+    ) -> None:
+        self.problem = problem
+        self.options = options
+        self.x: IntArray | None = None
+        self.objective = -math.inf
+        self.nodes = 0
+        self.open_nodes = 0
+        self.bound = math.inf
+        self.log: list[ProgressEvent] = []
+        self.rng = np.random.default_rng(options.seed)
+        self._on_progress = on_progress
+        self._interrupt = interrupt or Interrupt()
+        self._start = time.perf_counter()
+        self._last_tick = -math.inf
+
+    @property
+    def time_s(self) -> float:
+        """Seconds since the search was created."""
+        return time.perf_counter() - self._start
+
+    @property
+    def time_left_s(self) -> float:
+        """Seconds until the time limit, ``inf`` without one."""
+        limit = self.options.time_limit_s
+        return math.inf if limit is None else max(0.0, limit - self.time_s)
+
+    def offer(self, x: Any, source: str) -> bool:
+        """Take `x` as incumbent if it is feasible and better; return whether it was taken.
+
+        The value is computed by the problem, never passed in by a solver.
+        """
+        point = np.asarray(x, dtype=np.int64)
+        value = self.problem.evaluate(point)
+        if value <= self.objective or not self.problem.is_feasible(point):
+            return False
+        self.x, self.objective = point.copy(), value
+        self.record(source)
+        return True
+
+    def rounded(self, bound: float) -> float:
+        """Return the bound that integrality of the objective allows."""
+        return math.floor(bound) if self.problem.is_integral and math.isfinite(bound) else bound
+
+    @property
+    def cutoff(self) -> float:
+        """Bounds up to this value (after `rounded`) cannot improve on the incumbent enough."""
+        if self.x is None:
+            return -math.inf
+        numerical = 0.0 if self.problem.is_integral else NUMERICAL_GAP
+        return self.objective + max(self.options.rel_gap, numerical) * max(1e-10, abs(self.objective))
+
+    def closes(self, bound: float) -> bool:
+        """Tell whether a node with this upper bound need not be explored."""
+        return self.rounded(bound) <= self.cutoff
+
+    def limit_reached(self) -> Limit | None:
+        """Return the first limit that is hit, or None."""
+        options = self.options
+        if self._interrupt.raised:
+            return Limit.INTERRUPTED
+        if options.time_limit_s is not None and self.time_s >= options.time_limit_s:
+            return Limit.TIME
+        if options.node_limit is not None and self.nodes >= options.node_limit:
+            return Limit.NODES
+        if options.memory_limit_bytes is not None and resident_bytes() > options.memory_limit_bytes:
+            return Limit.MEMORY
+        return None
+
+    def improve_bound(self, bound: float) -> None:
+        """Note a smaller global upper bound."""
+        self.bound = min(self.bound, bound)
+
+    def tick(self, source: str = " ") -> None:
+        """Log a line when the last one is `TICK_S` seconds old."""
+        if self.time_s - self._last_tick >= TICK_S:
+            self.record(source)
+
+    def record(self, source: str) -> None:
+        """Log a line now."""
+        self._last_tick = self.time_s
+        bound = max(self.bound, self.objective)
+        event = ProgressEvent(
+            self._last_tick, self.nodes, self.open_nodes, bound, self.objective, source
+        )
+        self.log.append(event)
+        if self._on_progress is not None:
+            self._on_progress(event)
+
+    def result(self, outcome: Outcome, solver: str) -> Result:
+        """Combine the incumbent and a solver's outcome into a result."""
+        bound = max(outcome.bound, self.objective)
+        status = self._status(bound, outcome.limit)
+        self.bound = min(self.bound, bound)
+        self.record(" ")
+        return Result(
+            status=status,
+            limit=None if status in (Status.OPTIMAL, Status.INFEASIBLE) else outcome.limit,
+            x=self.x,
+            objective=self.objective,
+            bound=bound,
+            certificate=outcome.certificate,
+            solver=solver,
+            rel_gap=self.options.rel_gap,
+            stats={"nodes": self.nodes, "solve_s": self.time_s, **outcome.stats},
+            log=tuple(self.log),
+        )
+
+    def _status(self, bound: float, limit: Limit | None) -> Status:
+        if self.x is None:
+            return Status.INFEASIBLE if bound == -math.inf and limit is None else Status.NO_SOLUTION
+        tolerance = max(self.options.rel_gap, 0.0 if self.problem.is_integral else NUMERICAL_GAP)
+        closed = relative_gap(self.objective, bound) <= tolerance
+        return Status.OPTIMAL if closed else Status.FEASIBLE
+
+
+def resident_bytes() -> int:
+    """Return the resident memory of this process (its peak where the current size is unknown)."""
+    try:
+        with open("/proc/self/statm", encoding="ascii") as statm:
+            pages = int(statm.read().split()[1])
+        import os
+
+        return pages * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        import resource
+        import sys
+
+        unit = 1 if sys.platform == "darwin" else 1024
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def require_structure(solver: str, problem: Problem, *allowed: type) -> None:
+    """Raise `InputError` when `solver` does not handle this family of problems."""
+    if not isinstance(problem, allowed):
+        raise InputError(f"solver {solver!r} does not handle {type(problem).__name__}")
+
+
+def point_count(problem: Problem) -> float:
+    """Return the number of points of the box: 2**N, the product of option counts, or of levels."""
+    if isinstance(problem, MonotoneProblem):
+        return float(np.prod((problem.upper - problem.lower + 1).astype(np.float64)))
+    if problem.kind == "facility":
+        return 2.0**problem.size
+    return float(np.prod(np.diff(problem.offsets).astype(np.float64)))  # type: ignore[union-attr]
