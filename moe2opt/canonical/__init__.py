@@ -6,6 +6,7 @@ nothing else.
 
 from moe2opt.canonical.choice import MultipleChoiceProblem as MultipleChoiceProblem
 from moe2opt.canonical.facility import FacilityProblem as FacilityProblem
+from moe2opt.canonical.instance import Instance as Instance
 from moe2opt.canonical.monotone import MonotoneProblem as MonotoneProblem
 from moe2opt.canonical.selftest import CounterExample as CounterExample
 from moe2opt.canonical.selftest import find_counterexample as find_counterexample

@@ -1,0 +1,38 @@
+"""What the orchestrator asks of an instance: the one door between a question and its problem."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol, runtime_checkable
+
+from moe2opt.canonical.storage import Problem
+from moe2opt.result import IntArray
+
+
+@runtime_checkable
+class Instance(Protocol):
+    """A question with its data; compiles to a canonical problem and reads solutions back."""
+
+    @property
+    def name(self) -> str:
+        """Short name for logs and file names."""
+
+    def problem(self) -> Problem:
+        """Return the canonical problem; the same object at every call."""
+
+    def decode(self, x: IntArray) -> Any:
+        """Return the plan that a solution of the canonical problem stands for."""
+
+    def evaluate(self, plan: Any) -> float:
+        """Return the objective of a plan, computed from the instance's own data."""
+
+    def check(self, plan: Any) -> list[str]:
+        """Return the violated requirements in words; empty for a valid plan."""
+
+    def row_names(self) -> list[str]:
+        """Return the name (with unit) of each budget row."""
+
+    def cover_names(self) -> list[str]:
+        """Return the name of each cover row."""
+
+    def describe(self) -> str:
+        """Return one line about the size and origin of the instance."""
