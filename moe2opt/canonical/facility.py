@@ -115,7 +115,10 @@ class FacilityProblem:
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of the data."""
-        return validate.fingerprint(self.weighted, self.costs, self.budgets, *self.groups, *self.covers)
+        sets = np.array([len(self.groups), len(self.covers)])
+        return validate.fingerprint(
+            self.weighted, self.costs, self.budgets, sets, *self.groups, *self.covers
+        )
 
     def vector(self, x: Any) -> IntArray:
         """Return `x` as a checked 0/1 vector of length N."""
@@ -173,7 +176,5 @@ class FacilityProblem:
     def from_dict(cls, data: dict[str, Any]) -> FacilityProblem:
         """Rebuild from `to_dict`."""
         values = data["values"]
-        costs = np.asarray(data["costs"], dtype=np.float64).reshape(len(data["budgets"]), -1)
-        if not len(costs):
-            costs = np.zeros((0, np.shape(values)[1]))
+        costs = data["costs"] or np.zeros((0, len(values[0]) if values else 0))
         return cls(values, costs, data["budgets"], data["weights"], data["groups"], data["covers"])

@@ -149,7 +149,12 @@ class MonotoneProblem:
 
     def evaluate(self, x: Any) -> float:
         """Return the objective at the point `x`."""
-        return float(self.objective_values(self.vector(x)[None, :])[0])
+        value = float(self.objective_values(self.vector(x)[None, :])[0])
+        if not self.integral:
+            return value
+        if abs(value - round(value)) > 1e-6:
+            raise InputError(f"objective was declared integral but returned {value:.12g}")
+        return float(round(value))
 
     def is_feasible(self, x: Any) -> bool:
         """Tell whether `x` satisfies every constraint."""

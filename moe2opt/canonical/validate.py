@@ -35,7 +35,8 @@ def real_array(name: str, value: Any, ndim: int, *, nonnegative: bool = False) -
         raise InputError(f"{name}: dtype {raw.dtype} is not a real number type")
     if raw.ndim != ndim:
         raise InputError(f"{name}: expected {ndim} dimension(s), got shape {raw.shape}")
-    array = np.ascontiguousarray(raw, dtype=np.float64)
+    # A writable array is the caller's: freezing it in place would reach back into their data.
+    array = np.array(raw, np.float64, order="C", copy=True if raw.flags.writeable else None)
     _reject_first(name, array, ~np.isfinite(array), "every entry must be finite")
     if nonnegative:
         _reject_first(name, array, array < 0, "no entry may be negative")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 
 from moe2opt.canonical.choice import MultipleChoiceProblem
 from moe2opt.canonical.facility import FacilityProblem
 from moe2opt.canonical.monotone import MonotoneProblem, Oracle
+from moe2opt.canonical.validate import exact_sum, is_integral
 from moe2opt.result import FloatArray, IntArray
 
 
@@ -62,10 +61,14 @@ def _best_of_chosen(weighted: FloatArray) -> Oracle:
 
 
 def _budget_oracles(costs: FloatArray, limits: FloatArray) -> list[Oracle]:
-    def oracle(row: FloatArray, limit: float) -> Callable[[IntArray], FloatArray]:
-        return lambda points: points @ row - limit
+    return [_budget_oracle(row, float(limit)) for row, limit in zip(costs, limits, strict=True)]
 
-    return [oracle(row, float(limit)) for row, limit in zip(costs, limits, strict=True)]
+
+def _budget_oracle(row: FloatArray, limit: float) -> Oracle:
+    """Return usage minus limit, with the same rounding as the problem's own feasibility test."""
+    if is_integral(row):
+        return lambda points: points @ row - limit
+    return lambda points: np.array([exact_sum(row[p > 0]) - limit for p in points])
 
 
 def _count(members: IntArray, size: int) -> Oracle:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -109,6 +109,8 @@ class Search:
         Incumbent and its value (``-inf`` without one).
     nodes
         Nodes examined so far; solvers count them up.
+    first_feasible
+        Set to stop at the first feasible solution.
     log
         Progress events so far.
     """
@@ -128,6 +130,7 @@ class Search:
         self.open_nodes = 0
         self.bound = math.inf
         self.log: list[ProgressEvent] = []
+        self.first_feasible = False
         self.rng = np.random.default_rng(options.seed)
         self._on_progress = on_progress
         self._interrupt = interrupt or Interrupt()
@@ -145,6 +148,17 @@ class Search:
         limit = self.options.time_limit_s
         return math.inf if limit is None else max(0.0, limit - self.time_s)
 
+    def child(self, problem: Problem) -> Search:
+        """Return a search for a first feasible point of `problem` within what is left of the limits."""
+        left = None if self.options.time_limit_s is None else self.time_left_s
+        options = replace(
+            self.options, time_limit_s=left, warm_start=None, bound="auto", rel_gap=0.0
+        )
+        search = Search(problem, options, interrupt=self._interrupt)
+        search.first_feasible = True
+        search.nodes = self.nodes
+        return search
+
     def offer(self, x: Any, source: str) -> bool:
         """Take `x` as incumbent if it is feasible and better; return whether it was taken.
 
@@ -160,13 +174,17 @@ class Search:
 
     def rounded(self, bound: float) -> float:
         """Return the bound that integrality of the objective allows."""
-        return math.floor(bound) if self.problem.is_integral and math.isfinite(bound) else bound
+        if not self.problem.is_integral or not math.isfinite(bound):
+            return bound
+        return math.floor(bound + 1e-9 * max(1.0, abs(bound)))
 
     @property
     def cutoff(self) -> float:
         """Bounds up to this value (after `rounded`) cannot improve on the incumbent enough."""
         if self.x is None:
             return -math.inf
+        if self.first_feasible:
+            return math.inf
         numerical = 0.0 if self.problem.is_integral else NUMERICAL_GAP
         return self.objective + max(self.options.rel_gap, numerical) * max(1e-10, abs(self.objective))
 

@@ -1,0 +1,192 @@
+"""Branch-reduce-and-bound (Tuy, Al-Khayyal, Thach 2005) with pluggable bounds and certificates.
+
+One loop serves all three problems; what a box is, how it is reduced and how it is bounded is the
+business of a relaxation, chosen by the declared structure of the problem.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from moe2opt.canonical import FacilityProblem, MultipleChoiceProblem, Problem
+from moe2opt.result import Certificate, Conflict, InputError, Limit
+from moe2opt.solvers.base import Outcome, Search
+from moe2opt.solvers.tree import Leaf, SplitTree, Step
+
+
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """What a relaxation found out about one box.
+
+    Attributes
+    ----------
+    steps
+        Reductions, in the order in which they were made.
+    box
+        The box that they leave.
+    leaf
+        Set when the box holds no feasible point.
+    bound, proof
+        Upper bound over the box and the leaf that proves it.
+    branch
+        Axis and cut of the next split; None only for a single point.
+    """
+
+    steps: list[Step]
+    box: Any
+    leaf: Leaf | None = None
+    bound: float = -math.inf
+    proof: Leaf = ("corner", 0)
+    branch: tuple[int, int] | None = None
+
+
+class Relaxation(Protocol):
+    """Boxes, reductions and bounds of one family of problems."""
+
+    def root(self) -> Any:
+        """Return the whole box."""
+
+    def examine(self, box: Any, search: Search) -> Examined:
+        """Reduce and bound a box; offer any solution found on the way."""
+
+    def split(self, box: Any, axis: int, cut: int) -> tuple[Any, Any]:
+        """Return the two halves of a box."""
+
+    def certificate(self, claim: float, conflict: Conflict | None) -> Certificate:
+        """Return the certificate of the finished tree."""
+
+    @property
+    def tree(self) -> SplitTree:
+        """The tree under construction."""
+
+
+@dataclass(order=True, slots=True)
+class _Node:
+    """An open box; the smallest in the heap has the largest bound, then the largest depth."""
+
+    key: tuple[float, int, int]
+    bound: float
+    position: int
+    box: Any
+    proof: Leaf
+
+    @classmethod
+    def of(cls, bound: float, depth: int, position: int, box: Any, proof: Leaf) -> _Node:
+        return cls((-bound, -depth, position), bound, position, box, proof)
+
+
+def solve(problem: Problem, search: Search) -> Outcome:
+    """Maximise exactly; see `moe2opt.solve` for the options.
+
+    Returns
+    -------
+    Outcome
+        With a split-tree certificate of the bound, also when a limit stopped the run.
+    """
+    relaxation = choose_relaxation(problem, search)
+    warm_start(search)
+    explored = explore(relaxation, search)
+    bound = max(explored.bound, search.objective)
+    if bound == math.inf:
+        return Outcome(bound=bound, limit=explored.limit)
+    certificate = relaxation.certificate(bound, None)
+    if bound == -math.inf:
+        from moe2opt.solvers.infeasibility import explain
+
+        return explain(problem, search, certificate)
+    stats = {"leaves": certificate.leaves}
+    return Outcome(bound=bound, limit=explored.limit, certificate=certificate, stats=stats)
+
+
+def choose_relaxation(problem: Problem, search: Search) -> Relaxation:
+    """Return the relaxation that `search.options.bound` names, or the best for the structure.
+
+    Raises
+    ------
+    InputError
+        For a bound that does not exist or does not fit the problem.
+    """
+    if isinstance(problem, FacilityProblem):
+        from moe2opt.solvers.facility_bound import facility_relaxation as build
+    elif isinstance(problem, MultipleChoiceProblem):
+        from moe2opt.solvers.choice_bound import choice_relaxation as build
+    else:
+        from moe2opt.solvers.corner_bound import monotone_relaxation as build
+    relaxation: Relaxation = build(problem, search)
+    return relaxation
+
+
+def unknown_bound(name: str, problem: Problem, known: tuple[str, ...]) -> InputError:
+    """Return the error for a bound that this family does not have."""
+    return InputError(
+        f"bound {name!r} does not fit {type(problem).__name__}; choose from {', '.join(known)}"
+    )
+
+
+def warm_start(search: Search) -> None:
+    """Offer the user's solution, if there is one and it is feasible."""
+    if search.options.warm_start is not None:
+        search.offer(search.options.warm_start, "U")
+
+
+@dataclass(frozen=True, slots=True)
+class Explored:
+    """The proven bound of a finished or stopped tree, every open box closed by its own proof."""
+
+    bound: float
+    limit: Limit | None
+
+
+def explore(relaxation: Relaxation, search: Search) -> Explored:
+    """Work through the tree, best bound first, until it is closed or a limit is hit."""
+    heap = [_Node.of(math.inf, 0, 0, relaxation.root(), ("corner", 0))]
+    closed_bound = -math.inf
+    while heap:
+        search.open_nodes = len(heap)
+        search.improve_bound(max(heap[0].bound, closed_bound))
+        search.tick()
+        limit = search.limit_reached()
+        if limit is not None:
+            for node in heap:
+                relaxation.tree.close(node.position, node.proof)
+            return Explored(max(closed_bound, heap[0].bound), limit)
+        node = heapq.heappop(heap)
+        if search.closes(node.bound):
+            closed_bound = max(closed_bound, node.bound)
+            relaxation.tree.close(node.position, node.proof)
+            continue
+        search.nodes += 1
+        examined = relaxation.examine(node.box, search)
+        closed_bound = max([closed_bound, *(search.rounded(s.bound) for s in examined.steps)])
+        node = _advance(relaxation, node, examined, search)
+        if examined.leaf is not None:
+            relaxation.tree.close(node.position, examined.leaf)
+        elif search.closes(node.bound):
+            closed_bound = max(closed_bound, node.bound)
+            relaxation.tree.close(node.position, node.proof)
+        else:
+            _branch(relaxation, heap, node, examined)
+    return Explored(closed_bound, None)
+
+
+def _advance(relaxation: Relaxation, node: _Node, examined: Examined, search: Search) -> _Node:
+    """Return the node after its reductions, with the better of the old and the new bound."""
+    position = relaxation.tree.reduce(node.position, examined.steps)
+    depth = -node.key[1]
+    bound = search.rounded(examined.bound)
+    if bound < node.bound:
+        return _Node.of(bound, depth, position, examined.box, examined.proof)
+    return _Node.of(node.bound, depth, position, examined.box, node.proof)
+
+
+def _branch(relaxation: Relaxation, heap: list[_Node], node: _Node, examined: Examined) -> None:
+    """Split a node and push both halves."""
+    assert examined.branch is not None
+    axis, cut = examined.branch
+    positions = relaxation.tree.split(node.position, axis, cut)
+    halves = relaxation.split(node.box, axis, cut)
+    for position, half in zip(positions, halves, strict=True):
+        heapq.heappush(heap, _Node.of(node.bound, 1 - node.key[1], position, half, node.proof))

@@ -1,0 +1,222 @@
+r"""Projected cutting planes: the strong linear relaxation of a facility problem, without its size.
+
+The programme has one variable per expert and one per block of clusters,
+
+.. math:: \max \sum_k \theta_k \quad\text{s.t. rows},\; 0 \le y \le 1,\;
+          \theta_k \le \sum_{c \in k} \Big[\lambda_c + \sum_i (W_{ci}-\lambda_c)^+ y_i\Big]
+          \text{ for every cut found.}
+
+For fixed y the best cut is closed form: walk the experts of a cluster by falling value until their
+y sum to one; the value reached is the threshold (Nemhauser and Wolsey's cut, also the Benders cut).
+By convexity, thresholds averaged with the duals of a block's cuts have a Lagrangian value no worse
+than the linear programme, so the duals are the multipliers of the certificate.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from moe2opt.result import FloatArray, IntArray
+from moe2opt.solvers.base import Search
+from moe2opt.solvers.facility_bound import Bounded, FacilityModel, Price, Subset
+from moe2opt.solvers.lp import LinearProgram, LinearSolution
+
+#: Blocks of clusters; more make the programme tighter per round and slower.
+_BLOCKS = 20
+
+#: Rounds of cuts at the root and at other nodes.
+_ROOT_ROUNDS, _NODE_ROUNDS = 200, 12
+
+#: A cut is added when it is violated by this fraction of its block's value.
+_VIOLATION = 1e-7
+
+#: A node stops early once a round closes less than this fraction of its gap.
+_PROGRESS = 0.02
+
+#: A cut that was slack this many solves in a row is dropped.
+_PATIENCE = 30
+
+
+@dataclass(slots=True)
+class _Cut:
+    """One row of the pool: its block, its thresholds and how long it has been slack."""
+
+    block: int
+    thresholds: FloatArray
+    slack_for: int = 0
+
+
+class CutBound:
+    """Multipliers from the projected linear programme; cuts are global and shared by all nodes."""
+
+    def __init__(self, model: FacilityModel) -> None:
+        self.model = model
+        self.blocks = _blocks(model.values)
+        # The programme works with values and rows of order one thousand and one.
+        total = float(model.values.max(axis=1).sum())
+        self.scale = 1000.0 / total if total > 0 else 1.0
+        norms = np.maximum(np.abs(model.limits), model.rows.max(axis=1, initial=0.0))
+        self.row_scale = 1.0 / np.where(norms > 0, norms, 1.0)
+        self.lp = self._programme()
+        self.fixed_rows = self.lp.rows
+        self.pool: list[_Cut] = []
+        self._add_cuts(model.values.max(axis=1), np.ones(len(self.blocks), dtype=bool))
+        self.at_root = True
+
+    def bound(self, box: Subset, search: Search) -> Bounded:
+        """Alternate between the programme and cuts until it closes, stands still or slows down."""
+        size = self.model.problem.size
+        self.lp.set_bounds(
+            np.arange(size), box.forced.astype(np.float64), box.allowed.astype(np.float64)
+        )
+        best: Bounded | None = None
+        rounds = _ROOT_ROUNDS if self.at_root else _NODE_ROUNDS
+        for _ in range(rounds):
+            solution = self.lp.solve(search.time_left_s)
+            self._age(solution.price if solution.x is not None else None)
+            if solution.x is None:
+                return self._without_solution(box, solution, best)
+            y = np.clip(solution.x[:size], 0.0, 1.0)
+            price = self._price(box, solution)
+            last = np.inf if best is None else best.price.value
+            best = Bounded(price if price.value < last else best.price, y) if best else Bounded(price, y)
+            if search.closes(best.price.value) or not self._separate(y, solution.x[size:]):
+                break
+            if not self.at_root and self._slow(last, best.price.value, search):
+                break
+            if search.limit_reached() is not None:
+                break
+        self.at_root = False
+        self._purge()
+        assert best is not None
+        return best
+
+    def _slow(self, last: float, value: float, search: Search) -> bool:
+        return bool(np.isfinite(last) and last - value < _PROGRESS * (value - search.cutoff))
+
+    def _without_solution(
+        self, box: Subset, solution: LinearSolution, best: Bounded | None
+    ) -> Bounded:
+        """Turn an infeasible programme into a contradiction; otherwise fall back to plain values."""
+        if solution.infeasible and solution.price is not None:
+            found = self.model.contradiction(box, *self._row_prices(solution.price, 1.0))
+            if found is not None:
+                return Bounded(found)
+        if best is not None:
+            return best
+        corner = self.model.values[:, box.allowed].max(axis=1, initial=0.0)
+        zero = np.zeros(len(self.model.limits)), np.zeros(len(self.model.covers))
+        return Bounded(self.model.price(box, corner, *zero))
+
+    # ------------------------------------------------------------------ programme
+
+    def _programme(self) -> LinearProgram:
+        model, size, blocks = self.model, self.model.problem.size, len(self.blocks)
+        ceiling = self.scale * np.array([model.values[b].max(axis=1).sum() for b in self.blocks])
+        lp = LinearProgram(
+            np.concatenate([np.zeros(size), np.ones(blocks)]),
+            np.zeros(size + blocks),
+            np.concatenate([np.ones(size), 2.0 * ceiling + 1.0]),
+        )
+        scaled = model.rows * self.row_scale[:, None]
+        lp.add_rows(scaled, model.limits * self.row_scale)
+        lp.add_rows(-model.covers, -np.ones(len(model.covers)))
+        return lp
+
+    def _row_prices(self, price: FloatArray, scale: float) -> tuple[FloatArray, FloatArray]:
+        """Split and unscale the duals of the budget, set and cover rows."""
+        count = len(self.model.limits)
+        return price[:count] * self.row_scale / scale, price[count : self.fixed_rows] / scale
+
+    def _price(self, box: Subset, solution: LinearSolution) -> Price:
+        """Return the Lagrangian value of the programme's duals."""
+        assert solution.price is not None
+        share = solution.price[self.fixed_rows :]
+        cluster = np.zeros(self.model.problem.clusters)
+        weight = np.zeros(len(self.blocks))
+        for k in np.flatnonzero(share > 1e-12):
+            cut = self.pool[k]
+            cluster[self.blocks[cut.block]] += share[k] * cut.thresholds
+            weight[cut.block] += share[k]
+        for block, total in zip(self.blocks, weight, strict=True):
+            if total > 0:
+                cluster[block] /= total
+            else:
+                cluster[block] = self.model.values[block].max(axis=1)
+        row, cover = self._row_prices(solution.price, self.scale)
+        return self.model.price(box, cluster, row, cover)
+
+    # ------------------------------------------------------------------ cuts
+
+    def _separate(self, y: FloatArray, theta: FloatArray) -> bool:
+        """Add the closed-form cut of every block whose value the programme overestimates."""
+        thresholds = closed_form_thresholds(self.model.values, y)
+        support = np.flatnonzero(y > 0)
+        gains = np.maximum(self.model.values[:, support] - thresholds[:, None], 0.0) @ y[support]
+        value = thresholds + gains
+        actual = self.scale * np.array([value[b].sum() for b in self.blocks])
+        violated = theta > actual + _VIOLATION * np.maximum(1.0, actual)
+        self._add_cuts(thresholds, violated)
+        return bool(violated.any())
+
+    def _add_cuts(self, thresholds: FloatArray, wanted: np.ndarray) -> None:
+        size = self.model.problem.size
+        rows, limits = [], []
+        for k in np.flatnonzero(wanted):
+            block = self.blocks[k]
+            part = thresholds[block]
+            excess = np.maximum(self.model.values[block] - part[:, None], 0.0).sum(axis=0)
+            row = np.zeros(size + len(self.blocks))
+            row[:size], row[size + k] = -self.scale * excess, 1.0
+            rows.append(row)
+            limits.append(self.scale * part.sum())
+            self.pool.append(_Cut(int(k), part))
+        if rows:
+            self.lp.add_rows(np.array(rows), np.array(limits))
+
+    def _age(self, price: FloatArray | None) -> None:
+        """Count for how long each cut has been slack."""
+        if price is None:
+            return
+        for cut, share in zip(self.pool, price[self.fixed_rows :], strict=False):
+            cut.slack_for = 0 if share > 1e-9 else cut.slack_for + 1
+
+    def _purge(self) -> None:
+        """Drop cuts that have been slack for long, once they are a good part of the pool."""
+        idle = np.array([cut.slack_for > _PATIENCE for cut in self.pool])
+        if np.count_nonzero(idle) > len(self.pool) // 4:
+            self.lp.delete_rows(self.fixed_rows + np.flatnonzero(idle))
+            self.pool = [cut for cut, drop in zip(self.pool, idle, strict=True) if not drop]
+
+
+def closed_form_thresholds(values: FloatArray, y: FloatArray) -> FloatArray:
+    """Return per cluster the value at which the experts, best first, reach a total y of one.
+
+    Parameters
+    ----------
+    values
+        ``(C, N)`` values.
+    y
+        ``(N,)`` fractional choice.
+    """
+    support = np.flatnonzero(y > 1e-12)
+    if not len(support):
+        return np.zeros(len(values))
+    part = values[:, support]
+    ranked = np.argsort(-part, axis=1, kind="stable")
+    mass = np.cumsum(y[support][ranked], axis=1) >= 1.0 - 1e-9
+    reached = mass.any(axis=1)
+    position = ranked[np.arange(len(values)), np.argmax(mass, axis=1)]
+    return np.where(reached, part[np.arange(len(values)), position], 0.0)
+
+
+def _blocks(values: FloatArray) -> list[IntArray]:
+    """Group clusters by their best expert, the rarer ones together."""
+    best = values.argmax(axis=1)
+    experts, count = np.unique(best, return_counts=True)
+    rank = np.empty(values.shape[1], dtype=np.int64)
+    rank[experts[np.argsort(-count, kind="stable")]] = np.arange(len(experts))
+    block = rank[best] % _BLOCKS
+    return [np.flatnonzero(block == k) for k in range(_BLOCKS) if (block == k).any()]

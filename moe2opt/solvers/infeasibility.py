@@ -1,0 +1,152 @@
+"""Why a problem is infeasible: the budgets that clash, and the least change that would help."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from moe2opt.canonical import (
+    FacilityProblem,
+    MonotoneProblem,
+    MultipleChoiceProblem,
+    Problem,
+    just_below,
+    relaxed,
+    row_count,
+    row_limit,
+    row_usage,
+    without_rows,
+)
+from moe2opt.result import Certificate, Conflict, IntArray, Relaxation
+from moe2opt.solvers.base import Outcome, Search
+from moe2opt.solvers.brb import choose_relaxation, explore
+
+#: With at most this many rows all subsets are tried, smallest first.
+_ALL_SUBSETS = 10
+
+#: Halvings of the interval that holds the least limit.
+_HALVINGS = 60
+
+
+@dataclass(frozen=True, slots=True)
+class _Clash:
+    """Rows that cannot hold together, with the proof."""
+
+    rows: tuple[int, ...]
+    proof: Certificate
+    smallest: bool
+
+
+def explain(problem: Problem, search: Search, proof: Certificate) -> Outcome:
+    """Return the certified conflict of a problem that a solver found infeasible.
+
+    The smallest set of clashing budget rows is found by trying subsets (by dropping rows one at a
+    time when there are many) and proven on its own; then each of its rows is relaxed as little as
+    needed while all other rows hold. When a limit cuts this short, the solver's own `proof` stands
+    and the conflict is left out.
+    """
+    clash = _clash(problem, search)
+    if clash is None:
+        return Outcome(bound=-math.inf, certificate=proof, stats={"leaves": proof.leaves})
+    relaxations = [_least_relaxation(problem, row, search) for row in clash.rows]
+    conflict = Conflict(
+        rows=clash.rows,
+        covers=_covers_used(clash.proof),
+        smallest=clash.smallest,
+        relaxations=tuple(r for r in relaxations if r is not None),
+    )
+    certificate = replace(clash.proof, problem_hash=problem.fingerprint, conflict=conflict).sealed()
+    stats = {"leaves": certificate.leaves, "conflict_rows": list(clash.rows)}
+    return Outcome(bound=-math.inf, certificate=certificate, stats=stats)
+
+
+def _clash(problem: Problem, search: Search) -> _Clash | None:
+    rows = range(row_count(problem))
+    if len(rows) > _ALL_SUBSETS:
+        return _by_deletion(problem, search)
+    for size in range(len(rows) + 1):
+        for subset in itertools.combinations(rows, size):
+            answer = _decide(without_rows(problem, subset), search)
+            if answer is None:
+                return None
+            if isinstance(answer, Certificate):
+                return _Clash(subset, answer, smallest=True)
+    return None
+
+
+def _by_deletion(problem: Problem, search: Search) -> _Clash | None:
+    """Drop rows one at a time as long as the rest stays infeasible."""
+    kept = list(range(row_count(problem)))
+    proof = _decide(problem, search)
+    for row in list(kept):
+        rest = [k for k in kept if k != row]
+        answer = _decide(without_rows(problem, rest), search)
+        if answer is None:
+            return None
+        if isinstance(answer, Certificate):
+            kept, proof = rest, answer
+    return _Clash(tuple(kept), proof, smallest=False) if isinstance(proof, Certificate) else None
+
+
+def _least_relaxation(problem: Problem, row: int, search: Search) -> Relaxation | None:
+    """Return the least limit of `row` that restores feasibility, None if no limit does."""
+    others = [k for k in range(row_count(problem)) if k != row]
+    witness = _decide(without_rows(problem, others), search)
+    if not isinstance(witness, np.ndarray):
+        return None
+    low, high = row_limit(problem, row), row_usage(problem, row, witness)
+    for _ in range(_HALVINGS):
+        below = just_below(problem, row, high)
+        middle = 0.5 * (low + high)
+        trial = middle if low < middle < below else below
+        answer = _decide(relaxed(problem, row, trial), search)
+        if answer is None:
+            return None
+        if isinstance(answer, np.ndarray):
+            witness, high = answer, row_usage(problem, row, answer)
+        elif trial == below:
+            return Relaxation(row, high, witness, answer.tree, answer.multipliers)
+        else:
+            low = trial
+    return None
+
+
+def _decide(problem: Problem, search: Search) -> Certificate | IntArray | None:
+    """Return a proof of infeasibility, a feasible solution, or None when a limit was hit."""
+    bare = _without_objective(problem)
+    trial = search.child(bare)
+    relaxation = choose_relaxation(bare, trial)
+    explored = explore(relaxation, trial)
+    search.nodes = trial.nodes
+    if trial.x is not None:
+        return trial.x
+    return relaxation.certificate(-math.inf, None) if explored.limit is None else None
+
+
+def _without_objective(problem: Problem) -> Problem:
+    """Return the feasibility problem: same box and rows, objective zero."""
+    if isinstance(problem, FacilityProblem):
+        nothing = np.zeros((1, problem.size))
+        return FacilityProblem(
+            nothing, problem.costs, problem.budgets, groups=problem.groups, covers=problem.covers
+        )
+    if isinstance(problem, MultipleChoiceProblem):
+        zero = [np.zeros(len(options)) for options in problem.values]
+        return MultipleChoiceProblem(zero, problem.usage, problem.budgets)
+    return MonotoneProblem(
+        problem.lower,
+        problem.upper,
+        objective=lambda points: np.zeros(len(points)),
+        constraints=problem.constraints,
+        reverse_constraints=problem.reverse_constraints,
+        batched=problem.batched,
+    )
+
+
+def _covers_used(proof: Certificate) -> tuple[int, ...]:
+    named = {record[1] for record in proof.tree if record[0] == "cover"}
+    priced = {int(h) for m in proof.multipliers for h in np.flatnonzero(m.cover)}
+    return tuple(sorted(named | priced))
