@@ -134,7 +134,9 @@ class Multipliers:
     @classmethod
     def from_dict(cls, data: dict[str, list[float]]) -> Multipliers:
         """Rebuild from `to_dict`."""
-        return cls(*(np.asarray(data[key], dtype=np.float64) for key in ("cluster", "row", "cover")))
+        return cls(
+            *(np.asarray(data[key], dtype=np.float64) for key in ("cluster", "row", "cover"))
+        )
 
 
 #: One record of a split tree in preorder: an inner node ``("split", axis, cut)``, or a leaf

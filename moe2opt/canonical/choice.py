@@ -154,6 +154,10 @@ class MultipleChoiceProblem:
     def from_dict(cls, data: dict[str, Any]) -> MultipleChoiceProblem:
         """Rebuild from `to_dict`."""
         budgets = len(data["budgets"])
-        usage = [np.asarray(table, dtype=np.float64).reshape(-1, budgets) if budgets else
-                 np.zeros((len(table), 0)) for table in data["usage"]]
+        usage = [
+            np.asarray(table, dtype=np.float64).reshape(-1, budgets)
+            if budgets
+            else np.zeros((len(table), 0))
+            for table in data["usage"]
+        ]
         return cls(data["values"], usage, data["budgets"])

@@ -97,7 +97,7 @@ class FacilityProblem:
 
     @cached_property
     def weighted(self) -> FloatArray:
-        """``(C, N)`` values times weights, each product rounded once: the terms of the objective."""
+        """``(C, N)`` values times weights, each product rounded once: the objective's terms."""
         if self.weights is None:
             return self.values
         return validate.frozen(self.values * self.weights[:, None])
@@ -152,7 +152,9 @@ class FacilityProblem:
 
     def with_budgets(self, budgets: Any) -> FacilityProblem:
         """Return the same problem with other budgets."""
-        return FacilityProblem(self.values, self.costs, budgets, self.weights, self.groups, self.covers)
+        return FacilityProblem(
+            self.values, self.costs, budgets, self.weights, self.groups, self.covers
+        )
 
     def as_monotone(self) -> MonotoneProblem:
         """Return the problem as a `MonotoneProblem` over the unit box."""

@@ -119,7 +119,9 @@ class MonotoneProblem:
         outside = (vector < self.lower) | (vector > self.upper)
         if outside.any():
             i = int(np.argmax(outside))
-            raise InputError(f"x[{i}] is {vector[i]}; the box allows {self.lower[i]}..{self.upper[i]}")
+            raise InputError(
+                f"x[{i}] is {vector[i]}; the box allows {self.lower[i]}..{self.upper[i]}"
+            )
         return vector
 
     def upper_values(self, upper: IntArray, lower: IntArray) -> FloatArray:
@@ -159,7 +161,9 @@ class MonotoneProblem:
     def is_feasible(self, x: Any) -> bool:
         """Tell whether `x` satisfies every constraint."""
         point = self.vector(x)[None, :]
-        return bool((self.constraint_values(point) <= 0).all() and (self.reverse_values(point) >= 0).all())
+        return bool(
+            (self.constraint_values(point) <= 0).all() and (self.reverse_values(point) >= 0).all()
+        )
 
     def as_monotone(self) -> MonotoneProblem:
         """Return the problem itself."""

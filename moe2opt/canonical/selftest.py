@@ -10,6 +10,9 @@ import numpy as np
 from moe2opt.canonical.monotone import MonotoneProblem
 from moe2opt.result import FloatArray, IntArray
 
+#: A function of ``(B, n)`` points that should increase in every coordinate.
+Test = Callable[[IntArray], FloatArray]
+
 
 @dataclass(frozen=True, slots=True)
 class CounterExample:
@@ -83,21 +86,26 @@ def find_counterexample(
 
 def _increasing_oracles(
     problem: MonotoneProblem, rng: np.random.Generator
-) -> Iterator[tuple[str, Callable[[IntArray], FloatArray]]]:
+) -> Iterator[tuple[str, Test]]:
     if problem.mixed_objective is None:
         yield "objective", problem.objective_values
     else:
-        other = rng.integers(problem.lower, problem.upper + 1)
-        fixed = lambda points: np.broadcast_to(other, points.shape)  # noqa: E731
-        yield (
-            "mixed_objective (first argument)",
-            lambda points: problem.upper_values(points, fixed(points)),
-        )
-        yield (
-            "mixed_objective (second argument, negated)",
-            lambda points: -problem.upper_values(fixed(points), points),
-        )
+        fixed = rng.integers(problem.lower, problem.upper + 1)
+        yield "mixed_objective (first argument)", _first_argument(problem, fixed)
+        yield "mixed_objective (second argument, negated)", _second_argument(problem, fixed)
     for k in range(len(problem.constraints)):
-        yield f"constraints[{k}]", lambda points, k=k: problem.constraint_values(points)[:, k]
+        yield f"constraints[{k}]", _column(problem.constraint_values, k)
     for k in range(len(problem.reverse_constraints)):
-        yield f"reverse_constraints[{k}]", lambda points, k=k: problem.reverse_values(points)[:, k]
+        yield f"reverse_constraints[{k}]", _column(problem.reverse_values, k)
+
+
+def _first_argument(problem: MonotoneProblem, fixed: IntArray) -> Test:
+    return lambda points: problem.upper_values(points, np.broadcast_to(fixed, points.shape))
+
+
+def _second_argument(problem: MonotoneProblem, fixed: IntArray) -> Test:
+    return lambda points: -problem.upper_values(np.broadcast_to(fixed, points.shape), points)
+
+
+def _column(table: Test, k: int) -> Test:
+    return lambda points: table(points)[:, k]

@@ -9,9 +9,7 @@ import numpy as np
 from moe2opt.result import IntArray
 
 
-def at_most_one_sets(
-    groups: Sequence[IntArray], chains: Sequence[Sequence[int]]
-) -> list[IntArray]:
+def at_most_one_sets(groups: Sequence[IntArray], chains: Sequence[Sequence[int]]) -> list[IntArray]:
     """Return the groups of a facility problem followed by its dominance chains."""
     return [*groups, *(np.asarray(chain, dtype=np.int64) for chain in chains)]
 

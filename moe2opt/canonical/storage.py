@@ -76,7 +76,9 @@ def _arrays(problem: Problem) -> dict[str, Any]:
         sets = {
             f"{name}_{part}": array
             for name in ("groups", "covers")
-            for part, array in zip(("members", "offsets"), _ragged(getattr(problem, name)), strict=True)
+            for part, array in zip(
+                ("members", "offsets"), _ragged(getattr(problem, name)), strict=True
+            )
         }
         weights = {} if problem.weights is None else {"weights": problem.weights}
         return {

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -149,7 +150,7 @@ class Search:
         return math.inf if limit is None else max(0.0, limit - self.time_s)
 
     def child(self, problem: Problem) -> Search:
-        """Return a search for a first feasible point of `problem` within what is left of the limits."""
+        """Return a search for any feasible point of `problem` within the limits that are left."""
         left = None if self.options.time_limit_s is None else self.time_left_s
         options = replace(
             self.options, time_limit_s=left, warm_start=None, bound="auto", rel_gap=0.0
@@ -176,7 +177,7 @@ class Search:
         """Return the bound that integrality of the objective allows."""
         if not self.problem.is_integral or not math.isfinite(bound):
             return bound
-        return math.floor(bound + 1e-9 * max(1.0, abs(bound)))
+        return float(math.floor(bound + 1e-9 * max(1.0, abs(bound))))
 
     @property
     def cutoff(self) -> float:
@@ -186,7 +187,9 @@ class Search:
         if self.first_feasible:
             return math.inf
         numerical = 0.0 if self.problem.is_integral else NUMERICAL_GAP
-        return self.objective + max(self.options.rel_gap, numerical) * max(1e-10, abs(self.objective))
+        return self.objective + max(self.options.rel_gap, numerical) * max(
+            1e-10, abs(self.objective)
+        )
 
     def closes(self, bound: float) -> bool:
         """Tell whether a node with this upper bound need not be explored."""
@@ -255,8 +258,7 @@ class Search:
 def resident_bytes() -> int:
     """Return the resident memory of this process (its peak where the current size is unknown)."""
     try:
-        with open("/proc/self/statm", encoding="ascii") as statm:
-            pages = int(statm.read().split()[1])
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
         import os
 
         return pages * os.sysconf("SC_PAGE_SIZE")

@@ -9,58 +9,13 @@ from __future__ import annotations
 import heapq
 import math
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from moe2opt.canonical import FacilityProblem, MultipleChoiceProblem, Problem
-from moe2opt.result import Certificate, Conflict, InputError, Limit
+from moe2opt.result import Limit
 from moe2opt.solvers.base import Outcome, Search
-from moe2opt.solvers.tree import Leaf, SplitTree, Step
-
-
-@dataclass(frozen=True, slots=True)
-class Examined:
-    """What a relaxation found out about one box.
-
-    Attributes
-    ----------
-    steps
-        Reductions, in the order in which they were made.
-    box
-        The box that they leave.
-    leaf
-        Set when the box holds no feasible point.
-    bound, proof
-        Upper bound over the box and the leaf that proves it.
-    branch
-        Axis and cut of the next split; None only for a single point.
-    """
-
-    steps: list[Step]
-    box: Any
-    leaf: Leaf | None = None
-    bound: float = -math.inf
-    proof: Leaf = ("corner", 0)
-    branch: tuple[int, int] | None = None
-
-
-class Relaxation(Protocol):
-    """Boxes, reductions and bounds of one family of problems."""
-
-    def root(self) -> Any:
-        """Return the whole box."""
-
-    def examine(self, box: Any, search: Search) -> Examined:
-        """Reduce and bound a box; offer any solution found on the way."""
-
-    def split(self, box: Any, axis: int, cut: int) -> tuple[Any, Any]:
-        """Return the two halves of a box."""
-
-    def certificate(self, claim: float, conflict: Conflict | None) -> Certificate:
-        """Return the certificate of the finished tree."""
-
-    @property
-    def tree(self) -> SplitTree:
-        """The tree under construction."""
+from moe2opt.solvers.relaxation import Examined, Relaxation
+from moe2opt.solvers.tree import Leaf
 
 
 @dataclass(order=True, slots=True)
@@ -92,7 +47,7 @@ def solve(problem: Problem, search: Search) -> Outcome:
     bound = max(explored.bound, search.objective)
     if bound == math.inf:
         return Outcome(bound=bound, limit=explored.limit)
-    certificate = relaxation.certificate(bound, None)
+    certificate = relaxation.certificate(bound)
     if bound == -math.inf:
         from moe2opt.solvers.infeasibility import explain
 
@@ -110,20 +65,16 @@ def choose_relaxation(problem: Problem, search: Search) -> Relaxation:
         For a bound that does not exist or does not fit the problem.
     """
     if isinstance(problem, FacilityProblem):
-        from moe2opt.solvers.facility_bound import facility_relaxation as build
-    elif isinstance(problem, MultipleChoiceProblem):
-        from moe2opt.solvers.choice_bound import choice_relaxation as build
-    else:
-        from moe2opt.solvers.corner_bound import monotone_relaxation as build
-    relaxation: Relaxation = build(problem, search)
-    return relaxation
+        from moe2opt.solvers.facility_bound import facility_relaxation
 
+        return facility_relaxation(problem, search)
+    if isinstance(problem, MultipleChoiceProblem):
+        from moe2opt.solvers.choice_bound import choice_relaxation
 
-def unknown_bound(name: str, problem: Problem, known: tuple[str, ...]) -> InputError:
-    """Return the error for a bound that this family does not have."""
-    return InputError(
-        f"bound {name!r} does not fit {type(problem).__name__}; choose from {', '.join(known)}"
-    )
+        return choice_relaxation(problem, search)
+    from moe2opt.solvers.corner_bound import monotone_relaxation
+
+    return monotone_relaxation(problem, search)
 
 
 def warm_start(search: Search) -> None:

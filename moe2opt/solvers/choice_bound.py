@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from moe2opt.canonical import MultipleChoiceProblem
-from moe2opt.result import BoolArray, Certificate, Conflict, FloatArray, IntArray
+from moe2opt.result import BoolArray, Certificate, FloatArray, IntArray
 from moe2opt.solvers.base import Search
-from moe2opt.solvers.brb import Examined, unknown_bound
 from moe2opt.solvers.lp import LinearProgram, LinearSolution
+from moe2opt.solvers.relaxation import Examined, unknown_bound
 from moe2opt.solvers.tree import Leaf, SplitTree, Step
 
 BOUNDS = ("auto", "lagrangian", "corner")
@@ -71,8 +71,8 @@ class ChoiceRelaxation:
     def split(self, box: BoolArray, axis: int, cut: int) -> tuple[BoolArray, BoolArray]:
         return self._excluded(box, axis), self._chosen(box, axis)
 
-    def certificate(self, claim: float, conflict: Conflict | None) -> Certificate:
-        return self.tree.certificate(self.problem, claim, conflict=conflict)
+    def certificate(self, claim: float) -> Certificate:
+        return self.tree.certificate(self.problem, claim)
 
     def examine(self, box: BoolArray, search: Search) -> Examined:
         steps, box, leaf = self._propagate(box)
@@ -150,7 +150,7 @@ class ChoiceRelaxation:
         return smaller
 
     def _chosen(self, box: BoolArray, option: int) -> BoolArray:
-        smaller = box & (self.group_of != self.group_of[option])
+        smaller: BoolArray = box & (self.group_of != self.group_of[option])
         smaller[option] = True
         return smaller
 

@@ -12,9 +12,9 @@ from collections.abc import Callable
 import numpy as np
 
 from moe2opt.canonical import MonotoneProblem
-from moe2opt.result import BoolArray, Certificate, Conflict, FloatArray, IntArray
+from moe2opt.result import BoolArray, Certificate, FloatArray, IntArray
 from moe2opt.solvers.base import Search
-from moe2opt.solvers.brb import Examined, unknown_bound
+from moe2opt.solvers.relaxation import Examined, unknown_bound
 from moe2opt.solvers.tree import Leaf, SplitTree, Step
 
 #: Integer corners (lower, upper) of a box.
@@ -53,8 +53,8 @@ class CornerRelaxation:
         below[axis], above[axis] = cut, cut + 1
         return (box[0], below), (above, box[1])
 
-    def certificate(self, claim: float, conflict: Conflict | None) -> Certificate:
-        return self.tree.certificate(self.problem, claim, conflict=conflict)
+    def certificate(self, claim: float) -> Certificate:
+        return self.tree.certificate(self.problem, claim)
 
     def examine(self, box: Box, search: Search) -> Examined:
         steps: list[Step] = []
@@ -116,7 +116,8 @@ class CornerRelaxation:
         def useful(levels: IntArray) -> BoolArray:
             points = raised(upper, axes, levels)
             unmet = (self.problem.reverse_values(points) < 0).any(axis=1)
-            return np.asarray([not (u or search.closes(outward(v, self.problem))) for u, v in zip(unmet, values(points), strict=True)], dtype=bool)
+            poor = [search.closes(outward(float(v), self.problem)) for v in values(points)]
+            return np.asarray(~(unmet | np.array(poor, dtype=np.bool_)))
 
         def values(points: IntArray) -> FloatArray:
             return self.problem.upper_values(points, np.repeat(lower[None, :], len(points), axis=0))

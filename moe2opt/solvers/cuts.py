@@ -20,7 +20,7 @@ import numpy as np
 
 from moe2opt.result import FloatArray, IntArray
 from moe2opt.solvers.base import Search
-from moe2opt.solvers.facility_bound import Bounded, FacilityModel, Price, Subset
+from moe2opt.solvers.facility_model import Bounded, FacilityModel, Price, Subset
 from moe2opt.solvers.lp import LinearProgram, LinearSolution
 
 #: Blocks of clusters; more make the programme tighter per round and slower.
@@ -81,7 +81,11 @@ class CutBound:
             y = np.clip(solution.x[:size], 0.0, 1.0)
             price = self._price(box, solution)
             last = np.inf if best is None else best.price.value
-            best = Bounded(price if price.value < last else best.price, y) if best else Bounded(price, y)
+            best = (
+                Bounded(price if price.value < last else best.price, y)
+                if best
+                else Bounded(price, y)
+            )
             if search.closes(best.price.value) or not self._separate(y, solution.x[size:]):
                 break
             if not self.at_root and self._slow(last, best.price.value, search):

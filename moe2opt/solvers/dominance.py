@@ -22,7 +22,9 @@ def dominance_chains(problem: FacilityProblem) -> list[list[int]]:
     strongest_first = np.argsort(-values.sum(axis=0), kind="stable")
     rows = np.linspace(0, len(values) - 1, min(_SAMPLE, len(values))).astype(np.int64)
     sample = values[rows]
-    covered = [frozenset(h for h, c in enumerate(problem.covers) if i in c) for i in range(problem.size)]
+    covered = [
+        frozenset(h for h, c in enumerate(problem.covers) if i in c) for i in range(problem.size)
+    ]
     chains: list[list[int]] = []
     for expert in strongest_first:
         chain = _home(int(expert), chains, values, sample, covered)

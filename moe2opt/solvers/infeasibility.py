@@ -123,7 +123,7 @@ def _decide(problem: Problem, search: Search) -> Certificate | IntArray | None:
     search.nodes = trial.nodes
     if trial.x is not None:
         return trial.x
-    return relaxation.certificate(-math.inf, None) if explored.limit is None else None
+    return relaxation.certificate(-math.inf) if explored.limit is None else None
 
 
 def _without_objective(problem: Problem) -> Problem:

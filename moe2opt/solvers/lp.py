@@ -1,4 +1,4 @@
-"""An incremental linear programme on HiGHS: maximise c x, rows A x ≤ b, bounds, rows come and go."""
+"""An incremental linear programme on HiGHS: maximise c x under rows A x ≤ b and bounds."""
 
 from __future__ import annotations
 
@@ -37,7 +37,8 @@ class LinearProgram:
         import highspy
 
         self._highspy = highspy
-        self._model: Any = highspy.Highs()
+        make: Any = highspy.Highs
+        self._model = make()
         for option, value in _OPTIONS.items():
             self._model.setOptionValue(option, value)
         columns = len(objective)

@@ -171,6 +171,7 @@ class _Polyblock:
         """Lower the coordinates of an infeasible corner, the lightest first, while it stays so."""
         point = upper.copy()
         for axis in self._by_weight(lower, upper)[::-1]:
+
             def infeasible(levels: IntArray, axis: int = int(axis)) -> BoolArray:
                 trial = raised(point, np.array([axis]), levels)
                 return np.asarray((self.problem.constraint_values(trial) > 0).any(axis=1))

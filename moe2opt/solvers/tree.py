@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field
 
 from moe2opt.canonical import Problem
-from moe2opt.result import Certificate, Conflict, FloatArray, Multipliers, Record
+from moe2opt.result import Certificate, FloatArray, Multipliers, Record
 
 #: A leaf reason and its index, see `moe2opt.result.LEAF_REASONS`.
 Leaf = tuple[str, int]
@@ -89,7 +89,6 @@ class SplitTree:
         kind: str | None = None,
         grid_bits: int = 0,
         chains: tuple[tuple[int, ...], ...] = (),
-        conflict: Conflict | None = None,
     ) -> Certificate:
         """Return the sealed certificate, with the multipliers that no leaf uses left out.
 
@@ -106,6 +105,4 @@ class SplitTree:
             grid_bits=grid_bits,
             chains=chains,
             problem_hash=problem.fingerprint,
-            conflict=conflict,
         ).sealed()
-

@@ -1,0 +1,224 @@
+r"""Independent checker: replays a certificate knowing only the problem. It imports no solver.
+
+How a proof works. A certificate is a split tree. Its root is the whole box of the problem, every
+inner node cuts a box in two, so the leaves cover everything. Each leaf gives one reason why its
+box holds nothing better than the claim (`moe2opt.result.LEAF_REASONS`), and the checker verifies
+that reason from the data: `facility`, `choice` and `monotone` say what a box is and when a reason
+is true. If all hold, no solution is better than the claim.
+
+Arithmetic is exact. Values are rounded up to multiples of ``2**-grid_bits``, everything else is a
+float and hence a rational number; from there on only integers are used. On integer data nothing is
+rounded at all.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from moe2opt.canonical import (
+    FacilityProblem,
+    Instance,
+    MonotoneProblem,
+    MultipleChoiceProblem,
+    Problem,
+    just_below,
+    relaxed,
+)
+from moe2opt.certify.choice import ChoiceProof
+from moe2opt.certify.exact import RejectedError
+from moe2opt.certify.facility import FacilityProof
+from moe2opt.certify.monotone import MonotoneProof
+from moe2opt.result import (
+    NUMERICAL_GAP,
+    Certificate,
+    CertificationError,
+    Record,
+    Relaxation,
+    Result,
+    Status,
+)
+
+_FINEST_GRID = 60
+
+_FAMILIES = (FacilityProblem, MultipleChoiceProblem, MonotoneProblem)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the checker found.
+
+    Attributes
+    ----------
+    ok
+        No contradiction was found.
+    kind
+        ``checked`` when a certificate proves `bound`; ``claimed`` when the solver only says so.
+    objective
+        Value of the solution, recomputed; ``-inf`` without one.
+    bound
+        The proven or claimed upper bound; ``-inf`` for infeasible.
+    failures
+        What is wrong, in words.
+    """
+
+    ok: bool
+    kind: str
+    objective: float
+    bound: float
+    failures: tuple[str, ...] = ()
+
+    def raise_if_failed(self) -> None:
+        """Raise `CertificationError` when the check failed."""
+        if not self.ok:
+            raise CertificationError("; ".join(self.failures))
+
+
+def certify(target: Problem | Instance, result: Result) -> Verdict:
+    """Check a result against its problem: solution, plan, bound and certificate.
+
+    Parameters
+    ----------
+    target
+        The canonical problem, or the instance that was solved.
+    result
+        What `moe2opt.solve` returned, or `Result.load` read.
+
+    Returns
+    -------
+    Verdict
+        With kind ``checked`` when the certificate was replayed, else ``claimed``.
+    """
+    problem = target if isinstance(target, _FAMILIES) else target.problem()
+    objective, failures = _check_solution(problem, result)
+    if isinstance(target, Instance) and result.x is not None:
+        failures += [f"plan: {message}" for message in target.check(target.decode(result.x))]
+    failures += _check_status(result)
+    certificate = result.certificate
+    if certificate is not None:
+        failures += _check_certificate(problem, result, certificate)
+    return Verdict(
+        ok=not failures,
+        kind="claimed" if certificate is None else "checked",
+        objective=objective,
+        bound=result.bound if certificate is None else certificate.claim,
+        failures=tuple(failures),
+    )
+
+
+def _check_solution(problem: Problem, result: Result) -> tuple[float, list[str]]:
+    if result.x is None:
+        return -math.inf, []
+    try:
+        objective, feasible = problem.evaluate(result.x), problem.is_feasible(result.x)
+    except ValueError as error:
+        return -math.inf, [f"solution: {error}"]
+    failures = [] if feasible else ["the solution violates a constraint"]
+    if objective != result.objective:
+        failures.append(f"objective is {objective!r}, the result says {result.objective!r}")
+    return objective, failures
+
+
+def _check_status(result: Result) -> list[str]:
+    if result.status is Status.INFEASIBLE and result.bound != -math.inf:
+        return ["INFEASIBLE needs the bound -inf"]
+    if result.x is not None and result.bound < result.objective:
+        return ["the bound is below the objective"]
+    closed = result.gap <= max(result.rel_gap, NUMERICAL_GAP) * 1.01
+    return (
+        ["OPTIMAL, but the gap is open"] if result.status is Status.OPTIMAL and not closed else []
+    )
+
+
+def _check_certificate(problem: Problem, result: Result, certificate: Certificate) -> list[str]:
+    if certificate.digest != certificate.content_digest():
+        return ["the digest does not match: the certificate was changed"]
+    if certificate.problem_hash != problem.fingerprint:
+        return ["the certificate belongs to another problem"]
+    if certificate.claim != result.bound:
+        return [f"the certificate claims {certificate.claim!r}, the result says {result.bound!r}"]
+    try:
+        _replay(problem, certificate)
+        if certificate.conflict is not None:
+            _check_conflict(problem, certificate)
+    except RejectedError as error:
+        return [str(error)]
+    return []
+
+
+class _Proof(Protocol):
+    """Boxes and leaf reasons of one family of problems."""
+
+    def root(self) -> Any:
+        """Return the whole box."""
+
+    def split(self, box: Any, axis: int, cut: int) -> tuple[Any, Any]:
+        """Return the two halves of `box`."""
+
+    def holds(self, reason: str, index: int, box: Any) -> bool:
+        """Tell whether the reason is true of the box."""
+
+
+def _replay(problem: Problem, certificate: Certificate) -> None:
+    """Walk the tree in preorder; raise at the first leaf whose reason does not hold."""
+    if not 0 <= certificate.grid_bits <= _FINEST_GRID:
+        raise RejectedError(f"a grid of {certificate.grid_bits} bits is not understood")
+    proof = _proof(problem, certificate)
+    for number, (reason, index, box) in enumerate(_leaves(proof, certificate.tree)):
+        try:
+            holds = proof.holds(reason, index, box)
+        except (IndexError, ValueError, OverflowError) as error:
+            raise RejectedError(f"leaf {number} ({reason}): {error}") from error
+        if not holds:
+            raise RejectedError(f"leaf {number}: reason {reason!r} does not hold in its box")
+
+
+def _leaves(proof: _Proof, tree: Sequence[Record]) -> Iterator[tuple[str, int, Any]]:
+    pending = [proof.root()]
+    for kind, first, second in tree:
+        if not pending:
+            raise RejectedError("the tree goes on after its last leaf")
+        box = pending.pop()
+        if kind == "split":
+            left, right = proof.split(box, first, second)
+            pending += [right, left]
+        else:
+            yield kind, first, box
+    if pending:
+        raise RejectedError(f"the tree ends with {len(pending)} open boxes")
+
+
+def _proof(problem: Problem, certificate: Certificate) -> _Proof:
+    """Return the rules for the tree: those of the family, or of its monotone view."""
+    if certificate.kind == "monotone":
+        return MonotoneProof(problem.as_monotone(), certificate)
+    if certificate.kind != problem.kind:
+        raise RejectedError(f"a proof of kind {certificate.kind!r} does not fit {problem.kind!r}")
+    if isinstance(problem, FacilityProblem):
+        return FacilityProof(problem, certificate)
+    assert isinstance(problem, MultipleChoiceProblem)
+    return ChoiceProof(problem, certificate)
+
+
+def _check_conflict(problem: Problem, certificate: Certificate) -> None:
+    """Check every relaxation: its witness works, and nothing below its limit does."""
+    assert certificate.conflict is not None
+    if certificate.claim != -math.inf:
+        raise RejectedError("only a proof of infeasibility has a conflict")
+    for relaxation in certificate.conflict.relaxations:
+        if relaxation.row not in certificate.conflict.rows:
+            raise RejectedError(f"row {relaxation.row} is relaxed, but not in the conflict")
+        if not relaxed(problem, relaxation.row, relaxation.limit).is_feasible(relaxation.x):
+            raise RejectedError(f"relaxing row {relaxation.row} as stated does not help")
+        _check_least(problem, certificate, relaxation)
+
+
+def _check_least(problem: Problem, certificate: Certificate, relaxation: Relaxation) -> None:
+    """Replay the proof that a smaller limit is not enough."""
+    limit = just_below(problem, relaxation.row, relaxation.limit)
+    proof = replace(
+        certificate, tree=relaxation.tree, multipliers=relaxation.multipliers, conflict=None
+    )
+    _replay(relaxed(problem, relaxation.row, limit), proof)

@@ -1,0 +1,146 @@
+"""Exact arithmetic for proofs: floats are rationals, and everything stays an integer."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+from moe2opt.canonical import is_integral
+from moe2opt.result import Certificate, Multipliers
+
+#: Integers up to this size are added in int64 without overflow.
+_INT64_SAFE = 2**62
+
+
+class RejectedError(Exception):
+    """The certificate proves nothing; the message says where it breaks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dyadic:
+    """A vector of exact numbers ``numerators / 2**shift``; every float is one."""
+
+    numerators: Any
+    shift: int
+
+    @classmethod
+    def of(cls, values: Any) -> Dyadic:
+        """Return floats without rounding."""
+        ratios = [float(v).as_integer_ratio() for v in values]
+        shift = max((d.bit_length() - 1 for _, d in ratios), default=0)
+        exact = [n << (shift - d.bit_length() + 1) for n, d in ratios]
+        return cls(np.array(exact, dtype=object), shift)
+
+    def plus(self, other: Dyadic, factor: int = 1) -> Dyadic:
+        """Return ``self + factor * other``."""
+        shift = max(self.shift, other.shift)
+        own = self.numerators * 2 ** (shift - self.shift)
+        return Dyadic(own + other.numerators * (factor * 2 ** (shift - other.shift)), shift)
+
+    def times(self, factor: float) -> Dyadic:
+        """Return ``factor * self``."""
+        numerator, denominator = float(factor).as_integer_ratio()
+        return Dyadic(self.numerators * numerator, self.shift + denominator.bit_length() - 1)
+
+
+class Recent:
+    """The last results of a function of (index, reason): leaves of one node share multipliers."""
+
+    _KEPT = 256
+
+    def __init__(self, compute: Callable[[int, str], tuple[Fraction, Dyadic]]) -> None:
+        self._compute = compute
+        self._known: dict[tuple[int, str], tuple[Fraction, Dyadic]] = {}
+
+    def get(self, index: int, reason: str) -> tuple[Fraction, Dyadic]:
+        """Return the result, computed at most once while it is recent."""
+        key = (index, reason)
+        if key not in self._known:
+            if len(self._known) >= self._KEPT:
+                self._known.pop(next(iter(self._known)))
+            self._known[key] = self._compute(index, reason)
+        return self._known[key]
+
+
+class Rows:
+    """Rows A x ≤ b in exact arithmetic."""
+
+    def __init__(self, matrix: Any, limits: Any) -> None:
+        self.matrix, self.limits = matrix, limits
+        self._exact: dict[int, Dyadic] = {}
+
+    def priced(self, price: Any) -> tuple[Dyadic, Fraction]:
+        """Return the priced cost of each column and the priced limits."""
+        cost = Dyadic(np.zeros(self.matrix.shape[1], dtype=object), 0)
+        total = Fraction(0)
+        for r in map(int, np.flatnonzero(price)):
+            if r not in self._exact:
+                self._exact[r] = Dyadic.of(self.matrix[r])
+            row = self._exact[r]
+            cost = cost.plus(row.times(price[r]))
+            total += Fraction(float(price[r])) * Fraction(float(self.limits[r]))
+        return cost, total
+
+
+def outward(costs: Any, limits: Any) -> Any:
+    """Return limits that no feasible exact sum exceeds: usage is compared after rounding."""
+    exact = np.array([is_integral(row) for row in costs], dtype=bool)
+    return np.where(exact, limits, np.nextafter(limits, np.inf))
+
+
+def on_grid(scaled: Any) -> Any:
+    """Return whole numbers as int64 where all sums stay exact, else as Python integers."""
+    if scaled.max(axis=1, initial=0).sum() < _INT64_SAFE and scaled.sum(axis=0).max() < _INT64_SAFE:
+        return scaled.astype(np.int64)
+    return np.array([[int(v) for v in row] for row in scaled], dtype=object).reshape(scaled.shape)
+
+
+def thresholds(cluster: Any, clusters: int, bits: int) -> Any:
+    """Return cluster multipliers in units of the grid."""
+    scaled = np.ldexp(cluster, bits)
+    whole = np.isfinite(scaled) & (scaled >= 0) & (scaled == np.floor(scaled))
+    if cluster.shape != (clusters,) or not whole.all():
+        raise RejectedError("cluster multipliers must be non-negative multiples of the grid")
+    return on_grid(scaled[:, None])[:, 0]
+
+
+def checked_prices(
+    certificate: Certificate, index: int, budgets: int, rows: Rows, covers: Any
+) -> Multipliers:
+    """Return multipliers `index` after checking shapes, signs and, if infeasible, the conflict."""
+    if not 0 <= index < len(certificate.multipliers):
+        raise RejectedError(f"multipliers {index} do not exist")
+    price = certificate.multipliers[index]
+    if price.row.shape != rows.limits.shape or price.cover.shape != (len(covers),):
+        raise RejectedError(f"multipliers {index} have the wrong shape")
+    for part in (price.row, price.cover):
+        if not (np.isfinite(part).all() and (part >= 0).all()):
+            raise RejectedError(f"multipliers {index} are negative or not finite")
+    for k in np.flatnonzero(price.row[:budgets]):
+        require_named(int(k), certificate, "rows", budgets)
+    for h in np.flatnonzero(price.cover):
+        require_named(int(h), certificate, "covers", len(covers))
+    return price
+
+
+def require_named(index: int, certificate: Certificate, name: str, count: int) -> None:
+    """Raise unless the row exists and, in a proof of infeasibility, is named in the conflict."""
+    if not 0 <= index < count:
+        raise RejectedError(f"row {index} does not exist")
+    conflict = certificate.conflict
+    if conflict is not None and index not in getattr(conflict, name):
+        raise RejectedError(f"the proof uses {name} {index}, which the conflict leaves out")
+
+
+def supports(value: Fraction, claim: float, reason: str, integral: bool) -> bool:
+    """Tell whether a leaf's value supports the claim."""
+    if reason == "farkas":
+        return value < 0
+    if claim == -math.inf:
+        return False
+    return (math.floor(value) if integral else value) <= Fraction(claim)

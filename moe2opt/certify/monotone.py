@@ -1,0 +1,59 @@
+"""Boxes and leaf reasons of monotone problems: oracles at corners, nothing else."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from moe2opt.canonical import MonotoneProblem
+from moe2opt.certify.exact import RejectedError, require_named
+from moe2opt.result import Certificate
+
+
+class MonotoneProof:
+    """Boxes are integer corners (lower, upper); oracles are called at corners only."""
+
+    def __init__(self, problem: MonotoneProblem, certificate: Certificate) -> None:
+        self.problem, self.certificate = problem, certificate
+
+    def root(self) -> tuple[Any, Any]:
+        return self.problem.lower, self.problem.upper
+
+    def split(self, box: tuple[Any, Any], axis: int, cut: int) -> tuple[Any, Any]:
+        lower, upper = box
+        if not 0 <= axis < len(lower) or not lower[axis] <= cut < upper[axis]:
+            raise RejectedError(f"split of axis {axis} at {cut} is outside its box")
+        below, above = upper.copy(), lower.copy()
+        below[axis], above[axis] = cut, cut + 1
+        return (lower, below), (above, upper)
+
+    def holds(self, reason: str, index: int, box: tuple[Any, Any]) -> bool:
+        problem = self.problem
+        lower, upper = box[0][None, :], box[1][None, :]
+        if reason == "budget":
+            require_named(index, self.certificate, "rows", len(problem.constraints))
+            return bool(problem.constraint_values(lower)[0, index] > 0)
+        if reason == "cover":
+            require_named(index, self.certificate, "covers", len(problem.reverse_constraints))
+            return bool(problem.reverse_values(upper)[0, index] < 0)
+        if reason == "corner":
+            return self._closes(float(problem.upper_values(upper, lower)[0]))
+        if reason == "marginal":
+            return problem.submodular and self._closes(self._all_gains(box))
+        return False
+
+    def _all_gains(self, box: tuple[Any, Any]) -> float:
+        lower, upper = box
+        if (upper - lower > 1).any():
+            raise ValueError("the marginal bound needs a unit box")
+        steps = np.diag(upper - lower)[upper > lower]
+        values = self.problem.objective_values(np.vstack([lower, lower + steps]))
+        return math.fsum([values[0], *(values[1:] - values[0])])
+
+    def _closes(self, bound: float) -> bool:
+        slack = 1e-12 * abs(bound) if self.problem.is_integral else 0.0
+        return (math.floor(bound + slack) if self.problem.is_integral else bound) <= (
+            self.certificate.claim
+        )

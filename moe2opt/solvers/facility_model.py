@@ -1,0 +1,208 @@
+r"""Facility problems prepared for bounding: boxes, Lagrangian values and the simple bounds.
+
+For thresholds :math:`\lambda`, row prices :math:`\mu` and cover prices :math:`\nu` the bound is
+the inequality in `moe2opt.certify.facility`, maximised over a box of forced and allowed experts.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+
+from moe2opt.canonical import FacilityProblem, at_most_one_sets, indicators, partition
+from moe2opt.result import BoolArray, FloatArray
+from moe2opt.solvers.base import Search
+from moe2opt.solvers.dominance import dominance_chains
+
+
+@dataclass(frozen=True, slots=True)
+class Subset:
+    """All choices between a set of forced experts and a set of allowed ones."""
+
+    forced: BoolArray
+    allowed: BoolArray
+
+    @property
+    def free(self) -> BoolArray:
+        """Experts that are allowed but not forced."""
+        return self.allowed & ~self.forced
+
+    def without(self, axis: int) -> Subset:
+        """Return the part of the box in which expert `axis` is excluded."""
+        allowed = self.allowed.copy()
+        allowed[axis] = False
+        return replace(self, allowed=allowed)
+
+    def with_forced(self, axis: int) -> Subset:
+        """Return the part of the box in which expert `axis` is chosen."""
+        forced = self.forced.copy()
+        forced[axis] = True
+        return replace(self, forced=forced)
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """Multipliers and the Lagrangian value that they give over a box.
+
+    Attributes
+    ----------
+    cluster, row, cover
+        Multipliers, see `moe2opt.result.Multipliers`.
+    value
+        Upper bound, rounding errors included.
+    profit
+        ``(N,)`` contribution of each expert when chosen.
+    infeasible
+        The rows alone, so priced, exclude every choice in the box.
+    """
+
+    cluster: FloatArray
+    row: FloatArray
+    cover: FloatArray
+    value: float
+    profit: FloatArray
+    infeasible: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Bounded:
+    """A bound and the fractional choice it came from (None if the bound has none)."""
+
+    price: Price
+    fractional: FloatArray | None = None
+
+
+class Bounder(Protocol):
+    """Source of multipliers for a box."""
+
+    def bound(self, box: Subset, search: Search) -> Bounded:
+        """Return the best multipliers found for `box`."""
+
+
+class FacilityModel:
+    """A facility problem prepared for bounding.
+
+    Attributes
+    ----------
+    values
+        ``(C, N)`` weighted values, rounded up to multiples of ``2**-bits``.
+    chains, sets, parts
+        Dominance chains, all at-most-one sets, and a disjoint partition made of them.
+    rows, limits
+        Budget rows followed by one row per at-most-one set.
+    covers
+        ``(H, N)`` indicator rows.
+    """
+
+    def __init__(self, problem: FacilityProblem) -> None:
+        self.problem = problem
+        self.bits = grid_bits(problem.weighted)
+        self.values = np.ldexp(np.ceil(np.ldexp(problem.weighted, self.bits)), -self.bits)
+        # Without an objective every expert dominates every other, which says nothing about rows.
+        self.chains = dominance_chains(problem) if problem.weighted.any() else []
+        self.sets = at_most_one_sets(problem.groups, self.chains)
+        self.parts = partition(self.sets, problem.size)
+        self.order = np.concatenate(self.parts)
+        self.starts = np.concatenate([[0], np.cumsum([len(p) for p in self.parts])[:-1]])
+        self.part_of = np.repeat(np.arange(len(self.parts)), [len(p) for p in self.parts])
+        self.part_of = self.part_of[np.argsort(self.order)]
+        self.rows = np.vstack([problem.costs, indicators(self.sets, problem.size)])
+        self.limits = np.concatenate([problem.limits, np.ones(len(self.sets))])
+        self.covers = indicators(problem.covers, problem.size)
+
+    def price(self, box: Subset, cluster: FloatArray, row: FloatArray, cover: FloatArray) -> Price:
+        """Return the Lagrangian value of multipliers over a box."""
+        grid = np.ldexp(np.round(np.ldexp(np.maximum(cluster, 0.0), self.bits)), -self.bits)
+        excess = np.maximum(self.values - grid[:, None], 0.0).sum(axis=0)
+        paid, earned = row @ self.rows, cover @ self.covers
+        constant = [float(grid.sum()), float(row @ self.limits), -float(cover.sum())]
+        profit = excess - paid + earned
+        size = float((excess + paid + earned)[box.allowed].sum()) + sum(map(abs, constant))
+        value = sum(constant) + self.best(box, profit) + self._rounding_error(size)
+        return Price(grid, row, cover, value, profit)
+
+    def contradiction(self, box: Subset, row: FloatArray, cover: FloatArray) -> Price | None:
+        """Return prices under which the rows alone exclude the box, or None if they do not."""
+        paid, earned = row @ self.rows, cover @ self.covers
+        constant = [float(row @ self.limits), -float(cover.sum())]
+        size = float((paid + earned)[box.allowed].sum()) + sum(map(abs, constant))
+        profit = earned - paid
+        value = sum(constant) + self.best(box, profit) + 10 * self._rounding_error(size)
+        nothing = np.zeros(0)
+        return Price(nothing, row, cover, -math.inf, profit, True) if value < 0 else None
+
+    def best(self, box: Subset, profit: FloatArray) -> float:
+        """Return the largest total profit in the box, at most one expert from each part."""
+        free, forced = self.part_profits(box, profit)
+        return float(np.where(np.isnan(forced), np.maximum(free, 0.0), forced).sum())
+
+    def part_profits(self, box: Subset, profit: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Return per part the best free profit (-inf if none) and the forced one (NaN if none)."""
+        free = np.maximum.reduceat(np.where(box.free, profit, -np.inf)[self.order], self.starts)
+        forced = np.full(len(self.parts), np.nan)
+        for i in np.flatnonzero(box.forced):
+            part = self.part_of[i]
+            forced[part] = profit[i] + (0.0 if math.isnan(forced[part]) else forced[part])
+        return free, forced
+
+    def _rounding_error(self, size: float) -> float:
+        terms = self.problem.clusters + self.problem.size + len(self.limits) + 16
+        return 2.3e-16 * terms * size
+
+
+def grid_bits(weighted: FloatArray) -> int:
+    """Return how finely values and thresholds may be cut so that all sums stay exact in int64."""
+    largest = float(weighted.max(initial=0.0))
+    total = max(float(weighted.max(axis=1, initial=0.0).sum()), float(weighted.sum(axis=0).max()))
+    exact_entry = 52 - math.ceil(math.log2(largest + 1e-300)) if largest > 0 else 52
+    exact_sum = 60 - math.ceil(math.log2(total + 1.0))
+    return max(0, min(50, exact_entry, exact_sum))
+
+
+class CornerBound:
+    """The value of everything that is allowed."""
+
+    def __init__(self, model: FacilityModel) -> None:
+        self.model = model
+
+    def bound(self, box: Subset, search: Search) -> Bounded:
+        best = self.model.values[:, box.allowed].max(axis=1, initial=0.0)
+        model = self.model
+        return Bounded(
+            model.price(box, best, np.zeros(len(model.limits)), np.zeros(len(model.covers)))
+        )
+
+
+class SubmodularBound:
+    """Marginal gains over the forced experts, packed fractionally into the best single budget."""
+
+    def __init__(self, model: FacilityModel) -> None:
+        self.model = model
+
+    def bound(self, box: Subset, search: Search) -> Bounded:
+        model = self.model
+        base = model.values[:, box.forced].max(axis=1, initial=0.0)
+        zero = np.zeros(len(model.limits))
+        cover = np.zeros(len(model.covers))
+        plain = model.price(box, base, zero, cover)
+        best = plain
+        for k in range(len(model.problem.limits)):
+            row = zero.copy()
+            row[k] = self._critical_ratio(box, plain.profit, k)
+            price = model.price(box, base, row, cover)
+            best = price if price.value < best.value else best
+        return Bounded(best)
+
+    def _critical_ratio(self, box: Subset, gain: FloatArray, k: int) -> float:
+        """Return gain per cost of the expert at which budget `k` runs out, 0 if it does not."""
+        cost = self.model.problem.costs[k]
+        left = self.model.limits[k] - cost[box.forced].sum()
+        items = np.flatnonzero(box.free & (cost > 0))
+        ratio = gain[items] / cost[items]
+        ranked = np.argsort(-ratio, kind="stable")
+        used = np.cumsum(cost[items][ranked])
+        over = np.flatnonzero(used > left)
+        return float(ratio[ranked[over[0]]]) if len(over) else 0.0

@@ -1,0 +1,65 @@
+"""What branch-reduce-and-bound asks of a family of problems: boxes, reductions, bounds."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from moe2opt.canonical import Problem
+from moe2opt.result import Certificate, InputError
+from moe2opt.solvers.base import Search
+from moe2opt.solvers.tree import Leaf, SplitTree, Step
+
+
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """What a relaxation found out about one box.
+
+    Attributes
+    ----------
+    steps
+        Reductions, in the order in which they were made.
+    box
+        The box that they leave.
+    leaf
+        Set when the box holds no feasible point.
+    bound, proof
+        Upper bound over the box and the leaf that proves it.
+    branch
+        Axis and cut of the next split; None only for a single point.
+    """
+
+    steps: list[Step]
+    box: Any
+    leaf: Leaf | None = None
+    bound: float = -math.inf
+    proof: Leaf = ("corner", 0)
+    branch: tuple[int, int] | None = None
+
+
+class Relaxation(Protocol):
+    """Boxes, reductions and bounds of one family of problems."""
+
+    def root(self) -> Any:
+        """Return the whole box."""
+
+    def examine(self, box: Any, search: Search) -> Examined:
+        """Reduce and bound a box; offer any solution found on the way."""
+
+    def split(self, box: Any, axis: int, cut: int) -> tuple[Any, Any]:
+        """Return the two halves of a box."""
+
+    def certificate(self, claim: float) -> Certificate:
+        """Return the certificate of the finished tree."""
+
+    @property
+    def tree(self) -> SplitTree:
+        """The tree under construction."""
+
+
+def unknown_bound(name: str, problem: Problem, known: tuple[str, ...]) -> InputError:
+    """Return the error for a bound that this family does not have."""
+    return InputError(
+        f"bound {name!r} does not fit {type(problem).__name__}; choose from {', '.join(known)}"
+    )
