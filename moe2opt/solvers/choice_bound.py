@@ -115,6 +115,9 @@ class ChoiceRelaxation:
         problem = self.problem
         limits = problem.limits + _MARGIN * np.abs(problem.limits)
         while True:
+            empty = np.add.reduceat(box.astype(np.int64), self.starts) == 0
+            if empty.any():
+                return steps, box, ("group", int(np.argmax(empty)))
             costs = np.where(box[None, :], problem.costs, np.inf)
             least = np.minimum.reduceat(costs, self.starts, axis=1)
             base = least.sum(axis=1)

@@ -71,7 +71,7 @@ class CornerRelaxation:
             useful = self._reduce_below(box, search)
             box = apply_steps(box, useful)
             steps += useful
-            if not useful:
+            if not (fitting or useful):
                 break
         self._offer_corners(box, search)
         return Examined(steps, box, bound=bound, proof=proof, branch=longest_edge(box))
