@@ -1,0 +1,270 @@
+"""The catalogue of deployable experts: every LLM at every precision on every server."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+import numpy as np
+
+from moe2opt.profiles import Profiles, Roofline
+from moe2opt.result import FloatArray, InputError
+from moe2opt.selection.sections import LlmPool, Precision, SelectionConfig, Server
+from moe2opt.selection.tables import ClusterTables, Llm
+
+_BYTES_PER_GIB = 2**30
+
+
+@dataclass(frozen=True, slots=True)
+class Expert:
+    """One LLM at one precision on one server.
+
+    Attributes
+    ----------
+    llm, precision, server
+        What is deployed where.
+    memory_gib
+        Weights and context in GiB.
+    energy_j_per_prompt
+        Joules per prompt, averaged over the categories by their share.
+    quality_factor
+        Share of the measured accuracy that the precision keeps (estimated).
+    power_scope
+        What the joules include; never compare across scopes.
+    bits_per_weight
+        Effective bits per weight of the precision.
+    """
+
+    llm: str
+    precision: str
+    server: str
+    memory_gib: float
+    energy_j_per_prompt: float
+    quality_factor: float
+    power_scope: str
+    bits_per_weight: float
+
+    @property
+    def label(self) -> str:
+        """Name such as ``Yi-6B q4 @ orin-a``."""
+        return f"{self.llm} {self.precision} @ {self.server}"
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """One server of the instance.
+
+    Attributes
+    ----------
+    name, device
+        Its name and device type.
+    capacity_gib
+        Memory for experts, the reserve taken off.
+    power_scope
+        What the power figures of its device include.
+    """
+
+    name: str
+    device: str
+    capacity_gib: float
+    power_scope: str
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """A precision with its numbers filled in."""
+
+    name: str
+    bits_per_weight: float
+    quality_factor: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Catalogue:
+    """Experts with their times and energies by category.
+
+    Attributes
+    ----------
+    experts
+        The N experts, LLM by LLM, precision by precision, server by server.
+    hosts
+        The servers.
+    delay_s, energy_j
+        ``(K, N)`` mean seconds and joules of an answer in each of the K categories.
+    """
+
+    experts: tuple[Expert, ...]
+    hosts: tuple[Host, ...]
+    delay_s: FloatArray
+    energy_j: FloatArray
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Traffic:
+    """Mean prompt and answer lengths by category, in tokens.
+
+    Attributes
+    ----------
+    categories
+        The K categories, sorted.
+    shares
+        ``(K,)`` share of the prompts.
+    prompt_tokens
+        ``(K,)`` prompt lengths.
+    output_tokens
+        ``(K, M)`` answer lengths of each LLM.
+    """
+
+    categories: tuple[str, ...]
+    shares: FloatArray
+    prompt_tokens: FloatArray
+    output_tokens: FloatArray
+
+
+def build_catalogue(
+    config: SelectionConfig, tables: ClusterTables, profiles: Profiles, traffic: Traffic
+) -> Catalogue:
+    """Return every LLM of `tables` at every precision on every server, with time and energy."""
+    formats = [_format(k, item, profiles) for k, item in enumerate(config.precisions)]
+    servers, hosts = _hosts(config.servers, profiles)
+    experts, delays, energies = [], [], []
+    for m, llm in enumerate(tables.llms):
+        for form in formats:
+            for server, host in zip(servers, hosts, strict=True):
+                roofline = profiles.roofline(server.device)
+                compute_s, joules = _compute(llm, form, roofline, traffic, m)
+                experts.append(_expert(config, llm, form, host, float(traffic.shares @ joules)))
+                delays.append(compute_s + _network_s(config, server, traffic, m))
+                energies.append(joules)
+    return Catalogue(tuple(experts), hosts, np.stack(delays, axis=1), np.stack(energies, axis=1))
+
+
+def traffic_of(tables: ClusterTables) -> Traffic:
+    """Return the mean lengths by category, clusters weighted by their share of the prompts."""
+    names, group = np.unique(np.asarray(tables.categories), return_inverse=True)
+    member = (group == np.arange(len(names))[:, None]) * tables.weights
+    shares = member.sum(axis=1)
+    member = member / shares[:, None]
+    return Traffic(
+        categories=tuple(str(name) for name in names),
+        shares=shares,
+        prompt_tokens=member @ tables.prompt_tokens,
+        output_tokens=member @ tables.output_tokens,
+    )
+
+
+def pool_of(pool: LlmPool, tables: ClusterTables) -> list[str]:
+    """Return the names of the LLMs that the filter keeps, in the order of the tables.
+
+    Raises
+    ------
+    InputError
+        For a name that the tables do not hold, or when nothing is left.
+    """
+    known = [llm.name for llm in tables.llms]
+    for key, names in (("include", pool.include or ()), ("exclude", pool.exclude)):
+        for name in names:
+            if name not in known:
+                raise InputError(f"llms.{key}: '{name}' is not in the tables{_hint(name, known)}")
+    kept = [llm.name for llm in tables.llms if _keeps(pool, llm)]
+    if not kept:
+        raise InputError("llms: no LLM of the tables is left in the pool")
+    return kept
+
+
+def deadlines(config: SelectionConfig, categories: tuple[str, ...]) -> FloatArray:
+    """Return the ``(K,)`` deadlines in seconds, ``inf`` where there is none."""
+    limit = config.delay.limit_s
+    if not isinstance(limit, dict):
+        return np.full(len(categories), np.inf if limit is None else limit)
+    for name in limit:
+        if name not in categories:
+            hint = _hint(name, list(categories))
+            raise InputError(f"delay.limit_s: '{name}' is not a category of the tables{hint}")
+    return np.array([limit.get(name, np.inf) for name in categories])
+
+
+def _hint(name: str, known: list[str]) -> str:
+    near = get_close_matches(name, known, n=1)
+    return f"; did you mean '{near[0]}'?" if near else ""
+
+
+def _keeps(pool: LlmPool, llm: Llm) -> bool:
+    small = pool.max_params_b is None or llm.params_total_b <= pool.max_params_b
+    listed = pool.include is None or llm.name in pool.include
+    return small and listed and llm.name not in pool.exclude
+
+
+def _format(k: int, item: Precision, profiles: Profiles) -> Format:
+    row = profiles.precision(item.name) or {}
+    bits = item.bits_per_weight or row.get("bits_per_weight")
+    factor = item.quality_factor or row.get("quality_factor")
+    if bits is None or factor is None:
+        known = [r["precision"] for r in profiles.precisions]
+        hint = _hint(item.name, known) or "; give bits_per_weight and quality_factor"
+        raise InputError(f"precisions.{k}.name: '{item.name}' is not in precisions.csv{hint}")
+    return Format(item.name, float(bits), float(factor))
+
+
+def _hosts(
+    servers: tuple[Server, ...], profiles: Profiles
+) -> tuple[list[Server], tuple[Host, ...]]:
+    """Return every single server with its host, copies of one entry numbered."""
+    singles: list[Server] = []
+    hosts: dict[str, Host] = {}
+    for k, server in enumerate(servers):
+        for copy in range(1, server.count + 1):
+            name = server.name if server.count == 1 else f"{server.name}-{copy}"
+            if name in hosts:
+                raise InputError(f"servers.{k}.name: the name '{name}' appears twice")
+            hosts[name] = _host(k, name, server, profiles)
+            singles.append(server)
+    return singles, tuple(hosts.values())
+
+
+def _host(k: int, name: str, server: Server, profiles: Profiles) -> Host:
+    known = [row["device"] for row in profiles.devices]
+    if server.device not in known:
+        hint = _hint(server.device, known)
+        raise InputError(
+            f"servers.{k}.device: '{server.device}' is not in {profiles.folder.name}/devices.csv "
+            f"({', '.join(known)}){hint}"
+        )
+    memory = server.memory_gib
+    if memory is None:
+        memory = float(profiles.devices[known.index(server.device)]["memory_gib"])
+    if server.reserve_gib >= memory:
+        raise InputError(f"servers.{k}.reserve_gib: reserves all of the {memory:g} GiB")
+    scope = profiles.roofline(server.device).power_scope
+    return Host(name, server.device, memory - server.reserve_gib, scope)
+
+
+def _expert(config: SelectionConfig, llm: Llm, form: Format, host: Host, energy_j: float) -> Expert:
+    weights_gib = llm.params_total_b * 1e9 * form.bits_per_weight / 8 / _BYTES_PER_GIB
+    return Expert(
+        llm=llm.name,
+        precision=form.name,
+        server=host.name,
+        memory_gib=weights_gib + config.context_gib,
+        energy_j_per_prompt=energy_j,
+        quality_factor=form.quality_factor,
+        power_scope=host.power_scope,
+        bits_per_weight=form.bits_per_weight,
+    )
+
+
+def _compute(
+    llm: Llm, form: Format, roofline: Roofline, traffic: Traffic, m: int
+) -> tuple[FloatArray, FloatArray]:
+    sizes = (llm.params_total_b, llm.params_active_b, form.bits_per_weight)
+    prefill_s = np.array([roofline.prefill_s(n, *sizes) for n in traffic.prompt_tokens])
+    decode_s = traffic.output_tokens[:, m] * roofline.decode_s_per_token(*sizes[1:])
+    joules = prefill_s * roofline.prefill_power_w + decode_s * roofline.decode_power_w
+    return prefill_s + decode_s, joules
+
+
+def _network_s(config: SelectionConfig, server: Server, traffic: Traffic, m: int) -> FloatArray:
+    bits_per_token = 8 * config.delay.bytes_per_token
+    up_s = traffic.prompt_tokens * bits_per_token / (server.uplink_mbps * 1e6)
+    down_s = traffic.output_tokens[:, m] * bits_per_token / (server.downlink_mbps * 1e6)
+    return up_s + down_s + server.round_trip_ms / 1e3 + config.delay.gate_s

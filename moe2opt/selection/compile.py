@@ -1,0 +1,128 @@
+"""Selection instance -> facility problem: rows, groups and covers with their names."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from moe2opt.canonical import FacilityProblem
+from moe2opt.result import FloatArray
+
+if TYPE_CHECKING:
+    from moe2opt.selection.instance import SelectionInstance
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Row:
+    """One budget row: its name with unit, ``(N,)`` use by each expert, and limit."""
+
+    name: str
+    costs: FloatArray
+    limit: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Compiled:
+    """A facility problem with the names of its rows and covers."""
+
+    problem: FacilityProblem
+    row_names: tuple[str, ...]
+    cover_names: tuple[str, ...]
+
+
+def compile_instance(instance: SelectionInstance) -> Compiled:
+    """Compile to: maximise the share of correct answers, each cluster served by its best expert.
+
+    Values are accuracy times quality factor, 0 where the expert misses the category's deadline;
+    weights are prompt shares; groups hold the precisions of one LLM on one server; covers ask for
+    an expert in time in every category.
+
+    Notes
+    -----
+    Where no expert at all meets a category's deadline, the deadline itself becomes a row: every
+    single expert breaks it, and the cover asks for one, which is the proof of infeasibility.
+    """
+    rows = list(_rows(instance))
+    covers = _covers(instance)
+    problem = FacilityProblem(
+        values=instance.quality,
+        costs=np.stack([row.costs for row in rows]),
+        budgets=np.array([row.limit for row in rows]),
+        weights=instance.tables.weights,
+        groups=instance.groups,
+        covers=tuple(np.array(members, dtype=np.int64) for members in covers),
+    )
+    names = tuple(row.name for row in rows)
+    return Compiled(problem, names, tuple(_cover_name(instance, ks) for ks in covers.values()))
+
+
+def _rows(instance: SelectionInstance) -> Iterator[Row]:
+    yield from _memory_rows(instance)
+    yield from _energy_rows(instance)
+    yield from _delay_rows(instance)
+    if instance.max_experts is not None:
+        yield Row("experts", np.ones(len(instance.experts)), instance.max_experts)
+
+
+def _memory_rows(instance: SelectionInstance) -> Iterator[Row]:
+    memory = np.array([expert.memory_gib for expert in instance.experts])
+    for host in instance.hosts:
+        yield Row(f"memory_gib[{host.name}]", memory * instance.on(host.name), host.capacity_gib)
+
+
+def _energy_rows(instance: SelectionInstance) -> Iterator[Row]:
+    limit = instance.energy_limit_j_per_prompt
+    if limit is None:
+        return
+    energy = np.array([expert.energy_j_per_prompt for expert in instance.experts])
+    if instance.energy_counts == "all":
+        yield Row("energy_j_per_prompt", energy, limit)
+    else:
+        yield Row("experts_over_energy", (energy > limit).astype(np.float64), 0)
+
+
+def _delay_rows(instance: SelectionInstance) -> Iterator[Row]:
+    if instance.delay_sharing == "shared":
+        yield from _turn_rows(instance)
+    elif instance.delay_scope == "everywhere" and instance.late.any():
+        missed = np.count_nonzero(instance.late, axis=0)
+        yield Row("experts_over_deadline", np.minimum(missed, 1).astype(np.float64), 0)
+    if instance.delay_scope == "category":
+        for k in np.flatnonzero(instance.late.all(axis=1)).tolist():
+            name = f"delay_s[{instance.categories[k]}]"
+            yield Row(name, instance.delay_s[k], float(instance.deadline_s[k]))
+
+
+def _turn_rows(instance: SelectionInstance) -> Iterator[Row]:
+    """Yield the summed times of the experts of one server, which take turns."""
+    asked = instance.delay_s
+    if instance.delay_scope == "category":
+        asked = np.where(instance.late, 0.0, asked)
+    for host in instance.hosts:
+        for k in np.flatnonzero(np.isfinite(instance.deadline_s)).tolist():
+            name = f"delay_s[{host.name}, {instance.categories[k]}]"
+            yield Row(name, asked[k] * instance.on(host.name), float(instance.deadline_s[k]))
+
+
+def _covers(instance: SelectionInstance) -> dict[tuple[int, ...], list[int]]:
+    """Return the sets of experts of which one is needed, with the categories that ask for them."""
+    covers: dict[tuple[int, ...], list[int]] = defaultdict(list)
+    everyone = tuple(range(len(instance.experts)))
+    for k in range(len(instance.categories)):
+        in_time = tuple(np.flatnonzero(~instance.late[k]).tolist())
+        serves = instance.delay_scope == "category" and in_time
+        covers[in_time if serves else everyone].append(k)
+    return dict(covers)
+
+
+def _cover_name(instance: SelectionInstance, members: list[int]) -> str:
+    names = ", ".join(instance.categories[k] for k in members)
+    limits = sorted({float(instance.deadline_s[k]) for k in members})
+    if instance.delay_scope == "everywhere" or not np.isfinite(limits).any():
+        return "an expert is deployed"
+    within = f"{limits[0]:g} s" if len(limits) == 1 else "its deadline"
+    return f"{names}: an expert within {within}"

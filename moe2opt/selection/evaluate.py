@@ -1,0 +1,120 @@
+"""Judge a plan from the instance's own data: objective and violated requirements in words."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from moe2opt.result import InputError, IntArray
+
+if TYPE_CHECKING:
+    from moe2opt.selection.instance import SelectionInstance
+    from moe2opt.selection.plan import SelectionPlan
+
+
+def evaluate_plan(instance: SelectionInstance, plan: SelectionPlan) -> float:
+    """Return the expected share of correct answers under the plan's own routing table.
+
+    Raises
+    ------
+    InputError
+        When the plan names an expert or a cluster that the instance does not have.
+    """
+    indices = _expert_indices(instance, plan)
+    clusters = {name: c for c, name in enumerate(instance.tables.clusters)}
+    terms = []
+    for route in plan.routing:
+        if route.cluster not in clusters:
+            raise InputError(f"plan: cluster '{route.cluster}' is not in the instance")
+        if route.expert is not None:
+            c, i = clusters[route.cluster], _routed(indices, route.expert)
+            terms.append(instance.quality[c, i] * instance.tables.weights[c])
+    return math.fsum(terms)
+
+
+def check_plan(instance: SelectionInstance, plan: SelectionPlan) -> list[str]:
+    """Return what the plan violates: unknown names, budgets, groups, covers, routing."""
+    try:
+        indices = _expert_indices(instance, plan)
+        evaluate_plan(instance, plan)
+    except InputError as error:
+        return [str(error)]
+    violations = _routing_faults(instance, plan, indices)
+    if len(set(indices)) < len(indices):
+        return [*violations, "plan: an expert is deployed twice"]
+    x = np.zeros(len(instance.experts), dtype=np.int64)
+    x[indices] = 1
+    faults = violations + _budget_faults(instance, x) + _set_faults(instance, x)
+    return faults + _figure_faults(instance, plan, indices, x)
+
+
+def _expert_indices(instance: SelectionInstance, plan: SelectionPlan) -> list[int]:
+    places = {(e.llm, e.precision, e.server): i for i, e in enumerate(instance.experts)}
+    indices = []
+    for expert in plan.experts:
+        key = (expert.llm, expert.precision, expert.server)
+        if key not in places:
+            raise InputError(f"plan: the instance has no expert '{key[0]} {key[1]} @ {key[2]}'")
+        indices.append(places[key])
+    return indices
+
+
+def _routed(indices: list[int], expert: int) -> int:
+    if not 0 <= expert < len(indices):
+        raise InputError(f"plan: routing names expert {expert} of {len(indices)}")
+    return indices[expert]
+
+
+def _routing_faults(
+    instance: SelectionInstance, plan: SelectionPlan, indices: list[int]
+) -> list[str]:
+    if [route.cluster for route in plan.routing] != list(instance.tables.clusters):
+        return ["plan: the routing table must list every cluster once, in order"]
+    faults = []
+    for c, route in enumerate(plan.routing):
+        k = int(instance.category_of[c])
+        if route.expert is None:
+            faults.append(f"cluster {route.cluster}: nobody answers")
+        elif instance.late[k, indices[route.expert]]:
+            label = instance.experts[indices[route.expert]].label
+            faults.append(f"cluster {route.cluster}: {label} misses the deadline")
+    return faults
+
+
+def _budget_faults(instance: SelectionInstance, x: IntArray) -> list[str]:
+    problem = instance.problem()
+    used = problem.usage_of(x)
+    return [
+        f"{name}: {used[k]:.6g} used, the limit is {problem.budgets[k]:.6g}"
+        for k, name in enumerate(instance.row_names())
+        if used[k] > problem.limits[k]
+    ]
+
+
+def _figure_faults(
+    instance: SelectionInstance, plan: SelectionPlan, indices: list[int], x: IntArray
+) -> list[str]:
+    """Compare the figures that the plan states with the instance's own."""
+    used = dict(zip(instance.row_names(), instance.problem().usage_of(x).tolist(), strict=True))
+    pairs = [("predicted_accuracy", plan.predicted_accuracy, evaluate_plan(instance, plan))]
+    pairs += [(b.name, b.used, used.get(b.name, math.nan)) for b in plan.budgets]
+    for stated, i in zip(plan.experts, indices, strict=True):
+        own = instance.experts[i]
+        pairs.append((f"memory_gib of {own.label}", stated.memory_gib, own.memory_gib))
+        energies = (stated.energy_j_per_prompt, own.energy_j_per_prompt)
+        pairs.append((f"energy_j_per_prompt of {own.label}", *energies))
+    return [
+        f"{name}: the plan states {stated:.6g}, the instance has {own:.6g}"
+        for name, stated, own in pairs
+        if not math.isclose(stated, own, rel_tol=1e-9, abs_tol=1e-9)
+    ]
+
+
+def _set_faults(instance: SelectionInstance, x: IntArray) -> list[str]:
+    problem = instance.problem()
+    crowded = [group for group in problem.groups if x[group].sum() > 1]
+    faults = [f"{instance.experts[g[0]].llm}: two precisions on one server" for g in crowded]
+    covers = zip(instance.cover_names(), problem.covers, strict=True)
+    return faults + [f"not met: {name}" for name, cover in covers if not x[cover].any()]

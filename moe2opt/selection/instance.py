@@ -1,0 +1,244 @@
+"""The selection instance: experts, budgets and quality, ready to compile and to judge plans."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from moe2opt.canonical import FacilityProblem
+from moe2opt.profiles import Profiles, builtin_profiles, read_profiles
+from moe2opt.result import BoolArray, FloatArray, InputError, IntArray
+from moe2opt.selection.catalogue import (
+    Catalogue,
+    Expert,
+    Host,
+    build_catalogue,
+    deadlines,
+    pool_of,
+    traffic_of,
+)
+from moe2opt.selection.compile import Compiled, compile_instance
+from moe2opt.selection.evaluate import check_plan, evaluate_plan
+from moe2opt.selection.plan import SelectionPlan, decode_plan
+from moe2opt.selection.sections import SelectionConfig
+from moe2opt.selection.tables import ClusterTables, read_tables
+
+
+@dataclass(frozen=True, eq=False)
+class SelectionInstance:
+    """Which LLM experts to deploy on which server, and who answers which cluster of prompts.
+
+    Attributes
+    ----------
+    name, description
+        From the configuration.
+    tables
+        Outcomes of the M LLMs in the pool on C clusters.
+    categories
+        The K application categories, sorted.
+    experts, hosts
+        The N deployable experts and the servers.
+    delay_s, energy_j
+        ``(K, N)`` mean seconds and joules of an answer.
+    deadline_s
+        ``(K,)`` deadlines, ``inf`` where there is none.
+    energy_limit_j_per_prompt, energy_counts
+        Energy budget (None for none), and whether ``all`` experts answer or ``one``.
+    delay_sharing, delay_scope
+        ``dedicated`` or ``shared``; ``category`` or ``everywhere``.
+    max_experts
+        Largest number of experts, None for no limit.
+    notes
+        What in the data is synthetic, assumed, extrapolated or estimated.
+    """
+
+    name: str
+    description: str
+    tables: ClusterTables
+    categories: tuple[str, ...]
+    experts: tuple[Expert, ...]
+    hosts: tuple[Host, ...]
+    delay_s: FloatArray
+    energy_j: FloatArray
+    deadline_s: FloatArray
+    energy_limit_j_per_prompt: float | None = None
+    energy_counts: str = "all"
+    delay_sharing: str = "dedicated"
+    delay_scope: str = "category"
+    max_experts: int | None = None
+    notes: tuple[str, ...] = ()
+
+    @cached_property
+    def category_of(self) -> IntArray:
+        """``(C,)`` category index of each cluster."""
+        return np.array([self.categories.index(name) for name in self.tables.categories])
+
+    @cached_property
+    def model_of(self) -> IntArray:
+        """``(N,)`` column of each expert's LLM in the tables."""
+        column = {llm.name: m for m, llm in enumerate(self.tables.llms)}
+        return np.array([column[expert.llm] for expert in self.experts])
+
+    @cached_property
+    def host_of(self) -> IntArray:
+        """``(N,)`` index of each expert's server."""
+        place = {host.name: h for h, host in enumerate(self.hosts)}
+        return np.array([place[expert.server] for expert in self.experts])
+
+    @cached_property
+    def late(self) -> BoolArray:
+        """``(K, N)`` whether an expert on its own misses the category's deadline."""
+        return np.asarray(self.delay_s > self.deadline_s[:, None])
+
+    @cached_property
+    def quality(self) -> FloatArray:
+        """``(C, N)`` expected share of correct answers, 0 where the expert does not serve."""
+        factor = np.array([expert.quality_factor for expert in self.experts])
+        quality = self.tables.accuracy[:, self.model_of] * factor
+        return np.where(self.late[self.category_of], 0.0, quality)
+
+    @cached_property
+    def groups(self) -> tuple[IntArray, ...]:
+        """Experts that are the same LLM on the same server: at most one precision of each."""
+        members: dict[tuple[str, str], list[int]] = {}
+        for i, expert in enumerate(self.experts):
+            members.setdefault((expert.llm, expert.server), []).append(i)
+        return tuple(np.array(m, dtype=np.int64) for m in members.values() if len(m) > 1)
+
+    @cached_property
+    def compiled(self) -> Compiled:
+        """The facility problem and the names of its rows and covers."""
+        return compile_instance(self)
+
+    @cached_property
+    def caveats(self) -> tuple[str, ...]:
+        """What a reader of any plan of this instance must know."""
+        scopes = sorted({f"{host.device}: {host.power_scope}" for host in self.hosts})
+        if len({host.power_scope for host in self.hosts}) > 1:
+            meters = (
+                f"joules add up different power scopes ({'; '.join(scopes)}): their sum is an "
+                "index for the budget, not the energy of one meter"
+            )
+        else:
+            meters = f"the joules are those of one power scope: {self.hosts[0].power_scope}"
+        return (*self.notes, meters)
+
+    def on(self, server: str) -> BoolArray:
+        """Return the ``(N,)`` mask of the experts on a server."""
+        return np.asarray(self.host_of == [host.name for host in self.hosts].index(server))
+
+    def problem(self) -> FacilityProblem:
+        """Return the facility problem; the same object at every call."""
+        return self.compiled.problem
+
+    def decode(self, x: IntArray) -> SelectionPlan:
+        """Return the plan that the 0/1 vector `x` stands for."""
+        return decode_plan(self, x)
+
+    def evaluate(self, plan: SelectionPlan) -> float:
+        """Return the expected share of correct answers under the plan's own routing table."""
+        return evaluate_plan(self, plan)
+
+    def check(self, plan: SelectionPlan) -> list[str]:
+        """Return the violated requirements in words; empty for a valid plan."""
+        return check_plan(self, plan)
+
+    def row_names(self) -> list[str]:
+        """Return the name (with unit) of each budget row."""
+        return list(self.compiled.row_names)
+
+    def cover_names(self) -> list[str]:
+        """Return the name of each cover row."""
+        return list(self.compiled.cover_names)
+
+    def describe(self) -> str:
+        """Return one line about the size of the instance."""
+        kind = "synthetic: " if self.tables.synthetic else ""
+        models = len(self.tables.llms)
+        return (
+            f"{kind}{models} LLMs x {len(self.experts) // models} precisions and servers = "
+            f"{len(self.experts)} experts, {len(self.tables.clusters)} prompt clusters in "
+            f"{len(self.categories)} categories, {len(self.hosts)} servers"
+        )
+
+
+def build(
+    config: SelectionConfig, folder: Path, *, allow_outside: bool = False
+) -> SelectionInstance:
+    """Read the tables that `config` names and return the instance.
+
+    Parameters
+    ----------
+    config
+        Validated configuration.
+    folder
+        Folder of the YAML file; paths are relative to it.
+    allow_outside
+        Whether paths may leave that folder.
+
+    Raises
+    ------
+    InputError
+        For unreadable tables, unknown names, or a path outside the folder.
+    """
+    tables = read_tables(inside(folder, config.tables, "tables", allow_outside=allow_outside))
+    source = builtin_profiles()
+    if config.profiles is not None:
+        source = inside(folder, config.profiles, "profiles", allow_outside=allow_outside)
+    return assemble(config, tables, read_profiles(source))
+
+
+def assemble(
+    config: SelectionConfig, tables: ClusterTables, profiles: Profiles
+) -> SelectionInstance:
+    """Return the instance for tables already in memory, at whatever granularity they have."""
+    tables = tables.restricted_to(pool_of(config.llms, tables))
+    traffic = traffic_of(tables)
+    catalogue = build_catalogue(config, tables, profiles, traffic)
+    return SelectionInstance(
+        name=config.name,
+        description=config.description,
+        tables=tables,
+        categories=traffic.categories,
+        experts=catalogue.experts,
+        hosts=catalogue.hosts,
+        delay_s=catalogue.delay_s,
+        energy_j=catalogue.energy_j,
+        deadline_s=deadlines(config, traffic.categories),
+        energy_limit_j_per_prompt=config.energy.limit_j_per_prompt if config.energy else None,
+        energy_counts=config.energy.counts if config.energy else "all",
+        delay_sharing=config.delay.sharing,
+        delay_scope=config.delay.scope,
+        max_experts=config.max_experts,
+        notes=tuple(_notes(tables, profiles, catalogue)),
+    )
+
+
+def _notes(tables: ClusterTables, profiles: Profiles, catalogue: Catalogue) -> Iterator[str]:
+    """Yield what a reader must know about the data."""
+    if tables.synthetic:
+        yield f"the outcomes are synthetic: {tables.provenance.get('title', 'no title')}"
+    bits = {expert.bits_per_weight for expert in catalogue.experts}
+    for device in dict.fromkeys(host.device for host in catalogue.hosts):
+        yield f"{device}: {profiles.roofline(device).account(bits)}"
+    if any(expert.quality_factor < 1 for expert in catalogue.experts):
+        yield "the accuracy kept by quantised weights is estimated, not measured on these prompts"
+
+
+def inside(folder: Path, path: str, key: str, *, allow_outside: bool) -> Path:
+    """Return `path` relative to `folder`; links and dots are resolved before the check.
+
+    Raises
+    ------
+    InputError
+        When the path leaves the folder and `allow_outside` is False.
+    """
+    root = folder.resolve()
+    target = (root / path).resolve()
+    if not allow_outside and not target.is_relative_to(root):
+        raise InputError(f"{key}: '{path}' leaves the folder of the configuration file")
+    return target

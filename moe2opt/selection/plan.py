@@ -1,0 +1,264 @@
+"""The plan: what is deployed where, who answers what, and what it uses and is expected to give."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from moe2opt.result import FloatArray, InputError, IntArray
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from moe2opt.selection.instance import SelectionInstance
+
+#: Index of the test split in the counts of the tables.
+_TEST = 2
+
+
+@dataclass(frozen=True, slots=True)
+class DeployedExpert:
+    """One deployed expert.
+
+    Attributes
+    ----------
+    llm, precision, server
+        What is deployed where.
+    memory_gib
+        Memory in GiB.
+    energy_j_per_prompt
+        Joules per prompt, averaged over all prompts, within `power_scope`.
+    share_of_prompts
+        Share of the prompts routed to it.
+    power_scope
+        What the joules include.
+    """
+
+    llm: str
+    precision: str
+    server: str
+    memory_gib: float
+    energy_j_per_prompt: float
+    share_of_prompts: float
+    power_scope: str
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Who answers a cluster: index into the plan's experts, None when nobody does."""
+
+    cluster: str
+    expert: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Use of one budget; `share` is used / limit (None for a limit of zero)."""
+
+    name: str
+    used: float
+    limit: float
+    share: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class CategoryReport:
+    """What one category gets.
+
+    Attributes
+    ----------
+    category, share_of_prompts
+        Its name and share of the prompts.
+    predicted_accuracy
+        Expected share of correct answers (training split, quantisation factor applied).
+    test_correct, test_prompts, test_accuracy
+        Counts on the test split under the same routing, and their ratio (None without prompts).
+        They are the answers of the LLM as published: quantisation is not in them.
+    energy_j_per_prompt
+        Expected joules of the routed expert alone.
+    delay_s, deadline_s
+        Slowest mean answer among the experts that serve it, and the deadline (None for none).
+    """
+
+    category: str
+    share_of_prompts: float
+    predicted_accuracy: float
+    test_correct: int
+    test_prompts: int
+    test_accuracy: float | None
+    energy_j_per_prompt: float
+    delay_s: float | None
+    deadline_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class SelectionPlan:
+    """A decoded solution of a selection instance.
+
+    Attributes
+    ----------
+    instance
+        Name of the instance.
+    experts
+        Deployed experts, in the order of the catalogue.
+    routing
+        Who answers each cluster.
+    budgets
+        Use of every budget row.
+    by_category
+        Quality, energy and delay of each category.
+    predicted_accuracy
+        The objective: expected share of correct answers.
+    test_correct, test_prompts, test_accuracy
+        Totals over the categories.
+    energy_j_per_prompt
+        Expected joules per prompt when only the routed expert answers.
+    caveats
+        What must be known to read the figures.
+    """
+
+    instance: str
+    experts: tuple[DeployedExpert, ...]
+    routing: tuple[Route, ...]
+    budgets: tuple[Usage, ...]
+    by_category: tuple[CategoryReport, ...]
+    predicted_accuracy: float
+    test_correct: int
+    test_prompts: int
+    test_accuracy: float | None
+    energy_j_per_prompt: float
+    caveats: tuple[str, ...] = ()
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return one row per deployed expert."""
+        import pandas as pd
+
+        return pd.DataFrame(
+            [asdict(expert) for expert in self.experts],
+            columns=list(DeployedExpert.__dataclass_fields__),
+        )
+
+    def category_frame(self) -> pd.DataFrame:
+        """Return one row per category."""
+        import pandas as pd
+
+        return pd.DataFrame([asdict(report) for report in self.by_category])
+
+    def routing_frame(self) -> pd.DataFrame:
+        """Return one row per cluster: cluster, llm, precision, server."""
+        import pandas as pd
+
+        names = ("llm", "precision", "server")
+        who = [None if r.expert is None else self.experts[r.expert] for r in self.routing]
+        table = {"cluster": [route.cluster for route in self.routing]}
+        return pd.DataFrame(table | {n: [getattr(e, n, None) for e in who] for n in names})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON-ready content."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> SelectionPlan:
+        """Rebuild from `to_dict`; raise `InputError` when the content is not a plan."""
+        from pydantic import TypeAdapter, ValidationError
+
+        try:
+            return TypeAdapter(cls).validate_python(data)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"])) or "plan"
+            raise InputError(f"not a selection plan: {where}: {first['msg']}") from error
+
+    def summary(self) -> str:
+        """Return a readable account of the plan."""
+        from moe2opt.selection.summary import summarise
+
+        return summarise(self)
+
+
+def decode_plan(instance: SelectionInstance, x: IntArray) -> SelectionPlan:
+    """Return the plan of the 0/1 vector `x`: each cluster goes to its best deployed expert."""
+    problem = instance.problem()
+    chosen = np.flatnonzero(problem.vector(x))
+    route = best_experts(instance, chosen)
+    experts = tuple(_deployed(instance, int(i), route) for i in chosen)
+    place = {int(i): k for k, i in enumerate(chosen)}
+    reports = tuple(_report(instance, k, route) for k in range(len(instance.categories)))
+    correct = sum(report.test_correct for report in reports)
+    prompts = sum(report.test_prompts for report in reports)
+    return SelectionPlan(
+        instance=instance.name,
+        experts=experts,
+        routing=tuple(
+            Route(cluster, place.get(int(i)))
+            for cluster, i in zip(instance.tables.clusters, route, strict=True)
+        ),
+        budgets=_usage(instance, problem.usage_of(x)),
+        by_category=reports,
+        predicted_accuracy=problem.evaluate(x),
+        test_correct=correct,
+        test_prompts=prompts,
+        test_accuracy=correct / prompts if prompts else None,
+        energy_j_per_prompt=math.fsum(r.share_of_prompts * r.energy_j_per_prompt for r in reports),
+        caveats=instance.caveats,
+    )
+
+
+def best_experts(instance: SelectionInstance, chosen: IntArray) -> IntArray:
+    """Return the ``(C,)`` expert of each cluster, -1 where no chosen one serves it.
+
+    Ties go to the lower energy in the category, then to the lower index.
+    """
+    route = np.full(len(instance.tables.clusters), -1, dtype=np.int64)
+    for c, k in enumerate(instance.category_of):
+        serving = chosen[~instance.late[k, chosen]]
+        if len(serving):
+            keys = (serving, instance.energy_j[k, serving], -instance.quality[c, serving])
+            route[c] = serving[np.lexsort(keys)[0]]
+    return route
+
+
+def _deployed(instance: SelectionInstance, i: int, route: IntArray) -> DeployedExpert:
+    expert = instance.experts[i]
+    return DeployedExpert(
+        llm=expert.llm,
+        precision=expert.precision,
+        server=expert.server,
+        memory_gib=expert.memory_gib,
+        energy_j_per_prompt=expert.energy_j_per_prompt,
+        share_of_prompts=math.fsum(instance.tables.weights[route == i]),
+        power_scope=expert.power_scope,
+    )
+
+
+def _usage(instance: SelectionInstance, used: FloatArray) -> tuple[Usage, ...]:
+    limits = instance.problem().budgets
+    return tuple(
+        Usage(name, float(u), float(b), float(u / b) if b > 0 else None)
+        for name, u, b in zip(instance.row_names(), used, limits, strict=True)
+    )
+
+
+def _report(instance: SelectionInstance, k: int, route: IntArray) -> CategoryReport:
+    tables = instance.tables
+    members = np.flatnonzero((instance.category_of == k) & (route >= 0))
+    total = float(tables.weights[instance.category_of == k].sum())
+    weights, experts = tables.weights[members] / total, route[members]
+    models = instance.model_of[experts]
+    correct = int(tables.correct[_TEST, members, models].sum())
+    prompts = int(tables.run[_TEST, members, models].sum())
+    deadline = float(instance.deadline_s[k])
+    return CategoryReport(
+        category=instance.categories[k],
+        share_of_prompts=total,
+        predicted_accuracy=float(weights @ instance.quality[members, experts]),
+        test_correct=correct,
+        test_prompts=prompts,
+        test_accuracy=correct / prompts if prompts else None,
+        energy_j_per_prompt=float(weights @ instance.energy_j[k, experts]),
+        delay_s=float(instance.delay_s[k, experts].max()) if len(experts) else None,
+        deadline_s=deadline if math.isfinite(deadline) else None,
+    )
