@@ -1,42 +1,38 @@
-"""What a run may claim: statuses, limits, results, certificates and the errors of the package.
+"""What a run may claim: statuses, limits, results, and (from `moe2opt.proof`) certificates.
 
-This is the lowest layer: it imports nothing of moe2opt, and everything else speaks its words.
+The lowest layer: everything else speaks its words.
 """
 
 from __future__ import annotations
 
 import enum
-import hashlib
 import json
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-IntArray = npt.NDArray[np.int64]
-FloatArray = npt.NDArray[np.float64]
-BoolArray = npt.NDArray[np.bool_]
+from moe2opt.proof import LEAF_REASONS as LEAF_REASONS
+from moe2opt.proof import BoolArray as BoolArray
+from moe2opt.proof import Certificate as Certificate
+from moe2opt.proof import CertificationError as CertificationError
+from moe2opt.proof import Conflict as Conflict
+from moe2opt.proof import FloatArray as FloatArray
+from moe2opt.proof import InputError as InputError
+from moe2opt.proof import IntArray as IntArray
+from moe2opt.proof import MoeOptError as MoeOptError
+from moe2opt.proof import Multipliers as Multipliers
+from moe2opt.proof import Record as Record
+from moe2opt.proof import Relaxation as Relaxation
+from moe2opt.proof import encode_float as encode_float
 
 #: Relative slack within which a bound on non-integer data counts as closed.
 NUMERICAL_GAP = 1e-9
 
 #: Denominators of relative gaps never fall below this.
 _SMALLEST_SCALE = 1e-10
-
-
-class MoeOptError(Exception):
-    """Base of every error that moe2opt raises on purpose."""
-
-
-class InputError(MoeOptError, ValueError):
-    """The input is wrong; the message names the array, key or position at fault."""
-
-
-class CertificationError(MoeOptError):
-    """A result or its certificate was rejected by the checker."""
 
 
 @enum.unique
@@ -103,229 +99,6 @@ class ProgressEvent:
     bound: float
     objective: float
     source: str = " "
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Multipliers:
-    """Dual multipliers that turn a leaf of a split tree into a closed-form bound.
-
-    Attributes
-    ----------
-    cluster
-        ``(C,)`` thresholds of a facility problem, empty for multiple choice.
-    row
-        ``(R,)`` non-negative prices of the budget rows.
-    cover
-        ``(H,)`` non-negative prices of the cover rows, empty where there are none.
-    """
-
-    cluster: FloatArray
-    row: FloatArray
-    cover: FloatArray
-
-    def to_dict(self) -> dict[str, list[float]]:
-        """Return plain lists, ready for JSON."""
-        return {
-            "cluster": self.cluster.tolist(),
-            "row": self.row.tolist(),
-            "cover": self.cover.tolist(),
-        }
-
-    @classmethod
-    def from_dict(cls, data: dict[str, list[float]]) -> Multipliers:
-        """Rebuild from `to_dict`."""
-        return cls(
-            *(np.asarray(data[key], dtype=np.float64) for key in ("cluster", "row", "cover"))
-        )
-
-
-#: One record of a split tree in preorder: an inner node ``("split", axis, cut)``, or a leaf
-#: ``(reason, index)`` with reason in `LEAF_REASONS`.
-Record = tuple[str, int, int]
-
-#: Leaf reasons and what each one asserts about its box.
-LEAF_REASONS = {
-    "budget": "the least usage of budget row `index` in the box exceeds its limit",
-    "group": "group `index` has two members that the box forces in",
-    "cover": "no member of cover `index` is left in the box",
-    "farkas": "the rows priced with multipliers `index` cannot hold together in the box",
-    "corner": "the objective at the upper corner of the box is at most the claim",
-    "dual": "the Lagrangian value of multipliers `index` over the box is at most the claim",
-    "marginal": "value at the lower corner plus all single gains is at most the claim",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Relaxation:
-    """The least change of one budget that restores feasibility.
-
-    Attributes
-    ----------
-    row
-        Index of the budget row that is relaxed; all others stay.
-    limit
-        The smallest limit of that row for which a solution exists.
-    x
-        A solution that uses exactly this limit.
-    tree
-        Split tree proving that no solution stays strictly below `limit`.
-    """
-
-    row: int
-    limit: float
-    x: IntArray
-    tree: tuple[Record, ...]
-    multipliers: tuple[Multipliers, ...] = ()
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return JSON-ready content."""
-        return {
-            "row": self.row,
-            "limit": self.limit,
-            "x": self.x.tolist(),
-            "tree": [list(record) for record in self.tree],
-            "multipliers": [m.to_dict() for m in self.multipliers],
-        }
-
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> Relaxation:
-        """Rebuild from `to_dict`."""
-        return cls(
-            row=int(data["row"]),
-            limit=float(data["limit"]),
-            x=np.asarray(data["x"], dtype=np.int64),
-            tree=_records(data["tree"]),
-            multipliers=tuple(Multipliers.from_dict(m) for m in data["multipliers"]),
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Conflict:
-    """Why a problem is infeasible.
-
-    Attributes
-    ----------
-    rows, covers
-        Budget rows and cover rows that cannot hold together (groups always hold).
-    smallest
-        True when every smaller set of budget rows was shown to be satisfiable; False when the
-        set is only minimal (no member can be dropped) or the search for it met a limit.
-    relaxations
-        For single budget rows, the least limit that restores feasibility.
-    """
-
-    rows: tuple[int, ...]
-    covers: tuple[int, ...] = ()
-    smallest: bool = False
-    relaxations: tuple[Relaxation, ...] = ()
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return JSON-ready content."""
-        return {
-            "rows": list(self.rows),
-            "covers": list(self.covers),
-            "smallest": self.smallest,
-            "relaxations": [r.to_dict() for r in self.relaxations],
-        }
-
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> Conflict:
-        """Rebuild from `to_dict`."""
-        return cls(
-            rows=tuple(int(r) for r in data["rows"]),
-            covers=tuple(int(h) for h in data["covers"]),
-            smallest=bool(data["smallest"]),
-            relaxations=tuple(Relaxation.from_dict(r) for r in data["relaxations"]),
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Certificate:
-    """A split tree that proves an upper bound, an optimum or infeasibility.
-
-    The root is the whole box of the problem. An inner node cuts its box in two along one axis; a
-    leaf names the reason why nothing better than the claim lies in its box. `moe2opt.certify`
-    replays it knowing only the problem.
-
-    Attributes
-    ----------
-    kind
-        Problem family: ``facility``, ``multiple_choice`` or ``monotone``.
-    claim
-        Proven upper bound on the optimum; ``-inf`` claims infeasibility.
-    tree
-        Records in preorder; the left child follows its parent, the right child comes after the
-        whole left subtree.
-    multipliers
-        Multipliers that leaves refer to.
-    grid_bits
-        Every multiplier of a cluster is a multiple of ``2**-grid_bits``.
-    chains
-        Dominance chains (facility): experts listed from the weakest to the strongest, each
-        pointwise at most the next one; at most one member of a chain is needed.
-    problem_hash
-        Fingerprint of the problem the proof speaks about.
-    conflict
-        For infeasibility: which budgets clash, and what would restore feasibility.
-    digest
-        SHA-256 of everything above, set by `sealed`; any later change is detected.
-    """
-
-    kind: str
-    claim: float
-    tree: tuple[Record, ...]
-    multipliers: tuple[Multipliers, ...] = ()
-    grid_bits: int = 0
-    chains: tuple[tuple[int, ...], ...] = ()
-    problem_hash: str = ""
-    conflict: Conflict | None = None
-    digest: str = ""
-
-    @property
-    def leaves(self) -> int:
-        """Number of leaves of the tree."""
-        return sum(record[0] != "split" for record in self.tree)
-
-    def sealed(self) -> Certificate:
-        """Return a copy whose digest matches its content."""
-        return replace(self, digest=self.content_digest())
-
-    def content_digest(self) -> str:
-        """Return the SHA-256 of the content, the stored digest left out."""
-        content = {key: value for key, value in self.to_dict().items() if key != "digest"}
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return JSON-ready content."""
-        return {
-            "kind": self.kind,
-            "claim": encode_float(self.claim),
-            "tree": [list(record) for record in self.tree],
-            "multipliers": [m.to_dict() for m in self.multipliers],
-            "grid_bits": self.grid_bits,
-            "chains": [list(chain) for chain in self.chains],
-            "problem_hash": self.problem_hash,
-            "conflict": None if self.conflict is None else self.conflict.to_dict(),
-            "digest": self.digest,
-        }
-
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> Certificate:
-        """Rebuild from `to_dict`; raise `InputError` when the content is not a certificate."""
-        try:
-            return cls(
-                kind=str(data["kind"]),
-                claim=float(data["claim"]),
-                tree=_records(data["tree"]),
-                multipliers=tuple(Multipliers.from_dict(m) for m in data["multipliers"]),
-                grid_bits=int(data["grid_bits"]),
-                chains=tuple(tuple(int(i) for i in chain) for chain in data["chains"]),
-                problem_hash=str(data["problem_hash"]),
-                conflict=None if data["conflict"] is None else Conflict.from_dict(data["conflict"]),
-                digest=str(data["digest"]),
-            )
-        except (KeyError, TypeError, ValueError) as error:
-            raise InputError(f"not a certificate: {type(error).__name__}: {error}") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -452,12 +225,3 @@ class Result:
             f"{self.status}{limit}  objective {self.objective:.6g}  bound {self.bound:.6g}"
             f"  gap {self.gap:.3%}  solver {self.solver}"
         )
-
-
-def encode_float(value: float) -> float | str:
-    """Return `value`, or ``"inf"``/``"-inf"`` where JSON has no number for it."""
-    return value if math.isfinite(value) else str(value)
-
-
-def _records(data: list[Any]) -> tuple[Record, ...]:
-    return tuple((str(kind), int(first), int(second)) for kind, first, second in data)

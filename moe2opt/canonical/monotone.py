@@ -149,6 +149,14 @@ class MonotoneProblem:
         """Return h at ``(B, n)`` points, shape ``(B, H)``; feasible where ≥ 0."""
         return self._table("reverse_constraints", self.reverse_constraints, points)
 
+    def constraint_value(self, k: int, points: IntArray) -> FloatArray:
+        """Return one g at ``(B, n)`` points."""
+        return self._call(f"constraints[{k}]", self.constraints[k], points)
+
+    def reverse_value(self, k: int, points: IntArray) -> FloatArray:
+        """Return one h at ``(B, n)`` points."""
+        return self._call(f"reverse_constraints[{k}]", self.reverse_constraints[k], points)
+
     def evaluate(self, x: Any) -> float:
         """Return the objective at the point `x`."""
         value = float(self.objective_values(self.vector(x)[None, :])[0])
@@ -178,6 +186,8 @@ class MonotoneProblem:
         return np.stack(columns, axis=1) if columns else np.zeros((len(points), 0))
 
     def _call(self, name: str, oracle: Callable[..., Any], *points: IntArray) -> FloatArray:
+        if not len(points[0]):
+            return np.zeros(0)
         if self.batched:
             raw = oracle(*points)
         else:

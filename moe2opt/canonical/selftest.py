@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -94,9 +95,9 @@ def _increasing_oracles(
         yield "mixed_objective (first argument)", _first_argument(problem, fixed)
         yield "mixed_objective (second argument, negated)", _second_argument(problem, fixed)
     for k in range(len(problem.constraints)):
-        yield f"constraints[{k}]", _column(problem.constraint_values, k)
+        yield f"constraints[{k}]", partial(problem.constraint_value, k)
     for k in range(len(problem.reverse_constraints)):
-        yield f"reverse_constraints[{k}]", _column(problem.reverse_values, k)
+        yield f"reverse_constraints[{k}]", partial(problem.reverse_value, k)
 
 
 def _first_argument(problem: MonotoneProblem, fixed: IntArray) -> Test:
@@ -105,7 +106,3 @@ def _first_argument(problem: MonotoneProblem, fixed: IntArray) -> Test:
 
 def _second_argument(problem: MonotoneProblem, fixed: IntArray) -> Test:
     return lambda points: -problem.upper_values(np.broadcast_to(fixed, points.shape), points)
-
-
-def _column(table: Test, k: int) -> Test:
-    return lambda points: table(points)[:, k]

@@ -55,8 +55,10 @@ def load_problem(path: str | Path) -> Problem:
         raise InputError(f"{path}: {error.strerror or error}") from error
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
-    except (KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path}: not a problem file: {type(error).__name__}: {error}") from error
+    except KeyError as error:
+        raise InputError(f"{path}: not a problem file: {error} is missing") from error
+    except (TypeError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path}: not a problem file") from error
     raise InputError(f"{path}: the suffix must be .json or .npz")
 
 

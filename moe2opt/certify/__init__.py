@@ -13,6 +13,7 @@ rounded at all.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -160,34 +161,53 @@ class _Proof(Protocol):
     def holds(self, reason: str, index: int, box: Any) -> bool:
         """Tell whether the reason is true of the box."""
 
+    def reduced(self, box: Any, kind: str, axes: list[int], index: int) -> Any:
+        """Return the box after reductions that share a kind and an index; raise if one fails."""
+
 
 def _replay(problem: Problem, certificate: Certificate) -> None:
-    """Walk the tree in preorder; raise at the first leaf whose reason does not hold."""
+    """Walk the tree in preorder; raise at the first reason that does not hold."""
     if not 0 <= certificate.grid_bits <= _FINEST_GRID:
         raise RejectedError(f"a grid of {certificate.grid_bits} bits is not understood")
     proof = _proof(problem, certificate)
-    for number, (reason, index, box) in enumerate(_leaves(proof, certificate.tree)):
-        try:
-            holds = proof.holds(reason, index, box)
-        except (IndexError, ValueError, OverflowError) as error:
-            raise RejectedError(f"leaf {number} ({reason}): {error}") from error
-        if not holds:
-            raise RejectedError(f"leaf {number}: reason {reason!r} does not hold in its box")
-
-
-def _leaves(proof: _Proof, tree: Sequence[Record]) -> Iterator[tuple[str, int, Any]]:
     pending = [proof.root()]
-    for kind, first, second in tree:
+    for number, (kind, axes, index) in enumerate(_grouped(certificate.tree)):
         if not pending:
             raise RejectedError("the tree goes on after its last leaf")
-        box = pending.pop()
-        if kind == "split":
-            left, right = proof.split(box, first, second)
-            pending += [right, left]
-        else:
-            yield kind, first, box
+        try:
+            pending += _followed(proof, pending.pop(), kind, axes, index)
+        except (IndexError, ValueError, OverflowError) as error:
+            raise RejectedError(f"step {number} ({kind}): {error}") from error
+        except RejectedError as error:
+            raise RejectedError(f"step {number}: {error}") from error
     if pending:
         raise RejectedError(f"the tree ends with {len(pending)} open boxes")
+
+
+def _grouped(tree: Sequence[Record]) -> Iterator[tuple[str, list[int], int]]:
+    """Yield records as (kind, first fields, last field), runs of equal reductions as one."""
+    for (kind, index, _), run in itertools.groupby(tree, _group_key):
+        records = list(run)
+        if ":" in kind:
+            yield kind, [record[1] for record in records], index
+        else:
+            yield from ((kind, [record[1]], record[2]) for record in records)
+
+
+def _group_key(record: Record) -> tuple[str, int, bool]:
+    return record[0], record[2], ":" in record[0]
+
+
+def _followed(proof: _Proof, box: Any, kind: str, axes: list[int], index: int) -> list[Any]:
+    """Return the boxes that a record leaves open, the next one last."""
+    if kind == "split":
+        left, right = proof.split(box, axes[0], index)
+        return [right, left]
+    if ":" in kind:
+        return [proof.reduced(box, kind, axes, index)]
+    if not proof.holds(kind, axes[0], box):
+        raise RejectedError(f"reason {kind!r} does not hold in its box")
+    return []
 
 
 def _proof(problem: Problem, certificate: Certificate) -> _Proof:

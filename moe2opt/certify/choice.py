@@ -15,15 +15,17 @@ import numpy as np
 from moe2opt.canonical import MultipleChoiceProblem
 from moe2opt.certify.exact import (
     Dyadic,
+    Estimate,
     Recent,
     RejectedError,
     Rows,
     checked_prices,
+    clearly_supports,
     outward,
     require_named,
     supports,
 )
-from moe2opt.result import BoolArray, Certificate
+from moe2opt.result import BoolArray, Certificate, Multipliers
 
 
 class ChoiceProof:
@@ -31,7 +33,7 @@ class ChoiceProof:
 
     def __init__(self, problem: MultipleChoiceProblem, certificate: Certificate) -> None:
         self.problem, self.certificate = problem, certificate
-        self._priced = Recent(self._profits)
+        self._estimated = Recent()
         self.group_of = np.repeat(np.arange(problem.size), np.diff(problem.offsets))
         self.rows = Rows(problem.costs, outward(problem.costs, problem.limits))
 
@@ -60,14 +62,66 @@ class ChoiceProof:
                 math.fsum(self._per_group(problem.flat_values, box, np.maximum, -np.inf)) <= claim
             )
         if reason in ("dual", "farkas"):
+            estimate = self._estimate(index, reason)
+            value = estimate.constant + self._best(box, estimate).sum()
+            if self._clear(value, estimate, reason):
+                return True
             return supports(self._dual(index, box, reason), claim, reason, problem.is_integral)
         return False
+
+    def reduced(self, box: BoolArray, kind: str, axes: list[int], index: int) -> BoolArray:
+        side, reason = kind.split(":")
+        if side != "out":
+            raise RejectedError(f"reduction {kind!r} is not understood")
+        clear = self._clearly_closed(box, axes, index, reason)
+        for axis in axes:
+            kept, chosen = self.split(box, axis, 0)
+            if axis not in clear and not self.holds(reason, index, chosen):
+                raise RejectedError(f"{kind!r} of option {axis} does not hold")
+            box = kept
+        return box
+
+    def _clearly_closed(self, box: BoolArray, axes: list[int], index: int, reason: str) -> set[int]:
+        """Return the options whose choice is clearly ruled out by multipliers, all at once."""
+        if reason not in ("dual", "farkas"):
+            return set()
+        estimate = self._estimate(index, reason)
+        best = self._best(box, estimate)
+        options = np.array(axes, dtype=np.int64)
+        rest = estimate.constant + best.sum() - best[self.group_of[options]]
+        values = rest + estimate.profit[options]
+        return set(options[self._clear(values, estimate, reason)].tolist())
+
+    def _best(self, box: BoolArray, estimate: Estimate) -> Any:
+        return self._per_group(estimate.profit, box, np.maximum, -np.inf)
+
+    def _clear(self, value: Any, estimate: Estimate, reason: str) -> Any:
+        claim, integral = self.certificate.claim, self.problem.is_integral
+        return clearly_supports(value, estimate.error, claim, reason, integral)
+
+    def _estimate(self, index: int, reason: str) -> Estimate:
+        estimate: Estimate | None = self._estimated.get(index, reason)
+        if estimate is None:
+            estimate = self._estimated_profits(index, reason)
+            self._estimated.put(index, reason, estimate)
+        return estimate
+
+    def _estimated_profits(self, index: int, reason: str) -> Estimate:
+        """Return constant and profits in floating point with a bound on all rounding errors."""
+        row = self._prices(index).row
+        value = self.problem.flat_values * (reason == "dual")
+        cost = row @ self.rows.matrix
+        constant = float(row @ self.rows.limits)
+        largest = np.maximum.reduceat(np.abs(value) + cost, self.problem.offsets[:-1])
+        terms = self.problem.size + len(row) + 16
+        error = 4e-16 * terms * (float(largest.sum()) + abs(constant))
+        return Estimate(constant, value - cost, error)
 
     def _per_group(self, terms: Any, box: BoolArray, best: np.ufunc, excluded: float) -> Any:
         return best.reduceat(np.where(box, terms, excluded), self.problem.offsets[:-1])
 
     def _dual(self, index: int, box: BoolArray, reason: str) -> Fraction:
-        constant, profit = self._priced.get(index, reason)
+        constant, profit = self._profits(index, reason)
         excluded = min(profit.numerators) - 1
         best = np.maximum.reduceat(
             np.where(box, profit.numerators, excluded), self.problem.offsets[:-1]
@@ -75,7 +129,10 @@ class ChoiceProof:
         return constant + Fraction(int(best.sum()), 2**profit.shift)
 
     def _profits(self, index: int, reason: str) -> tuple[Fraction, Dyadic]:
-        price = checked_prices(self.certificate, index, len(self.problem.limits), self.rows, ())
+        price = self._prices(index)
         cost, constant = self.rows.priced(price.row)
         value = self.problem.flat_values if reason == "dual" else np.zeros(len(self.group_of))
         return constant, Dyadic.of(value).plus(cost, -1)
+
+    def _prices(self, index: int) -> Multipliers:
+        return checked_prices(self.certificate, index, len(self.problem.limits), self.rows, ())

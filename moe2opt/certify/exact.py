@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -48,23 +47,36 @@ class Dyadic:
         return Dyadic(self.numerators * numerator, self.shift + denominator.bit_length() - 1)
 
 
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A constant and profits in floating point, and how far their sums may be off.
+
+    Most bounds are far enough below the claim that rounding cannot matter; exact arithmetic is
+    needed only for the others.
+    """
+
+    constant: float
+    profit: Any
+    error: float
+
+
 class Recent:
-    """The last results of a function of (index, reason): leaves of one node share multipliers."""
+    """The last things computed for (index, reason): the leaves of a node share multipliers."""
 
-    _KEPT = 256
+    _KEPT = 64
 
-    def __init__(self, compute: Callable[[int, str], tuple[Fraction, Dyadic]]) -> None:
-        self._compute = compute
-        self._known: dict[tuple[int, str], tuple[Fraction, Dyadic]] = {}
+    def __init__(self) -> None:
+        self._known: dict[tuple[int, str], Any] = {}
 
-    def get(self, index: int, reason: str) -> tuple[Fraction, Dyadic]:
-        """Return the result, computed at most once while it is recent."""
-        key = (index, reason)
-        if key not in self._known:
-            if len(self._known) >= self._KEPT:
-                self._known.pop(next(iter(self._known)))
-            self._known[key] = self._compute(index, reason)
-        return self._known[key]
+    def get(self, index: int, reason: str) -> Any:
+        """Return what was put, None if it is not known or no longer recent."""
+        return self._known.get((index, reason))
+
+    def put(self, index: int, reason: str, value: Any) -> None:
+        """Remember a value and forget the oldest one."""
+        self._known[index, reason] = value
+        if len(self._known) > self._KEPT:
+            self._known.pop(next(iter(self._known)))
 
 
 class Rows:
@@ -95,7 +107,8 @@ def outward(costs: Any, limits: Any) -> Any:
 
 def on_grid(scaled: Any) -> Any:
     """Return whole numbers as int64 where all sums stay exact, else as Python integers."""
-    if scaled.max(axis=1, initial=0).sum() < _INT64_SAFE and scaled.sum(axis=0).max() < _INT64_SAFE:
+    sums = scaled.max(axis=0, initial=0).sum(), scaled.sum(axis=1).max(initial=0)
+    if max(sums) < _INT64_SAFE:
         return scaled.astype(np.int64)
     return np.array([[int(v) for v in row] for row in scaled], dtype=object).reshape(scaled.shape)
 
@@ -106,7 +119,7 @@ def thresholds(cluster: Any, clusters: int, bits: int) -> Any:
     whole = np.isfinite(scaled) & (scaled >= 0) & (scaled == np.floor(scaled))
     if cluster.shape != (clusters,) or not whole.all():
         raise RejectedError("cluster multipliers must be non-negative multiples of the grid")
-    return on_grid(scaled[:, None])[:, 0]
+    return on_grid(scaled[None, :])[0]
 
 
 def checked_prices(
@@ -135,6 +148,15 @@ def require_named(index: int, certificate: Certificate, name: str, count: int) -
     conflict = certificate.conflict
     if conflict is not None and index not in getattr(conflict, name):
         raise RejectedError(f"the proof uses {name} {index}, which the conflict leaves out")
+
+
+def clearly_supports(value: Any, error: float, claim: float, reason: str, integral: bool) -> Any:
+    """Tell (elementwise) whether values support the claim even if off by `error`."""
+    if reason == "farkas":
+        return value + error < 0
+    if claim == -math.inf:
+        return np.zeros(np.shape(value), dtype=bool)
+    return value + error < math.floor(claim) + 1.0 if integral else value + error <= claim
 
 
 def supports(value: Fraction, claim: float, reason: str, integral: bool) -> bool:

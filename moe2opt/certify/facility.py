@@ -15,27 +15,31 @@ with at most one member only the best counts.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
 from moe2opt.canonical import FacilityProblem, at_most_one_sets, indicators, partition
 from moe2opt.certify.exact import (
     Dyadic,
+    Estimate,
     Recent,
     RejectedError,
     Rows,
     checked_prices,
+    clearly_supports,
     on_grid,
     outward,
     require_named,
     supports,
     thresholds,
 )
-from moe2opt.result import BoolArray, Certificate
+from moe2opt.result import BoolArray, Certificate, Multipliers
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +55,18 @@ class FacilityProof:
 
     def __init__(self, problem: FacilityProblem, certificate: Certificate) -> None:
         self.problem, self.certificate = problem, certificate
-        self._priced = Recent(self._profits)
+        self._estimated = Recent()
         _check_chains(problem, certificate.chains)
         self.sets = at_most_one_sets(problem.groups, certificate.chains)
         self.parts = partition(self.sets, problem.size)
+        self.order = np.concatenate(self.parts)
+        lengths = [len(part) for part in self.parts]
+        self.starts = np.concatenate([[0], np.cumsum(lengths)[:-1]]).astype(np.int64)
+        self.part_of = np.empty(problem.size, dtype=np.int64)
+        self.part_of[self.order] = np.repeat(np.arange(len(self.parts)), lengths)
         self.bits = certificate.grid_bits
-        self.values = on_grid(np.ceil(np.ldexp(problem.weighted, self.bits)))
+        # One row per expert: the sums below run along rows.
+        self.values = on_grid(np.ceil(np.ldexp(problem.weighted.T, self.bits)))
         self.rows = Rows(
             np.vstack([problem.costs, indicators(self.sets, problem.size)]),
             np.concatenate([outward(problem.costs, problem.limits), np.ones(len(self.sets))]),
@@ -89,35 +99,105 @@ class FacilityProof:
         if reason == "corner":
             return problem.evaluate(box.allowed) <= claim
         if reason in ("dual", "farkas"):
+            if self._clearly(box, index, reason):
+                return True
             return supports(self._dual(index, box, reason), claim, reason, problem.is_integral)
         return False
 
+    def reduced(self, box: _Subset, kind: str, axes: list[int], index: int) -> _Subset:
+        side, reason = kind.split(":")
+        clear = self._clearly_closed(box, axes, index, reason) if side == "out" else []
+        for axis in axes:
+            without, chosen = self.split(box, axis, 0)
+            closed, kept = (chosen, without) if side == "out" else (without, chosen)
+            if axis not in clear and not self.holds(reason, index, closed):
+                raise RejectedError(f"{kind!r} of expert {axis} does not hold")
+            box = kept
+        return box
+
+    def _clearly(self, box: _Subset, index: int, reason: str) -> bool:
+        """Tell whether rounding cannot matter for a Lagrangian leaf."""
+        estimate = self._estimate(box, index, reason)
+        value = estimate.constant + self._part_values(box, estimate).sum()
+        return bool(self._clear(value, estimate, reason))
+
+    def _clearly_closed(self, box: _Subset, axes: list[int], index: int, reason: str) -> set[int]:
+        """Return the experts whose choice is clearly ruled out by multipliers, all at once."""
+        if reason not in ("dual", "farkas"):
+            return set()
+        estimate = self._estimate(box, index, reason)
+        parts = self._part_values(box, estimate)
+        taken = np.bincount(self.part_of[box.forced], minlength=len(self.parts)) > 0
+        free = np.array([axis for axis in axes if not taken[self.part_of[axis]]], dtype=np.int64)
+        rest = estimate.constant + parts.sum() - parts[self.part_of[free]]
+        return set(free[self._clear(rest + estimate.profit[free], estimate, reason)].tolist())
+
+    def _clear(self, value: Any, estimate: Estimate, reason: str) -> Any:
+        claim, integral = self.certificate.claim, self.problem.is_integral
+        return clearly_supports(value, estimate.error, claim, reason, integral)
+
+    def _part_values(self, box: _Subset, estimate: Estimate) -> Any:
+        """Return the most that each part can contribute, in floating point."""
+        forced = box.forced[self.order]
+        profit = np.where(box.allowed, estimate.profit, -np.inf)[self.order]
+        best = np.maximum(np.maximum.reduceat(profit, self.starts), 0.0)
+        fixed = np.add.reduceat(np.where(forced, profit, 0.0), self.starts)
+        return np.where(np.logical_or.reduceat(forced, self.starts), fixed, best)
+
+    def _estimate(self, box: _Subset, index: int, reason: str) -> Estimate:
+        """Return profits of the allowed experts; the first box with a price is the largest."""
+        known = self._estimated.get(index, reason)
+        if known is not None and not (box.allowed & ~known[0]).any():
+            estimate: Estimate = known[1]
+            return estimate
+        estimate = self._estimated_profits(box.allowed, index, reason)
+        self._estimated.put(index, reason, (box.allowed, estimate))
+        return estimate
+
+    def _estimated_profits(self, columns: BoolArray, index: int, reason: str) -> Estimate:
+        """Return constant and profits in floating point with a bound on all rounding errors."""
+        price = self._prices(index)
+        cost, reward = price.row @ self.rows.matrix, price.cover @ self.covers
+        constant = [price.row @ self.rows.limits, -price.cover.sum()]
+        excess = np.zeros(self.problem.size)
+        if reason == "dual":
+            grid, total = self._excess(price, columns)
+            excess[columns] = np.ldexp(grid.astype(np.float64), -self.bits)
+            constant.append(math.ldexp(float(total), -self.bits))
+        terms = sum(self.rows.matrix.shape) + self.problem.clusters + 16
+        size = float((excess + cost + reward).sum()) + sum(map(abs, constant))
+        return Estimate(sum(constant), excess + reward - cost, 4e-16 * terms * size)
+
     def _dual(self, index: int, box: _Subset, reason: str) -> Fraction:
         """Return the exact right side of the inequality above, maximised over the box."""
-        constant, profit = self._priced.get(index, reason)
+        constant, profit = self._profits(index, reason)
         total = 0
         for part in self.parts:
             forced = [profit.numerators[i] for i in part if box.forced[i]]
             free = [profit.numerators[i] for i in part if box.allowed[i] and not box.forced[i]]
-            total += (
-                sum(forced) if forced else max(free, default=0) if max(free, default=0) > 0 else 0
-            )
+            total += sum(forced) if forced else max([0, *free])
         return constant + Fraction(total, 2**profit.shift)
 
     def _profits(self, index: int, reason: str) -> tuple[Fraction, Dyadic]:
         """Return the constant of the inequality and each expert's profit under multipliers."""
-        price = checked_prices(
-            self.certificate, index, len(self.problem.limits), self.rows, self.covers
-        )
+        price = self._prices(index)
         cost, base = self.rows.priced(price.row)
         reward, shift = Rows(self.covers, np.ones(len(self.covers))).priced(price.cover)
         profit = reward.plus(cost, -1)
         if reason == "farkas":
             return base - shift, profit
-        threshold = thresholds(price.cluster, self.problem.clusters, self.bits)
-        excess = np.maximum(self.values - threshold[:, None], 0).sum(axis=0)
-        constant = Fraction(int(threshold.sum()), 2**self.bits)
+        excess, total = self._excess(price, np.ones(self.problem.size, dtype=bool))
+        constant = Fraction(int(total), 2**self.bits)
         return constant + base - shift, profit.plus(Dyadic(excess.astype(object), self.bits))
+
+    def _excess(self, price: Multipliers, columns: BoolArray) -> tuple[Any, Any]:
+        """Return the experts' excess over the thresholds, and their sum, in units of the grid."""
+        threshold = thresholds(price.cluster, self.problem.clusters, self.bits)
+        return np.maximum(self.values[columns] - threshold, 0).sum(axis=1), threshold.sum()
+
+    def _prices(self, index: int) -> Multipliers:
+        budgets = len(self.problem.limits)
+        return checked_prices(self.certificate, index, budgets, self.rows, self.covers)
 
 
 def _check_chains(problem: FacilityProblem, chains: Sequence[Sequence[int]]) -> None:

@@ -44,6 +44,9 @@ class MonotoneProof:
             return problem.submodular and self._closes(self._all_gains(box))
         return False
 
+    def reduced(self, box: tuple[Any, Any], kind: str, axes: list[int], index: int) -> Any:
+        raise RejectedError(f"reduction {kind!r} is not understood")
+
     def _all_gains(self, box: tuple[Any, Any]) -> float:
         lower, upper = box
         if (upper - lower > 1).any():

@@ -14,7 +14,9 @@ import numpy as np
 from moe2opt.canonical import MonotoneProblem, Problem
 from moe2opt.result import (
     NUMERICAL_GAP,
+    BoolArray,
     Certificate,
+    FloatArray,
     InputError,
     IntArray,
     Limit,
@@ -191,9 +193,23 @@ class Search:
             1e-10, abs(self.objective)
         )
 
+    @property
+    def target(self) -> float:
+        """A bound below this value closes a box: what a dual ascent should aim at."""
+        if self.x is None:
+            return self.bound - 1e-3 * abs(self.bound) if math.isfinite(self.bound) else 0.0
+        unit = 1.0 - 2e-9 * max(1.0, abs(self.cutoff)) if self.problem.is_integral else 0.0
+        return self.cutoff + unit
+
     def closes(self, bound: float) -> bool:
         """Tell whether a node with this upper bound need not be explored."""
         return self.rounded(bound) <= self.cutoff
+
+    def closes_each(self, bounds: FloatArray) -> BoolArray:
+        """Return `closes` for an array of bounds."""
+        if self.problem.is_integral:
+            bounds = np.floor(bounds + 1e-9 * np.maximum(1.0, np.abs(bounds)))
+        return np.asarray(bounds <= self.cutoff)
 
     def limit_reached(self) -> Limit | None:
         """Return the first limit that is hit, or None."""

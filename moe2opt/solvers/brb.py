@@ -111,7 +111,8 @@ def explore(relaxation: Relaxation, search: Search) -> Explored:
             continue
         search.nodes += 1
         examined = relaxation.examine(node.box, search)
-        closed_bound = max([closed_bound, *(search.rounded(s.bound) for s in examined.steps)])
+        shaved = max((step.bound for step in examined.steps), default=-math.inf)
+        closed_bound = max(closed_bound, search.rounded(shaved))
         node = _advance(relaxation, node, examined, search)
         if examined.leaf is not None:
             relaxation.tree.close(node.position, examined.leaf)

@@ -131,7 +131,7 @@ class ChoiceRelaxation:
                 return steps, box, None
             for option in options:
                 row = int(np.argmax(heavy[:, option]))
-                steps.append(Step(int(option), 0, False, ("budget", row)))
+                steps.append(Step(int(option), None, False, ("budget", row)))
                 box = self._excluded(box, int(option))
 
     def _fix(
@@ -140,12 +140,11 @@ class ChoiceRelaxation:
         """Exclude options whose choice the prices already rule out."""
         best = np.maximum.reduceat(np.where(box, priced.profit, -np.inf), self.starts)
         bounds = priced.value - best[self.group_of] + priced.profit
-        steps = []
-        for option in np.flatnonzero(box):
-            if search.closes(bounds[option]):
-                steps.append(Step(int(option), 0, False, proof, float(bounds[option])))
-                box = self._excluded(box, int(option))
-        return steps, box
+        useless = box & search.closes_each(bounds)
+        steps = [
+            Step(int(m), None, False, proof, float(bounds[m])) for m in np.flatnonzero(useless)
+        ]
+        return steps, box & ~useless
 
     def _excluded(self, box: BoolArray, option: int) -> BoolArray:
         smaller = box.copy()

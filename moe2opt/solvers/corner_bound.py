@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import TypeVar
 
 import numpy as np
 
@@ -16,6 +17,8 @@ from moe2opt.result import BoolArray, Certificate, FloatArray, IntArray
 from moe2opt.solvers.base import Search
 from moe2opt.solvers.relaxation import Examined, unknown_bound
 from moe2opt.solvers.tree import Leaf, SplitTree, Step
+
+Values = TypeVar("Values", float, FloatArray)
 
 #: Integer corners (lower, upper) of a box.
 Box = tuple[IntArray, IntArray]
@@ -116,18 +119,18 @@ class CornerRelaxation:
         def useful(levels: IntArray) -> BoolArray:
             points = raised(upper, axes, levels)
             unmet = (self.problem.reverse_values(points) < 0).any(axis=1)
-            poor = [search.closes(outward(float(v), self.problem)) for v in values(points)]
-            return np.asarray(~(unmet | np.array(poor, dtype=np.bool_)))
+            return np.asarray(~(unmet | search.closes_each(values(points))))
 
         def values(points: IntArray) -> FloatArray:
-            return self.problem.upper_values(points, np.repeat(lower[None, :], len(points), axis=0))
+            corners = np.repeat(lower[None, :], len(points), axis=0)
+            return outward(self.problem.upper_values(points, corners), self.problem)
 
         first = first_true(useful, lower[axes], upper[axes])
         cut = first > lower[axes]
         points = raised(upper, axes[cut], first[cut] - 1)
         unmet = self.problem.reverse_values(points) < 0
         return [
-            _poor_step(int(axis), int(level) - 1, missing, outward(float(value), self.problem))
+            _poor_step(int(axis), int(level) - 1, missing, float(value))
             for axis, level, missing, value in zip(
                 axes[cut], first[cut], unmet, values(points), strict=True
             )
@@ -147,9 +150,9 @@ def infeasible_corner(problem: MonotoneProblem, box: Box) -> Leaf | None:
     return ("cover", int(np.argmax(unmet))) if unmet.any() else None
 
 
-def outward(value: float, problem: MonotoneProblem) -> float:
-    """Return `value` raised by more than another machine's rounding could change it."""
-    return value if problem.is_integral else value + 1e-12 * abs(value)
+def outward(values: Values, problem: MonotoneProblem) -> Values:
+    """Return `values` raised by more than another machine's rounding could change them."""
+    return values if problem.is_integral else values + 1e-12 * abs(values)
 
 
 def _poor_step(axis: int, cut: int, unmet: BoolArray, value: float) -> Step:
@@ -184,6 +187,7 @@ def apply_steps(box: Box, steps: list[Step]) -> Box:
     """Return the box that reductions leave (possibly an empty one)."""
     lower, upper = box[0].copy(), box[1].copy()
     for step in steps:
+        assert step.cut is not None
         if step.keep_right:
             lower[step.axis] = step.cut + 1
         else:

@@ -21,6 +21,7 @@ import numpy as np
 from moe2opt.result import FloatArray, IntArray
 from moe2opt.solvers.base import Search
 from moe2opt.solvers.facility_model import Bounded, FacilityModel, Price, Subset
+from moe2opt.solvers.kernels import fill_to_one
 from moe2opt.solvers.lp import LinearProgram, LinearSolution
 
 #: Blocks of clusters; more make the programme tighter per round and slower.
@@ -103,7 +104,7 @@ class CutBound:
     def _without_solution(
         self, box: Subset, solution: LinearSolution, best: Bounded | None
     ) -> Bounded:
-        """Turn an infeasible programme into a contradiction; otherwise fall back to plain values."""
+        """Turn an infeasible programme into a contradiction, else fall back to plain values."""
         if solution.infeasible and solution.price is not None:
             found = self.model.contradiction(box, *self._row_prices(solution.price, 1.0))
             if found is not None:
@@ -156,10 +157,7 @@ class CutBound:
 
     def _separate(self, y: FloatArray, theta: FloatArray) -> bool:
         """Add the closed-form cut of every block whose value the programme overestimates."""
-        thresholds = closed_form_thresholds(self.model.values, y)
-        support = np.flatnonzero(y > 0)
-        gains = np.maximum(self.model.values[:, support] - thresholds[:, None], 0.0) @ y[support]
-        value = thresholds + gains
+        thresholds, value = fill_to_one(self.model.ranked, self.model.experts, y)
         actual = self.scale * np.array([value[b].sum() for b in self.blocks])
         violated = theta > actual + _VIOLATION * np.maximum(1.0, actual)
         self._add_cuts(thresholds, violated)
@@ -171,7 +169,7 @@ class CutBound:
         for k in np.flatnonzero(wanted):
             block = self.blocks[k]
             part = thresholds[block]
-            excess = np.maximum(self.model.values[block] - part[:, None], 0.0).sum(axis=0)
+            excess = self.model.excess(block, part)
             row = np.zeros(size + len(self.blocks))
             row[:size], row[size + k] = -self.scale * excess, 1.0
             rows.append(row)
@@ -193,27 +191,6 @@ class CutBound:
         if np.count_nonzero(idle) > len(self.pool) // 4:
             self.lp.delete_rows(self.fixed_rows + np.flatnonzero(idle))
             self.pool = [cut for cut, drop in zip(self.pool, idle, strict=True) if not drop]
-
-
-def closed_form_thresholds(values: FloatArray, y: FloatArray) -> FloatArray:
-    """Return per cluster the value at which the experts, best first, reach a total y of one.
-
-    Parameters
-    ----------
-    values
-        ``(C, N)`` values.
-    y
-        ``(N,)`` fractional choice.
-    """
-    support = np.flatnonzero(y > 1e-12)
-    if not len(support):
-        return np.zeros(len(values))
-    part = values[:, support]
-    ranked = np.argsort(-part, axis=1, kind="stable")
-    mass = np.cumsum(y[support][ranked], axis=1) >= 1.0 - 1e-9
-    reached = mass.any(axis=1)
-    position = ranked[np.arange(len(values)), np.argmax(mass, axis=1)]
-    return np.where(reached, part[np.arange(len(values)), position], 0.0)
 
 
 def _blocks(values: FloatArray) -> list[IntArray]:

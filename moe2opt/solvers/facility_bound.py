@@ -16,12 +16,14 @@ the multipliers come from:
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 
 from moe2opt.canonical import FacilityProblem
-from moe2opt.result import Certificate
+from moe2opt.result import Certificate, FloatArray, IntArray
 from moe2opt.solvers.base import Search
+from moe2opt.solvers.cuts import CutBound
 from moe2opt.solvers.facility_model import (
     Bounded,
     Bounder,
@@ -31,10 +33,15 @@ from moe2opt.solvers.facility_model import (
     SubmodularBound,
     Subset,
 )
+from moe2opt.solvers.lagrangian import AutomaticBound, LagrangianBound
+from moe2opt.solvers.polish import Polisher
 from moe2opt.solvers.relaxation import Examined, unknown_bound
 from moe2opt.solvers.tree import Leaf, SplitTree, Step
 
-BOUNDS = ("auto", "cuts", "submodular", "corner")
+BOUNDS = ("auto", "cuts", "lagrangian", "submodular", "corner")
+
+#: Cheap boxes are rounded to a solution once in so many.
+_ROUND_EVERY = 16
 
 #: Budgets count as exceeded in floating point only beyond this relative margin; what lies within
 #: is settled exactly at the last point.
@@ -47,14 +54,17 @@ def facility_relaxation(problem: FacilityProblem, search: Search) -> FacilityRel
     if name not in BOUNDS:
         raise unknown_bound(name, problem, BOUNDS)
     model = FacilityModel(problem)
-    bounder: Bounder
-    if name in ("auto", "cuts"):
-        from moe2opt.solvers.cuts import CutBound
+    return FacilityRelaxation(model, _bounder(name, model), search)
 
-        bounder = CutBound(model)
-    else:
-        bounder = SubmodularBound(model) if name == "submodular" else CornerBound(model)
-    return FacilityRelaxation(model, bounder, search)
+
+def _bounder(name: str, model: FacilityModel) -> Bounder:
+    if name == "submodular":
+        return SubmodularBound(model)
+    if name == "corner":
+        return CornerBound(model)
+    if name == "cuts":
+        return CutBound(model)
+    return AutomaticBound(model) if name == "auto" else LagrangianBound(model, CutBound(model))
 
 
 class FacilityRelaxation:
@@ -63,22 +73,31 @@ class FacilityRelaxation:
     def __init__(self, model: FacilityModel, bounder: Bounder, search: Search) -> None:
         self.model, self.bounder = model, bounder
         self.tree = SplitTree()
+        self.polisher = Polisher(model)
+        self.scores = PseudoCosts(model.problem.size)
+        self.rounds = 0
         self._start(search)
 
     def _start(self, search: Search) -> None:
-        from moe2opt.solvers.baselines import greedy_facility, improve_facility
+        """Offer a greedy choice and what local search makes of it."""
+        from moe2opt.solvers.baselines import greedy_facility
 
         start = greedy_facility(self.model.problem)
         if start is not None:
             search.offer(start, "H")
-            search.offer(improve_facility(self.model.problem, start), "H")
+            better = self.polisher.improve(np.asarray(start) > 0)
+            search.offer(better, "H")
+            self.polisher.kick(better, search)
 
     def root(self) -> Subset:
         size = self.model.problem.size
         return Subset(np.zeros(size, dtype=bool), np.ones(size, dtype=bool))
 
     def split(self, box: Subset, axis: int, cut: int) -> tuple[Subset, Subset]:
-        return box.without(axis), box.with_forced(axis)
+        return (
+            replace(box.without(axis), branch=axis),
+            replace(box.with_forced(axis), branch=axis),
+        )
 
     def certificate(self, claim: float) -> Certificate:
         chains = tuple(tuple(map(int, chain)) for chain in self.model.chains)
@@ -97,6 +116,7 @@ class FacilityRelaxation:
             return self._single_point(steps, box, search)
         bounded = self.bounder.bound(box, search)
         price = bounded.price
+        self.scores.learn(box, price.value)
         index = self.tree.price(price.cluster, price.row, price.cover)
         if price.infeasible:
             return Examined(steps, box, ("farkas", index))
@@ -112,7 +132,8 @@ class FacilityRelaxation:
             return Examined(steps, box, leaf)
         if not box.free.any():
             return self._single_point(steps, box, search)
-        return Examined(steps, box, None, price.value, proof, self._branch(box, bounded))
+        box = replace(box, parent=bounded, branch=-1)
+        return Examined(steps, box, None, price.value, proof, (self._branch(box, bounded), 0))
 
     def _single_point(self, steps: list[Step], box: Subset, search: Search) -> Examined:
         problem = self.model.problem
@@ -160,7 +181,7 @@ class FacilityRelaxation:
         for i in np.flatnonzero(over.any(axis=0)):
             row = int(np.argmax(over[:, i]))
             leaf = ("budget", row) if row < budgets else ("group", row - budgets)
-            steps.append(Step(int(i), 0, False, leaf))
+            steps.append(Step(int(i), None, False, leaf))
         return steps
 
     def _forcing(self, box: Subset) -> list[Step]:
@@ -171,59 +192,84 @@ class FacilityRelaxation:
             return []
         cover = int(single[0])
         expert = int(np.argmax(members[cover] & box.allowed))
-        return [Step(expert, 0, True, ("cover", cover))]
+        return [Step(expert, None, True, ("cover", cover))]
 
     def _fix(
         self, box: Subset, price: Price, proof: Leaf, search: Search
     ) -> tuple[list[Step], Subset]:
         """Exclude and force experts whose other side the prices already rule out."""
         free_best, forced = self.model.part_profits(box, price.profit)
+        open_part = np.isnan(forced)
+        best = np.where(open_part, np.maximum(free_best, 0.0), 0.0)
+        chosen_bound = price.value - best[self.model.part_of] + price.profit
         steps: list[Step] = []
-        for i in np.flatnonzero(box.free):
-            part = self.model.part_of[i]
-            if not math.isnan(forced[part]):
-                continue
-            without = price.value - max(0.0, free_best[part])
-            if search.closes(without + price.profit[i]):
-                steps.append(Step(int(i), 0, False, proof, without + float(price.profit[i])))
-                box = box.without(int(i))
-        for part in np.flatnonzero(np.isnan(forced) & (free_best > 0)):
-            members = [int(i) for i in self.model.parts[part] if box.free[i]]
+        allowed, forced_in = box.allowed.copy(), box.forced.copy()
+        useless = box.free & open_part[self.model.part_of] & search.closes_each(chosen_bound)
+        for i in np.flatnonzero(useless):
+            steps.append(Step(int(i), None, False, proof, float(chosen_bound[i])))
+        allowed &= ~useless
+        # Without its best expert a part can at most be left empty or filled by the next best.
+        for part in np.flatnonzero((best > 0) & search.closes_each(price.value - best)):
+            members = [i for i in self.model.parts[part] if allowed[i] and not forced_in[i]]
             ranked = sorted(members, key=lambda i: -price.profit[i])
             second = max(0.0, price.profit[ranked[1]]) if len(ranked) > 1 else 0.0
-            bound = price.value - free_best[part] + second
+            bound = float(price.value - best[part] + second)
             if ranked and search.closes(bound):
-                steps.append(Step(ranked[0], 0, True, proof, float(bound)))
-                box = box.with_forced(ranked[0])
-        return steps, box
+                steps.append(Step(int(ranked[0]), None, True, proof, bound))
+                forced_in[ranked[0]] = True
+        return steps, replace(box, allowed=allowed, forced=forced_in)
 
     # ------------------------------------------------------------------ incumbents, branching
 
     def _round(self, box: Subset, bounded: Bounded, search: Search) -> None:
-        """Build a solution from the most wanted experts that fit."""
-        from moe2opt.solvers.baselines import improve_facility
-
+        """Fill up the forced experts with the most wanted ones; polish what is new."""
         wanted = bounded.price.profit if bounded.fractional is None else bounded.fractional
-        chosen = box.forced.copy()
-        left = self.model.limits - self.model.rows[:, chosen].sum(axis=1)
-        ranked = sorted(
-            np.flatnonzero(box.free), key=lambda i: (-wanted[i], -bounded.price.profit[i])
-        )
-        for i in ranked:
-            if (self.model.rows[:, i] <= left).all():
-                chosen[i] = True
-                left -= self.model.rows[:, i]
+        self.rounds += 1
+        if bounded.cheap and self.rounds % _ROUND_EVERY:
+            return
+        chosen = self.polisher.complete(box.forced, np.where(box.allowed, wanted, -np.inf))
+        chosen &= box.allowed
         if search.offer(chosen, "L"):
-            search.offer(improve_facility(self.model.problem, chosen.astype(np.int64)), "L")
+            better = self.polisher.improve(chosen)
+            search.offer(better, "L")
+            if not bounded.cheap:
+                self.polisher.kick(better, search)
 
-    def _branch(self, box: Subset, bounded: Bounded) -> tuple[int, int] | None:
+    def _branch(self, box: Subset, bounded: Bounded) -> int:
         free = np.flatnonzero(box.free)
-        if not len(free):
-            return None
-        gain = np.maximum(bounded.price.profit[free], 0.0)
-        if bounded.fractional is not None:
-            y = bounded.fractional[free]
-            middle = np.minimum(y, 1.0 - y)
-            if middle.max() > 1e-6:
-                return int(free[np.argmax(middle)]), 0
-        return int(free[np.argmax(gain)]), 0
+        if bounded.fractional is None:
+            return int(free[np.argmax(bounded.price.profit[free])])
+        return int(free[np.argmax(self.scores.of(free, bounded.fractional[free]))])
+
+
+class PseudoCosts:
+    """How much the bound fell in the past when an expert was excluded or chosen.
+
+    The classical estimate (Benichou et al. 1971): the fall per unit of change of the fractional
+    choice, averaged per expert and side; experts never branched on count as average ones.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.total = np.zeros((2, size))
+        self.count = np.zeros((2, size))
+
+    def learn(self, box: Subset, value: float) -> None:
+        """Take in what the last branching achieved."""
+        if box.branch < 0 or box.parent is None or box.parent.fractional is None:
+            return
+        side = int(box.forced[box.branch])
+        y = float(np.clip(box.parent.fractional[box.branch], 0.05, 0.95))
+        fall = max(0.0, box.parent.price.value - value) if math.isfinite(value) else 0.0
+        self.total[side, box.branch] += fall / (y if side == 0 else 1.0 - y)
+        self.count[side, box.branch] += 1
+
+    def of(self, free: IntArray, fractional: FloatArray) -> FloatArray:
+        """Return the product score of the free experts."""
+        y = np.clip(fractional, 0.02, 0.98)
+        seen = np.maximum(self.count[:, free], 1.0)
+        average = self.total.sum(axis=1) / np.maximum(self.count.sum(axis=1), 1.0)
+        estimate = np.where(
+            self.count[:, free] > 0, self.total[:, free] / seen, np.maximum(average, 1e-6)[:, None]
+        )
+        fall = np.maximum(estimate * np.stack([y, 1.0 - y]), 1e-9)
+        return np.asarray(fall[0] * fall[1])

@@ -13,17 +13,30 @@ from typing import Protocol
 import numpy as np
 
 from moe2opt.canonical import FacilityProblem, at_most_one_sets, indicators, partition
-from moe2opt.result import BoolArray, FloatArray
+from moe2opt.result import BoolArray, FloatArray, IntArray
 from moe2opt.solvers.base import Search
 from moe2opt.solvers.dominance import dominance_chains
+from moe2opt.solvers.kernels import excess_above
 
 
 @dataclass(frozen=True, slots=True)
 class Subset:
-    """All choices between a set of forced experts and a set of allowed ones."""
+    """All choices between a set of forced experts and a set of allowed ones.
+
+    Attributes
+    ----------
+    forced, allowed
+        ``(N,)`` flags.
+    parent
+        Bound of the box it was cut from, to start from; None at the root.
+    branch
+        Expert whose exclusion or choice made this box, and -1 without one.
+    """
 
     forced: BoolArray
     allowed: BoolArray
+    parent: Bounded | None = None
+    branch: int = -1
 
     @property
     def free(self) -> BoolArray:
@@ -69,10 +82,11 @@ class Price:
 
 @dataclass(frozen=True, slots=True)
 class Bounded:
-    """A bound and the fractional choice it came from (None if the bound has none)."""
+    """A bound, the fractional choice it came from (None without one), and whether it was cheap."""
 
     price: Price
     fractional: FloatArray | None = None
+    cheap: bool = False
 
 
 class Bounder(Protocol):
@@ -89,6 +103,8 @@ class FacilityModel:
     ----------
     values
         ``(C, N)`` weighted values, rounded up to multiples of ``2**-bits``.
+    ranked, experts
+        ``(C, N)`` the same in falling order per cluster, and whose they are.
     chains, sets, parts
         Dominance chains, all at-most-one sets, and a disjoint partition made of them.
     rows, limits
@@ -101,6 +117,9 @@ class FacilityModel:
         self.problem = problem
         self.bits = grid_bits(problem.weighted)
         self.values = np.ldexp(np.ceil(np.ldexp(problem.weighted, self.bits)), -self.bits)
+        self.experts = np.argsort(-self.values, axis=1, kind="stable").astype(np.int32)
+        self.ranked = np.take_along_axis(self.values, self.experts, axis=1)
+        self.all_clusters = np.arange(problem.clusters)
         # Without an objective every expert dominates every other, which says nothing about rows.
         self.chains = dominance_chains(problem) if problem.weighted.any() else []
         self.sets = at_most_one_sets(problem.groups, self.chains)
@@ -116,13 +135,17 @@ class FacilityModel:
     def price(self, box: Subset, cluster: FloatArray, row: FloatArray, cover: FloatArray) -> Price:
         """Return the Lagrangian value of multipliers over a box."""
         grid = np.ldexp(np.round(np.ldexp(np.maximum(cluster, 0.0), self.bits)), -self.bits)
-        excess = np.maximum(self.values - grid[:, None], 0.0).sum(axis=0)
+        excess = self.excess(self.all_clusters, grid)
         paid, earned = row @ self.rows, cover @ self.covers
         constant = [float(grid.sum()), float(row @ self.limits), -float(cover.sum())]
         profit = excess - paid + earned
         size = float((excess + paid + earned)[box.allowed].sum()) + sum(map(abs, constant))
         value = sum(constant) + self.best(box, profit) + self._rounding_error(size)
         return Price(grid, row, cover, value, profit)
+
+    def excess(self, clusters: IntArray, thresholds: FloatArray) -> FloatArray:
+        """Return per expert the sum over `clusters` of its value above the thresholds."""
+        return excess_above(self.ranked, self.experts, clusters, thresholds, self.problem.size)
 
     def contradiction(self, box: Subset, row: FloatArray, cover: FloatArray) -> Price | None:
         """Return prices under which the rows alone exclude the box, or None if they do not."""

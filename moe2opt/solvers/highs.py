@@ -138,13 +138,12 @@ def maximise(
     run.thread.start()
     try:
         return _follow(run, on_news, should_stop)
-    finally:
-        run.stopping = True
+    except BaseException:
+        _abandon(run)
+        raise
 
 
-def _follow(
-    run: _Run, on_news: Callable[[News], None], should_stop: Callable[[], bool]
-) -> Answer:
+def _follow(run: _Run, on_news: Callable[[News], None], should_stop: Callable[[], bool]) -> Answer:
     deadline = math.inf
     while True:
         with suppress(queue.Empty):
@@ -183,6 +182,8 @@ class _Run:
         try:
             subscribe(self.highs, self.on_callback)
             self.highs.run()
+            # The callback refers to this object: left in place, neither would ever be freed.
+            self.highs.setCallback(None, None)
             self.messages.put(self.answer())
         except BaseException as error:  # the calling thread raises it
             self.messages.put(error)
@@ -212,9 +213,7 @@ class _Run:
         )
 
 
-_VERDICTS: dict[
-    str, tuple[Literal["optimal", "infeasible", "limit", "unknown"], Limit | None]
-] = {
+_VERDICTS: dict[str, tuple[Literal["optimal", "infeasible", "limit", "unknown"], Limit | None]] = {
     "kOptimal": ("optimal", None),
     "kInfeasible": ("infeasible", None),
     "kTimeLimit": ("limit", Limit.TIME),
@@ -289,9 +288,9 @@ def _scaled(model: LinearModel, factor: float) -> Any:
 
     rows, columns = model.rows.shape
     scale = _row_factors(model)
-    matrix = model.rows.copy()
-    matrix.data = matrix.data * np.repeat(scale, np.diff(matrix.indptr))
-    matrix = matrix.tocsc()
+    scaled = model.rows.copy()
+    scaled.data = scaled.data * np.repeat(scale, np.diff(scaled.indptr))
+    matrix = scaled.tocsc()
     lp = highspy.HighsLp()
     lp.num_col_, lp.num_row_ = columns, rows
     lp.sense_ = highspy.ObjSense.kMaximize
@@ -312,7 +311,7 @@ def _row_factors(model: LinearModel) -> FloatArray:
     side = np.where(model.row_upper > 0, model.row_upper, np.inf)
     normal = np.minimum(largest, side)
     exponents = np.frexp(np.where(normal > 0, normal, 1.0))[1]
-    return np.ldexp(1.0, np.clip(1 - exponents, -1000, 1000))
+    return np.asarray(np.ldexp(1.0, np.clip(1 - exponents, -1000, 1000)), dtype=np.float64)
 
 
 _abandoned: list[_Run] = []
@@ -320,6 +319,7 @@ _abandoned: list[_Run] = []
 
 def _abandon(run: _Run) -> None:
     """Leave a run that does not stop to itself."""
+    run.stopping = True
     _abandoned[:] = [other for other in _abandoned if other.thread.is_alive()]
     _abandoned.append(run)
 

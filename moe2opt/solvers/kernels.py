@@ -9,13 +9,17 @@ from __future__ import annotations
 
 import numba
 import numpy as np
+import numpy.typing as npt
 
 from moe2opt.result import BoolArray, FloatArray, IntArray
+
+#: Expert indices in falling order of value, kept small because there are C x N of them.
+IndexArray = npt.NDArray[np.int32]
 
 
 @numba.njit(cache=True)
 def excess_above(
-    ranked: FloatArray, experts: IntArray, clusters: IntArray, thresholds: FloatArray, size: int
+    ranked: FloatArray, experts: IndexArray, clusters: IntArray, thresholds: FloatArray, size: int
 ) -> FloatArray:
     """Return per expert the sum over `clusters` of its value above the cluster's threshold.
 
@@ -44,7 +48,7 @@ def excess_above(
 
 @numba.njit(cache=True)
 def fill_to_one(
-    ranked: FloatArray, experts: IntArray, y: FloatArray
+    ranked: FloatArray, experts: IndexArray, y: FloatArray
 ) -> tuple[FloatArray, FloatArray]:
     """Return per cluster the value at which the experts, best first, reach a total y of one.
 
@@ -71,12 +75,13 @@ def fill_to_one(
 @numba.njit(cache=True)
 def _dual_value(
     ranked: FloatArray,
-    experts: IntArray,
+    experts: IndexArray,
     allowed: BoolArray,
     forced: BoolArray,
     part_of: IntArray,
     costs: FloatArray,
     limits: FloatArray,
+    bonus: FloatArray,
     cluster: FloatArray,
     price: FloatArray,
     profit: FloatArray,
@@ -87,7 +92,7 @@ def _dual_value(
     """Fill `profit` and the maximiser `chosen`; return the Lagrangian value."""
     clusters, depth = ranked.shape
     size = len(allowed)
-    profit[:] = 0.0
+    profit[:] = bonus
     chosen[:] = False
     part_profit[:] = 0.0
     part_best[:] = -1
@@ -119,15 +124,68 @@ def _dual_value(
 
 
 @numba.njit(cache=True)
+def _turn(
+    ranked: FloatArray,
+    experts: IndexArray,
+    chosen: BoolArray,
+    base: FloatArray,
+    cluster: FloatArray,
+    cluster_step: FloatArray,
+    share: float,
+    direction: FloatArray,
+) -> float:
+    """Blend the subgradient in the thresholds into `direction`; return its squared length."""
+    norm = 0.0
+    for c in range(len(cluster)):
+        slope = 1.0
+        k = 0
+        while k < ranked.shape[1] and ranked[c, k] > cluster[c]:
+            if chosen[experts[c, k]]:
+                slope -= 1.0
+            k += 1
+        if slope > 0.0 and cluster[c] <= base[c]:
+            slope = 0.0
+        direction[c] = share * slope * cluster_step[c] + (1.0 - share) * direction[c]
+        norm += direction[c] * direction[c]
+    return norm
+
+
+@numba.njit(cache=True)
+def _turn_rows(
+    costs: FloatArray,
+    limits: FloatArray,
+    chosen: BoolArray,
+    price: FloatArray,
+    row_step: FloatArray,
+    share: float,
+    direction: FloatArray,
+) -> float:
+    """Blend the subgradient in the row prices into `direction`; return its squared length."""
+    norm = 0.0
+    for r in range(len(limits)):
+        slope = limits[r]
+        for i in range(len(chosen)):
+            if chosen[i]:
+                slope -= costs[r, i]
+        if slope > 0.0 and price[r] <= 0.0:
+            slope = 0.0
+        direction[r] = share * slope * row_step[r] + (1.0 - share) * direction[r]
+        norm += direction[r] * direction[r]
+    return norm
+
+
+@numba.njit(cache=True)
 def descend(
     ranked: FloatArray,
-    experts: IntArray,
+    experts: IndexArray,
     allowed: BoolArray,
     forced: BoolArray,
     part_of: IntArray,
     parts: int,
     costs: FloatArray,
     limits: FloatArray,
+    bonus: FloatArray,
+    cluster_step: FloatArray,
     row_step: FloatArray,
     base: FloatArray,
     cluster: FloatArray,
@@ -147,8 +205,10 @@ def descend(
         At-most-one part of each expert, and the number of parts.
     costs, limits
         Budget rows.
-    row_step
-        Relative step length of each row price.
+    bonus
+        Constant profit of each expert, from rows and covers whose prices stay.
+    cluster_step, row_step
+        Relative step length of each threshold and each row price.
     base
         ``(C,)`` value of the forced experts: the least useful threshold.
     cluster, price
@@ -163,7 +223,7 @@ def descend(
     tuple
         Best value, its thresholds and row prices, and the average maximiser.
     """
-    clusters, depth = ranked.shape
+    clusters = len(ranked)
     rows, size = costs.shape
     profit = np.zeros(size)
     chosen = np.zeros(size, dtype=np.bool_)
@@ -178,8 +238,8 @@ def descend(
     length, stalled = 0.6, 0
     for step in range(steps):
         value = _dual_value(
-            ranked, experts, allowed, forced, part_of, costs, limits, cluster, price, profit,
-            chosen, part_profit, part_best,
+            ranked, experts, allowed, forced, part_of, costs, limits, bonus, cluster, price,
+            profit, chosen, part_profit, part_best,
         )  # fmt: skip
         if value < best:
             stalled = 0 if value < best - 1e-4 * abs(best - target) else stalled + 1
@@ -196,44 +256,32 @@ def descend(
         if stalled >= 4:
             length *= 0.6
             stalled = 0
-        norm = 0.0
-        for c in range(clusters):
-            threshold = cluster[c]
-            slope = 1.0
-            k = 0
-            while k < depth and ranked[c, k] > threshold:
-                if chosen[experts[c, k]]:
-                    slope -= 1.0
-                k += 1
-            if slope > 0.0 and threshold <= base[c]:
-                slope = 0.0
-            direction[c] = share * slope + (1.0 - share) * direction[c]
-            norm += direction[c] * direction[c]
-        for r in range(rows):
-            slope = limits[r]
-            for i in range(size):
-                if chosen[i]:
-                    slope -= costs[r, i]
-            slope *= row_step[r]
-            if slope > 0.0 and price[r] <= 0.0:
-                slope = 0.0
-            row_direction[r] = share * slope + (1.0 - share) * row_direction[r]
-            norm += row_direction[r] * row_direction[r]
+        norm = _turn(
+            ranked, experts, chosen, base, cluster, cluster_step, share, direction
+        ) + _turn_rows(costs, limits, chosen, price, row_step, share, row_direction)
         if norm < 1e-12:
             break
         scale = length * (value - target) / norm
         for c in range(clusters):
-            cluster[c] = max(base[c], cluster[c] - scale * direction[c])
+            cluster[c] = max(base[c], cluster[c] - scale * direction[c] * cluster_step[c])
         for r in range(rows):
             price[r] = max(0.0, price[r] - scale * row_direction[r] * row_step[r])
     return best, best_cluster, best_price, average
 
 
 @numba.njit(cache=True)
+def _fits(costs: FloatArray, left: FloatArray, come: int, go: int) -> bool:
+    for r in range(len(left)):
+        back = 0.0 if go < 0 else costs[r, go]
+        if costs[r, come] - back > left[r]:
+            return False
+    return True
+
+
+@numba.njit(cache=True)
 def best_swap(
     ranked: FloatArray,
-    experts: IntArray,
-    values: FloatArray,
+    experts: IndexArray,
     chosen: BoolArray,
     fixed: BoolArray,
     costs: FloatArray,
@@ -246,8 +294,8 @@ def best_swap(
 
     Parameters
     ----------
-    ranked, experts, values
-        Values per cluster, sorted and unsorted.
+    ranked, experts
+        ``(C, N)`` values of each cluster in falling order, and whose they are.
     chosen, fixed
         Current choice, and experts that may neither come nor go.
     costs, left
@@ -258,8 +306,8 @@ def best_swap(
     tuple
         Gain, expert coming in and expert going out (-1 for an addition); gain 0 without a move.
     """
-    clusters, size = values.shape
-    rows = len(left)
+    clusters = len(ranked)
+    size = len(chosen)
     first, second, leader = np.zeros(clusters), np.zeros(clusters), np.full(clusters, -1)
     loss = np.zeros(size)
     for c in range(clusters):
@@ -275,37 +323,46 @@ def best_swap(
             k += 1
         if leader[c] >= 0:
             loss[leader[c]] += first[c] - second[c]
-    best, come, go = 0.0, -1, -1
+    slot = np.full(size, -1)
+    members = np.flatnonzero(chosen)
+    for position in range(len(members)):
+        slot[members[position]] = position
     gain = np.zeros(size)
-    saved = np.zeros((size, size))
+    saved = np.zeros((size, max(1, len(members))))
     for c in range(clusters):
         k = 0
         floor = second[c]
         while k < ranked.shape[1] and ranked[c, k] > floor:
             i = experts[c, k]
             if not chosen[i]:
-                above = max(0.0, ranked[c, k] - first[c])
-                gain[i] += above
+                gain[i] += max(0.0, ranked[c, k] - first[c])
                 if leader[c] >= 0:
-                    # If the leader goes, i replaces it down to the runner-up.
-                    saved[i, leader[c]] += min(ranked[c, k], first[c]) - floor
+                    # If the leader goes, i stands in for it down to the runner-up.
+                    saved[i, slot[leader[c]]] += min(ranked[c, k], first[c]) - floor
             k += 1
+    best, come, go = 0.0, -1, -1
     for i in range(size):
         if chosen[i] or fixed[i]:
             continue
-        fits = True
-        for r in range(rows):
-            if costs[r, i] > left[r]:
-                fits = False
-        if fits and gain[i] > best:
+        if gain[i] > best and _fits(costs, left, i, -1):
             best, come, go = gain[i], i, -1
-        for j in range(size):
-            if not chosen[j] or fixed[j] or gain[i] - loss[j] + saved[i, j] <= best:
-                continue
-            fits = True
-            for r in range(rows):
-                if costs[r, i] - costs[r, j] > left[r]:
-                    fits = False
-            if fits:
-                best, come, go = gain[i] - loss[j] + saved[i, j], i, j
+        for position in range(len(members)):
+            j = members[position]
+            change = gain[i] - loss[j] + saved[i, position]
+            if change > best and not fixed[j] and _fits(costs, left, i, j):
+                best, come, go = change, i, j
     return best, come, go
+
+
+@numba.njit(cache=True)
+def add_what_fits(order: IntArray, rows: FloatArray, left: FloatArray, chosen: BoolArray) -> None:
+    """Add experts in the given order while every row has room; changes `chosen` and `left`."""
+    for i in order:
+        fits = not chosen[i]
+        for r in range(len(left)):
+            if rows[r, i] > left[r]:
+                fits = False
+        if fits:
+            chosen[i] = True
+            for r in range(len(left)):
+                left[r] -= rows[r, i]

@@ -2,8 +2,8 @@
 
 Its bound is *claimed*: HiGHS works in floating point and gives no certificate. Integer objectives
 round it down; any other bound is moved outward by `RESOLUTION` times the sum of the largest
-values, at which two solutions cannot be told apart by HiGHS. What HiGHS takes for a solution counts only
-if the problem itself finds it feasible; when HiGHS stretches a budget by its tolerance, the
+values, below which HiGHS cannot tell two solutions apart. What HiGHS takes for a solution counts
+only if the problem itself finds it feasible; when HiGHS stretches a budget by its tolerance, the
 solution is cut off by a minimal cover of that budget and HiGHS runs again.
 """
 
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from moe2opt.canonical import FacilityProblem, MultipleChoiceProblem, Problem
-from moe2opt.result import FloatArray, IntArray, Limit
+from moe2opt.result import NUMERICAL_GAP, IntArray, Limit
 from moe2opt.solvers.base import Outcome, Search, require_structure
 from moe2opt.solvers.ceiling import ceiling
 from moe2opt.solvers.formulations import (
@@ -175,10 +175,15 @@ class _Engine:
         return self.problem.is_feasible(solution_of(self.problem, self.model, answer.columns))
 
     def _closed(self, bound: float) -> float:
-        """Return the bound of a finished run: what HiGHS cannot tell apart is no gap."""
+        """Return the bound of a finished run: what HiGHS cannot tell apart leaves no gap.
+
+        Where large values cancel, the outward shift of the bound may exceed the gap that counts
+        as closed; it is then cut back to half of that gap.
+        """
         objective = self.search.objective
-        within = 0.0 if self.problem.is_integral else 4 * RESOLUTION * self.magnitude
-        return objective if objective < bound <= objective + within else bound
+        if self.problem.is_integral or bound > objective + 4 * RESOLUTION * self.magnitude:
+            return bound
+        return min(bound, objective + 0.5 * NUMERICAL_GAP * max(1e-10, abs(objective)))
 
     def _cut_off(self, answer: Answer) -> bool:
         """Forbid the solution of HiGHS by a minimal cover; tell whether that was possible."""

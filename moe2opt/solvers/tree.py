@@ -18,8 +18,10 @@ class Step:
 
     Attributes
     ----------
-    axis, cut
-        The split.
+    axis
+        Axis of the split.
+    cut
+        Level of the split; None on a 0/1 axis.
     keep_right
         Whether the right side (above the cut, or chosen) is the one that stays.
     leaf
@@ -29,7 +31,7 @@ class Step:
     """
 
     axis: int
-    cut: int
+    cut: int | None
     keep_right: bool
     leaf: Leaf
     bound: float = -math.inf
@@ -40,7 +42,7 @@ class SplitTree:
     """A binary tree under construction; positions are node numbers, 0 is the root."""
 
     records: list[Record | None] = field(default_factory=lambda: [None])
-    children: dict[int, tuple[int, int]] = field(default_factory=dict)
+    children: dict[int, tuple[int, ...]] = field(default_factory=dict)
     multipliers: list[Multipliers] = field(default_factory=list)
 
     def split(self, position: int, axis: int, cut: int) -> tuple[int, int]:
@@ -58,10 +60,21 @@ class SplitTree:
     def reduce(self, position: int, steps: list[Step]) -> int:
         """Record reductions one below the other; return the position that is left."""
         for step in steps:
-            left, right = self.split(position, step.axis, step.cut)
-            closed, position = (left, right) if step.keep_right else (right, left)
-            self.close(closed, step.leaf)
+            if step.cut is None:
+                position = self._narrow(position, step)
+            else:
+                left, right = self.split(position, step.axis, step.cut)
+                closed, position = (left, right) if step.keep_right else (right, left)
+                self.close(closed, step.leaf)
         return position
+
+    def _narrow(self, position: int, step: Step) -> int:
+        reason, index = step.leaf
+        side = "in" if step.keep_right else "out"
+        self.records[position] = (f"{side}:{reason}", step.axis, int(index))
+        self.records.append(None)
+        self.children[position] = (len(self.records) - 1,)
+        return len(self.records) - 1
 
     def price(self, cluster: FloatArray, row: FloatArray, cover: FloatArray) -> int:
         """Store multipliers and return their index."""
@@ -77,8 +90,7 @@ class SplitTree:
             assert record is not None
             order.append(record)
             if position in self.children:
-                left, right = self.children[position]
-                pending += [right, left]
+                pending += reversed(self.children[position])
         return tuple(order)
 
     def certificate(
@@ -95,14 +107,29 @@ class SplitTree:
         `kind` is given when the tree splits the monotone view of the problem.
         """
         tree = self.preorder()
-        used = sorted({r[1] for r in tree if r[0] in ("dual", "farkas")})
+        used = sorted({_multipliers_of(record) for record in tree} - {-1})
         number = {old: new for new, old in enumerate(used)}
         return Certificate(
             kind=kind or problem.kind,
             claim=claim,
-            tree=tuple((r[0], number[r[1]], 0) if r[0] in ("dual", "farkas") else r for r in tree),
+            tree=tuple(_renumbered(record, number) for record in tree),
             multipliers=tuple(self.multipliers[k] for k in used),
             grid_bits=grid_bits,
             chains=chains,
             problem_hash=problem.fingerprint,
         ).sealed()
+
+
+def _multipliers_of(record: Record) -> int:
+    """Return the multipliers that a record refers to, -1 if none."""
+    kind, first, second = record
+    if kind in ("dual", "farkas"):
+        return first
+    return second if kind.endswith((":dual", ":farkas")) else -1
+
+
+def _renumbered(record: Record, number: dict[int, int]) -> Record:
+    kind, first, second = record
+    if _multipliers_of(record) < 0:
+        return record
+    return (kind, first, number[second]) if ":" in kind else (kind, number[first], 0)

@@ -1,0 +1,202 @@
+"""The verbs and their flags. Heavy imports wait until a verb runs."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from moe2opt.cli.exits import Require, guarded
+
+_EPILOG = "First command to try: moe2opt solve mmlu_pro_edge"
+
+app = typer.Typer(
+    name="moe2opt",
+    help="Certified optimal deployment of LLM experts on small machines.",
+    epilog=_EPILOG,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+Config = Annotated[
+    str,
+    typer.Argument(
+        help="YAML configuration, problem file (.json, .npz), or name of a built-in problem.",
+        show_default=False,
+    ),
+]
+Scenario = Annotated[str | None, typer.Option(help="Scenario of the configuration.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="A.B=VALUE", help="Override a value; may be repeated."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="No progress and no hints.")]
+Outside = Annotated[
+    bool, typer.Option("--allow-outside", help="Let paths leave the configuration's folder.")
+]
+
+
+def main() -> None:
+    """Run the command line."""
+    app(prog_name="moe2opt")
+
+
+@app.callback(invoke_without_command=True)
+@guarded
+def _top(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    """Certified optimal deployment of LLM experts on small machines."""
+    if version:
+        from importlib.metadata import version as version_of
+
+        print(f"moe2opt {version_of('moe2opt')}")
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+        raise typer.Exit
+
+
+@app.command()
+@guarded
+def solve(
+    config: Config,
+    solver: Annotated[str | None, typer.Option(help="Solver; default auto.")] = None,
+    time_limit: Annotated[float | None, typer.Option(help="Seconds.")] = None,
+    gap: Annotated[
+        float | None, typer.Option(help="Relative gap that is good enough, 0.01 for 1 %.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of everything random.")] = None,
+    threads: Annotated[int | None, typer.Option(help="Threads of the solver.")] = None,
+    node_limit: Annotated[int | None, typer.Option(help="Nodes.")] = None,
+    memory_limit: Annotated[float | None, typer.Option(help="Memory in GiB.")] = None,
+    bound: Annotated[str | None, typer.Option(help="Bound of the solver brb.")] = None,
+    scenario: Scenario = None,
+    overrides: Overrides = None,
+    require: Annotated[
+        Require | None, typer.Option(help="Exit with 5 unless the plan is at least this.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write result, log and configuration here.")
+    ] = None,
+    no_certify: Annotated[bool, typer.Option("--no-certify", help="Skip the checker.")] = False,
+    allow_outside: Outside = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Find the best plan, prove it, and print it.
+
+    Exit codes: 0 plan delivered and certified; 2 bad command line or file; 3 proven infeasible;
+    4 limit without a plan; 5 weaker than --require or --gap asked; 6 certification failed;
+    70 internal error; 130 interrupted without a plan.
+    """
+    from moe2opt.cli.solving import Request, run_solve
+
+    settings = {
+        "solver": solver,
+        "time_limit_s": time_limit,
+        "rel_gap": gap,
+        "seed": seed,
+        "threads": threads,
+        "node_limit": node_limit,
+        "memory_limit_bytes": None if memory_limit is None else _bytes(memory_limit),
+        "bound": bound,
+    }
+    request = Request(
+        config,
+        scenario,
+        overrides or [],
+        allow_outside,
+        settings,
+        out,
+        not no_certify,
+        as_json,
+        quiet,
+    )
+    raise typer.Exit(run_solve(request, gap, require))
+
+
+@app.command()
+@guarded
+def check(
+    configs: Annotated[list[str], typer.Argument(help="Configurations.", show_default=False)],
+    scenario: Scenario = None,
+    overrides: Overrides = None,
+    allow_outside: Outside = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Validate configurations and self-test the problems they stand for.
+
+    Without --scenario, every scenario of a file is built and tested too.
+    """
+    from moe2opt.cli.checking import run_check
+
+    options = (scenario, tuple(overrides or ()), allow_outside)
+    raise typer.Exit(run_check(configs, *options, as_json=as_json, quiet=quiet))
+
+
+@app.command()
+@guarded
+def verify(
+    result: Annotated[Path, typer.Argument(help="A result.json.", show_default=False)],
+    config: Config,
+    scenario: Scenario = None,
+    overrides: Overrides = None,
+    allow_outside: Outside = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Check a result and its certificate again, without any solver.
+
+    Scenario and overrides are those recorded in the result unless given here. Exit code 0 when
+    everything holds, 6 when not.
+    """
+    from moe2opt.cli.checking import run_verify
+
+    options = (scenario, tuple(overrides or ()), allow_outside)
+    raise typer.Exit(run_verify(result, config, *options, as_json=as_json, quiet=quiet))
+
+
+@app.command()
+@guarded
+def problems(as_json: Json = False, quiet: Quiet = False) -> None:
+    """List the built-in problems."""
+    from moe2opt.cli.listing import list_problems
+
+    list_problems(as_json=as_json, quiet=quiet)
+
+
+@app.command()
+@guarded
+def schema(as_json: Json = False, quiet: Quiet = False) -> None:
+    """Print the JSON Schema of configuration files (always JSON)."""
+    from moe2opt.cli.listing import print_schema
+
+    print_schema()
+
+
+@app.command()
+@guarded
+def versions(as_json: Json = False, quiet: Quiet = False) -> None:
+    """Print versions and platform, for bug reports."""
+    from moe2opt.cli.listing import print_versions
+
+    print_versions(as_json=as_json)
+
+
+def _bytes(gib: float) -> int:
+    if not 0 < gib < 2**30:
+        raise typer.BadParameter(
+            f"{gib} is not a positive number of GiB", param_hint="--memory-limit"
+        )
+    return int(gib * 2**30)
+
+
+if __name__ == "__main__":
+    sys.exit(main())  # type: ignore[func-returns-value]

@@ -1,0 +1,129 @@
+"""Exit codes, and how anything that goes wrong is told in one line without a traceback."""
+
+from __future__ import annotations
+
+import enum
+import functools
+import os
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
+
+import typer
+
+if TYPE_CHECKING:
+    from moe2opt.certify import Verdict
+    from moe2opt.result import Result
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+@enum.unique
+class Exit(enum.IntEnum):
+    """Exit codes of the command line."""
+
+    OK = 0
+    """The plan is delivered and was certified."""
+    BAD_INPUT = 2
+    """The command line or a file is wrong."""
+    INFEASIBLE = 3
+    """No plan exists: proven."""
+    NO_PLAN = 4
+    """A limit came before the first plan."""
+    TOO_WEAK = 5
+    """The plan is weaker than ``--require`` or ``--gap`` asked."""
+    REJECTED = 6
+    """The checker rejected the result."""
+    INTERNAL = 70
+    """A fault of moe2opt."""
+    INTERRUPTED = 130
+    """Interrupted before the first plan."""
+
+
+@enum.unique
+class Require(enum.StrEnum):
+    """What a plan must be for exit code 0."""
+
+    FEASIBLE = "feasible"
+    """Any plan that meets the budgets."""
+    OPTIMAL = "optimal"
+    """Proven best, within the gap that was asked for."""
+    CERTIFIED = "certified"
+    """Optimal, by a certificate that the checker accepted."""
+
+
+def exit_of(
+    result: Result, verdict: Verdict | None, gap: float | None, require: Require | None
+) -> Exit:
+    """Return the exit code of a run.
+
+    Parameters
+    ----------
+    result
+        What the solver established.
+    verdict
+        What the checker said; None when it was not asked.
+    gap
+        The relative gap asked for on the command line, None for none.
+    require
+        What the plan must be, None for no requirement.
+    """
+    if verdict is not None and not verdict.ok:
+        return Exit.REJECTED
+    if result.status == "INFEASIBLE":
+        return Exit.INFEASIBLE
+    if result.x is None:
+        return Exit.INTERRUPTED if result.limit == "INTERRUPTED" else Exit.NO_PLAN
+    too_wide = gap is not None and result.status != "OPTIMAL" and result.gap > gap
+    return Exit.TOO_WEAK if too_wide or not _meets(result, verdict, require) else Exit.OK
+
+
+def _meets(result: Result, verdict: Verdict | None, require: Require | None) -> bool:
+    if require in (None, Require.FEASIBLE):
+        return True
+    checked = verdict is not None and verdict.kind == "checked"
+    return result.status == "OPTIMAL" and (require is Require.OPTIMAL or checked)
+
+
+def guarded(verb: Callable[P, R]) -> Callable[P, R]:
+    """Turn every exception of a verb into a line on stderr and an exit code."""
+
+    @functools.wraps(verb)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return verb(*args, **kwargs)
+        except KeyboardInterrupt:
+            say("interrupted")
+            raise typer.Exit(Exit.INTERRUPTED) from None
+        except (typer.Exit, typer.Abort, typer.BadParameter, BrokenPipeError):
+            raise
+        except Exception as error:
+            raise typer.Exit(explain(error)) from None
+
+    return wrapper
+
+
+def explain(error: Exception) -> Exit:
+    """Say on stderr what went wrong, and return the exit code for it."""
+    if os.environ.get("MOE2OPT_DEBUG") == "1":
+        import traceback
+
+        traceback.print_exception(error)
+    names = {kind.__name__ for kind in type(error).__mro__}
+    if "ConfigError" in names:
+        say(str(error))
+        return Exit.BAD_INPUT
+    if "InputError" in names:
+        say(f"error: {error}")
+        return Exit.BAD_INPUT
+    reason = " ".join(str(error).split()) or "no message"
+    say(f"internal error: {type(error).__name__}: {reason}")
+    say("Please report it with the output of `moe2opt versions` (MOE2OPT_DEBUG=1 shows more).")
+    return Exit.INTERNAL
+
+
+def say(text: str) -> None:
+    """Print to stderr; control characters, which could steer a terminal, are replaced."""
+    clean = "".join(c if c.isprintable() or c == "\n" else "?" for c in text)
+    print(clean, file=sys.stderr, flush=True)

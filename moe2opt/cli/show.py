@@ -1,0 +1,150 @@
+"""How results look in a terminal."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from decimal import ROUND_CEILING, Context
+from typing import TYPE_CHECKING, Any
+
+from moe2opt.canonical import Instance
+from moe2opt.progress import number, percent, proof_words, status_words
+
+if TYPE_CHECKING:
+    from moe2opt.canonical import Problem
+    from moe2opt.certify import Verdict
+    from moe2opt.result import Conflict, Result
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """What the rows of a problem are called.
+
+    Attributes
+    ----------
+    rows, covers
+        Names of budget rows and cover rows.
+    """
+
+    rows: tuple[str, ...]
+    covers: tuple[str, ...]
+
+
+def names_of(target: Instance | Problem) -> Names:
+    """Return the names that the instance gives, or ``budgets[k]`` for a bare problem."""
+    if isinstance(target, Instance):
+        return Names(tuple(target.row_names()), tuple(target.cover_names()))
+    rows = range(len(getattr(target, "budgets", ())))
+    covers = range(len(getattr(target, "covers", ())))
+    return Names(
+        tuple(f"budgets[{k}]" for k in rows),
+        tuple(f"covers[{h}] (at least one of its experts)" for h in covers),
+    )
+
+
+def show_result(
+    target: Instance | Problem, problem: Problem, result: Result, verdict: Verdict | None
+) -> None:
+    """Print status, proof and plan."""
+    checked = None if verdict is None or verdict.kind == "claimed" else verdict.ok
+    failures = () if verdict is None else verdict.failures
+    if verdict is not None and not verdict.ok:
+        checked = False
+    print(f"{status_words(result).capitalize()}. {_values(result)}".rstrip())
+    print(f"Proof: {proof_words(result, checked=checked, failures=failures)}.")
+    if result.status == "INFEASIBLE":
+        show_conflict(names_of(target), problem, result)
+    elif result.plan is not None:
+        print(f"\n{result.plan.summary()}")
+    elif result.x is not None:
+        _show_solution(names_of(target), problem, result)
+
+
+def _values(result: Result) -> str:
+    if result.x is None:
+        return f"Bound {number(result.bound)}." if math.isfinite(result.bound) else ""
+    values = f"Objective {number(result.objective)}, bound {number(result.bound)}"
+    return f"{values}, gap {percent(result)}."
+
+
+def _show_solution(names: Names, problem: Any, result: Result) -> None:
+    """Print the solution of a bare problem: what is chosen, and the use of each budget."""
+    assert result.x is not None
+    if problem.kind == "facility":
+        chosen = [str(i) for i, taken in enumerate(result.x.tolist()) if taken]
+        print(f"Chosen experts: {', '.join(chosen) or 'none'}")
+    else:
+        print(f"Option of each group: {' '.join(map(str, result.x.tolist()))}")
+    rows = [
+        (name, number(used), number(limit), f"{100 * used / limit:.1f} %" if limit > 0 else "-")
+        for name, used, limit in zip(
+            names.rows, problem.usage_of(result.x), problem.budgets, strict=True
+        )
+    ]
+    print_table(("budget", "used", "limit", "share"), rows)
+
+
+def show_conflict(names: Names, problem: Any, result: Result) -> None:
+    """Print which requirements clash and what would restore feasibility."""
+    conflict = None if result.certificate is None else result.certificate.conflict
+    if conflict is None:
+        print(f"{result.solver} gives no reason; --solver brb proves one.")
+        return
+    print("\nThese requirements cannot hold together" + _how_small(conflict))
+    for row in conflict.rows:
+        print(f"  {names.rows[row]} at most {number(float(problem.budgets[row]))}")
+    for cover in conflict.covers:
+        print(f"  {names.covers[cover]}")
+    if not conflict.rows and not conflict.covers:
+        print("  the groups alone (at most one of each)")
+    if conflict.relaxations:
+        print("\nEach of these changes alone makes a plan possible:")
+        print_table(
+            ("budget", "limit now", "least limit", "change"), _relaxations(names, problem, conflict)
+        )
+    elif conflict.rows:
+        print("\nNo change of a single budget is known to be enough.")
+
+
+def _how_small(conflict: Conflict) -> str:
+    if conflict.smallest:
+        return " (no smaller set of budgets clashes):"
+    return " (every one of them is needed for the clash):"
+
+
+def _relaxations(
+    names: Names, problem: Any, conflict: Conflict
+) -> Iterator[tuple[str, str, str, str]]:
+    for relaxation in conflict.relaxations:
+        now = float(problem.budgets[relaxation.row])
+        change = f"{100 * (relaxation.limit / now - 1):+.1f} %" if now > 0 else "-"
+        yield names.rows[relaxation.row], number(now), _rounded_up(relaxation.limit), change
+
+
+def _rounded_up(limit: float) -> str:
+    """Return six digits, never below `limit`: the user will copy the number."""
+    rounded = Context(prec=6, rounding=ROUND_CEILING).create_decimal(limit)
+    return f"{rounded.normalize():f}"
+
+
+def print_table(
+    header: Sequence[str], rows: Iterator[Sequence[str]] | Sequence[Sequence[str]]
+) -> None:
+    """Print a table that fits the terminal, numbers to the right."""
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    texts = [[Text(cell) for cell in row] for row in rows]
+    for k, title in enumerate(header):
+        numeric = all(row[k].plain[:1].isdigit() or row[k].plain[:1] in "+-" for row in texts)
+        table.add_column(title, justify="right" if k and numeric else "left", overflow="fold")
+    for row in texts:
+        table.add_row(*row)
+    width = shutil.get_terminal_size((120, 24)).columns
+    Console(file=sys.stdout, width=width, highlight=False).print(table)

@@ -1,0 +1,366 @@
+"""Configuration files: the typed union of all questions, scenarios, overrides, JSON Schema.
+
+A question joins by one line in `QUESTIONS`; its own package says what its YAML sections are and how
+an instance is built from them.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union
+
+from pydantic import Field, TypeAdapter, create_model
+
+from moe2opt import library
+from moe2opt.canonical import Instance, Problem, load_problem
+from moe2opt.result import InputError, IntArray
+from moe2opt.schema import (
+    Complaint,
+    ConfigError,
+    Document,
+    Section,
+    apply_overrides,
+    complaint_about,
+    parse_override,
+    read_file,
+    validate,
+)
+from moe2opt.schema.overrides import python_override
+from moe2opt.schema.source import did_you_mean, quoted
+
+SCHEMA_VERSION = 1
+
+
+class SolverSection(Section):
+    """How to solve; every value can be overruled on the command line or in the call of `solve`."""
+
+    name: str = "auto"
+    """Name of a solver, or `auto` to choose by the structure of the problem."""
+    time_limit_s: float | None = Field(default=None, ge=0)
+    """Stop after this many seconds; null for no limit."""
+    rel_gap: float = Field(default=0.0, ge=0)
+    """Stop once (bound - objective) / |objective| is at most this."""
+    seed: int = Field(default=0, ge=0)
+    """Seed of everything random."""
+    threads: int = Field(default=1, ge=1)
+    """Threads of a solver that can use several."""
+    node_limit: int | None = Field(default=None, ge=0)
+    """Stop after this many nodes; null for no limit."""
+    memory_limit_gib: float | None = Field(default=None, gt=0)
+    """Stop when the process uses more memory than this (GiB); null for no limit."""
+    bound: str = "auto"
+    """Bound of the solver `brb`: `auto` or one of its names."""
+
+
+ScenarioName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
+
+
+class FileKeys(Section):
+    """Keys that every configuration file has besides those of its question."""
+
+    schema_version: Literal[1]
+    """Version of the file format."""
+    description: str = ""
+    """One line about the problem."""
+    solver: SolverSection = SolverSection()
+    """How to solve."""
+    scenarios: dict[ScenarioName, dict[str, Any]] = Field(default_factory=dict)
+    """Named overrides: dotted or nested keys and their values in that scenario."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A question that configuration files can ask.
+
+    Attributes
+    ----------
+    config
+        ``module:class`` of its sections, a `Section` with ``problem: Literal[name]``.
+    build
+        ``module:function`` that turns the validated sections and the file's folder into an
+        instance.
+    """
+
+    config: str
+    build: str
+
+
+#: The questions by the value of `problem`. A new one is one more line.
+QUESTIONS: dict[str, Question] = {
+    "selection": Question(
+        "moe2opt.selection.sections:SelectionConfig", "moe2opt.selection.instance:build"
+    ),
+}
+
+
+@dataclass(frozen=True)
+class LoadedInstance:
+    """An instance and the file it came from.
+
+    Attributes
+    ----------
+    instance
+        The question's own object; attributes that are not found here are looked up there.
+    solver
+        The solver section, which gives the defaults of `moe2opt.solve`.
+    path
+        The file.
+    scenario
+        Name of the scenario, None for none.
+    overrides
+        Overrides given to `load`, as texts.
+    effective
+        The data that were used: file, scenario and overrides joined.
+    """
+
+    instance: Any
+    solver: SolverSection
+    path: Path
+    scenario: str | None
+    overrides: tuple[str, ...]
+    effective: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """Name of the instance, followed by the scenario."""
+        name: str = self.instance.name
+        return name if self.scenario is None else f"{name}-{self.scenario}"
+
+    def problem(self) -> Problem:
+        """Return the canonical problem; the same object at every call."""
+        problem: Problem = self.instance.problem()
+        return problem
+
+    def decode(self, x: IntArray) -> Any:
+        """Return the plan that a solution stands for."""
+        return self.instance.decode(x)
+
+    def evaluate(self, plan: Any) -> float:
+        """Return the objective of a plan."""
+        return float(self.instance.evaluate(plan))
+
+    def check(self, plan: Any) -> list[str]:
+        """Return the violated requirements in words."""
+        return list(self.instance.check(plan))
+
+    def row_names(self) -> list[str]:
+        """Return the name (with unit) of each budget row."""
+        return list(self.instance.row_names())
+
+    def cover_names(self) -> list[str]:
+        """Return the name of each cover row."""
+        return list(self.instance.cover_names())
+
+    def describe(self) -> str:
+        """Return one line about the size and origin of the instance."""
+        return str(self.instance.describe())
+
+    def effective_yaml(self) -> str:
+        """Return the effective configuration as YAML; paths stay relative to the original file."""
+        from ruamel.yaml import YAML
+
+        writer: Any = YAML(typ="safe", pure=True)
+        writer.default_flow_style = False
+        writer.width = 1000
+        writer.sort_base_mapping_type_on_output = False
+        text = io.StringIO()
+        writer.dump(self.effective, text)
+        origin = f"# Effective configuration of {self.name}; paths are relative to {self.path.name}"
+        return f"{origin}\n{text.getvalue()}"
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") or "instance" not in self.__dict__:
+            raise AttributeError(name)
+        return getattr(self.instance, name)
+
+
+def load(
+    path: str | Path,
+    scenario: str | None = None,
+    overrides: Mapping[str, Any] | Sequence[str] | None = None,
+    *,
+    allow_outside: bool = False,
+) -> LoadedInstance | Problem:
+    """Read a configuration or a canonical problem.
+
+    Parameters
+    ----------
+    path
+        A YAML configuration, a problem written by `moe2opt.save_problem` (.json, .npz), or the
+        name of a built-in problem.
+    scenario
+        Name of a scenario of the file.
+    overrides
+        Values by dotted key, or texts ``key=value`` as for ``--set``.
+    allow_outside
+        Whether paths in the file may leave its folder.
+
+    Returns
+    -------
+    LoadedInstance or Problem
+        An instance for a configuration, the canonical problem for a problem file.
+
+    Raises
+    ------
+    InputError
+        With every fault of the file and its place.
+    """
+    file = library.find(path)
+    if file.suffix in (".json", ".npz"):
+        if scenario is not None or overrides:
+            raise InputError(f"{file}: a problem file has no scenarios and takes no overrides")
+        return load_problem(file)
+    document = read_file(file)
+    question, model = _question(document)
+    variants = _variants(document, model)
+    document = _pick(variants, scenario)
+    for override in _documents(overrides):
+        document = apply_overrides(document, override)
+    parsed = validate(document, model)
+    return LoadedInstance(
+        instance=_build(question, parsed, document, file, allow_outside),
+        solver=parsed.solver,
+        path=file,
+        scenario=scenario,
+        overrides=_texts(overrides),
+        effective={key: value for key, value in document.data.items() if key != "scenarios"},
+    )
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON Schema of configuration files, all questions included."""
+    models = tuple(_model(name) for name in QUESTIONS)
+    union: Any = models[0]
+    if len(models) > 1:
+        union = Annotated[Union[models], Field(discriminator="problem")]  # noqa: UP007
+    schema = TypeAdapter(union).json_schema()
+    draft = "https://json-schema.org/draft/2020-12/schema"
+    return {"$schema": draft, **schema, "title": "moe2opt configuration"}
+
+
+def scenario_names(path: str | Path) -> tuple[str, ...]:
+    """Return the names of the scenarios of a configuration file."""
+    file = library.find(path)
+    data = read_file(file).data if file.suffix not in (".json", ".npz") else {}
+    scenarios = data.get("scenarios") if isinstance(data, dict) else None
+    return tuple(scenarios) if isinstance(scenarios, dict) else ()
+
+
+@cache
+def _model(name: str) -> type[FileKeys]:
+    """Return the class of whole files of a question: its own sections and the common keys."""
+    question = QUESTIONS[name]
+    sections = _import(question.config)
+    model: type[FileKeys] = create_model(
+        f"{name.title()}File", __base__=(FileKeys, sections), __doc__=sections.__doc__
+    )
+    return model
+
+
+def _import(reference: str) -> Any:
+    module, name = reference.split(":")
+    return getattr(import_module(module), name)
+
+
+def _question(document: Document) -> tuple[Question, type[FileKeys]]:
+    """Return the question that the file asks, by its key `problem`."""
+    data, names = document.data, list(QUESTIONS)
+    if not isinstance(data, dict):
+        message = f"expected a section (key: value lines), got {quoted(data)}"
+        raise ConfigError([*document.complaints, Complaint(document.mark(()), (), message)])
+    name = data.get("problem")
+    if isinstance(name, str) and name in QUESTIONS:
+        return QUESTIONS[name], _model(name)
+    expected = " or ".join(f"'{known}'" for known in names)
+    hint = did_you_mean(name, names) if isinstance(name, str) else ""
+    message = f"expected {expected}, got {quoted(name)}{hint}"
+    if "problem" not in data:
+        message = f"required key is missing ({expected})"
+    mark = document.mark(("problem",))
+    raise ConfigError([*document.complaints, Complaint(mark, ("problem",), message)])
+
+
+def _variants(document: Document, model: type[FileKeys]) -> dict[str | None, Document]:
+    """Validate the file and each of its scenarios, so that no typo waits for its day."""
+    scenarios = document.data.get("scenarios")
+    names = list(scenarios) if isinstance(scenarios, dict) else []
+    variants: dict[str | None, Document] = {None: document}
+    for name in names:
+        variants[name] = apply_overrides(document, document.part(("scenarios", name)))
+    complaints = [c for variant in variants.values() for c in _complaints(variant, model)]
+    if complaints:
+        raise ConfigError(complaints)
+    return variants
+
+
+def _complaints(document: Document, model: type[FileKeys]) -> tuple[Complaint, ...]:
+    try:
+        validate(document, model)
+    except ConfigError as error:
+        return error.complaints
+    return ()
+
+
+def _pick(variants: dict[str | None, Document], scenario: str | None) -> Document:
+    if scenario in variants:
+        return variants[scenario]
+    names = [name for name in variants if name is not None]
+    file = variants[None].mark(()).source.name
+    hint = did_you_mean(str(scenario), names)
+    listed = ", ".join(names) or "none"
+    raise InputError(f"{file}: no scenario '{scenario}' (scenarios: {listed}){hint}")
+
+
+def _documents(overrides: Mapping[str, Any] | Sequence[str] | None) -> list[Document]:
+    if isinstance(overrides, str):
+        raise InputError(f"overrides: expected a list of texts or a dictionary, got {overrides!r}")
+    if isinstance(overrides, Mapping):
+        return [python_override(key, value) for key, value in overrides.items()]
+    documents: list[Document] = []
+    complaints: list[Complaint] = []
+    for text in overrides or ():
+        try:
+            documents.append(parse_override(text))
+        except ConfigError as error:
+            complaints += error.complaints
+    if complaints:
+        raise ConfigError(complaints)
+    return documents
+
+
+def _texts(overrides: Mapping[str, Any] | Sequence[str] | None) -> tuple[str, ...]:
+    """Return overrides as texts that `parse_override` reads back."""
+    import json
+
+    if isinstance(overrides, Mapping):
+        documents = [python_override(key, value) for key, value in overrides.items()]
+        pairs = [pair for document in documents for pair in document.data.items()]
+        return tuple(f"{key}={json.dumps(value)}" for key, value in pairs)
+    return tuple(overrides or ())
+
+
+def _build(
+    question: Question, parsed: FileKeys, document: Document, file: Path, allow_outside: bool
+) -> Instance:
+    """Build the instance; a complaint that names a key gets its place, others the file's name."""
+    try:
+        build, folder = _import(question.build), file.resolve().parent
+        own = _own_sections(_import(question.config), parsed)
+        instance: Instance = build(own, folder, allow_outside=allow_outside)
+        return instance
+    except InputError as error:
+        complaint = complaint_about(document, str(error))
+        if not complaint.path:
+            raise InputError(f"{file}: {error}") from error
+        raise ConfigError([complaint]) from error
+
+
+def _own_sections(model: type[Section], parsed: FileKeys) -> Section:
+    """Return the part of a file that its question declared, as the question's own class."""
+    written = parsed.model_fields_set & set(model.model_fields)
+    return model.model_validate({name: getattr(parsed, name) for name in written})

@@ -1,0 +1,98 @@
+"""Built-in problems: the ``problems/`` of a checkout, or its copy inside an installed package."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from moe2opt.result import InputError
+from moe2opt.schema import read_file
+from moe2opt.schema.source import did_you_mean
+
+_PACKAGE = Path(__file__).resolve().parent
+
+
+@dataclass(frozen=True, slots=True)
+class Builtin:
+    """A built-in problem.
+
+    Attributes
+    ----------
+    name
+        ``folder/stem``, for instance ``selection/mmlu_pro_edge``.
+    path
+        Its YAML file.
+    """
+
+    name: str
+    path: Path
+
+    @property
+    def stem(self) -> str:
+        """The short name."""
+        return self.path.stem
+
+    def summary(self) -> tuple[str, tuple[str, ...]]:
+        """Return the first sentence of its description and the names of its scenarios."""
+        data = read_file(self.path).data
+        text = " ".join(str(data.get("description", "")).split())
+        first = re.match(r".*?[.?!](?= |$)", text)
+        return first.group() if first else text, tuple(data.get("scenarios") or {})
+
+
+def roots() -> list[Path]:
+    """Return the folders that hold built-in problems."""
+    installed = _PACKAGE / "problems"
+    checkout = _PACKAGE.parent / "problems"
+    beside_us = checkout.is_dir() and (checkout.parent / "pyproject.toml").is_file()
+    return [root for root in (installed, *([checkout] if beside_us else [])) if root.is_dir()]
+
+
+def builtins() -> list[Builtin]:
+    """Return the built-in problems, sorted by name."""
+    found = {
+        f"{path.parent.name}/{path.stem}": path
+        for root in reversed(roots())
+        for path in root.glob("*/*.yaml")
+    }
+    return [Builtin(name, path) for name, path in sorted(found.items())]
+
+
+def find(config: str | Path) -> Path:
+    """Return the file that a user means: a path, or the name of a built-in problem.
+
+    A file that exists goes before a built-in problem of the same name.
+
+    Raises
+    ------
+    InputError
+        When there is neither, or a short name fits several built-in problems.
+    """
+    path = Path(config)
+    if not path.name or "\0" in str(config):
+        raise InputError(f"{str(config)!r} names no file and no built-in problem")
+    if path.is_file():
+        return path
+    if path.suffix in ("", ".yaml"):
+        wanted = path.with_suffix("").as_posix()
+        exact = [b for b in builtins() if wanted in (b.name, b.stem)]
+        if len(exact) == 1 and not path.suffix:
+            return exact[0].path
+        if len(exact) > 1:
+            names = ", ".join(b.name for b in exact)
+            raise InputError(f"{config}: several built-in problems have this name: {names}")
+    if path.is_dir():
+        raise InputError(f"{config}: is a folder, not a configuration file")
+    raise InputError(f"{config}: {_not_found(path)}")
+
+
+def _not_found(path: Path) -> str:
+    looks_like_path = bool(path.suffix) or len(path.parts) > 2
+    names = [name for b in builtins() for name in (b.name, b.stem)]
+    hint = did_you_mean(path.with_suffix("").name, names)
+    if looks_like_path:
+        return f"no such file{hint}"
+    return (
+        f"no such file or built-in problem{hint or '; `moe2opt problems` lists the built-in ones'}"
+    )

@@ -1,0 +1,192 @@
+"""Progress of a run: a fixed-width table for people, JSON lines for programs.
+
+The table goes through the logger ``moe2opt``, so that notebooks, tests and applications can take
+it wherever they like.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from moe2opt.result import ProgressEvent, Result, Status, encode_float, relative_gap
+
+logger = logging.getLogger("moe2opt")
+
+LEGEND = (
+    "Src: H heuristic  B branching  R reduction  L relaxation  M milp  P polyblock"
+    "  E enumeration  U user"
+)
+HEADER = " Src |    Nodes     Open |    BestBound      BestSol      Gap |    Time"
+
+#: The header comes again after this many lines.
+HEADER_EVERY = 20
+
+_WIDEST_NUMBER = 12
+
+#: Clock ticks are at least this many seconds, and this share of the elapsed time, apart.
+TICK_S = 0.9
+TICK_SHARE = 0.05
+
+
+@dataclass(slots=True)
+class Table:
+    """Progress callback that logs one line per incumbent, per clock tick, and at the end."""
+
+    lines: int = 0
+    last_s: float = -math.inf
+    held_back: ProgressEvent | None = None
+
+    def __call__(self, event: ProgressEvent) -> None:
+        """Log `event`, unless it is a clock tick too soon after the last line."""
+        if event.source == " " and event.time_s - self.last_s < self._pause_s(event.time_s):
+            self.held_back = event
+            return
+        self._show(event)
+
+    def close(self) -> None:
+        """Log the last event if it was held back."""
+        if self.held_back is not None:
+            self._show(self.held_back)
+
+    def _show(self, event: ProgressEvent) -> None:
+        self.held_back = None
+        if self.lines % HEADER_EVERY == 0:
+            logger.info(HEADER)
+        logger.info(row(event))
+        self.lines, self.last_s = self.lines + 1, event.time_s
+
+    def _pause_s(self, time_s: float) -> float:
+        return max(TICK_S, TICK_SHARE * time_s)
+
+
+def row(event: ProgressEvent) -> str:
+    """Return the table line of an event."""
+    return (
+        f"  {event.source:1}  | {count(event.nodes):>8} {count(event.open_nodes):>8} |"
+        f" {number(event.bound):>12} {number(event.objective):>12} {percent(event):>8} |"
+        f" {event.time_s:>6.{1 if event.time_s < 1000 else 0}f}s"
+    )
+
+
+def count(value: int) -> str:
+    """Return ``812``, ``41.2k`` or ``3.5M``."""
+    for least, unit, letter in ((10**9, 10**9, "G"), (10**6, 10**6, "M"), (10**5, 10**3, "k")):
+        if value >= least:
+            return f"{value / unit:.1f}{letter}"
+    return str(value)
+
+
+def number(value: float) -> str:
+    """Return six digits, or ``-`` for what does not exist."""
+    if not math.isfinite(value):
+        return "-"
+    text = f"{value:.6g}"
+    return text if len(text) <= _WIDEST_NUMBER else f"{value:.5g}"
+
+
+def percent(holder: ProgressEvent | Result) -> str:
+    """Return the relative gap in percent, ``-`` when there is none."""
+    gap = relative_gap(holder.objective, holder.bound)
+    if not math.isfinite(gap):
+        return "-"
+    return f"{100 * gap:.2f}%" if gap < 100 else "large"
+
+
+@contextmanager
+def json_lines(path: Path) -> Iterator[Callable[[ProgressEvent], None]]:
+    """Yield a progress callback that writes one JSON object per event, at once, to `path`."""
+    with path.open("w", encoding="utf-8") as stream:
+
+        def write(event: ProgressEvent) -> None:
+            content = {
+                key: encode_float(value) if isinstance(value, float) else value
+                for key, value in asdict(event).items()
+            }
+            stream.write(json.dumps(content) + "\n")
+            stream.flush()
+
+        yield write
+
+
+@contextmanager
+def on_stderr(*, always: bool = False) -> Iterator[None]:
+    """Show what the package logs on stderr, unless (or `always`) the application handles it."""
+    if logger.hasHandlers() and not always:
+        yield
+        return
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+
+
+def report(result: Result, *, checked: bool | None = None, failures: tuple[str, ...] = ()) -> str:
+    """Return the closing report of a run.
+
+    Parameters
+    ----------
+    result
+        What the run established.
+    checked
+        Whether the checker accepted; None when it has not run.
+    failures
+        What the checker found wrong.
+    """
+    stats = result.stats
+    seconds = f"{stats.get('solve_s', 0.0):.1f} s"
+    lines = [
+        "Solving report",
+        f"  Status        {status_words(result)}",
+        f"  Objective     {number(result.objective)}   Bound {number(result.bound)}"
+        f"   Gap {percent(result)}",
+        f"  Certificate   {proof_words(result, checked=checked, failures=failures)}",
+        f"  Work          {result.solver}, {count(int(stats.get('nodes', 0)))} nodes, {seconds}",
+    ]
+    return "\n".join(lines)
+
+
+def status_words(result: Result) -> str:
+    """Return the status in words, with the limit that stopped the run."""
+    words = {
+        Status.OPTIMAL: "optimal" if result.rel_gap == 0 else "optimal within the gap",
+        Status.FEASIBLE: "feasible",
+        Status.INFEASIBLE: "infeasible",
+        Status.NO_SOLUTION: "no plan found",
+        Status.ERROR: "error",
+    }[result.status]
+    if result.limit is None:
+        return words
+    limit = "interrupted" if result.limit == "INTERRUPTED" else f"{result.limit.lower()} limit"
+    return f"{words} ({limit})"
+
+
+def proof_words(
+    result: Result, *, checked: bool | None = None, failures: tuple[str, ...] = ()
+) -> str:
+    """Return what stands behind the bound."""
+    if checked is False:
+        return "REJECTED: " + "; ".join(failures)
+    certificate = result.certificate
+    if certificate is None:
+        unproven = result.bound == math.inf
+        return (
+            "none, and no bound" if unproven else f"none, the bound is a claim of {result.solver}"
+        )
+    proves = "infeasibility" if certificate.claim == -math.inf else number(certificate.claim)
+    leaves = f"split tree, {certificate.leaves} {'leaf' if certificate.leaves == 1 else 'leaves'}"
+    if checked is None:
+        return f"{leaves}, not checked yet (moe2opt.certify does)"
+    return f"{leaves}, checked (proves {proves})"

@@ -1,0 +1,12 @@
+"""Strict configuration files: typed sections, YAML with positions, errors that show the line."""
+
+from moe2opt.schema.overrides import apply_overrides as apply_overrides
+from moe2opt.schema.overrides import parse_override as parse_override
+from moe2opt.schema.reader import read_file as read_file
+from moe2opt.schema.reader import read_text as read_text
+from moe2opt.schema.section import Section as Section
+from moe2opt.schema.source import Complaint as Complaint
+from moe2opt.schema.source import ConfigError as ConfigError
+from moe2opt.schema.source import Document as Document
+from moe2opt.schema.translate import complaint_about as complaint_about
+from moe2opt.schema.translate import validate as validate

@@ -1,0 +1,236 @@
+"""A strict reader of YAML 1.2: plain data, a place for every value, no surprises.
+
+Only the parser of ruamel.yaml is used. Scalars follow the core schema of YAML 1.2, so ``no`` and
+``on`` are text. Anchors, aliases, merge keys and tags are refused: they are the parts of YAML that
+can grow a small file without bound or build arbitrary objects.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from moe2opt.result import InputError
+from moe2opt.schema.source import Complaint, ConfigError, Document, KeyPath, Mark, Marks, Source
+
+MOST_BYTES = 2**20
+MOST_NESTING = 50
+
+_CONTROL = re.compile(r"[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
+_INTEGER = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
+_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+_NOT_FINITE = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
+_WORDS: dict[str, Any] = {
+    **dict.fromkeys(("", "~", "null", "Null", "NULL")),
+    **dict.fromkeys(("true", "True", "TRUE"), True),
+    **dict.fromkeys(("false", "False", "FALSE"), False),
+}
+
+
+def read_file(path: Path) -> Document:
+    """Read a YAML file.
+
+    Raises
+    ------
+    InputError
+        When the file cannot be read, is too large or is not UTF-8.
+    ConfigError
+        When it is not YAML at all; lesser faults are in the document's complaints.
+    """
+    try:
+        if not path.is_file():
+            reason = "not a regular file" if path.exists() else "no such file"
+            raise InputError(f"{path}: {reason}")
+        with path.open("rb") as stream:
+            raw = stream.read(MOST_BYTES + 1)
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}") from error
+    if len(raw) > MOST_BYTES:
+        raise InputError(f"{path}: larger than {MOST_BYTES} bytes; put tables into CSV files")
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not UTF-8 text (byte {error.start})") from error
+    return read_text(text, str(path))
+
+
+def read_text(text: str, name: str, *, positions: bool = True) -> Document:
+    """Read YAML from text; without `positions`, complaints show only `name`."""
+    lines = tuple(text.splitlines()) or ("",)
+    source = Source(name, lines if positions else ())
+    bad = _CONTROL.search(text)
+    if bad:
+        before = text[: bad.start()].splitlines(keepends=True) or [""]
+        newline = before[-1].endswith(("\n", "\r"))
+        line, column = (len(before) + 1, 1) if newline else (len(before), len(before[-1]) + 1)
+        message = f"control character {ord(bad.group()):#04x} is not allowed"
+        raise ConfigError([Complaint(Mark(source, line, column), (), message)])
+    return _Reader(source, text).document()
+
+
+class _Reader:
+    """Turns parser events into data, noting places and complaints on the way."""
+
+    def __init__(self, source: Source, text: str) -> None:
+        self.source = source
+        self.marks: dict[KeyPath, Marks] = {}
+        self.complaints: list[Complaint] = []
+        self.events = self._parse(text)
+
+    def document(self) -> Document:
+        """Read the only document of the text."""
+        start = Mark(self.source)
+        self._next()
+        event = self._next()
+        if type(event).__name__ == "StreamEndEvent":
+            raise ConfigError([Complaint(start, (), "the file is empty")])
+        event = self._next()
+        self.marks[()] = Marks(start, start)
+        data = self._value(event, (), 0)
+        self._next()
+        event = self._next()
+        if type(event).__name__ != "StreamEndEvent":
+            self._complain(event, (), "a second document starts here; one file holds one")
+        return Document(data, self.marks, tuple(self.complaints))
+
+    def _parse(self, text: str) -> Iterator[Any]:
+        from ruamel.yaml import YAML
+        from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+        try:
+            yield from YAML(typ="safe", pure=True).parse(text)
+        except MarkedYAMLError as error:
+            place = error.problem_mark
+            if place is None or (place.line >= len(self.source.lines) and error.context_mark):
+                place = error.context_mark
+            mark = Mark(self.source) if place is None else self._mark(place)
+            reason = " ".join(str(error.problem or error.context).split())
+            raise ConfigError(
+                [*self.complaints, Complaint(mark, (), f"not YAML: {reason}")]
+            ) from error
+        except (YAMLError, ValueError) as error:
+            reason = " ".join(str(error).split())
+            raise ConfigError([Complaint(Mark(self.source), (), f"not YAML: {reason}")]) from error
+
+    def _next(self) -> Any:
+        return next(self.events)
+
+    def _mark(self, start: Any, end: Any = None) -> Mark:
+        length = end.column - start.column if end is not None and end.line == start.line else 1
+        return Mark(self.source, start.line + 1, start.column + 1, max(1, length))
+
+    def _complain(self, event: Any, path: KeyPath, message: str) -> None:
+        mark = self._mark(event.start_mark, event.end_mark)
+        self.complaints.append(Complaint(mark, path, message))
+
+    def _value(self, event: Any, path: KeyPath, depth: int) -> Any:
+        kind = type(event).__name__
+        if kind == "AliasEvent":
+            return self._complain(event, path, "aliases are not allowed; write the value out")
+        if event.anchor is not None:
+            self._complain(event, path, "anchors are not allowed")
+        if event.tag is not None:
+            tag = event.tag.replace("tag:yaml.org,2002:", "!!")
+            self._complain(event, path, f"tags are not allowed ({tag})")
+        if kind == "ScalarEvent":
+            return self._scalar(event, path)
+        if depth >= MOST_NESTING:
+            mark = self._mark(event.start_mark)
+            raise ConfigError([Complaint(mark, (), f"nested deeper than {MOST_NESTING} levels")])
+        if kind == "MappingStartEvent":
+            return self._mapping(path, depth)
+        return self._sequence(path, depth)
+
+    def _mapping(self, path: KeyPath, depth: int) -> dict[str, Any]:
+        data: dict[str, Any] = {}
+        while type(event := self._next()).__name__ != "MappingEndEvent":
+            key = self._key(event, path)
+            value = self._next()
+            if key is None:
+                self._skip(value)
+                continue
+            below = (*path, key)
+            if key in data:
+                first = self.marks[below].key.line
+                self._complain(event, below, f"duplicate key; the first one is in line {first}")
+                self._skip(value)
+                continue
+            self._note(below, event, value)
+            data[key] = self._value(value, below, depth + 1)
+        return data
+
+    def _sequence(self, path: KeyPath, depth: int) -> list[Any]:
+        data: list[Any] = []
+        while type(event := self._next()).__name__ != "SequenceEndEvent":
+            below = (*path, len(data))
+            self._note(below, event, event)
+            data.append(self._value(event, below, depth + 1))
+        return data
+
+    def _key(self, event: Any, path: KeyPath) -> str | None:
+        """Return a key as text, or complain and return None."""
+        problem = _key_problem(event)
+        if problem is None:
+            return str(event.value)
+        self._complain(event, path, problem)
+        self._skip(event)
+        return None
+
+    def _note(self, path: KeyPath, key: Any, value: Any) -> None:
+        at_key = self._mark(key.start_mark, key.end_mark)
+        empty = type(value).__name__ == "ScalarEvent" and not value.value and value.style is None
+        block = type(value).__name__ == "MappingStartEvent" and not value.flow_style
+        at_value = at_key if empty or block else self._mark(value.start_mark, value.end_mark)
+        self.marks[path] = Marks(at_key, at_value)
+
+    def _skip(self, event: Any) -> None:
+        """Pass over a value; its inside is not looked at."""
+        depth = 0
+        while True:
+            kind = type(event).__name__
+            depth += kind in ("MappingStartEvent", "SequenceStartEvent")
+            depth -= kind in ("MappingEndEvent", "SequenceEndEvent")
+            if depth == 0:
+                return
+            event = self._next()
+
+    def _scalar(self, event: Any, path: KeyPath) -> Any:
+        text = event.value
+        if event.style is not None:
+            if _SURROGATE.search(text):
+                return self._complain(event, path, "half a surrogate pair is not text")
+            return text
+        if text in _WORDS:
+            return _WORDS[text]
+        if _NOT_FINITE.fullmatch(text):
+            return self._complain(
+                event, path, f"{text} is not allowed; every number must be finite"
+            )
+        return self._number(event, path)
+
+    def _number(self, event: Any, path: KeyPath) -> Any:
+        text = event.value
+        if _INTEGER.fullmatch(text) and len(text) <= 400:
+            return int(text, 0) if text[:2] in ("0o", "0x") else int(text)
+        if not _FLOAT.fullmatch(text):
+            return text
+        number = float(text)
+        if not math.isfinite(number):
+            return self._complain(event, path, "the number is too large")
+        return number
+
+
+def _key_problem(event: Any) -> str | None:
+    if type(event).__name__ != "ScalarEvent":
+        return "a key must be plain text"
+    if event.anchor is not None or event.tag is not None:
+        return "anchors and tags are not allowed"
+    if event.value == "<<" and event.style is None:
+        return "merge keys are not allowed; write the keys out"
+    if _SURROGATE.search(event.value):
+        return "half a surrogate pair is not text"
+    return None if event.value else "a key is missing before ':'"

@@ -1,0 +1,343 @@
+"""The orchestrator: compile, choose a solver, run it under its limits, decode, certify."""
+
+from __future__ import annotations
+
+import math
+import os
+import platform
+import signal
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import fields, replace
+from datetime import UTC, datetime
+from importlib import metadata
+from numbers import Integral, Real
+from typing import Any
+
+from moe2opt import progress
+from moe2opt.canonical import (
+    FacilityProblem,
+    Instance,
+    MonotoneProblem,
+    MultipleChoiceProblem,
+    Problem,
+)
+from moe2opt.config import LoadedInstance
+from moe2opt.result import InputError, Limit, MoeOptError, ProgressEvent, Result, encode_float
+from moe2opt.solvers import (
+    Interrupt,
+    Options,
+    Outcome,
+    ProgressCallback,
+    Search,
+    SolverFunction,
+    SolverInfo,
+    choose,
+)
+
+FAMILIES = (FacilityProblem, MultipleChoiceProblem, MonotoneProblem)
+
+#: Largest relative difference between an instance's objective and its canonical problem's.
+OBJECTIVE_TOLERANCE = 1e-6
+
+_BYTES_PER_GIB = 2**30
+
+
+class SolverMismatchError(MoeOptError):
+    """A solution does not mean in the instance what it means in its canonical problem."""
+
+
+def solve(
+    target: Instance | Problem,
+    solver: str | None = None,
+    *,
+    time_limit_s: float | None = None,
+    node_limit: int | None = None,
+    memory_limit_bytes: int | None = None,
+    rel_gap: float | None = None,
+    seed: int | None = None,
+    threads: int | None = None,
+    warm_start: Any = None,
+    bound: str | None = None,
+    display: bool = False,
+    on_progress: ProgressCallback | None = None,
+) -> Result:
+    """Solve an instance or a canonical problem.
+
+    An argument left at None takes the value of the file's ``solver`` section when `target` was
+    loaded from one, and the default given below otherwise.
+
+    Parameters
+    ----------
+    target
+        An instance (`moe2opt.load`) or a canonical problem.
+    solver
+        Name of a solver; default ``auto``, which chooses by the structure of the problem.
+    time_limit_s, node_limit, memory_limit_bytes
+        Limits; default none (``time_limit_s=math.inf`` lifts the limit of a file). The clock
+        starts after compilation.
+    rel_gap
+        Stop once ``(bound - objective) / |objective|`` is at most this; default 0.
+    seed
+        Seed of everything random; default 0.
+    threads
+        Threads of a solver that can use several; default 1.
+    warm_start
+        A solution to start from, in the variables of the canonical problem; ignored when
+        infeasible.
+    bound
+        Bound of the solver ``brb``; default ``auto``.
+    display
+        Show progress and a report on stderr.
+    on_progress
+        Called with every `ProgressEvent`.
+
+    Returns
+    -------
+    Result
+        A plan exists exactly when the status is OPTIMAL or FEASIBLE. Limits and Ctrl-C end the run
+        with what was found; a second Ctrl-C raises KeyboardInterrupt.
+
+    Raises
+    ------
+    InputError
+        For bad input, and for nothing else: neither limits nor infeasibility raise.
+    SolverMismatchError
+        When the instance contradicts its own canonical problem.
+
+    Examples
+    --------
+    >>> import moe2opt as mo
+    >>> p = mo.FacilityProblem(values=[[3, 0, 2], [0, 4, 3]], costs=[[1, 1, 1]], budgets=[1])
+    >>> r = mo.solve(p)
+    >>> str(r.status), r.x.tolist(), r.objective, r.bound
+    ('OPTIMAL', [0, 0, 1], 5.0, 5.0)
+    """
+    with progress.on_stderr() if display else nullcontext():
+        result = run(
+            target,
+            solver,
+            display=display,
+            on_progress=on_progress,
+            warm_start=warm_start,
+            time_limit_s=time_limit_s,
+            node_limit=node_limit,
+            memory_limit_bytes=memory_limit_bytes,
+            rel_gap=rel_gap,
+            seed=seed,
+            threads=threads,
+            bound=bound,
+        )
+        if display:
+            progress.logger.info(progress.report(result))
+    return result
+
+
+def run(
+    target: Instance | Problem,
+    solver: str | None = None,
+    *,
+    display: bool = False,
+    on_progress: ProgressCallback | None = None,
+    warm_start: Any = None,
+    **settings: Any,
+) -> Result:
+    """Do what `solve` does, without the closing report: for callers that certify first."""
+    with interruptible() as interrupt:
+        problem, compile_s = _compile(target)
+        defaults = _file_settings(target)
+        named = defaults.pop("name", "auto")
+        info = choose(solver or named, problem)
+        options = _options(problem, defaults, settings, warm_start)
+        listeners = [on_progress] if on_progress else []
+        table = progress.Table()
+        if display:
+            _announce(target, problem, info)
+            listeners.insert(0, table)
+        function = _imported(info)
+        search = Search(problem, options, _fan_out(listeners), interrupt)
+        outcome = _outcome(function, search)
+        if not info.certified:
+            outcome = replace(outcome, certificate=None)
+        result = _decoded(target, search.result(outcome, info.name))
+        table.close()
+    return replace(
+        result,
+        stats={**_plain(result.stats), "compile_s": compile_s},
+        provenance=_provenance(target, problem, options, info),
+    )
+
+
+@contextmanager
+def interruptible() -> Iterator[Interrupt]:
+    """Turn Ctrl-C into a flag for as long as the block lasts; the second one raises.
+
+    Only the main thread of a process can do so, and only where Ctrl-C is not ignored (`nohup`) or
+    taken by foreign code; elsewhere the flag just stays down.
+    """
+    interrupt = Interrupt()
+
+    def handler(signum: int, frame: object) -> None:
+        if interrupt.raised:
+            raise KeyboardInterrupt
+        interrupt.raised = True
+        # A signal may arrive in the middle of a write to the same stream.
+        with suppress(RuntimeError):
+            progress.logger.warning("Interrupted: finishing with what was found; again to abort")
+
+    in_main = threading.current_thread() is threading.main_thread()
+    previous = signal.getsignal(signal.SIGINT) if in_main else None
+    if previous is None or previous == signal.SIG_IGN:
+        yield interrupt
+        return
+    signal.signal(signal.SIGINT, handler)
+    try:
+        yield interrupt
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
+def _compile(target: object) -> tuple[Problem, float]:
+    """Return the canonical problem and the seconds it took to get it."""
+    if isinstance(target, FAMILIES):
+        return target, 0.0
+    if not isinstance(target, Instance):
+        name = type(target).__name__
+        raise InputError(f"expected an instance or a problem, got {name}; moe2opt.load reads files")
+    start = time.perf_counter()
+    problem = target.problem()
+    return problem, time.perf_counter() - start
+
+
+def _file_settings(target: Instance | Problem) -> dict[str, Any]:
+    """Return the settings of the file that the instance was loaded from."""
+    if not isinstance(target, LoadedInstance):
+        return {}
+    settings = target.solver.model_dump()
+    gib = settings.pop("memory_limit_gib")
+    settings["memory_limit_bytes"] = None if gib is None else int(gib * _BYTES_PER_GIB)
+    return settings
+
+
+def _options(
+    problem: Problem, defaults: dict[str, Any], given: dict[str, Any], warm_start: Any
+) -> Options:
+    """Join the settings: what was given beats the file, the file beats the defaults."""
+    for name, value in given.items():
+        _check_type(name, value)
+    chosen = {**defaults, **{name: value for name, value in given.items() if value is not None}}
+    if warm_start is not None:
+        try:
+            warm_start = problem.vector(warm_start)
+        except InputError as error:
+            raise InputError(f"warm_start: {error}") from error
+    return Options(**{k: v for k, v in chosen.items() if v is not None}, warm_start=warm_start)
+
+
+def _check_type(name: str, value: Any) -> None:
+    """Raise unless a setting that was given has the type it needs."""
+    kind: Any = {"bound": str, "time_limit_s": Real, "rel_gap": Real}.get(name, Integral)
+    if value is None or (isinstance(value, kind) and not isinstance(value, bool)):
+        return
+    words = {str: "text", Real: "a number", Integral: "an integer"}[kind]
+    raise InputError(f"{name} = {value!r} is not understood; it must be {words}")
+
+
+def _fan_out(listeners: Sequence[ProgressCallback]) -> ProgressCallback:
+    def tell_all(event: ProgressEvent) -> None:
+        for listener in listeners:
+            listener(event)
+
+    return tell_all
+
+
+def _announce(target: Instance | Problem, problem: Problem, info: SolverInfo) -> None:
+    size = f"{type(problem).__name__} with {problem.size} variables"
+    name, about = size, ""
+    if not isinstance(target, FAMILIES):
+        name, about = target.name, f"  {target.describe()}"
+    progress.logger.info(f"moe2opt {metadata.version('moe2opt')}  {info.name}  {name}{about}")
+    progress.logger.info(progress.LEGEND)
+
+
+def _imported(info: SolverInfo) -> SolverFunction:
+    """Import the solver before the clock starts."""
+    try:
+        return info.load()
+    except ModuleNotFoundError as error:
+        raise InputError(f"solver '{info.name}' needs {error.name}, which is missing") from error
+
+
+def _outcome(function: SolverFunction, search: Search) -> Outcome:
+    """Run the solver; running out of memory is a limit like any other."""
+    if search.options.warm_start is not None:
+        search.offer(search.options.warm_start, "U")
+    try:
+        return function(search.problem, search)
+    except MemoryError:
+        return Outcome(bound=search.bound, limit=Limit.MEMORY)
+
+
+def _decoded(target: Instance | Problem, result: Result) -> Result:
+    """Add the plan, after the instance has judged it in its own terms."""
+    if isinstance(target, FAMILIES) or result.x is None:
+        return result
+    plan = target.decode(result.x)
+    violations = target.check(plan)
+    if violations:
+        raise SolverMismatchError(f"{target.name}: the plan is invalid: {'; '.join(violations)}")
+    value = target.evaluate(plan)
+    if not math.isclose(value, result.objective, rel_tol=OBJECTIVE_TOLERANCE, abs_tol=1e-12):
+        raise SolverMismatchError(
+            f"{target.name}: the plan is worth {value!r}, its canonical problem says "
+            f"{result.objective!r}"
+        )
+    return replace(result, plan=plan)
+
+
+def _plain(stats: dict[str, Any]) -> dict[str, Any]:
+    """Turn numpy scalars and arrays into what JSON can hold."""
+    return {k: v.tolist() if hasattr(v, "tolist") else v for k, v in stats.items()}
+
+
+def _provenance(
+    target: Instance | Problem, problem: Problem, options: Options, info: SolverInfo
+) -> dict[str, Any]:
+    origin: dict[str, Any] = {}
+    if not isinstance(target, FAMILIES):
+        origin["instance"] = target.name
+    if isinstance(target, LoadedInstance):
+        origin |= {
+            "file": target.path.name,
+            "scenario": target.scenario,
+            "overrides": list(target.overrides),
+        }
+    settings = {f.name: getattr(options, f.name) for f in fields(options) if f.name != "warm_start"}
+    return {
+        **origin,
+        "problem": {
+            "kind": problem.kind,
+            "size": problem.size,
+            "sha256": problem.fingerprint,
+        },
+        "solver": info.name,
+        "options": {
+            **{k: encode_float(v) if isinstance(v, float) else v for k, v in settings.items()},
+            "warm_start": options.warm_start is not None,
+        },
+        "versions": versions(),
+        "platform": platform.platform(),
+        "cpu_count": os.cpu_count(),
+        "utc": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python, moe2opt and the packages that results depend on."""
+    found = {"python": platform.python_version()}
+    for package in ("moe2opt", "numpy", "scipy", "numba", "pyomo", "highspy"):
+        with suppress(metadata.PackageNotFoundError):
+            found[package] = metadata.version(package)
+    return found

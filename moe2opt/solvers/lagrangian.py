@@ -1,0 +1,80 @@
+r"""Many cheap nodes: Lagrangian bounds by a few compiled subgradient steps per box.
+
+A box inherits the multipliers of the box it was cut from, which are nearly right. A handful of
+deflected steps towards the cutoff either close it or give its children a better start.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from moe2opt.solvers.base import Search
+from moe2opt.solvers.cuts import CutBound
+from moe2opt.solvers.facility_model import Bounded, FacilityModel, Subset
+from moe2opt.solvers.kernels import descend
+
+#: Subgradient steps per box.
+_STEPS = 20
+
+#: Boxes bounded by the linear programme before the automatic choice turns to cheap nodes.
+_CUT_BOXES = 12
+
+
+class LagrangianBound:
+    """Multipliers from subgradient steps that start at those of the parent box."""
+
+    def __init__(self, model: FacilityModel, root: CutBound) -> None:
+        self.model, self.root = model, root
+        size = model.ranked[:, 0] if model.problem.clusters else np.zeros(0)
+        mean = float(size.mean()) if len(size) else 0.0
+        self.cluster_step = size / mean if mean > 0 else np.ones(len(size))
+        limits = model.problem.limits
+        self.row_step = 0.5 * np.sqrt(max(1, model.problem.clusters)) / np.maximum(limits, 1e-300)
+        self.row_step[limits <= 0] = 0.0
+
+    def bound(self, box: Subset, search: Search) -> Bounded:
+        """Return multipliers for `box`; without a start, those of the linear programme."""
+        if box.parent is None:
+            return self.root.bound(box, search)
+        model, start = self.model, box.parent.price
+        budgets = len(model.problem.limits)
+        fixed_rows, cover = start.row[budgets:], start.cover
+        bonus = cover @ model.covers - fixed_rows @ model.rows[budgets:]
+        constant = float(fixed_rows.sum() - cover.sum())
+        base = model.values[:, box.forced].max(axis=1, initial=0.0)
+        _, cluster, row, average = descend(
+            model.ranked,
+            model.experts,
+            box.allowed,
+            box.forced,
+            model.part_of,
+            len(model.parts),
+            model.problem.costs,
+            model.problem.limits,
+            bonus,
+            self.cluster_step,
+            self.row_step,
+            base,
+            start.cluster,
+            start.row[:budgets],
+            search.target - constant,
+            _STEPS,
+        )
+        price = model.price(box, cluster, np.concatenate([row, fixed_rows]), cover)
+        return Bounded(price, average, cheap=True)
+
+
+class AutomaticBound:
+    """The linear programme for the first boxes, cheap nodes once the tree turns out large."""
+
+    def __init__(self, model: FacilityModel) -> None:
+        self.cuts = CutBound(model)
+        self.cheap = LagrangianBound(model, self.cuts)
+        self.boxes = 0
+
+    def bound(self, box: Subset, search: Search) -> Bounded:
+        """Return the multipliers of whichever bound the size of the tree asks for."""
+        self.boxes += 1
+        if self.boxes <= _CUT_BOXES:
+            return self.cuts.bound(box, search)
+        return self.cheap.bound(box, search)

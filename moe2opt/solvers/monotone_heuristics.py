@@ -1,0 +1,161 @@
+"""Climbing and coordinate exchanges for monotone problems, one batch of points per step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from moe2opt.canonical import MonotoneProblem
+from moe2opt.result import BoolArray, FloatArray, IntArray
+
+#: Points of one neighbourhood at most; larger ones are thinned out evenly.
+_BATCH = 4096
+
+#: Ranges wider than two to this power are first climbed in larger steps.
+_FINE_BITS = 6
+
+
+def greedy_monotone(problem: MonotoneProblem) -> IntArray | None:
+    """Return the best of four climbs: from below and from above, by gain and by gain per cost.
+
+    Returns
+    -------
+    array or None
+        ``(n,)`` feasible point; None when none was reached, which proves nothing.
+    """
+    starts = [
+        x for x in (_reached_from_below(problem), _reached_from_above(problem)) if x is not None
+    ]
+    found = [_climbed(problem, x, per_cost) for x in starts for per_cost in (False, True)]
+    feasible = [x for x in found if problem.is_feasible(x)]
+    return max(feasible, key=problem.evaluate, default=None)
+
+
+def improving_monotone(problem: MonotoneProblem, x: IntArray) -> Iterator[IntArray]:
+    """Yield ever better points, each a climb or an exchange between two coordinates away."""
+    if not problem.is_feasible(x):
+        return
+    x, value = np.asarray(x), problem.evaluate(x)
+    while True:
+        for candidate in (_climbed(problem, x, per_cost=False), _exchanged(problem, x)):
+            better = problem.evaluate(candidate) > value
+            if better and problem.is_feasible(candidate):
+                x, value = candidate, problem.evaluate(candidate)
+                yield x
+                break
+        else:
+            return
+
+
+def feasible_rows(problem: MonotoneProblem, points: IntArray) -> BoolArray:
+    """Return which of ``(B, n)`` points satisfy every constraint."""
+    below = (problem.constraint_values(points) <= 0).all(axis=1)
+    return np.asarray(below & (problem.reverse_values(points) >= 0).all(axis=1))
+
+
+def _climbed(problem: MonotoneProblem, x: IntArray, per_cost: bool) -> IntArray:
+    """Raise one coordinate after the other, best score first, while that is feasible and gains.
+
+    Wide ranges are first climbed in large steps, so that their width costs a logarithm only.
+    """
+    widest = int((problem.upper - problem.lower).max())
+    for bits in range(max(0, widest.bit_length() - _FINE_BITS), -1, -1):
+        while (higher := _raised(problem, x, per_cost, 2**bits)) is not None:
+            x = higher
+    return x
+
+
+def _raised(
+    problem: MonotoneProblem, x: IntArray, per_cost: bool, smallest: int
+) -> IntArray | None:
+    """Return the feasible point with the best score one step up, or None if none gains."""
+    points = x + _steps(problem.upper - x, smallest)
+    points = points[feasible_rows(problem, points)]
+    gain = problem.objective_values(points) - problem.evaluate(x) if len(points) else np.zeros(0)
+    points, gain = points[gain > 0], gain[gain > 0]
+    if not len(points):
+        return None
+    score = gain / np.maximum(_price(problem, x, points), 1e-12) if per_cost else gain
+    return np.asarray(points[int(np.argmax(score))])
+
+
+def _price(problem: MonotoneProblem, x: IntArray, points: IntArray) -> FloatArray:
+    """Return the sum of the shares of what is left of each constraint that the points use."""
+    now = problem.constraint_values(x[None, :])
+    used = np.maximum(problem.constraint_values(points) - now, 0.0)
+    return np.asarray((used / np.maximum(-now, 1e-9 * (1.0 + np.abs(now)))).sum(axis=1))
+
+
+def _reached_from_below(problem: MonotoneProblem) -> IntArray | None:
+    """Raise coordinates from the lower corner until the reverse constraints hold."""
+    x = problem.lower
+    if (problem.constraint_values(x[None, :]) > 0).any():
+        return None
+    scale = _scale(problem.reverse_values(x[None, :]))
+    while True:
+        missing = _missing(-problem.reverse_values(x[None, :]), scale)[0]
+        if missing <= 0:
+            return x
+        points = x + _steps(problem.upper - x)
+        points = points[(problem.constraint_values(points) <= 0).all(axis=1)]
+        still = _missing(-problem.reverse_values(points), scale)
+        if not len(points) or still.min() >= missing:
+            return None
+        x = points[int(np.argmin(still))]
+
+
+def _reached_from_above(problem: MonotoneProblem) -> IntArray | None:
+    """Lower coordinates from the upper corner until the constraints hold."""
+    x = problem.upper
+    if (problem.reverse_values(x[None, :]) < 0).any():
+        return None
+    scale = _scale(problem.constraint_values(x[None, :]))
+    while True:
+        missing = _missing(problem.constraint_values(x[None, :]), scale)[0]
+        if missing <= 0:
+            return x
+        points = x - _steps(x - problem.lower)
+        points = points[(problem.reverse_values(points) >= 0).all(axis=1)]
+        still = _missing(problem.constraint_values(points), scale)
+        if not len(points) or still.min() >= missing:
+            return None
+        x = points[int(np.argmin(still))]
+
+
+def _scale(values: FloatArray) -> FloatArray:
+    return np.where(np.isfinite(values) & (values != 0), np.abs(values), 1.0)
+
+
+def _missing(excess: FloatArray, scale: FloatArray) -> FloatArray:
+    return np.asarray((np.maximum(excess, 0.0) / scale).sum(axis=1))
+
+
+def _exchanged(problem: MonotoneProblem, x: IntArray) -> IntArray:
+    """Return the best point reached by raising one coordinate and lowering another, or `x`."""
+    ups, downs = _steps(problem.upper - x), _steps(x - problem.lower)
+    total = len(ups) * len(downs)
+    if not total:
+        return x
+    picks = np.unique(np.linspace(0, total - 1, min(total, _BATCH)).astype(np.int64))
+    up, down = ups[picks // len(downs)], downs[picks % len(downs)]
+    points = x + up - down
+    points = points[~((up > 0) & (down > 0)).any(axis=1)]
+    points = points[feasible_rows(problem, points)]
+    if not len(points):
+        return x
+    return np.asarray(points[int(np.argmax(problem.objective_values(points)))])
+
+
+def _steps(room: IntArray, smallest: int = 1) -> IntArray:
+    """Return ``(B, n)`` moves of one coordinate: by powers of two, and by all the room it has."""
+    moves = [
+        (i, step)
+        for i, most in enumerate(room.tolist())
+        for step in sorted({most, *(2**k for k in range(most.bit_length()) if 2**k >= smallest)})
+        if step > 0
+    ]
+    table = np.zeros((len(moves), len(room)), dtype=np.int64)
+    for row, (i, step) in enumerate(moves):
+        table[row, i] = step
+    return table

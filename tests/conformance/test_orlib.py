@@ -1,0 +1,169 @@
+"""Conformance: every solver on every third-party instance, against the published values."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from orlib import read_cap, read_gap, read_mknap, read_mmkp, read_pmed, read_values
+from solving import run
+
+from moe2opt.certify import certify
+from moe2opt.result import Status
+from moe2opt.solvers import SOLVERS
+from moe2opt.solvers.base import point_count
+
+#: Seconds for a solver that is not expected to finish; what it then says must still be true.
+BRIEFLY_S = 1.0
+
+#: A case ready to solve: the problem, and how its objective reads in the published units.
+Loaded = tuple[Any, Callable[[float], float]]
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One instance in one formulation.
+
+    Attributes
+    ----------
+    name
+        Unique name of the test case.
+    known
+        Folder and name of the published value.
+    load
+        Folder of instances to problem and objective in published units.
+    proven_by
+        Exact solvers that must prove the optimum, with any effort; the others run briefly.
+    """
+
+    name: str
+    known: tuple[str, str]
+    load: Callable[[Path], Loaded]
+    proven_by: tuple[str, ...]
+
+
+def as_is(objective: float) -> float:
+    """Return the objective: the instance is maximised as published."""
+    return objective
+
+
+def knapsack_choice(k: int) -> Callable[[Path], Loaded]:
+    """Return the loader of the k-th multi-constraint knapsack as multiple choice."""
+    return lambda folder: (read_mknap(folder / "mknap/mknap1.txt")[k].as_choice(), as_is)
+
+
+def knapsack_monotone(k: int) -> Callable[[Path], Loaded]:
+    """Return the loader of the k-th multi-constraint knapsack as a monotone problem."""
+    return lambda folder: (read_mknap(folder / "mknap/mknap1.txt")[k].as_monotone(), as_is)
+
+
+def assignment(name: str, k: int) -> Callable[[Path], Loaded]:
+    """Return the loader of the k-th generalised assignment problem of a file."""
+    return lambda folder: (read_gap(folder / f"gap/{name}.txt")[k], as_is)
+
+
+def multiple_choice(name: str) -> Callable[[Path], Loaded]:
+    """Return the loader of a multiple-choice multi-dimensional knapsack."""
+    return lambda folder: (read_mmkp(folder / f"mmkp/{name}.txt"), as_is)
+
+
+def warehouses(name: str) -> Callable[[Path], Loaded]:
+    """Return the loader of an uncapacitated warehouse problem; its cost is minimised."""
+
+    def load(folder: Path) -> Loaded:
+        instance = read_cap(folder / f"cap/{name}.txt")
+        return instance.as_monotone(), lambda objective: instance.constant - objective
+
+    return load
+
+
+def median(name: str) -> Callable[[Path], Loaded]:
+    """Return the loader of a p-median problem; its sum of distances is minimised."""
+
+    def load(folder: Path) -> Loaded:
+        instance = read_pmed(folder / f"pmed/{name}.txt")
+        return instance.problem, instance.cost
+
+    return load
+
+
+CASES = [
+    *(
+        Case(f"mknap1-{k + 1}", ("mknap", f"mknap1-{k + 1}"), knapsack_choice(k), ("brb", "milp"))
+        for k in range(7)
+    ),
+    *(
+        Case(
+            f"mknap1-{k + 1}-monotone",
+            ("mknap", f"mknap1-{k + 1}"),
+            knapsack_monotone(k),
+            ("brb", "polyblock", "enumerate") if k < 2 else ("brb",) if k < 4 else (),
+        )
+        for k in range(7)
+    ),
+    *(
+        Case(f"{name}-{k + 1}", ("gap", f"{name}-{k + 1}"), assignment(name, k), ("brb", "milp"))
+        for name in ("gap1", "gap2")
+        for k in range(5)
+    ),
+    *(
+        Case(name, ("mmkp", name), multiple_choice(name), ("brb", "milp"))
+        for name in ("I01", "I02", "I03")
+    ),
+    *(
+        Case(name, ("cap", f"{name}-uncap"), warehouses(name), ("brb", "enumerate"))
+        for name in ("cap71", "cap73")
+    ),
+    *(
+        Case(name, ("pmed", name), median(name), ("brb", "milp"))
+        for name in ("pmed1", "pmed2", "pmed6", "pmed11")
+    ),
+]
+
+QUICK = {"mknap1-1", "mknap1-1-monotone", "gap1-1", "I01", "cap71"}
+
+
+def table() -> list[Any]:
+    """Return every case with every solver; all but a few are slow."""
+    return [
+        pytest.param(
+            case,
+            solver,
+            id=f"{case.name}-{solver}",
+            marks=[] if case.name in QUICK and solver in case.proven_by else [pytest.mark.slow],
+        )
+        for case in CASES
+        for solver in SOLVERS
+    ]
+
+
+@pytest.mark.parametrize(("case", "solver"), table())
+def test_published_value(case: Case, solver: str, shared_data: Path) -> None:
+    """A solver reproduces the published optimum, or at least contradicts it nowhere."""
+    known = read_values(shared_data / "instances" / case.known[0])[case.known[1]]
+    assert known.is_optimum
+    problem, published = case.load(shared_data / "instances")
+    if not isinstance(problem, SOLVERS[solver].families):
+        pytest.skip(f"{solver} does not handle {type(problem).__name__}")
+    if solver == "enumerate" and point_count(problem) > 2**22:
+        pytest.skip(f"{point_count(problem):.3g} points are too many to enumerate")
+    limit = None if solver in case.proven_by or not SOLVERS[solver].exact else BRIEFLY_S
+    result = run(problem, solver, time_limit_s=limit)
+    assert certify(problem, result).ok
+    if solver in case.proven_by:
+        assert result.status is Status.OPTIMAL
+        assert published(result.objective) == pytest.approx(known.best_known, rel=1e-8)
+    optimum = objective_of(known.best_known, published)
+    margin = 1e-8 * max(abs(optimum), abs(known.best_known))
+    assert result.objective <= optimum + margin
+    assert result.bound >= optimum - margin
+
+
+def objective_of(value: float, published: Callable[[float], float]) -> float:
+    """Return the objective that reads as `value`: `published` has slope one, up or down."""
+    slope = published(1.0) - published(0.0)
+    return math.copysign(1.0, slope) * (value - published(0.0))

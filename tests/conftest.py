@@ -1,0 +1,37 @@
+"""Fixtures and hypothesis profiles shared by all tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+_COMMON = {
+    "deadline": None,
+    "suppress_health_check": [
+        HealthCheck.too_slow,
+        HealthCheck.data_too_large,
+        HealthCheck.filter_too_much,
+    ],
+}
+settings.register_profile("repeatable", derandomize=True, **_COMMON)
+settings.register_profile("explore", print_blob=True, **_COMMON)
+settings.load_profile("repeatable")
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def checkout() -> Path:
+    """Folder of the source tree."""
+    return CHECKOUT
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Folder with third-party data beside the checkout; the test is skipped without it."""
+    folder = CHECKOUT.parent / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip("third-party data are not here: no folder shared/data beside the checkout")
+    return folder

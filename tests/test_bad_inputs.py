@@ -1,0 +1,381 @@
+"""Bad inputs: every one has an exact message and exit code, and none a traceback."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+import moe2opt as mo
+from moe2opt.cli import app
+from moe2opt.schema import ConfigError
+
+BASE = """\
+schema_version: 1
+problem: selection
+name: edge
+tables: tables
+precisions:
+  - name: int8
+servers:
+  - {name: slow, device: slow-box, uplink_mbps: 1000, downlink_mbps: 1000}
+"""
+SERVERS = BASE[BASE.index("servers:") :]
+RATE = "uplink_mbps: 1000"
+AT_RATE = "8:49: servers.0.uplink_mbps: "
+
+#: (text of the base file, what stands there instead, messages)
+EDITS: list[tuple[str, str, list[str]]] = [
+    ("problem: selection\n", "", ["1:1: problem: required key is missing ('selection')"]),
+    ("problem: selection", "problem: selektion",
+     ["2:10: problem: expected 'selection', got 'selektion'; did you mean 'selection'?"]),
+    ("problem: selection", "problem: routing",
+     ["2:10: problem: expected 'selection', got 'routing'"]),
+    ("problem: selection", "problem: 3", ["2:10: problem: expected 'selection', got 3"]),
+    ("schema_version: 1\n", "", ["1:1: schema_version: required key is missing"]),
+    ("schema_version: 1", "schema_version: 2", ["1:17: schema_version: expected 1, got 2"]),
+    ("schema_version: 1", "schema_version: '1'", ["1:17: schema_version: expected 1, got '1'"]),
+    ("tables: tables\n", "", ["1:1: tables: required key is missing"]),
+    ("name: edge\ntables: tables\n", "",
+     ["1:1: name: required key is missing", "1:1: tables: required key is missing"]),
+    (", device: slow-box", "", ["8:5: servers.0.device: required key is missing"]),
+    ("uplink_mbps", "uplink_mbit",
+     ["8:36: servers.0.uplink_mbit: unknown key; did you mean 'uplink_mbps'?"]),
+    ("name: slow,", "name: slow, name: slow,",
+     ["8:18: servers.0.name: duplicate key; the first one is in line 8"]),
+    (RATE, "uplink_mbps: .nan", [AT_RATE + ".nan is not allowed; every number must be finite"]),
+    (RATE, "uplink_mbps: -.inf", [AT_RATE + "-.inf is not allowed; every number must be finite"]),
+    (RATE, "uplink_mbps: nan", [AT_RATE + "expected a number, got 'nan'"]),
+    (RATE, "uplink_mbps: 1e999", [AT_RATE + "the number is too large"]),
+    (RATE, "uplink_mbps: " + "9" * 401, [AT_RATE + "the number is too large"]),
+    (RATE, "uplink_mbps: -1", [AT_RATE + "must be greater than 0, got -1"]),
+    (RATE, "uplink_mbps: 0", [AT_RATE + "must be greater than 0, got 0"]),
+    (RATE, "uplink_mbps: fast", [AT_RATE + "expected a number, got 'fast'"]),
+    (RATE, "uplink_mbps: '1000'", [AT_RATE + "expected a number, got '1000'; remove the quotes"]),
+    (RATE, "uplink_mbps: true", [AT_RATE + "expected a number, got true"]),
+    (RATE, "uplink_mbps: ", ["8:36: servers.0.uplink_mbps: expected a number, got nothing"]),
+    (RATE, "uplink_mbps: [1000]", [AT_RATE + "expected a number, got a list"]),
+    (RATE, "uplink_mbps: {a: 1}", [AT_RATE + "expected a number, got a section"]),
+    (RATE, "uplink_mbps: 1_000", [AT_RATE + "expected a number, got '1_000'"]),
+    (RATE, "uplink_mbps: 1000 Mbit/s", [AT_RATE + "expected a number, got '1000 Mbit/s'"]),
+    ("name: slow,", "name: slow, count: 1.5,",
+     ["8:25: servers.0.count: expected an integer, got 1.5"]),
+    ("name: slow,", "name: slow, count: 0,", ["8:25: servers.0.count: must be at least 1, got 0"]),
+    ("name: slow,", "name: slow, count: 1001,",
+     ["8:25: servers.0.count: must be at most 1000, got 1001"]),
+    (SERVERS, "servers: []\n", ["7:10: servers: expected at least 1 item(s), got 0"]),
+    (SERVERS, "servers: {name: slow}\n", ["7:10: servers: expected a list, got a section"]),
+    (SERVERS, "servers: [slow]\n",
+     ["7:11: servers.0: expected a section (key: value lines), got 'slow'"]),
+    ("name: edge", "name: 4", ["3:7: name: expected text, got 4"]),
+    ("name: edge", "name: 0x1F", ["3:7: name: expected text, got 31"]),
+    ("name: edge", "name: ''", ["3:7: name: needs at least 1 character(s)"]),
+    ("name: edge", "name:", ["3:1: name: expected text, got nothing"]),
+    ("name: edge", "name: &n edge", ["3:7: name: anchors are not allowed"]),
+    ("name: edge", "name: !!str edge", ["3:7: name: tags are not allowed (!!str)"]),
+    ("name: edge", "name: !!python/object/apply:os.system [ls]",
+     ["3:7: name: tags are not allowed (!!python/object/apply:os.system)"]),
+    ("int8", "int8\n    quality_factor: 1.5",
+     ["7:21: precisions.0.quality_factor: must be at most 1, got 1.5"]),
+    ("name: edge", "name: edge\nsolver: {seed: x, threads: -1, seed: 3}\nenergi: {}",
+     ["4:28: solver.threads: must be at least 1, got -1",
+      "4:32: solver.seed: duplicate key; the first one is in line 4",
+      "5:1: energi: unknown key; did you mean 'energy'?"]),
+]  # fmt: skip
+
+#: (lines after the base file, messages)
+ADDITIONS: list[tuple[str, list[str]]] = [
+    ("energie: {limit_j_per_prompt: 3}", ["9:1: energie: unknown key; did you mean 'energy'?"]),
+    ("name: other", ["9:1: name: duplicate key; the first one is in line 3"]),
+    ("energy: 100", ["9:9: energy: expected a section (key: value lines), got 100"]),
+    ("energy: {limit_j_per_prompt: -3}",
+     ["9:30: energy.limit_j_per_prompt: must be at least 0, got -3"]),
+    ("energy: {limit_j_per_prompt: 3, counts: al}",
+     ["9:41: energy.counts: expected 'all' or 'one', got 'al'; did you mean 'all'?"]),
+    ("delay: {limit_s: soon}",
+     ["9:18: delay.limit_s: expected a number or a section (key: value lines), got 'soon'"]),
+    ("delay: {limit_s: {code: -1}}", ["9:25: delay.limit_s.code: must be greater than 0, got -1"]),
+    ("  - {name: slow, device: slow-box, uplink_mbps: 1, downlink_mbps: 1}",
+     ["7:1: servers: the name 'slow' appears twice"]),
+    ("llms: &l {max_params_b: 3}\nenergy: *l",
+     ["9:7: llms: anchors are not allowed",
+      "10:9: energy: aliases are not allowed; write the value out"]),
+    ("llms: {<<: {max_params_b: 3}}",
+     ["9:8: llms: merge keys are not allowed; write the keys out"]),
+    ("? [a, b]\n: 1", ["9:3: a key must be plain text"]),
+    ("&k delay: {}", ["9:1: anchors and tags are not allowed"]),
+    (": 1", ["9:1: a key is missing before ':'"]),
+    ('"\\ud800": 1', ["9:1: half a surrogate pair is not text"]),
+    ("---\na: 1", ["9:1: a second document starts here; one file holds one"]),
+    ("solver: {time_limit: 3}",
+     ["9:10: solver.time_limit: unknown key; did you mean 'time_limit_s'?"]),
+    ("solver: {xyz: 3}",
+     ["9:10: solver.xyz: unknown key; allowed here: bound, memory_limit_gib, name, node_limit, "
+      "rel_gap, seed, threads, time_limit_s"]),
+    ("solver: {time_limit_s: -3}", ["9:24: solver.time_limit_s: must be at least 0, got -3"]),
+    ("solver: {threads: 0}", ["9:19: solver.threads: must be at least 1, got 0"]),
+    ("solver: {seed: yes}", ["9:16: solver.seed: expected an integer, got 'yes'"]),
+    ("solver: [brb]", ["9:9: solver: expected a section (key: value lines), got a list"]),
+    ("scenarios: [a]", ["9:12: scenarios: expected a section (key: value lines), got a list"]),
+    ("scenarios: {a: 3}", ["9:16: scenarios.a: expected a section (key: value lines), got 3"]),
+    ("scenarios: {a b: {name: x}}",
+     ["9:13: scenarios.a b: the key is wrong: must match ^[A-Za-z0-9_-]+$, got 'a b'"]),
+    ("scenarios: {a: {enrgy.limit_j_per_prompt: 3}}",
+     ["9:17: enrgy: unknown key; did you mean 'energy'?"]),
+    ("scenarios: {a: {servers.slwo.memory_gib: 3}}",
+     ["9:17: servers.slwo: no such item (items: slow); did you mean 'slow'?"]),
+    ("scenarios: {a: {servers.1.memory_gib: 3}}",
+     ["9:17: servers.1: no such item (items: slow)"]),
+    ("scenarios: {a: {name.x: 3}}", ["9:17: name: is a value here; it has no keys to override"]),
+    ("scenarios: {a: {problem: placement}}",
+     ["9:17: problem: an override cannot change 'problem'"]),
+    ("scenarios: {a: {servers.0.memory_gib: -3}}",
+     ["9:39: servers.0.memory_gib: must be greater than 0, got -3"]),
+    ("scenarios: {a: {servers.0.memory_gib: 3, servers: {slow: {memory_gib: 4}}}}",
+     ["9:59: servers.0.memory_gib: set twice; the first time in line 9"]),
+]  # fmt: skip
+
+#: (whole file, messages)
+TEXTS: list[tuple[str, list[str]]] = [
+    ("", ["1:1: the file is empty"]),
+    ("# nothing\n", ["1:1: the file is empty"]),
+    ("- 1\n", ["1:1: expected a section (key: value lines), got a list"]),
+    ("42\n", ["1:1: expected a section (key: value lines), got 42"]),
+    ("a: [1, 2\n", ["1:4: not YAML: expected ',' or ']', but got '<stream end>'"]),
+    ("a:\n\tb: 1\n", ["2:1: not YAML: found character '\\t' that cannot start any token"]),
+    ("a: \a\n", ["1:4: control character 0x07 is not allowed"]),
+    ("a: 1\n\x1b[2J: 1\n", ["2:1: control character 0x1b is not allowed"]),
+    ("a: " + "[" * 60 + "]" * 60, ["1:53: nested deeper than 50 levels"]),
+    ("a: &a [x]\nb: [*a, *a]\n",
+     ["1:1: problem: required key is missing ('selection')", "1:4: a: anchors are not allowed",
+      "2:5: b.0: aliases are not allowed; write the value out",
+      "2:9: b.1: aliases are not allowed; write the value out"]),
+]  # fmt: skip
+
+FILES = [
+    *((BASE.replace(old, new, 1), messages) for old, new, messages in EDITS),
+    *((f"{BASE}{text}\n", messages) for text, messages in ADDITIONS),
+    *TEXTS,
+]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Enter an empty working directory."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize(("text", "messages"), FILES, ids=[m[0] for _, m in FILES])
+def test_bad_files(folder: Path, text: str, messages: list[str]) -> None:
+    """A bad file is refused with every fault at once, the same from Python and the shell."""
+    Path("edge.yaml").write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError) as caught:
+        mo.load("edge.yaml")
+    told = [line for line in str(caught.value).splitlines() if line.startswith("edge.yaml:")]
+    assert told == [f"edge.yaml:{message}" for message in messages]
+    ran = CliRunner().invoke(app, ["check", "edge.yaml"])
+    assert (ran.exit_code, ran.stdout) == (2, "")
+    assert ran.stderr == f"{caught.value}\n".replace("\x1b", "?")
+
+
+def test_excerpt_shows_the_line(folder: Path) -> None:
+    """Each message is followed by the source line and a caret below the fault."""
+    Path("edge.yaml").write_text(BASE.replace(RATE, "uplink_mbit: 1"), encoding="utf-8")
+    with pytest.raises(ConfigError) as caught:
+        mo.load("edge.yaml")
+    assert str(caught.value).splitlines()[1:] == [
+        "    8 |   - {name: slow, device: slow-box, uplink_mbit: 1, downlink_mbps: 1000}",
+        "      |                                    ^^^^^^^^^^^",
+    ]
+
+
+def test_excerpts_of_long_lines_are_cut(folder: Path) -> None:
+    """A very long line is shown around the fault only, with the caret still below it."""
+    long = f"{BASE}description: {'[' + 'x, ' * 200}.nan]\n"
+    Path("edge.yaml").write_text(long, encoding="utf-8")
+    with pytest.raises(ConfigError) as caught:
+        mo.load("edge.yaml")
+    lines = str(caught.value).splitlines()
+    source, caret = next((a, b) for a, b in pairwise(lines) if ".nan]" in a)
+    assert len(source) < 120
+    assert source[caret.index("^") :].startswith(".nan")
+
+
+def test_many_complaints_are_counted(folder: Path) -> None:
+    """Beyond fifty complaints, the rest is counted."""
+    unknown = "".join(f"zz{k}: 1\n" for k in range(60))
+    Path("edge.yaml").write_text(BASE + unknown, encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"\.\.\. and 10 more$"):
+        mo.load("edge.yaml")
+
+
+V, A, B = [[1.0, 2.0]], [[1.0, 1.0]], [1.0]
+OBJECTIVE: Callable[[Any], Any] = lambda x: x.sum(axis=1)  # noqa: E731
+
+ARRAYS: list[tuple[Callable[[], object], str]] = [
+    (lambda: mo.FacilityProblem([[1, np.nan]], A, B),
+     "values[0, 1] is nan; every entry must be finite"),
+    (lambda: mo.FacilityProblem([[1, np.inf]], A, B),
+     "values[0, 1] is inf; every entry must be finite"),
+    (lambda: mo.FacilityProblem([[1, -2]], A, B), "values[0, 1] is -2; no entry may be negative"),
+    (lambda: mo.FacilityProblem([1, 2], A, B), "values: expected 2 dimension(s), got shape (2,)"),
+    (lambda: mo.FacilityProblem([[1], [1, 2]], A, B), "values: rows have different lengths"),
+    (lambda: mo.FacilityProblem([["a", "b"]], A, B), "values: dtype <U1 is not a real number type"),
+    (lambda: mo.FacilityProblem(V, [[1, 1, 1]], B),
+     "costs: shape (1, 3) does not match (K, N) = (1, 2)"),
+    (lambda: mo.FacilityProblem(V, [[1, -1]], B), "costs[0, 1] is -1; no entry may be negative"),
+    (lambda: mo.FacilityProblem(V, A, [1, 2]), "budgets: shape (2,) does not match (K,) = (1,)"),
+    (lambda: mo.FacilityProblem(V, A, [np.nan]), "budgets[0] is nan; every entry must be finite"),
+    (lambda: mo.FacilityProblem(V, A, B, weights=[1, 1]),
+     "weights: shape (2,) does not match (C,) = (1,)"),
+    (lambda: mo.FacilityProblem(V, A, B, groups=[[0, 2]]), "groups[0]: index 2 is outside 0..1"),
+    (lambda: mo.FacilityProblem(V, A, B, covers=[[]]), "covers[0] is empty"),
+    (lambda: mo.MultipleChoiceProblem([], [], B), "values: there is no group"),
+    (lambda: mo.MultipleChoiceProblem([[1]], [], B), "usage: 0 groups, but values has 1"),
+    (lambda: mo.MultipleChoiceProblem([[1]], [[[-1]]], B),
+     "usage[0][0, 0] is -1; no entry may be negative"),
+    (lambda: mo.MonotoneProblem([2], [1], OBJECTIVE), "lower[0] = 2 exceeds upper[0] = 1"),
+    (lambda: mo.MonotoneProblem([0.5], [1], OBJECTIVE),
+     "lower[0] is 0.5; every entry must be an integer"),
+    (lambda: mo.MonotoneProblem([0], [1]),
+     "objective: give exactly one of objective and mixed_objective"),
+    (lambda: mo.FacilityProblem(V, A, B).evaluate([2, 0]), "x[0] is 2; every entry must be 0 or 1"),
+    (lambda: mo.solve(mo.FacilityProblem(V, A, B), rel_gap=-1),
+     "rel_gap = -1 is not understood; it must be at least 0"),
+    (lambda: mo.load("tiny", overrides={"energy": object()}),
+     "override energy: object is not YAML data"),
+    (lambda: mo.load("tiny", overrides="a=b"),
+     "overrides: expected a list of texts or a dictionary, got 'a=b'"),
+    (lambda: mo.load("tiny", overrides={"context_gib": float("nan")}),
+     "override context_gib = nan: context_gib: expected a number, got nan"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("call", "message"), ARRAYS, ids=[message for _, message in ARRAYS])
+def test_bad_arrays(call: Callable[[], object], message: str) -> None:
+    """A bad array is refused with the array and the index at fault."""
+    with pytest.raises(mo.InputError) as caught:
+        call()
+    assert str(caught.value) == message
+
+
+PROBLEM = (
+    '{"kind": "facility", "values": [[1, 3]], "costs": [[1, 1]], "budgets": [1],'
+    ' "weights": null, "groups": [], "covers": []}'
+)
+
+#: Files of the command-line cases.
+CONTENTS: dict[str, bytes] = {
+    "ok.json": PROBLEM.encode(),
+    "other.json": b'{"kind": "other"}',
+    "half.json": b"[1",
+    "latin.yaml": b"\xff\xfe",
+    "big.yaml": b"a: " + b"x" * 2**20,
+    "note.txt": b"note",
+}
+
+#: (arguments, last line on stderr)
+COMMANDS: list[tuple[str, str]] = [
+    ("frobnicate", "Error: No such command 'frobnicate'."),
+    ("solve", "Error: Missing argument 'config'."),
+    ("solve ok.json --sovler x",
+     "Error: No such option: --sovler (Possible options: --set, --solver)"),
+    ("solve ok.json ok.json", "Error: Got unexpected extra argument(s) (ok.json)"),
+    ("solve ok.json --memory-limit 0",
+     "Error: Invalid value for --memory-limit: 0.0 is not a positive number of GiB"),
+    ("solve ok.json --time-limit nan",
+     "error: time_limit_s = nan is not understood; it must be at least 0"),
+    ("solve ok.json --time-limit -1",
+     "error: time_limit_s = -1.0 is not understood; it must be at least 0"),
+    ("solve ok.json --gap -0.1", "error: rel_gap = -0.1 is not understood; it must be at least 0"),
+    ("solve ok.json --seed -1", "error: seed = -1 is not understood; it must be at least 0"),
+    ("solve ok.json --threads 0", "error: threads = 0 is not understood; it must be at least 1"),
+    ("solve ok.json --solver brp",
+     "error: unknown solver 'brp'; choose from auto, brb, polyblock, milp, enumerate, greedy, "
+     "local_search, random"),
+    ("solve ok.json --scenario a",
+     "error: ok.json: a problem file has no scenarios and takes no overrides"),
+    ("solve ok.json --set a=1",
+     "error: ok.json: a problem file has no scenarios and takes no overrides"),
+    ("solve ok.json --out note.txt", "error: --out note.txt: File exists"),
+    ("solve other.json", "error: other.json: kind must be 'facility' or 'multiple_choice'"),
+    ("solve latin.yaml", "error: latin.yaml: not UTF-8 text (byte 0)"),
+    ("solve big.yaml", "error: big.yaml: larger than 1048576 bytes; put tables into CSV files"),
+    ("solve note.txt --quiet", "      | ^"),
+    ("solve missing.yaml", "error: missing.yaml: no such file"),
+    ("solve folder", "error: folder: is a folder, not a configuration file"),
+    ("solve unknown",
+     "error: unknown: no such file or built-in problem; `moe2opt problems` lists the "
+     "built-in ones"),
+    ("solve tinny", "error: tinny: no such file or built-in problem; did you mean 'tiny'?"),
+    ("solve a\x1bb", "error: a?b: no such file or built-in problem; `moe2opt problems` lists the "
+     "built-in ones"),
+    ("solve tiny --set energy", "error: --set energy: expected KEY=VALUE"),
+    ("solve tiny --set =3", "error: --set =3: expected KEY=VALUE"),
+    ("solve tiny --set energi.x=3",
+     "--set energi.x=3: energi: unknown key; did you mean 'energy'?"),
+    ("solve tiny --set context_gib=-3",
+     "--set context_gib=-3: context_gib: must be at least 0, got -3"),
+    ("solve tiny --set context_gib=",
+     "--set context_gib=: context_gib: expected a number, got nothing"),
+    ("solve tiny --set context_gib=.inf",
+     "--set context_gib=.inf: context_gib: .inf is not allowed; every number must be finite"),
+    ("solve tiny --set name=[", "--set name=[: not YAML: expected the node content, but found "
+     "'<stream end>'"),
+    ("solve tiny --set tables=../../x",
+     "--set tables=../../x: tables: '../../x' leaves the folder of the configuration file"),
+    ("solve tiny --set schema_version=2",
+     "--set schema_version=2: schema_version: an override cannot change 'schema_version'"),
+    ("verify missing.json tiny", "error: missing.json: No such file or directory"),
+    ("verify half.json tiny",
+     "error: half.json: not JSON: Expecting ',' delimiter: line 1 column 3 (char 2)"),
+    ("verify ok.json", "Error: Missing argument 'config'."),
+    ("check", "Error: Missing argument 'configs'."),
+    ("problems extra", "Error: Got unexpected extra argument(s) (extra)"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("arguments", "message"), COMMANDS, ids=[a for a, _ in COMMANDS])
+def test_bad_commands(folder: Path, arguments: str, message: str) -> None:
+    """A bad command line ends with 2, nothing on stdout, and its reason as the last line."""
+    for name, content in CONTENTS.items():
+        Path(name).write_bytes(content)
+    Path("folder").mkdir()
+    ran = CliRunner().invoke(app, arguments.split(" "))
+    assert (ran.exit_code, ran.stdout) == (2, "")
+    assert ran.stderr.splitlines()[-1] == message
+
+
+@pytest.mark.parametrize("arguments", ["--time-limit soon", "--seed 1.5", "--require best"])
+def test_bad_values_of_flags(arguments: str) -> None:
+    """A value of the wrong type names the flag; the rest is the words of the parser."""
+    ran = CliRunner().invoke(app, ["solve", "tiny", *arguments.split()])
+    assert ran.exit_code == 2
+    assert f"Error: Invalid value for '{arguments.split()[0]}'" in ran.stderr
+
+
+@pytest.mark.parametrize("name", ["", "a\0b"])
+def test_names_that_name_nothing(name: str) -> None:
+    """Empty names and names with NUL are refused before any file is touched."""
+    with pytest.raises(mo.InputError, match="names no file and no built-in problem"):
+        mo.load(name)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="pipes with names exist on POSIX only")
+def test_pipes_are_not_read(folder: Path) -> None:
+    """A named pipe is refused instead of waited for."""
+    os.mkfifo("pipe.yaml")
+    with pytest.raises(mo.InputError, match="no such file"):
+        mo.load("pipe.yaml")
+
+
+def test_wrong_sizes_of_the_table() -> None:
+    """The table of bad inputs keeps its promised size."""
+    assert len(FILES) + len(ARRAYS) + len(COMMANDS) >= 70

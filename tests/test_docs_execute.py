@@ -1,0 +1,303 @@
+"""What the pages show is what the program does: console blocks, generated pages, notebooks."""
+
+from __future__ import annotations
+
+import doctest
+import inspect
+import io
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass, field
+from importlib import util
+from itertools import pairwise
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+import moe2opt as mo
+from moe2opt.cli.exits import Exit
+from moe2opt.result import LEAF_REASONS
+from moe2opt.solvers import SOLVERS
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+DOCS = CHECKOUT / "docs"
+NOTEBOOKS = sorted((CHECKOUT / "notebooks").glob("*.py"))
+LARGEST_PICTURE_BYTES = 150_000
+
+REFERENCE = json.loads((CHECKOUT / "problems/reference/mmlu_pro_edge.json").read_text("utf-8"))
+
+
+def script(name: str) -> ModuleType:
+    """Import a script of ``docs/scripts``."""
+    spec = util.spec_from_file_location(name, DOCS / "scripts" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+# ---------------------------------------------------------------------- console blocks
+
+
+@dataclass
+class Screen:
+    """What a command prints: stdout alone, and both streams in the order of printing."""
+
+    stdout: list[str] = field(default_factory=list)
+    merged: list[str] = field(default_factory=list)
+
+    def streams(self) -> tuple[io.TextIOBase, io.TextIOBase]:
+        """Return the streams that stand in for stdout and stderr."""
+        return _Stream(self.stdout, self.merged), _Stream(self.merged)
+
+
+class _Stream(io.StringIO):
+    def __init__(self, *targets: list[str]) -> None:
+        super().__init__()
+        self.targets = targets
+
+    def write(self, text: str) -> int:
+        for target in self.targets:
+            target.append(text)
+        return len(text)
+
+
+def commands(path: Path) -> Iterator[tuple[str, str]]:
+    """Yield the commands in the console blocks of a page with the output shown below each."""
+    text = path.read_text(encoding="utf-8")
+    for block in re.findall(r"^```console\n(.*?)^```", text, re.DOTALL | re.MULTILINE):
+        for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
+            command, _, expected = part.partition("\n")
+            yield command, expected
+
+
+def comparable(text: str) -> str:
+    """Drop what may differ between machines: the progress table, durations, sizes of trees."""
+    lines = [line.rstrip() for line in text.splitlines() if " | " not in line]
+    lines = [re.sub(r"\b\d+\.\d s\b", "T s", line) for line in lines]
+    lines = [re.sub(r"\b\d+ (leaf|leaves|nodes)\b", r"N \1", line) for line in lines]
+    return "\n".join(line for line in lines if line)
+
+
+def run(command: str, monkeypatch: pytest.MonkeyPatch) -> Screen:
+    """Run a command of a console block inside this process."""
+    from moe2opt.cli import main
+
+    program, *arguments = shlex.split(command)
+    assert program == "moe2opt", f"only moe2opt is run here: {command}"
+    screen = Screen()
+    stdout, stderr = screen.streams()
+    monkeypatch.setattr(sys, "argv", ["moe2opt", *arguments])
+    with redirect_stdout(stdout), redirect_stderr(stderr), pytest.raises(SystemExit):
+        main()
+    return screen
+
+
+PAGES_WITH_COMMANDS = [
+    page
+    for page in (CHECKOUT / "README.md", *sorted(DOCS.glob("**/*.md")))
+    if any(True for _ in commands(page))
+]
+
+
+@pytest.mark.parametrize("page", PAGES_WITH_COMMANDS, ids=lambda p: str(p.relative_to(CHECKOUT)))
+def test_commands_print_what_the_page_shows(
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each command of a page prints what is shown below it, dots standing for what was cut."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "120")
+    rules = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+    for command, expected in commands(page):
+        screen = run(command, monkeypatch)
+        seen = ["".join(screen.stdout), "".join(screen.merged)]
+        wanted = comparable(expected) + "\n"
+        fits = [
+            doctest.OutputChecker().check_output(wanted, comparable(s) + "\n", rules) for s in seen
+        ]
+        assert any(fits), f"$ {command}\n{seen[1]}"
+
+
+def test_readme_shows_a_certified_optimum() -> None:
+    """The run shown in the README is a proven optimum, and the one on record."""
+    shown = dict(commands(CHECKOUT / "README.md"))["moe2opt solve mmlu_pro_edge"]
+    record = REFERENCE["scenarios"][0]
+    assert record["status"] == "OPTIMAL"
+    assert f"Objective {record['objective']:.6g}, bound {record['bound']:.6g}, gap 0.00%" in shown
+    assert f"checked (proves {record['bound']:.6g})" in shown
+
+
+# ---------------------------------------------------------------------- pages and code agree
+
+
+@pytest.mark.parametrize("name", ["cli.md", "config.md"])
+def test_generated_pages_are_current(name: str) -> None:
+    """The reference pages are what ``docs/scripts/reference_pages.py`` writes from the code."""
+    page = script("reference_pages").PAGES[name]()
+    assert (DOCS / name).read_text(encoding="utf-8") == page
+
+
+def test_yaml_excerpts_are_from_the_instance() -> None:
+    """The YAML on the selection page stands, line by line, in the file that the page names."""
+    text = (DOCS / "selection.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```yaml\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    file = (CHECKOUT / "problems/selection/tiny.yaml").read_text(encoding="utf-8")
+    assert blocks
+    assert all(block in file for block in blocks)
+
+
+def test_api_page_names_everything_public() -> None:
+    """Every public name of the package is on the API page."""
+    page = (DOCS / "api.md").read_text(encoding="utf-8")
+    missing = [name for name in mo.__all__ if not re.search(rf"\b{name}\b", page)]
+    assert not missing
+
+
+def test_api_page_names_exist() -> None:
+    """Every object that the API page documents can be imported and has a docstring."""
+    page = (DOCS / "api.md").read_text(encoding="utf-8")
+    for path in re.findall(r"^\.\. auto\w+:: (\S+)$", page, re.MULTILINE):
+        module, name = path.rsplit(".", 1)
+        assert inspect.getdoc(getattr(__import__(module, fromlist=[name]), name)), path
+
+
+def test_solver_page_names_every_solver() -> None:
+    """Every solver has its row in the table of the solver page."""
+    page = (DOCS / "solvers.md").read_text(encoding="utf-8")
+    rows = "\n".join(line for line in page.splitlines() if line.startswith("|"))
+    assert [name for name in SOLVERS if f"`{name}`" not in rows] == []
+
+
+def test_solver_page_names_every_bound() -> None:
+    """Every bound of `brb` has its row in the table of the solver page."""
+    from moe2opt.solvers import choice_bound, corner_bound, facility_bound
+
+    page = (DOCS / "solvers.md").read_text(encoding="utf-8")
+    families = {
+        "facility": facility_bound,
+        "multiple choice": choice_bound,
+        "monotone": corner_bound,
+    }
+    for family, module in families.items():
+        rows = [line for line in page.splitlines() if line.startswith(f"| {family} | `")]
+        named = [name for name in module.BOUNDS if any(f"`{name}`" in row for row in rows)]
+        assert set(named) | {"auto"} == set(module.BOUNDS)
+
+
+def test_certificate_page_names_every_reason() -> None:
+    """Every leaf reason has its row in the table of the certificate page."""
+    page = (DOCS / "certificates.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"^\| `(\w+)`", page, re.MULTILINE)) == set(LEAF_REASONS)
+
+
+def test_exit_codes_are_documented() -> None:
+    """The quickstart lists exactly the exit codes that the command line uses."""
+    page = (DOCS / "quickstart.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^\| (\d+) \|", page, re.MULTILINE)
+    assert [int(code) for code in listed] == sorted(code.value for code in Exit)
+
+
+# ---------------------------------------------------------------------- certified results
+
+
+@pytest.mark.parametrize("record", REFERENCE["scenarios"], ids=lambda r: str(r["scenario"]))
+def test_scenarios_give_the_certified_results_on_record(record: dict[str, Any]) -> None:
+    """Solved again, every scenario of the built-in instance gives the recorded status and value."""
+    instance = mo.load(REFERENCE["instance"], record["scenario"])
+    result = mo.solve(instance)
+    verdict = mo.certify(instance, result)
+    assert verdict.ok, verdict.failures
+    assert (result.status, verdict.kind) == (record["status"], record["certificate"]["kind"])
+    assert result.objective == pytest.approx(float(record["objective"]), rel=1e-8)
+
+
+def test_figure_shows_certified_points_only() -> None:
+    """Every point behind the figure was certified, optimal or proven infeasible."""
+    runs = REFERENCE["energy_budget"] + REFERENCE["energy_budget_one_expert"]
+    assert {run["certificate"]["kind"] for run in runs} == {"checked"}
+    assert {run["status"] for run in runs} == {"OPTIMAL", "INFEASIBLE"}
+    assert max(run["gap"] for run in runs if run["status"] == "OPTIMAL") <= 1e-9
+
+
+def test_more_energy_never_hurts_on_record() -> None:
+    """Recorded optima do not fall when the energy budget grows or more experts are allowed."""
+    many = [float(run["objective"]) for run in REFERENCE["energy_budget"]]
+    one = [float(run["objective"]) for run in REFERENCE["energy_budget_one_expert"]]
+    tolerance = 1e-8
+    assert all(b >= a - tolerance for a, b in pairwise(many))
+    assert all(b >= a - tolerance for a, b in pairwise(one))
+    assert all(m >= o - tolerance for m, o in zip(many, one, strict=True))
+
+
+def test_pictures_are_small() -> None:
+    """No picture of the documentation is larger than 150 kB."""
+    pictures = [path for kind in ("svg", "png") for path in DOCS.glob(f"*.{kind}")]
+    assert pictures
+    assert all(path.stat().st_size <= LARGEST_PICTURE_BYTES for path in pictures)
+
+
+# ---------------------------------------------------------------------- notebooks
+
+
+def stored(source: Path) -> dict[str, Any]:
+    """Return the committed notebook beside a percent script."""
+    content: dict[str, Any] = json.loads(source.with_suffix(".ipynb").read_text(encoding="utf-8"))
+    return content
+
+
+@pytest.mark.parametrize("source", NOTEBOOKS, ids=lambda p: p.stem)
+def test_notebook_and_script_are_a_pair(source: Path) -> None:
+    """The committed notebook has the cells of the script beside it."""
+    import jupytext
+
+    cells = [(cell.cell_type, cell.source) for cell in jupytext.read(source).cells]
+    found = [(cell["cell_type"], "".join(cell["source"])) for cell in stored(source)["cells"]]
+    assert found == cells
+
+
+@pytest.mark.parametrize("source", NOTEBOOKS, ids=lambda p: p.stem)
+def test_notebook_has_its_outputs(source: Path) -> None:
+    """The committed notebook ran from top to bottom without an error; its pictures are small."""
+    cells = [cell for cell in stored(source)["cells"] if cell["cell_type"] == "code"]
+    assert [cell["execution_count"] for cell in cells] == list(range(1, len(cells) + 1))
+    outputs = [output for cell in cells for output in cell["outputs"]]
+    assert all(output["output_type"] != "error" for output in outputs)
+    pictures = ["".join(data) for o in outputs for data in o.get("data", {}).values()]
+    assert max(map(len, pictures)) <= LARGEST_PICTURE_BYTES
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("source", NOTEBOOKS, ids=lambda p: p.stem)
+def test_notebook_runs(source: Path) -> None:
+    """The notebook runs in a new kernel, and its closing assertions hold."""
+    notebook = str(source.with_suffix(".ipynb"))
+    command = [sys.executable, "-m", "pytest", "-q", "--nbmake", "--nbmake-timeout=600", notebook]
+    options = ["-o", "addopts=", "-p", "no:cacheprovider", "-W", "ignore"]
+    environment = {**os.environ, "MOE2OPT_SMOKE": "1", "PYTEST_ADDOPTS": ""}
+    done = subprocess.run(
+        [*command, *options],
+        cwd=CHECKOUT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.slow
+def test_pages_build_without_a_warning(tmp_path: Path) -> None:
+    """Sphinx builds the pages with warnings as errors."""
+    pytest.importorskip("myst_nb", reason="the extra `docs` is not installed")
+    command = [sys.executable, "-m", "sphinx", "-q", "-W", "-b", "html", str(DOCS), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
