@@ -1,0 +1,209 @@
+r"""Expected quality of a masked softmax gate: mixed monotone, not monotone.
+
+A gate with logits :math:`g_{ci}`, masked to the chosen experts S, serves cluster c with the
+mixture :math:`f_c(S) = \sum_{i \in S} e_{ci} q_{ci} / \sum_{i \in S} e_{ci}`, where
+:math:`e = \exp g`. Adding an expert that is worse than the mixture lowers it, so this objective
+must not be given to a solver as an increasing one. Here it comes with the tightest bound that
+looks at one cluster at a time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from moe2opt.canonical import validate
+from moe2opt.canonical.facility import FacilityProblem
+from moe2opt.canonical.monotone import MonotoneProblem
+from moe2opt.result import FloatArray, InputError, IntArray
+
+#: Widest range of logits in a cluster whose weights stay clear of underflow.
+WIDEST_LOGITS = 600.0
+
+#: Numbers in one intermediate array; more boxes than that allows are worked off in parts.
+_MOST_NUMBERS = 2_000_000
+
+
+@dataclass(frozen=True, eq=False)
+class MaskedSoftmax:
+    r"""Batched oracle F(x, y) for :math:`f(S) = \sum_c w_c f_c(S)`; the value of no expert is 0.
+
+    On a box, y ≤ x, every cluster has its own best choice between the two corners:
+    :math:`F_c(x, y) = \max_{y \le t \le x} f_c(t)`. It is found in closed form: with the experts
+    sorted by quality, keep y and add the experts of x from the best downward as long as each is
+    at least as good as the mixture it joins.
+
+    Parameters
+    ----------
+    logits
+        ``(C, N)`` gate logits of expert i on cluster c, in nats.
+    quality
+        ``(C, N)`` non-negative quality of expert i on cluster c.
+    weights
+        ``(C,)`` non-negative cluster weights, all one by default.
+
+    Raises
+    ------
+    InputError
+        Naming the array and the index at fault.
+
+    Notes
+    -----
+    For any x and y let :math:`F_c(x, y)` be the least :math:`\lambda \ge 0` with
+
+    .. math:: g_\lambda(x, y) = \sum_i x_i e_{ci} (q_{ci} - \lambda)^+
+              - \sum_i y_i e_{ci} (\lambda - q_{ci})^+ \le 0 .
+
+    *Monotone*: :math:`g_\lambda` increases in x, decreases in y and decreases in λ, so a larger x
+    or a smaller y leaves fewer λ to choose from. *Exact on points*: :math:`g_\lambda(x, x) = 0` is
+    :math:`\lambda = f_c(x)`, and with no expert λ = 0. *Tight on boxes*: for y ≤ x the maximum of
+    :math:`\sum_i t_i e_{ci} (q_{ci} - \lambda)` over y ≤ t ≤ x is :math:`g_\lambda(x, y)`, so some
+    t reaches the ratio λ exactly as long as it is not negative (Dinkelbach 1967).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from moe2opt.canonical.ratio import MaskedSoftmax
+    >>> f = MaskedSoftmax(logits=[[0.0, 0.0, 0.0]], quality=[[0.8, 0.6, 0.2]])
+    >>> x, y = np.array([[1, 1, 1]]), np.array([[0, 0, 1]])
+    >>> f(x, x).round(4), f(x, y).round(4)
+    (array([0.5333]), array([0.5333]))
+    """
+
+    logits: FloatArray
+    quality: FloatArray
+    weights: FloatArray | None = None
+
+    def __post_init__(self) -> None:
+        quality = validate.real_array("quality", self.quality, 2, nonnegative=True)
+        logits = validate.real_array("logits", self.logits, 2)
+        validate.shaped("logits", logits, quality.shape, "(C, N)")
+        if not quality.shape[1]:
+            raise InputError(f"quality: shape {quality.shape} holds no expert")
+        spread = np.ptp(logits, axis=1)
+        if (spread > WIDEST_LOGITS).any():
+            c = int(np.argmax(spread > WIDEST_LOGITS))
+            raise InputError(
+                f"logits[{c}] span {spread[c]:g} nats; beyond {WIDEST_LOGITS:g} weights underflow"
+            )
+        object.__setattr__(self, "quality", quality)
+        object.__setattr__(self, "logits", logits)
+        if self.weights is not None:
+            weights = validate.real_array("weights", self.weights, 1, nonnegative=True)
+            validate.shaped("weights", weights, (len(quality),), "(C,)")
+            object.__setattr__(self, "weights", weights)
+
+    def __call__(self, upper: IntArray, lower: IntArray) -> FloatArray:
+        """Return F for ``(B, N)`` 0/1 corners `upper` and `lower`, shape ``(B,)``."""
+        rows = max(1, _MOST_NUMBERS // max(1, self.quality.size))
+        values = np.zeros(len(upper))
+        for k in range(0, len(upper), rows):
+            best = self.best_mixtures(upper[k : k + rows], lower[k : k + rows])
+            values[k : k + rows] = self._total(best)
+        return values
+
+    def best_mixtures(self, upper: IntArray, lower: IntArray) -> FloatArray:
+        """Return every cluster's own F for ``(B, N)`` corners, shape ``(B, C)``, unweighted."""
+        order, quality, mass = self._sorted
+        offered = mass * upper[:, order]
+        forced = mass * lower[:, order]
+        total = _head_and_tail(offered, forced)
+        reached = _head_and_tail(offered * quality, forced * quality)
+        # The k best of x mixed with the rest of y: k grows while its last expert does not lose.
+        count = (reached <= quality * total).sum(axis=2, keepdims=True)
+        at = np.maximum(count - 1, 0)
+        top = np.take_along_axis(reached, at, axis=2)[:, :, 0]
+        bottom = np.take_along_axis(total, at, axis=2)[:, :, 0]
+        return np.divide(top, bottom, out=np.zeros_like(top), where=bottom > 0)
+
+    @cached_property
+    def _sorted(self) -> tuple[IntArray, FloatArray, FloatArray]:
+        """Experts by falling quality in each cluster: index, quality and unnormalised weight."""
+        order = np.argsort(-self.quality, axis=1, kind="stable")
+        mass = np.exp(self.logits - self.logits.max(axis=1, keepdims=True))
+        return (
+            order,
+            np.take_along_axis(self.quality, order, axis=1),
+            np.take_along_axis(mass, order, axis=1),
+        )
+
+    def _total(self, mixtures: FloatArray) -> FloatArray:
+        weighted = mixtures if self.weights is None else mixtures * self.weights
+        return np.asarray(weighted.sum(axis=1))
+
+
+def masked_softmax_problem(
+    gate_logits: Any,
+    quality: Any,
+    costs: Any,
+    budgets: Any,
+    weights: Any = None,
+    *,
+    at_least_one: bool = True,
+) -> MonotoneProblem:
+    r"""Return: maximise the quality of the masked softmax mixture under budgets.
+
+    Parameters
+    ----------
+    gate_logits, quality, weights
+        See `MaskedSoftmax`.
+    costs
+        ``(K, N)`` non-negative use of budget k by expert i.
+    budgets
+        ``(K,)`` limits.
+    at_least_one
+        Whether some expert must be chosen. Without it the empty choice, of value 0, is allowed.
+
+    Returns
+    -------
+    MonotoneProblem
+        Over the unit box, with a mixed-monotone objective.
+
+    Raises
+    ------
+    InputError
+        Naming the array and the index at fault.
+
+    Examples
+    --------
+    >>> import moe2opt as mo
+    >>> from moe2opt.canonical.ratio import masked_softmax_problem
+    >>> p = masked_softmax_problem([[0.0, 0.0]], [[0.9, 0.5]], costs=[[2, 1]], budgets=[3])
+    >>> mo.solve(p, solver="brb").x.tolist(), p.evaluate([1, 1])
+    ([1, 0], 0.7)
+    """
+    objective = MaskedSoftmax(gate_logits, quality, weights)
+    ceiling = masked_softmax_ceiling(quality, costs, budgets, weights, at_least_one=at_least_one)
+    rows = ceiling.as_monotone()
+    return MonotoneProblem(
+        lower=rows.lower,
+        upper=rows.upper,
+        constraints=rows.constraints,
+        reverse_constraints=rows.reverse_constraints,
+        mixed_objective=objective,
+    )
+
+
+def masked_softmax_ceiling(
+    quality: Any, costs: Any, budgets: Any, weights: Any = None, *, at_least_one: bool = True
+) -> FacilityProblem:
+    r"""Return the facility problem whose optimum bounds that of every gate.
+
+    A mixture is at most its best part, :math:`f_c(S) \le \max_{i \in S} q_{ci}`, whatever the
+    logits; the constraints are the same. The facility engine solves this problem at sizes far
+    beyond the reach of the mixed-monotone bound.
+    """
+    quality = validate.real_array("quality", quality, 2, nonnegative=True)
+    covers = [range(quality.shape[1])] if at_least_one else []
+    return FacilityProblem(quality, costs, budgets, weights, covers=covers)
+
+
+def _head_and_tail(head: FloatArray, tail: FloatArray) -> FloatArray:
+    """Return ``sum(head[..k]) + sum(tail[k+1..])`` for every k along the last axis."""
+    total = np.cumsum(head, axis=2)
+    # Summed from the far end: differences of sums would cancel where weights differ widely.
+    total[:, :, :-1] += np.cumsum(tail[:, :, :0:-1], axis=2)[:, :, ::-1]
+    return total
