@@ -1,6 +1,7 @@
 """Certificates: split trees, multipliers, conflicts, and how they are written down.
 
-With `moe2opt.result` this is the lowest layer: it imports nothing else of moe2opt.
+With `moe2opt.result` and `moe2opt.archive` this is the lowest layer: it imports nothing else of
+moe2opt.
 """
 
 from __future__ import annotations
@@ -9,10 +10,16 @@ import hashlib
 import json
 import math
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from moe2opt import archive
+
+#: Certificates with more records, or more numbers in their multipliers, get a file of their own.
+LARGEST_IN_JSON = (50_000, 600_000)
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
@@ -76,6 +83,7 @@ LEAF_REASONS = {
     "budget": "the least usage of budget row `index` in the box exceeds its limit",
     "group": "group `index` has two members that the box forces in",
     "cover": "no member of cover `index` is left in the box",
+    "packing": "the forced experts of type `index` do not pack into its single rows",
     "farkas": "the rows priced with multipliers `index` cannot hold together in the box",
     "corner": "the objective at the upper corner of the box is at most the claim",
     "dual": "the Lagrangian value of multipliers `index` over the box is at most the claim",
@@ -191,6 +199,9 @@ class Certificate:
     chains
         Dominance chains (facility): experts listed from the weakest to the strongest, each
         pointwise at most the next one; at most one member of a chain is needed.
+    types
+        Interchangeable budget rows (facility): the tree speaks about the problem in which each of
+        these sets is one row, see `moe2opt.canonical.merge`.
     problem_hash
         Fingerprint of the problem the proof speaks about.
     conflict
@@ -205,6 +216,7 @@ class Certificate:
     multipliers: tuple[Multipliers, ...] = ()
     grid_bits: int = 0
     chains: tuple[tuple[int, ...], ...] = ()
+    types: tuple[tuple[int, ...], ...] = ()
     problem_hash: str = ""
     conflict: Conflict | None = None
     digest: str = ""
@@ -228,6 +240,59 @@ class Certificate:
         digest.update(json.dumps(rest, sort_keys=True).encode())
         return digest.hexdigest()
 
+    @property
+    def is_large(self) -> bool:
+        """Whether JSON is too clumsy for the tree and its multipliers."""
+        numbers = sum(len(m.cluster) + len(m.row) + len(m.cover) for m in self.multipliers)
+        return len(self.tree) > LARGEST_IN_JSON[0] or numbers > LARGEST_IN_JSON[1]
+
+    def save(self, path: str | Path) -> None:
+        """Write the certificate as JSON; a large one also as arrays in a file beside it."""
+        path = Path(path)
+        path.write_text(json.dumps(self.stored(path)), encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: str | Path) -> Certificate:
+        """Read a certificate written by `save`; raise `InputError` if it is not one."""
+        path = Path(path)
+        try:
+            return cls.from_stored(json.loads(path.read_text(encoding="utf-8")), path.parent)
+        except OSError as error:
+            raise InputError(f"{path}: {error.strerror}") from error
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise InputError(f"{path}: not JSON: {error}") from error
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from error
+
+    def stored(self, path: Path) -> dict[str, Any]:
+        """Return what a JSON file at `path` holds of the certificate.
+
+        A large tree and its multipliers go to an NPZ file beside it (``certificate.npz`` for
+        ``result.json``), which is named here with its SHA-256.
+        """
+        if not self.is_large:
+            return self.to_dict()
+        name = "certificate.npz" if path.stem == "result" else f"{path.stem}.certificate.npz"
+        vectors = [(m.cluster, m.row, m.cover) for m in self.multipliers]
+        digest = archive.write_arrays(path.with_name(name), self.tree, vectors)
+        rest = replace(self, tree=(), multipliers=()).to_dict()
+        return {**rest, "arrays": {"file": name, "sha256": digest}}
+
+    @classmethod
+    def from_stored(cls, data: Any, folder: Path) -> Certificate:
+        """Rebuild from `stored`, reading the NPZ file in `folder` where there is one.
+
+        Raises
+        ------
+        InputError
+            When the content is no certificate, the file lies elsewhere, or it was changed.
+        """
+        if not isinstance(data, dict) or "arrays" not in data:
+            return cls.from_dict(data)
+        tree, vectors = _arrays_of(data["arrays"], folder)
+        multipliers = tuple(Multipliers(*triple) for triple in vectors)
+        return replace(cls.from_dict(data), tree=tree, multipliers=multipliers)
+
     def to_dict(self) -> dict[str, Any]:
         """Return JSON-ready content."""
         return {
@@ -237,6 +302,7 @@ class Certificate:
             "multipliers": [m.to_dict() for m in self.multipliers],
             "grid_bits": self.grid_bits,
             "chains": [list(chain) for chain in self.chains],
+            "types": [list(rows) for rows in self.types],
             "problem_hash": self.problem_hash,
             "conflict": None if self.conflict is None else self.conflict.to_dict(),
             "digest": self.digest,
@@ -253,6 +319,7 @@ class Certificate:
                 multipliers=tuple(Multipliers.from_dict(m) for m in data["multipliers"]),
                 grid_bits=int(data["grid_bits"]),
                 chains=tuple(tuple(int(i) for i in chain) for chain in data["chains"]),
+                types=tuple(tuple(int(r) for r in rows) for rows in data["types"]),
                 problem_hash=str(data["problem_hash"]),
                 conflict=None if data["conflict"] is None else Conflict.from_dict(data["conflict"]),
                 digest=str(data["digest"]),
@@ -264,6 +331,30 @@ class Certificate:
 def encode_float(value: float) -> float | str:
     """Return `value`, or ``"inf"``/``"-inf"`` where JSON has no number for it."""
     return value if math.isfinite(value) else str(value)
+
+
+def _arrays_of(
+    named: Any, folder: Path
+) -> tuple[tuple[Record, ...], list[tuple[FloatArray, FloatArray, FloatArray]]]:
+    """Read the NPZ file that a certificate names; it must lie in `folder` and be unchanged."""
+    name, digest = (
+        (named.get("file"), named.get("sha256")) if isinstance(named, dict) else (None, None)
+    )
+    if not isinstance(name, str) or not name.endswith(".npz") or Path(name).name != name:
+        raise InputError(f"certificate: arrays.file {name!r} is not the name of an .npz file")
+    path = folder / name
+    if "\\" in name or path.resolve().parent != folder.resolve():
+        raise InputError(f"certificate: arrays.file {name!r} lies outside the result's folder")
+    try:
+        if archive.file_digest(path) != digest:
+            raise InputError(f"certificate: {name} was changed: its SHA-256 differs")
+        return archive.read_arrays(path)
+    except OSError as error:
+        raise InputError(f"certificate: {name}: {error.strerror}") from error
+    except ValueError as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"certificate: {name}: {error}") from error
 
 
 def _records(data: list[Any]) -> tuple[Record, ...]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import enum
 import json
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -178,17 +178,21 @@ class Result:
         }
 
     @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> Result:
-        """Rebuild from `to_dict`; the plan stays a plain dictionary."""
+    def from_dict(cls, data: dict[str, Any], folder: str | Path = ".") -> Result:
+        """Rebuild from `to_dict`; the plan stays a plain dictionary.
+
+        The arrays of a large certificate that was saved are looked for in `folder`.
+        """
         try:
-            certificate = data["certificate"]
+            stored = data["certificate"]
+            certificate = None if stored is None else Certificate.from_stored(stored, Path(folder))
             return cls(
                 status=Status(data["status"]),
                 limit=None if data["limit"] is None else Limit(data["limit"]),
                 x=None if data["x"] is None else np.asarray(data["x"], dtype=np.int64),
                 objective=float(data["objective"]),
                 bound=float(data["bound"]),
-                certificate=None if certificate is None else Certificate.from_dict(certificate),
+                certificate=certificate,
                 solver=str(data["solver"]),
                 rel_gap=float(data["rel_gap"]),
                 stats=dict(data["stats"]),
@@ -201,8 +205,12 @@ class Result:
             raise InputError(f"not a result: {type(error).__name__}: {error}") from error
 
     def save(self, path: str | Path) -> None:
-        """Write the result as JSON."""
-        Path(path).write_text(json.dumps(self.to_dict(), indent=1), encoding="utf-8")
+        """Write the result as JSON; a large certificate goes to an NPZ file beside it."""
+        path = Path(path)
+        content = replace(self, certificate=None).to_dict()
+        if self.certificate is not None:
+            content["certificate"] = self.certificate.stored(path)
+        path.write_text(json.dumps(content, indent=1), encoding="utf-8")
 
     @classmethod
     def load(cls, path: str | Path) -> Result:
@@ -211,7 +219,7 @@ class Result:
             data = json.loads(Path(path).read_text(encoding="utf-8"))
             if not isinstance(data, dict):
                 raise InputError("not a result: the file does not hold a JSON object")
-            return cls.from_dict(data)
+            return cls.from_dict(data, Path(path).parent)
         except OSError as error:
             raise InputError(f"{path}: {error.strerror}") from error
         except (json.JSONDecodeError, UnicodeDecodeError) as error:

@@ -61,6 +61,7 @@ def solve(
     threads: int | None = None,
     warm_start: Any = None,
     bound: str | None = None,
+    proof: str | None = None,
     display: bool = False,
     on_progress: ProgressCallback | None = None,
 ) -> Result:
@@ -89,6 +90,9 @@ def solve(
         infeasible.
     bound
         Bound of the solver ``brb``; default ``auto``.
+    proof
+        ``linear`` for a certificate that uses only what the linear formulation contains, which is
+        what `moe2opt.vipr` can write; default ``any``, which is faster.
     display
         Show progress and a report on stderr.
     on_progress
@@ -129,6 +133,7 @@ def solve(
             seed=seed,
             threads=threads,
             bound=bound,
+            proof=proof,
         )
         if display:
             progress.logger.info(progress.report(result))
@@ -238,7 +243,8 @@ def _options(
 
 def _check_type(name: str, value: Any) -> None:
     """Raise unless a setting that was given has the type it needs."""
-    kind: Any = {"bound": str, "time_limit_s": Real, "rel_gap": Real}.get(name, Integral)
+    kinds: dict[str, Any] = {"bound": str, "proof": str, "time_limit_s": Real, "rel_gap": Real}
+    kind = kinds.get(name, Integral)
     if value is None or (isinstance(value, kind) and not isinstance(value, bool)):
         return
     words = {str: "text", Real: "a number", Integral: "an integer"}[kind]

@@ -49,9 +49,9 @@ def slack(problem: Any, value: float, solver: str = "") -> float:
 def bounds_of(problem: Any) -> tuple[str, ...]:
     """Return the names of the bounds of `brb` that fit the problem, besides ``auto``."""
     if isinstance(problem, FacilityProblem):
-        return ("cuts", "submodular", "corner")
+        return ("cuts", "lagrangian", "submodular", "corner")
     if isinstance(problem, MultipleChoiceProblem):
-        return ("lagrangian", "corner")
+        return ("core", "lagrangian", "corner")
     if problem.mixed_objective is not None:
         return ("mixed",)
     unit = bool((problem.upper - problem.lower <= 1).all())

@@ -8,6 +8,9 @@ from moe2opt.canonical.choice import MultipleChoiceProblem as MultipleChoiceProb
 from moe2opt.canonical.facility import FacilityProblem as FacilityProblem
 from moe2opt.canonical.instance import Instance as Instance
 from moe2opt.canonical.monotone import MonotoneProblem as MonotoneProblem
+from moe2opt.canonical.ratio import MaskedSoftmax as MaskedSoftmax
+from moe2opt.canonical.ratio import masked_softmax_ceiling as masked_softmax_ceiling
+from moe2opt.canonical.ratio import masked_softmax_problem as masked_softmax_problem
 from moe2opt.canonical.relax import just_below as just_below
 from moe2opt.canonical.relax import relaxed as relaxed
 from moe2opt.canonical.relax import row_count as row_count
@@ -21,5 +24,9 @@ from moe2opt.canonical.sets import partition as partition
 from moe2opt.canonical.storage import Problem as Problem
 from moe2opt.canonical.storage import load_problem as load_problem
 from moe2opt.canonical.storage import save_problem as save_problem
+from moe2opt.canonical.types import Merged as Merged
+from moe2opt.canonical.types import interchangeable_rows as interchangeable_rows
+from moe2opt.canonical.types import merge as merge
+from moe2opt.canonical.types import pack as pack
 from moe2opt.canonical.validate import indicators as indicators
 from moe2opt.canonical.validate import is_integral as is_integral

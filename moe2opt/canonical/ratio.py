@@ -68,9 +68,9 @@ class MaskedSoftmax:
     >>> import numpy as np
     >>> from moe2opt.canonical.ratio import MaskedSoftmax
     >>> f = MaskedSoftmax(logits=[[0.0, 0.0, 0.0]], quality=[[0.8, 0.6, 0.2]])
-    >>> x, y = np.array([[1, 1, 1]]), np.array([[0, 0, 1]])
+    >>> x, y = np.array([[1, 1, 1]]), np.array([[0, 1, 0]])
     >>> f(x, x).round(4), f(x, y).round(4)
-    (array([0.5333]), array([0.5333]))
+    (array([0.5333]), array([0.7]))
     """
 
     logits: FloatArray
@@ -102,37 +102,41 @@ class MaskedSoftmax:
         values = np.zeros(len(upper))
         for k in range(0, len(upper), rows):
             best = self.best_mixtures(upper[k : k + rows], lower[k : k + rows])
-            values[k : k + rows] = self._total(best)
+            weighted = best if self.weights is None else best * self.weights
+            values[k : k + rows] = weighted.sum(axis=1)
         return values
 
     def best_mixtures(self, upper: IntArray, lower: IntArray) -> FloatArray:
         """Return every cluster's own F for ``(B, N)`` corners, shape ``(B, C)``, unweighted."""
-        order, quality, mass = self._sorted
-        offered = mass * upper[:, order]
-        forced = mass * lower[:, order]
-        total = _head_and_tail(offered, forced)
-        reached = _head_and_tail(offered * quality, forced * quality)
+        order, quality, parts = self._sorted
+        offered = parts * _columns(upper)[order][:, None]
+        forced = parts * _columns(lower)[order][:, None]
         # The k best of x mixed with the rest of y: k grows while its last expert does not lose.
-        count = (reached <= quality * total).sum(axis=2, keepdims=True)
-        at = np.maximum(count - 1, 0)
-        top = np.take_along_axis(reached, at, axis=2)[:, :, 0]
-        bottom = np.take_along_axis(total, at, axis=2)[:, :, 0]
-        return np.divide(top, bottom, out=np.zeros_like(top), where=bottom > 0)
+        mixed = _head_and_tail(offered, forced)
+        count = (mixed[:, 1] <= quality * mixed[:, 0]).sum(axis=0)
+        cluster, box = np.ogrid[: count.shape[0], : count.shape[1]]
+        last = np.maximum(count - 1, 0)
+        mass, reached = mixed[last, 0, cluster, box], mixed[last, 1, cluster, box]
+        best = np.divide(reached, mass, out=np.zeros_like(mass), where=mass > 0)
+        return np.ascontiguousarray(best.T)
 
     @cached_property
     def _sorted(self) -> tuple[IntArray, FloatArray, FloatArray]:
-        """Experts by falling quality in each cluster: index, quality and unnormalised weight."""
+        """Experts by falling quality: index, quality, and weight with weight times quality.
+
+        Shapes ``(N, C)``, ``(N, C, 1)`` and ``(N, 2, C, 1)``: sums run over the first axis, boxes
+        lie along the last.
+        """
         order = np.argsort(-self.quality, axis=1, kind="stable")
         mass = np.exp(self.logits - self.logits.max(axis=1, keepdims=True))
+        quality = np.take_along_axis(self.quality, order, axis=1)
+        mass = np.take_along_axis(mass, order, axis=1)
+        parts = np.stack([mass, mass * quality])
         return (
-            order,
-            np.take_along_axis(self.quality, order, axis=1),
-            np.take_along_axis(mass, order, axis=1),
+            np.ascontiguousarray(order.T),
+            np.ascontiguousarray(quality.T)[:, :, None],
+            np.ascontiguousarray(parts.transpose(2, 0, 1))[:, :, :, None],
         )
-
-    def _total(self, mixtures: FloatArray) -> FloatArray:
-        weighted = mixtures if self.weights is None else mixtures * self.weights
-        return np.asarray(weighted.sum(axis=1))
 
 
 def masked_softmax_problem(
@@ -197,13 +201,24 @@ def masked_softmax_ceiling(
     beyond the reach of the mixed-monotone bound.
     """
     quality = validate.real_array("quality", quality, 2, nonnegative=True)
-    covers = [range(quality.shape[1])] if at_least_one else []
+    covers = (np.arange(quality.shape[1]),) if at_least_one else ()
     return FacilityProblem(quality, costs, budgets, weights, covers=covers)
 
 
+def _columns(points: IntArray) -> FloatArray:
+    """Return ``(B, N)`` points as ``(N, B)`` floats."""
+    return np.ascontiguousarray(points.T, dtype=np.float64)
+
+
 def _head_and_tail(head: FloatArray, tail: FloatArray) -> FloatArray:
-    """Return ``sum(head[..k]) + sum(tail[k+1..])`` for every k along the last axis."""
-    total = np.cumsum(head, axis=2)
-    # Summed from the far end: differences of sums would cancel where weights differ widely.
-    total[:, :, :-1] += np.cumsum(tail[:, :, :0:-1], axis=2)[:, :, ::-1]
-    return total
+    """Return ``head[:k + 1].sum(axis=0) + tail[k + 1:].sum(axis=0)`` for every k; overwrites both.
+
+    The rest of y is summed from its far end: differences of sums would cancel where the weights
+    differ widely. Adding slice by slice is several times as fast as `numpy.cumsum` here.
+    """
+    for k in range(1, len(head)):
+        head[k] += head[k - 1]
+    for k in range(len(tail) - 2, 0, -1):
+        tail[k] += tail[k + 1]
+    head[:-1] += tail[1:]
+    return head

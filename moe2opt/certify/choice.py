@@ -73,24 +73,34 @@ class ChoiceProof:
         side, reason = kind.split(":")
         if side != "out":
             raise RejectedError(f"reduction {kind!r} is not understood")
-        clear = self._clearly_closed(box, axes, index, reason)
-        for axis in axes:
-            kept, chosen = self.split(box, axis, 0)
-            if axis not in clear and not self.holds(reason, index, chosen):
+        options = np.array(axes, dtype=np.int64)
+        self._require_allowed(box, options)
+        clear = self._clearly_closed(box, options, index, reason)
+        # What is ruled out in a box is ruled out in every smaller one: the order does not matter.
+        kept = box.copy()
+        kept[options[clear]] = False
+        for axis in options[~clear].tolist():
+            kept, chosen = self.split(kept, axis, 0)
+            if not self.holds(reason, index, chosen):
                 raise RejectedError(f"{kind!r} of option {axis} does not hold")
-            box = kept
-        return box
+        return kept
 
-    def _clearly_closed(self, box: BoolArray, axes: list[int], index: int, reason: str) -> set[int]:
-        """Return the options whose choice is clearly ruled out by multipliers, all at once."""
+    def _require_allowed(self, box: BoolArray, options: Any) -> None:
+        """Raise unless every option exists, is still allowed and is listed once."""
+        if options.min() < 0 or options.max() >= len(box):
+            raise RejectedError("a reduction names an option outside the problem")
+        if not box[options].all() or len(np.unique(options)) < len(options):
+            raise RejectedError("a reduction names an option that is already excluded")
+
+    def _clearly_closed(self, box: BoolArray, options: Any, index: int, reason: str) -> Any:
+        """Return flags of the options whose choice is clearly ruled out by multipliers."""
         if reason not in ("dual", "farkas"):
-            return set()
+            return np.zeros(len(options), dtype=bool)
         estimate = self._estimate(index, reason)
         best = self._best(box, estimate)
-        options = np.array(axes, dtype=np.int64)
         rest = estimate.constant + best.sum() - best[self.group_of[options]]
         values = rest + estimate.profit[options]
-        return set(options[self._clear(values, estimate, reason)].tolist())
+        return self._clear(values, estimate, reason)
 
     def _best(self, box: BoolArray, estimate: Estimate) -> Any:
         return self._per_group(estimate.profit, box, np.maximum, -np.inf)

@@ -24,7 +24,13 @@ from typing import Any
 
 import numpy as np
 
-from moe2opt.canonical import FacilityProblem, at_most_one_sets, indicators, partition
+from moe2opt.canonical import (
+    FacilityProblem,
+    at_most_one_sets,
+    indicators,
+    merge,
+    partition,
+)
 from moe2opt.certify.exact import (
     Dyadic,
     Estimate,
@@ -39,7 +45,7 @@ from moe2opt.certify.exact import (
     supports,
     thresholds,
 )
-from moe2opt.result import BoolArray, Certificate, Multipliers
+from moe2opt.result import BoolArray, Certificate, InputError, Multipliers
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +60,11 @@ class FacilityProof:
     """Boxes are pairs forced ⊆ allowed; of every group and chain at most one is chosen."""
 
     def __init__(self, problem: FacilityProblem, certificate: Certificate) -> None:
+        try:
+            self.merged = merge(problem, certificate.types)
+        except InputError as error:
+            raise RejectedError(str(error)) from error
+        problem = self.merged.problem
         self.problem, self.certificate = problem, certificate
         self._estimated = Recent()
         _check_chains(problem, certificate.chains)
@@ -96,6 +107,8 @@ class FacilityProof:
         if reason == "cover":
             require_named(index, self.certificate, "covers", len(problem.covers))
             return not box.allowed[problem.covers[index]].any()
+        if reason == "packing":
+            return self.merged.packing(box.forced, index) is None
         if reason == "corner":
             return problem.evaluate(box.allowed) <= claim
         if reason in ("dual", "farkas"):

@@ -34,10 +34,10 @@ class MonotoneProof:
         lower, upper = box[0][None, :], box[1][None, :]
         if reason == "budget":
             require_named(index, self.certificate, "rows", len(problem.constraints))
-            return bool(problem.constraint_values(lower)[0, index] > 0)
+            return bool(problem.constraint_value(index, lower)[0] > 0)
         if reason == "cover":
             require_named(index, self.certificate, "covers", len(problem.reverse_constraints))
-            return bool(problem.reverse_values(upper)[0, index] < 0)
+            return bool(problem.reverse_value(index, upper)[0] < 0)
         if reason == "corner":
             return self._closes(float(problem.upper_values(upper, lower)[0]))
         if reason == "marginal":

@@ -76,6 +76,9 @@ def solve(
     node_limit: Annotated[int | None, typer.Option(help="Nodes.")] = None,
     memory_limit: Annotated[float | None, typer.Option(help="Memory in GiB.")] = None,
     bound: Annotated[str | None, typer.Option(help="Bound of the solver brb.")] = None,
+    proof: Annotated[
+        str | None, typer.Option(help="any, or linear for one that `certificate` can export.")
+    ] = None,
     scenario: Scenario = None,
     overrides: Overrides = None,
     require: Annotated[
@@ -106,6 +109,7 @@ def solve(
         "node_limit": node_limit,
         "memory_limit_bytes": None if memory_limit is None else _bytes(memory_limit),
         "bound": bound,
+        "proof": proof,
     }
     request = Request(
         config,
@@ -165,11 +169,107 @@ def verify(
 
 @app.command()
 @guarded
+def certificate(
+    result: Annotated[Path, typer.Argument(help="A result.json.", show_default=False)],
+    config: Config,
+    to: Annotated[str, typer.Option(help="Format: vipr (VIPR 1.1).")] = "vipr",
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write here; default stdout.")
+    ] = None,
+    time_limit: Annotated[
+        float | None, typer.Option(help="Seconds for a new proof where one is needed.")
+    ] = None,
+    scenario: Scenario = None,
+    overrides: Overrides = None,
+    allow_outside: Outside = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write a result's proof in an open format that checkers of other authors read.
+
+    The result is checked first (exit code 6 when it is rejected). A proof that uses more than the
+    linear formulation is replaced by a new one, found from the same solution.
+    """
+    from moe2opt.cli.certificate import run_certificate
+
+    options = (scenario, tuple(overrides or ()), allow_outside)
+    raise typer.Exit(
+        run_certificate(
+            result,
+            config,
+            to,
+            *options,
+            out=out,
+            time_limit_s=time_limit,
+            as_json=as_json,
+            quiet=quiet,
+        )
+    )
+
+
+@app.command()
+@guarded
 def problems(as_json: Json = False, quiet: Quiet = False) -> None:
     """List the built-in problems."""
     from moe2opt.cli.listing import list_problems
 
     list_problems(as_json=as_json, quiet=quiet)
+
+
+@app.command()
+@guarded
+def bench(
+    suites: Annotated[
+        list[str] | None,
+        typer.Argument(help="Suites, problem files or built-in problems.", show_default=False),
+    ] = None,
+    peers: Annotated[
+        str, typer.Option(metavar="A,B", help="Solvers and peers.")
+    ] = "brb,highs-milp,highs-cuts",
+    time_limit: Annotated[float, typer.Option(help="Seconds of each run.")] = 60.0,
+    seeds: Annotated[int, typer.Option(help="Number of seeds.")] = 1,
+    gap: Annotated[float, typer.Option(help="Relative gap that counts as closed.")] = 1e-6,
+    memory_limit: Annotated[float | None, typer.Option(help="Memory of each run in GiB.")] = None,
+    only: Annotated[str, typer.Option(metavar="PATTERN", help="Instances by name.")] = "*",
+    most_cells: Annotated[
+        int | None, typer.Option(help="Leave out instances with more experts x clusters.")
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Third-party data; default shared/data by the checkout."),
+    ] = None,
+    python: Annotated[
+        str | None, typer.Option(metavar="PATH", help="Interpreter that has the peers.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write report and plots here.")
+    ] = None,
+    list_only: Annotated[bool, typer.Option("--list", help="List suites and peers.")] = False,
+    no_certify: Annotated[bool, typer.Option("--no-certify", help="Skip the checker.")] = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Compare solvers and peers on suites of instances, every run in its own process.
+
+    Exit code 6 when a claim turned out to be wrong or a certificate was rejected.
+    """
+    from moe2opt.cli.benching import Request, list_bench, run_bench_verb
+
+    if list_only:
+        list_bench(as_json=as_json, data=data)
+        return
+    settings = {
+        "time_limit_s": time_limit,
+        "memory_limit_bytes": None if memory_limit is None else _bytes(memory_limit),
+        "rel_gap": gap,
+        "seeds": seeds,
+        "only": only,
+        "most_cells": most_cells,
+        "python": python,
+        "certify": not no_certify,
+    }
+    request = Request(suites or [], peers, settings, data, out, as_json, quiet)
+    raise typer.Exit(run_bench_verb(request))
 
 
 @app.command()

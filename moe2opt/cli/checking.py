@@ -132,7 +132,7 @@ def run_verify(
 ) -> Exit:
     """Check a stored result against its problem and return the exit code."""
     result = Result.load(path)
-    recorded_scenario, recorded_overrides = _recorded(path, result)
+    recorded_scenario, recorded_overrides = recorded(path, result)
     target = load(
         config,
         scenario or recorded_scenario,
@@ -141,7 +141,7 @@ def run_verify(
     )
     problem = target.problem() if isinstance(target, LoadedInstance) else target
     verdict = certify(target, result)
-    failures = (*_other_problem(problem, result), *verdict.failures)
+    failures = (*other_problem(problem, result), *verdict.failures)
     if as_json:
         print(json.dumps(_as_json(verdict, failures), indent=1))
     elif failures:
@@ -152,7 +152,7 @@ def run_verify(
     return Exit.REJECTED if failures else Exit.OK
 
 
-def _recorded(path: Path, result: Result) -> tuple[str | None, tuple[str, ...]]:
+def recorded(path: Path, result: Result) -> tuple[str | None, tuple[str, ...]]:
     """Return the scenario and the overrides that the result was made with."""
     scenario = result.provenance.get("scenario")
     overrides = result.provenance.get("overrides", [])
@@ -162,7 +162,8 @@ def _recorded(path: Path, result: Result) -> tuple[str | None, tuple[str, ...]]:
     return scenario, tuple(overrides)
 
 
-def _other_problem(problem: Problem, result: Result) -> tuple[str, ...]:
+def other_problem(problem: Problem, result: Result) -> tuple[str, ...]:
+    """Return a failure in words when the result was made for other data."""
     recorded = result.provenance.get("problem")
     made_for = recorded.get("sha256") if isinstance(recorded, dict) else None
     if made_for in (None, problem.fingerprint):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -120,7 +120,7 @@ def as_json(
     target: LoadedInstance | Problem, result: Result, verdict: Verdict | None
 ) -> dict[str, Any]:
     """Return the object that ``solve --json`` prints."""
-    content = result.to_dict()
+    content = replace(result, certificate=None).to_dict()
     content["certificate"] = _certificate(names_of(target), result, verdict)
     if result.x is not None and result.plan is None:
         content["plan"] = {"x": result.x.tolist()}

@@ -29,6 +29,9 @@ from moe2opt.result import (
 #: Seconds between two clock ticks in the progress log.
 TICK_S = 1.0
 
+#: Values of `Options.proof`.
+PROOFS = ("any", "linear")
+
 ProgressCallback = Callable[[ProgressEvent], None]
 
 
@@ -50,6 +53,9 @@ class Options:
         A solution to start from; ignored when infeasible.
     bound
         Bound used by `brb`: ``auto`` or one of its names.
+    proof
+        ``any``, or ``linear`` for proofs that use only what the linear formulation contains, as
+        `moe2opt.vipr` needs them: no dominated experts dropped, no interchangeable rows merged.
     """
 
     time_limit_s: float | None = None
@@ -60,6 +66,7 @@ class Options:
     threads: int = 1
     warm_start: Any = None
     bound: str = "auto"
+    proof: str = "any"
 
     def __post_init__(self) -> None:
         for name in ("time_limit_s", "node_limit", "memory_limit_bytes"):
@@ -72,6 +79,9 @@ class Options:
             raise InputError(f"threads = {self.threads} is not understood; it must be at least 1")
         if self.seed < 0:
             raise InputError(f"seed = {self.seed} is not understood; it must be at least 0")
+        if self.proof not in PROOFS:
+            known = ", ".join(PROOFS)
+            raise InputError(f"proof = {self.proof!r} is not understood; choose one of {known}")
 
 
 @dataclass(slots=True)

@@ -9,10 +9,10 @@ from __future__ import annotations
 import heapq
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from moe2opt.canonical import FacilityProblem, MultipleChoiceProblem, Problem
-from moe2opt.result import Limit
+from moe2opt.result import Certificate, Limit
 from moe2opt.solvers.base import Outcome, Search
 from moe2opt.solvers.relaxation import Examined, Relaxation
 from moe2opt.solvers.tree import Leaf
@@ -56,7 +56,7 @@ def solve(problem: Problem, search: Search) -> Outcome:
     return Outcome(bound=bound, limit=explored.limit, certificate=certificate, stats=stats)
 
 
-def choose_relaxation(problem: Problem, search: Search) -> Relaxation:
+def choose_relaxation(problem: Problem, search: Search) -> Relaxation | Explorer:
     """Return the relaxation that `search.options.bound` names, or the best for the structure.
 
     Raises
@@ -91,8 +91,21 @@ class Explored:
     limit: Limit | None
 
 
-def explore(relaxation: Relaxation, search: Search) -> Explored:
+@runtime_checkable
+class Explorer(Protocol):
+    """A relaxation that grows its tree itself."""
+
+    def explore(self, search: Search) -> Explored:
+        """Do what `explore` does."""
+
+    def certificate(self, claim: float) -> Certificate:
+        """Return the certificate of the finished tree."""
+
+
+def explore(relaxation: Relaxation | Explorer, search: Search) -> Explored:
     """Work through the tree, best bound first, until it is closed or a limit is hit."""
+    if isinstance(relaxation, Explorer):
+        return relaxation.explore(search)
     heap = [_Node.of(math.inf, 0, 0, relaxation.root(), ("corner", 0))]
     closed_bound = -math.inf
     while heap:

@@ -15,20 +15,29 @@ import numpy as np
 from moe2opt.canonical import MultipleChoiceProblem
 from moe2opt.result import BoolArray, Certificate, FloatArray, IntArray
 from moe2opt.solvers.base import Search
+from moe2opt.solvers.choice_engine import MAX_ROWS, ChoiceEngine
 from moe2opt.solvers.lp import LinearProgram, LinearSolution
 from moe2opt.solvers.relaxation import Examined, unknown_bound
 from moe2opt.solvers.tree import Leaf, SplitTree, Step
 
-BOUNDS = ("auto", "lagrangian", "corner")
+BOUNDS = ("auto", "core", "lagrangian", "corner")
+
+#: From this many options on, compiled kernels are worth the time that their first use costs.
+_CORE_OPTIONS = 128
 
 _MARGIN = 1e-11
 
 
-def choice_relaxation(problem: MultipleChoiceProblem, search: Search) -> ChoiceRelaxation:
+def choice_relaxation(
+    problem: MultipleChoiceProblem, search: Search
+) -> ChoiceRelaxation | ChoiceEngine:
     """Return the relaxation for `search.options.bound`."""
     name = search.options.bound
     if name not in BOUNDS:
         raise unknown_bound(name, problem, BOUNDS)
+    large = len(problem.flat_values) >= _CORE_OPTIONS and len(problem.limits) <= MAX_ROWS
+    if name == "core" or (name == "auto" and large):
+        return ChoiceEngine(problem)
     return ChoiceRelaxation(problem, search, priced=name != "corner")
 
 

@@ -1,13 +1,16 @@
 """Bounds at the upper corner of a box: any monotone or mixed-monotone objective.
 
 Reductions follow Tuy, Al-Khayyal and Thach (2005, sect. 7.6): what lies so low that it cannot beat
-the incumbent is cut off from below, what lies so high that it breaks a constraint from above.
+the incumbent is cut off from below, what lies so high that it breaks a constraint from above. A
+mixed-monotone objective can also fall short because a lower end is too high, so there both halves
+of every axis are bounded, which closes some of them and tells where a split moves the bound most.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
@@ -22,6 +25,9 @@ Values = TypeVar("Values", float, FloatArray)
 
 #: Integer corners (lower, upper) of a box.
 Box = tuple[IntArray, IntArray]
+
+#: Axis and cut of a split; None for a single point.
+Branch = tuple[int, int] | None
 
 BOUNDS = ("auto", "corner", "mixed", "marginal")
 
@@ -38,7 +44,8 @@ def monotone_relaxation(problem: MonotoneProblem, search: Search) -> CornerRelax
     }
     if not fits.get(name, False):
         raise unknown_bound(name, problem, tuple(key for key, value in fits.items() if value))
-    return CornerRelaxation(problem, marginal=name in ("auto", "marginal") and fits["marginal"])
+    family = CornerRelaxation if problem.mixed_objective is None else MixedRelaxation
+    return family(problem, marginal=name in ("auto", "marginal") and fits["marginal"])
 
 
 class CornerRelaxation:
@@ -71,22 +78,26 @@ class CornerRelaxation:
             steps += fitting
             if search.closes(bound):
                 return Examined(steps, box, bound=bound, proof=proof)
-            useful = self._reduce_below(box, search)
-            box = apply_steps(box, useful)
-            steps += useful
-            if not (fitting or useful):
+            meeting = reduce_unmet(self.problem, box)
+            box = apply_steps(box, meeting)
+            winning, branch = self._reduce_poor(box, search)
+            box = apply_steps(box, winning)
+            steps += meeting + winning
+            if not (fitting or meeting or winning):
                 break
         self._offer_corners(box, search)
-        return Examined(steps, box, bound=bound, proof=proof, branch=longest_edge(box))
+        return Examined(steps, box, bound=bound, proof=proof, branch=branch)
 
     def _bound(self, box: Box) -> tuple[float, Leaf]:
-        corner = float(self.problem.upper_values(box[1][None, :], box[0][None, :])[0])
-        corner = outward(corner, self.problem)
+        corner = float(self._upper_values(box[1][None, :], box[0][None, :])[0])
         if self.marginal:
             gains = outward(self._all_gains(box), self.problem)
             if gains < corner:
                 return gains, ("marginal", 0)
         return corner, ("corner", 0)
+
+    def _upper_values(self, upper: IntArray, lower: IntArray) -> FloatArray:
+        return outward(self.problem.upper_values(upper, lower), self.problem)
 
     def _all_gains(self, box: Box) -> float:
         lower, upper = box
@@ -111,34 +122,94 @@ class CornerRelaxation:
             for axis, level, row in zip(axes[cut], first[cut], broken, strict=True)
         ]
 
-    def _reduce_below(self, box: Box, search: Search) -> list[Step]:
-        """Raise each lower end to the least level that can still win and meet the reverse rows."""
+    def _reduce_poor(self, box: Box, search: Search) -> tuple[list[Step], Branch]:
+        """Raise each lower end to the least level that can still win; say where to split next."""
         lower, upper = box
         axes = np.flatnonzero(upper > lower)
 
-        def useful(levels: IntArray) -> BoolArray:
-            points = raised(upper, axes, levels)
-            unmet = (self.problem.reverse_values(points) < 0).any(axis=1)
-            return np.asarray(~(unmet | search.closes_each(values(points))))
-
         def values(points: IntArray) -> FloatArray:
-            corners = np.repeat(lower[None, :], len(points), axis=0)
-            return outward(self.problem.upper_values(points, corners), self.problem)
+            return self._upper_values(points, np.broadcast_to(lower, points.shape))
 
-        first = first_true(useful, lower[axes], upper[axes])
+        def winning(levels: IntArray) -> BoolArray:
+            return ~search.closes_each(values(raised(upper, axes, levels)))
+
+        first = first_true(winning, lower[axes], upper[axes])
         cut = first > lower[axes]
-        points = raised(upper, axes[cut], first[cut] - 1)
-        unmet = self.problem.reverse_values(points) < 0
-        return [
-            _poor_step(int(axis), int(level) - 1, missing, float(value))
-            for axis, level, missing, value in zip(
-                axes[cut], first[cut], unmet, values(points), strict=True
-            )
+        losing = raised(upper, axes[cut], first[cut] - 1)
+        steps = [
+            Step(int(axis), int(level) - 1, True, ("corner", 0), float(value))
+            for axis, level, value in zip(axes[cut], first[cut], values(losing), strict=True)
         ]
+        return steps, longest_edge(box)
 
     def _offer_corners(self, box: Box, search: Search) -> None:
         for corner in (box[1], box[0]):
             search.offer(corner, "B")
+
+
+class MixedRelaxation(CornerRelaxation):
+    """Mixed-monotone objective over the box, and over both halves along every axis."""
+
+    def _reduce_poor(self, box: Box, search: Search) -> tuple[list[Step], Branch]:
+        """Drop the halves that cannot win; split where the better half has the least bound."""
+        halves = self._halves(box)
+        below, above = search.closes_each(halves.below), search.closes_each(halves.above)
+        # Where both halves lose, raising the lower end is enough: the next bound closes the box.
+        steps = [*halves.steps(below, True), *halves.steps(above & ~below, False)]
+        return steps, halves.branch()
+
+    def _halves(self, box: Box) -> _Halves:
+        lower, upper = box
+        axes = np.flatnonzero(upper > lower)
+        cuts = (lower + upper)[axes] // 2
+        whole = np.zeros((len(axes), 1), dtype=np.int64)
+        bounds = self._upper_values(
+            np.vstack([raised(upper, axes, cuts), upper + whole]),
+            np.vstack([lower + whole, raised(lower, axes, cuts + 1)]),
+        )
+        return _Halves(axes, cuts, *np.split(bounds, 2))
+
+
+@dataclass(frozen=True, slots=True)
+class _Halves:
+    """Upper bounds over both halves of a box along each of its free axes."""
+
+    axes: IntArray
+    cuts: IntArray
+    below: FloatArray
+    above: FloatArray
+
+    def steps(self, closed: BoolArray, keep_right: bool) -> list[Step]:
+        bounds = self.below if keep_right else self.above
+        return [
+            Step(int(self.axes[k]), int(self.cuts[k]), keep_right, ("corner", 0), float(bounds[k]))
+            for k in np.flatnonzero(closed)
+        ]
+
+    def branch(self) -> Branch:
+        if not len(self.axes):
+            return None
+        k = int(np.argmin(np.maximum(self.below, self.above)))
+        return int(self.axes[k]), int(self.cuts[k])
+
+
+def reduce_unmet(problem: MonotoneProblem, box: Box) -> list[Step]:
+    """Raise each lower end to the least level at which the upper corner meets the reverse rows."""
+    if not problem.reverse_constraints:
+        return []
+    lower, upper = box
+    axes = np.flatnonzero(upper > lower)
+
+    def met(levels: IntArray) -> BoolArray:
+        return np.asarray((problem.reverse_values(raised(upper, axes, levels)) >= 0).all(axis=1))
+
+    first = first_true(met, lower[axes], upper[axes])
+    cut = first > lower[axes]
+    unmet = problem.reverse_values(raised(upper, axes[cut], first[cut] - 1)) < 0
+    return [
+        Step(int(axis), int(level) - 1, True, ("cover", int(np.argmax(row))))
+        for axis, level, row in zip(axes[cut], first[cut], unmet, strict=True)
+    ]
 
 
 def infeasible_corner(problem: MonotoneProblem, box: Box) -> Leaf | None:
@@ -153,12 +224,6 @@ def infeasible_corner(problem: MonotoneProblem, box: Box) -> Leaf | None:
 def outward(values: Values, problem: MonotoneProblem) -> Values:
     """Return `values` raised by more than another machine's rounding could change them."""
     return values if problem.is_integral else values + 1e-12 * abs(values)
-
-
-def _poor_step(axis: int, cut: int, unmet: BoolArray, value: float) -> Step:
-    if unmet.any():
-        return Step(axis, cut, True, ("cover", int(np.argmax(unmet))))
-    return Step(axis, cut, True, ("corner", 0), value)
 
 
 def raised(corner: IntArray, axes: IntArray, levels: IntArray) -> IntArray:
@@ -195,7 +260,7 @@ def apply_steps(box: Box, steps: list[Step]) -> Box:
     return lower, upper
 
 
-def longest_edge(box: Box) -> tuple[int, int] | None:
+def longest_edge(box: Box) -> Branch:
     """Return the longest edge and its middle, None for a single point."""
     lower, upper = box
     axis = int(np.argmax(upper - lower))

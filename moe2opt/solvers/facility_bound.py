@@ -53,7 +53,7 @@ def facility_relaxation(problem: FacilityProblem, search: Search) -> FacilityRel
     name = search.options.bound
     if name not in BOUNDS:
         raise unknown_bound(name, problem, BOUNDS)
-    model = FacilityModel(problem)
+    model = FacilityModel(problem, simplify=search.options.proof != "linear")
     return FacilityRelaxation(model, _bounder(name, model), search)
 
 
@@ -71,9 +71,11 @@ class FacilityRelaxation:
     """Reductions by budgets, groups and covers; bound and fixing by Lagrangian prices."""
 
     def __init__(self, model: FacilityModel, bounder: Bounder, search: Search) -> None:
+        assert isinstance(search.problem, FacilityProblem)
+        original = self.original = search.problem
         self.model, self.bounder = model, bounder
         self.tree = SplitTree()
-        self.polisher = Polisher(model)
+        self.polisher = Polisher(model, original)
         self.scores = PseudoCosts(model.problem.size)
         self.rounds = 0
         self._start(search)
@@ -82,12 +84,9 @@ class FacilityRelaxation:
         """Offer a greedy choice and what local search makes of it."""
         from moe2opt.solvers.baselines import greedy_facility
 
-        start = greedy_facility(self.model.problem)
+        start = greedy_facility(self.original)
         if start is not None:
-            search.offer(start, "H")
-            better = self.polisher.improve(np.asarray(start) > 0)
-            search.offer(better, "H")
-            self.polisher.kick(better, search)
+            self.polisher.start(np.asarray(start) > 0, search)
 
     def root(self) -> Subset:
         size = self.model.problem.size
@@ -100,12 +99,12 @@ class FacilityRelaxation:
         )
 
     def certificate(self, claim: float) -> Certificate:
-        chains = tuple(tuple(map(int, chain)) for chain in self.model.chains)
         return self.tree.certificate(
-            self.model.problem,
+            self.original,
             claim,
             grid_bits=self.model.bits,
-            chains=chains,
+            chains=tuple(tuple(map(int, chain)) for chain in self.model.chains),
+            types=self.model.merged.types,
         )
 
     def examine(self, box: Subset, search: Search) -> Examined:
@@ -140,7 +139,9 @@ class FacilityRelaxation:
         over = problem.usage_of(box.forced) > problem.limits
         if over.any():
             return Examined(steps, box, ("budget", int(np.argmax(over))))
-        search.offer(box.forced, "B")
+        point = self.polisher.unmerged(box.forced)
+        if point is not None:
+            search.offer(point, "B")
         return Examined(steps, box, bound=problem.evaluate(box.forced), proof=("corner", 0))
 
     # ------------------------------------------------------------------ reductions
@@ -169,7 +170,10 @@ class FacilityRelaxation:
         if crowded.any():
             return ("group", int(np.argmax(crowded)))
         bare = ~(model.covers[:, box.allowed] > 0).any(axis=1)
-        return ("cover", int(np.argmax(bare))) if bare.any() else None
+        if bare.any():
+            return ("cover", int(np.argmax(bare)))
+        overfull = model.overfull_type(box.forced)
+        return None if overfull is None else ("packing", overfull)
 
     def _excluding(self, box: Subset) -> list[Step]:
         model = self.model
@@ -227,13 +231,8 @@ class FacilityRelaxation:
         self.rounds += 1
         if bounded.cheap and self.rounds % _ROUND_EVERY:
             return
-        chosen = self.polisher.complete(box.forced, np.where(box.allowed, wanted, -np.inf))
-        chosen &= box.allowed
-        if search.offer(chosen, "L"):
-            better = self.polisher.improve(chosen)
-            search.offer(better, "L")
-            if not bounded.cheap:
-                self.polisher.kick(better, search)
+        if self.polisher.round(box, wanted, "L", search) and not bounded.cheap:
+            self.polisher.kick(np.asarray(search.x) > 0, search)
 
     def _branch(self, box: Subset, bounded: Bounded) -> int:
         free = np.flatnonzero(box.free)

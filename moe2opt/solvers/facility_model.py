@@ -11,8 +11,16 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
+import numpy.typing as npt
 
-from moe2opt.canonical import FacilityProblem, at_most_one_sets, indicators, partition
+from moe2opt.canonical import (
+    FacilityProblem,
+    at_most_one_sets,
+    indicators,
+    interchangeable_rows,
+    merge,
+    partition,
+)
 from moe2opt.result import BoolArray, FloatArray, IntArray
 from moe2opt.solvers.base import Search
 from moe2opt.solvers.dominance import dominance_chains
@@ -101,6 +109,8 @@ class FacilityModel:
 
     Attributes
     ----------
+    problem, merged
+        The problem in which interchangeable rows are merged, and how it came about.
     values
         ``(C, N)`` weighted values, rounded up to multiples of ``2**-bits``.
     ranked, experts
@@ -113,15 +123,18 @@ class FacilityModel:
         ``(H, N)`` indicator rows.
     """
 
-    def __init__(self, problem: FacilityProblem) -> None:
+    def __init__(self, problem: FacilityProblem, *, simplify: bool = True) -> None:
+        # Without an objective every expert dominates every other, which says nothing about rows.
+        simplify = simplify and bool(problem.weighted.any())
+        self.merged = merge(problem, interchangeable_rows(problem) if simplify else ())
+        self.chains = dominance_chains(self.merged.problem) if simplify else []
+        self._packs: list[dict[bytes, bool]] = [{} for _ in self.merged.types]
+        problem = self.merged.problem
         self.problem = problem
         self.bits = grid_bits(problem.weighted)
         self.values = np.ldexp(np.ceil(np.ldexp(problem.weighted, self.bits)), -self.bits)
-        self.experts = np.argsort(-self.values, axis=1, kind="stable").astype(np.int32)
-        self.ranked = np.take_along_axis(self.values, self.experts, axis=1)
+        self.experts, self.ranked = ranked_by_value(self.values)
         self.all_clusters = np.arange(problem.clusters)
-        # Without an objective every expert dominates every other, which says nothing about rows.
-        self.chains = dominance_chains(problem) if problem.weighted.any() else []
         self.sets = at_most_one_sets(problem.groups, self.chains)
         self.parts = partition(self.sets, problem.size)
         self.order = np.concatenate(self.parts)
@@ -142,6 +155,39 @@ class FacilityModel:
         size = float((excess + paid + earned)[box.allowed].sum()) + sum(map(abs, constant))
         value = sum(constant) + self.best(box, profit) + self._rounding_error(size)
         return Price(grid, row, cover, value, profit)
+
+    def expanded(self, chosen: BoolArray) -> IntArray | None:
+        """Return the choice in the variables of the original problem, None if it does not pack.
+
+        Raises
+        ------
+        OverflowError
+            When the search for a packing gives up undecided.
+        """
+        merged = self.merged
+        row: dict[int, int] = {}
+        for t in range(len(merged.types)):
+            packing = merged.packing(chosen, t)
+            if packing is None:
+                return None
+            row |= packing
+        x = np.zeros(sum(map(len, merged.copies)), dtype=np.int64)
+        for i in map(int, np.flatnonzero(chosen)):
+            x[merged.copies[i][row.get(i, 0)]] = 1
+        return x
+
+    def overfull_type(self, chosen: BoolArray) -> int | None:
+        """Return a type whose chosen experts do not pack into its single rows, None if all do."""
+        for t in range(len(self.merged.types)):
+            items = np.flatnonzero(chosen & (self.merged.type_of == t)).tobytes()
+            if items not in self._packs[t]:
+                try:
+                    self._packs[t][items] = self.merged.packing(chosen, t) is not None
+                except OverflowError:
+                    self._packs[t][items] = True
+            if not self._packs[t][items]:
+                return t
+        return None
 
     def excess(self, clusters: IntArray, thresholds: FloatArray) -> FloatArray:
         """Return per expert the sum over `clusters` of its value above the thresholds."""
@@ -174,6 +220,12 @@ class FacilityModel:
     def _rounding_error(self, size: float) -> float:
         terms = self.problem.clusters + self.problem.size + len(self.limits) + 16
         return 2.3e-16 * terms * size
+
+
+def ranked_by_value(values: FloatArray) -> tuple[npt.NDArray[np.int32], FloatArray]:
+    """Return the experts of each cluster in falling order of value, and those values."""
+    experts = np.argsort(-values, axis=1, kind="stable").astype(np.int32)
+    return experts, np.take_along_axis(values, experts, axis=1)
 
 
 def grid_bits(weighted: FloatArray) -> int:

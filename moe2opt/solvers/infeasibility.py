@@ -147,6 +147,7 @@ def _without_objective(problem: Problem) -> Problem:
 
 
 def _covers_used(proof: Certificate) -> tuple[int, ...]:
-    named = {record[1] for record in proof.tree if record[0] == "cover"}
+    named = {index for kind, index, _ in proof.tree if kind == "cover"}
+    named |= {index for kind, _, index in proof.tree if kind.endswith(":cover")}
     priced = {int(h) for m in proof.multipliers for h in np.flatnonzero(m.cover)}
     return tuple(sorted(named | priced))

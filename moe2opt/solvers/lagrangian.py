@@ -16,7 +16,7 @@ from moe2opt.solvers.kernels import descend
 #: Subgradient steps per box.
 _STEPS = 20
 
-#: Boxes bounded by the linear programme before the automatic choice turns to cheap nodes.
+#: Boxes bounded by the linear programme before the automatic choice may turn to cheap nodes.
 _CUT_BOXES = 12
 
 
@@ -65,16 +65,29 @@ class LagrangianBound:
 
 
 class AutomaticBound:
-    """The linear programme for the first boxes, cheap nodes once the tree turns out large."""
+    """The linear programme, or cheap nodes where the tree is large and the programme is slow."""
 
     def __init__(self, model: FacilityModel) -> None:
         self.cuts = CutBound(model)
         self.cheap = LagrangianBound(model, self.cuts)
-        self.boxes = 0
+        self.cut_boxes = 0
+        self.root_work = 0
 
     def bound(self, box: Subset, search: Search) -> Bounded:
-        """Return the multipliers of whichever bound the size of the tree asks for."""
-        self.boxes += 1
-        if self.boxes <= _CUT_BOXES:
-            return self.cuts.bound(box, search)
-        return self.cheap.bound(box, search)
+        """Return the multipliers of whichever bound the work so far speaks for."""
+        if self.cut_boxes > _CUT_BOXES and self._programme_is_slow():
+            return self.cheap.bound(box, search)
+        bounded = self.cuts.bound(box, search)
+        self.cut_boxes += 1
+        if self.cut_boxes == 1:
+            self.root_work = self.cuts.lp.work
+        return bounded
+
+    def _programme_is_slow(self) -> bool:
+        """Compare the programme's work per box with that of the subgradient steps.
+
+        A step looks at about a dozen experts per cluster, twice. Both are counted, not timed, so
+        that a run can be repeated.
+        """
+        cheap = 24 * _STEPS * self.cheap.model.problem.clusters
+        return self.cuts.lp.work - self.root_work > (self.cut_boxes - 1) * cheap

@@ -31,7 +31,15 @@ class LinearSolution:
 
 
 class LinearProgram:
-    """Dual simplex with warm starts; one instance serves a whole search tree."""
+    """Dual simplex with warm starts; one instance serves a whole search tree.
+
+    Attributes
+    ----------
+    rows
+        Number of rows.
+    work
+        Work so far: simplex iterations times rows and columns.
+    """
 
     def __init__(self, objective: FloatArray, lower: FloatArray, upper: FloatArray) -> None:
         import highspy
@@ -46,6 +54,7 @@ class LinearProgram:
         self._all = np.arange(columns, dtype=np.int32)
         self._model.changeColsCost(columns, self._all, -objective)
         self.rows = 0
+        self.work = 0
 
     def set_bounds(self, columns: IntArray, lower: FloatArray, upper: FloatArray) -> None:
         """Change the bounds of some columns."""
@@ -85,6 +94,9 @@ class LinearProgram:
             spent = self._model.getRunTime()
             self._model.setOptionValue("time_limit", spent + max(time_limit_s, 1e-3))
         self._model.run()
+        # A count instead of seconds keeps decisions that depend on it repeatable.
+        iterations = int(self._model.getInfo().simplex_iteration_count)
+        self.work += (iterations + 1) * (self.rows + len(self._all))
         status = self._model.getModelStatus()
         if status == self._highspy.HighsModelStatus.kOptimal:
             solution = self._model.getSolution()

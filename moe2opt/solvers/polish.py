@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from moe2opt.canonical import FacilityProblem, indicators
 from moe2opt.result import BoolArray, FloatArray
 from moe2opt.solvers.base import Search
-from moe2opt.solvers.facility_model import FacilityModel
+from moe2opt.solvers.facility_model import FacilityModel, Subset, ranked_by_value
 from moe2opt.solvers.kernels import add_what_fits, best_swap
 
 #: Kicks in a row without an improvement before the search for incumbents ends.
@@ -17,13 +18,48 @@ _TIME_SHARE = 0.1
 
 
 class Polisher:
-    """Local search over additions and one-for-one exchanges, within budgets, groups and covers."""
+    """Local search over additions and one-for-one exchanges, in the problem as it was given."""
 
-    def __init__(self, model: FacilityModel) -> None:
+    def __init__(self, model: FacilityModel, original: FacilityProblem) -> None:
         self.model = model
-        self.members = model.covers > 0
+        self.values = original.weighted if model.merged.types else model.values
+        self.experts, self.ranked = model.experts, model.ranked
+        if model.merged.types:
+            self.experts, self.ranked = ranked_by_value(self.values)
+        self.rows = np.vstack([original.costs, indicators(original.groups, original.size)])
+        self.limits = np.concatenate([original.limits, np.ones(len(original.groups))])
+        self.members = indicators(original.covers, original.size) > 0
         # Below this a gain may be rounding noise, and exchanges could go round in circles.
-        self.smallest_gain = 1e-12 * float(model.values.max(axis=1, initial=0.0).sum())
+        self.smallest_gain = 1e-12 * float(self.values.max(axis=1, initial=0.0).sum())
+
+    def start(self, chosen: BoolArray, search: Search) -> None:
+        """Offer a first choice, what exchanges make of it, and what kicks find around that."""
+        search.offer(chosen, "H")
+        better = self.improve(chosen)
+        search.offer(better, "H")
+        self.kick(better, search)
+
+    def round(self, box: Subset, wanted: FloatArray, source: str, search: Search) -> bool:
+        """Offer the forced experts filled up with the most wanted ones of a box that fit."""
+        chosen = box.forced.copy()
+        left = self.model.limits - self.model.rows[:, chosen].sum(axis=1)
+        order = np.argsort(-np.where(box.allowed, wanted, -np.inf), kind="stable")
+        add_what_fits(order, self.model.rows, left, chosen)
+        x = self.unmerged(chosen & box.allowed)
+        if x is None or not search.offer(x, source):
+            return False
+        search.offer(self.improve(x), source)
+        return True
+
+    def unmerged(self, chosen: BoolArray) -> BoolArray | None:
+        """Return a choice of the bounding model in the original's variables, trimmed if need be."""
+        try:
+            x = self.model.expanded(chosen)
+            if x is None:
+                x = self.model.expanded(self._packable(chosen))
+        except OverflowError:
+            return None
+        return None if x is None else x > 0
 
     def improve(self, chosen: BoolArray) -> BoolArray:
         """Return a choice that no single addition or exchange improves."""
@@ -31,20 +67,20 @@ class Polisher:
         left = self._left(chosen)
         while True:
             gain, come, go = best_swap(
-                self.model.ranked,
-                self.model.experts,
+                self.ranked,
+                self.experts,
                 chosen,
                 self._needed(chosen),
-                self.model.rows,
+                self.rows,
                 left,
             )
             if gain <= self.smallest_gain:
                 return chosen
             chosen[come] = True
-            left -= self.model.rows[:, come]
+            left -= self.rows[:, come]
             if go >= 0:
                 chosen[go] = False
-                left += self.model.rows[:, go]
+                left += self.rows[:, go]
 
     def kick(self, chosen: BoolArray, search: Search) -> None:
         """Offer what local search finds around `chosen` after dropping one to three experts."""
@@ -59,12 +95,19 @@ class Polisher:
             if gained > search.objective:
                 search.offer(trial, "H")
 
-    def complete(self, chosen: BoolArray, wanted: FloatArray) -> BoolArray:
-        """Return `chosen` filled up with the most wanted experts that fit."""
-        chosen = chosen.copy()
-        order = np.argsort(-wanted, kind="stable")
-        add_what_fits(order, self.model.rows, self._left(chosen), chosen)
-        return chosen
+    def _packable(self, chosen: BoolArray) -> BoolArray:
+        """Return the experts that matter and pack, those whose loss would hurt most first."""
+        experts = np.flatnonzero(chosen)
+        served = self.model.values[:, experts]
+        leader = served.argmax(axis=1)
+        ranked = np.sort(served, axis=1)
+        margin = ranked[:, -1] - (ranked[:, -2] if len(experts) > 1 else 0.0)
+        loss = np.bincount(leader, weights=margin, minlength=len(experts))
+        kept = np.zeros_like(chosen)
+        for i in experts[np.argsort(-loss, kind="stable")]:
+            kept[i] = True
+            kept[i] = self.model.overfull_type(kept) is None
+        return kept
 
     def _shaken(self, chosen: BoolArray, rng: np.random.Generator) -> BoolArray:
         shaken = chosen.copy()
@@ -72,11 +115,11 @@ class Polisher:
         if len(movable):
             shaken[rng.choice(movable, size=min(len(movable), int(rng.integers(1, 4))))] = False
         newcomers = rng.permutation(np.flatnonzero(~chosen))[:1]
-        add_what_fits(newcomers, self.model.rows, self._left(shaken), shaken)
+        add_what_fits(newcomers, self.rows, self._left(shaken), shaken)
         return shaken
 
     def _left(self, chosen: BoolArray) -> FloatArray:
-        return np.asarray(self.model.limits - self.model.rows[:, chosen].sum(axis=1))
+        return np.asarray(self.limits - self.rows[:, chosen].sum(axis=1))
 
     def _needed(self, chosen: BoolArray) -> BoolArray:
         """Return the experts that alone meet some cover."""
@@ -84,7 +127,7 @@ class Polisher:
         return np.asarray((self.members[alone] & chosen).any(axis=0))
 
     def _value(self, chosen: BoolArray) -> float:
-        return float(self.model.values[:, chosen].max(axis=1, initial=0.0).sum())
+        return float(self.values[:, chosen].max(axis=1, initial=0.0).sum())
 
     def _has_time(self, search: Search) -> bool:
         limit = search.options.time_limit_s

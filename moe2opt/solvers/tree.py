@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from moe2opt.canonical import Problem
 from moe2opt.result import Certificate, FloatArray, Multipliers, Record
+from moe2opt.solvers.spill import VectorStore
 
 #: A leaf reason and its index, see `moe2opt.result.LEAF_REASONS`.
 Leaf = tuple[str, int]
@@ -37,13 +38,36 @@ class Step:
     bound: float = -math.inf
 
 
+class PriceNumber(int):
+    """Number of multipliers, which carries them until a leaf or a reduction uses them.
+
+    What no record uses vanishes with the last box that could have used it.
+    """
+
+    vectors: Multipliers
+
+
 @dataclass(slots=True)
 class SplitTree:
-    """A binary tree under construction; positions are node numbers, 0 is the root."""
+    """A binary tree under construction; positions are node numbers, 0 is the root.
+
+    Attributes
+    ----------
+    records, children
+        Record and children of each position.
+    multipliers
+        Multipliers that records use, by number.
+    prices
+        How many multipliers were given a number.
+    store
+        Keeps the multipliers, on disk once there are many.
+    """
 
     records: list[Record | None] = field(default_factory=lambda: [None])
     children: dict[int, tuple[int, ...]] = field(default_factory=dict)
-    multipliers: list[Multipliers] = field(default_factory=list)
+    multipliers: dict[int, Multipliers] = field(default_factory=dict)
+    prices: int = 0
+    store: VectorStore = field(default_factory=VectorStore)
 
     def split(self, position: int, axis: int, cut: int) -> tuple[int, int]:
         """Make `position` an inner node and return the positions of its children."""
@@ -55,6 +79,7 @@ class SplitTree:
 
     def close(self, position: int, leaf: Leaf) -> None:
         """Make `position` a leaf."""
+        self._keep(leaf)
         self.records[position] = (leaf[0], int(leaf[1]), 0)
 
     def reduce(self, position: int, steps: list[Step]) -> int:
@@ -70,6 +95,7 @@ class SplitTree:
 
     def _narrow(self, position: int, step: Step) -> int:
         reason, index = step.leaf
+        self._keep(step.leaf)
         side = "in" if step.keep_right else "out"
         self.records[position] = (f"{side}:{reason}", step.axis, int(index))
         self.records.append(None)
@@ -77,9 +103,17 @@ class SplitTree:
         return len(self.records) - 1
 
     def price(self, cluster: FloatArray, row: FloatArray, cover: FloatArray) -> int:
-        """Store multipliers and return their index."""
-        self.multipliers.append(Multipliers(cluster, row, cover))
-        return len(self.multipliers) - 1
+        """Return a number for multipliers; they are stored once a record uses it."""
+        number = PriceNumber(self.prices)
+        number.vectors = Multipliers(cluster, row, cover)
+        self.prices += 1
+        return number
+
+    def _keep(self, leaf: Leaf) -> None:
+        """Store the multipliers that a leaf uses."""
+        number = leaf[1]
+        if isinstance(number, PriceNumber) and int(number) not in self.multipliers:
+            self.multipliers[int(number)] = self.store.kept(number.vectors)
 
     def preorder(self) -> tuple[Record, ...]:
         """Return the records in preorder; every position must be closed or split."""
@@ -101,6 +135,7 @@ class SplitTree:
         kind: str | None = None,
         grid_bits: int = 0,
         chains: tuple[tuple[int, ...], ...] = (),
+        types: tuple[tuple[int, ...], ...] = (),
     ) -> Certificate:
         """Return the sealed certificate, with the multipliers that no leaf uses left out.
 
@@ -116,6 +151,7 @@ class SplitTree:
             multipliers=tuple(self.multipliers[k] for k in used),
             grid_bits=grid_bits,
             chains=chains,
+            types=types,
             problem_hash=problem.fingerprint,
         ).sealed()
 

@@ -102,12 +102,14 @@ def test_settings_reach_the_solver(moe2opt: Run, tiny_file: Path) -> None:
     flags = {
         "--time-limit": "9", "--gap": "0.25", "--seed": "5", "--threads": "2",
         "--node-limit": "1000", "--memory-limit": "64", "--bound": "corner",
+        "--proof": "linear",
     }  # fmt: skip
     pairs = [text for pair in flags.items() for text in pair]
     ran = moe2opt("solve", tiny_file, "--solver", "exhaustive", "--json", *pairs)
     assert payload(ran)["provenance"]["options"] == {
         "time_limit_s": 9.0, "rel_gap": 0.25, "seed": 5, "threads": 2, "node_limit": 1000,
-        "memory_limit_bytes": 64 * 2**30, "bound": "corner", "warm_start": False,
+        "memory_limit_bytes": 64 * 2**30, "bound": "corner", "proof": "linear",
+        "warm_start": False,
     }  # fmt: skip
 
 

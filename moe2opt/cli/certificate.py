@@ -1,0 +1,138 @@
+"""The verb ``certificate``: a stored proof in a format that other checkers read."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO, cast
+
+from moe2opt import progress
+from moe2opt.certify import certify
+from moe2opt.cli.checking import other_problem, recorded
+from moe2opt.cli.exits import Exit, say
+from moe2opt.config import LoadedInstance, load
+from moe2opt.progress import number
+from moe2opt.result import InputError, Result
+from moe2opt.vipr import Exported, is_linear, write_vipr
+
+if TYPE_CHECKING:
+    from moe2opt.canonical import Problem
+
+FORMATS = ("vipr",)
+
+
+def run_certificate(
+    path: Path,
+    config: str,
+    to: str,
+    scenario: str | None,
+    overrides: tuple[str, ...],
+    allow_outside: bool,
+    *,
+    out: Path | None,
+    time_limit_s: float | None,
+    as_json: bool,
+    quiet: bool,
+) -> Exit:
+    """Check a stored result, write its proof in another format, and return the exit code."""
+    if to not in FORMATS:
+        raise InputError(f"--to {to}: unknown format; choose one of {', '.join(FORMATS)}")
+    if as_json and out is None:
+        raise InputError("--json: the proof itself goes to stdout; name a file with --out")
+    result = Result.load(path)
+    recorded_scenario, recorded_overrides = recorded(path, result)
+    target = load(
+        config,
+        scenario or recorded_scenario,
+        overrides or recorded_overrides,
+        allow_outside=allow_outside,
+    )
+    problem = target.problem() if isinstance(target, LoadedInstance) else target
+    failures = (*other_problem(problem, result), *certify(target, result).failures)
+    if failures:
+        for failure in failures:
+            say(f"{path}: rejected: {failure}")
+        return Exit.REJECTED
+    exported = _exported(problem, result, out, time_limit_s, quiet)
+    if as_json:
+        print(json.dumps(_as_json(exported), indent=1))
+    elif not quiet:
+        _show(exported, out)
+    return Exit.OK
+
+
+def _exported(
+    problem: Problem, result: Result, out: Path | None, time_limit_s: float | None, quiet: bool
+) -> Exported:
+    """Write the proof to `out`, or to stdout; nothing is written when it fails."""
+    if result.certificate is not None and not is_linear(result.certificate):
+        if not quiet:
+            say("The proof uses more than the linear formulation: proving it again without that")
+        result = _solved_again(problem, result, time_limit_s, quiet)
+    if out is None:
+        with tempfile.TemporaryFile("w+", encoding="ascii") as file:
+            exported = write_vipr(problem, result, cast("TextIO", file))
+            file.seek(0)
+            shutil.copyfileobj(file, sys.stdout)
+        return exported
+    unfinished = out.with_name(f"{out.name}.part")
+    try:
+        try:
+            with unfinished.open("w", encoding="ascii") as stream:
+                exported = write_vipr(problem, result, stream)
+            unfinished.replace(out)
+        finally:
+            unfinished.unlink(missing_ok=True)
+    except OSError as error:
+        raise InputError(f"--out {out}: {error.strerror}") from error
+    return exported
+
+
+def _solved_again(
+    problem: Problem, result: Result, time_limit_s: float | None, quiet: bool
+) -> Result:
+    """Return a result with the same solution whose proof is linear, and a bound as good."""
+    from moe2opt.solve import run
+
+    settings: dict[str, Any] = {
+        "rel_gap": max(result.gap, result.rel_gap) if result.x is not None else 0.0,
+        "warm_start": result.x,
+        "time_limit_s": time_limit_s,
+        "proof": "linear",
+    }
+    if quiet:
+        return run(problem, "brb", **settings)
+    with progress.on_stderr(always=True):
+        return run(problem, "brb", display=True, **settings)
+
+
+def _as_json(exported: Exported) -> dict[str, Any]:
+    return {
+        "format": "vipr",
+        "infeasible": exported.infeasible,
+        "lower": None if exported.lower is None else str(exported.lower),
+        "upper": None if exported.upper is None else str(exported.upper),
+        "variables": exported.variables,
+        "constraints": exported.constraints,
+        "derivations": exported.derivations,
+    }
+
+
+def _show(exported: Exported, out: Path | None) -> None:
+    """Say on stderr what the file proves; stdout may be the file."""
+    where = "stdout" if out is None else str(out)
+    say(
+        f"{where}: VIPR proof, {exported.variables} variables, {exported.constraints} constraints, "
+        f"{exported.derivations} derivations"
+    )
+    if exported.upper is None:
+        say("  it proves that no solution exists")
+    elif exported.lower is None:
+        say(f"  it proves that no solution is worth more than {number(float(exported.upper))}")
+    else:
+        low, high = number(float(exported.lower)), number(float(exported.upper))
+        exact = "exactly " if exported.lower == exported.upper else f"between {low} and "
+        say(f"  it proves that the optimum is {exact}{high}")
