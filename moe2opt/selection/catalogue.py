@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from difflib import get_close_matches
 
@@ -133,7 +134,7 @@ def build_catalogue(
             for server, host in zip(servers, hosts, strict=True):
                 roofline = profiles.roofline(server.device)
                 compute_s, joules = _compute(llm, form, roofline, traffic, m)
-                experts.append(_expert(config, llm, form, host, float(traffic.shares @ joules)))
+                experts.append(_expert(config, llm, form, host, math.fsum(traffic.shares * joules)))
                 delays.append(compute_s + _network_s(config, server, traffic, m))
                 energies.append(joules)
     return Catalogue(tuple(experts), hosts, np.stack(delays, axis=1), np.stack(energies, axis=1))
@@ -143,14 +144,25 @@ def traffic_of(tables: ClusterTables) -> Traffic:
     """Return the mean lengths by category, clusters weighted by their share of the prompts."""
     names, group = np.unique(np.asarray(tables.categories), return_inverse=True)
     member = (group == np.arange(len(names))[:, None]) * tables.weights
-    shares = member.sum(axis=1)
+    shares = np.array([math.fsum(row) for row in member])
     member = member / shares[:, None]
     return Traffic(
         categories=tuple(str(name) for name in names),
         shares=shares,
-        prompt_tokens=member @ tables.prompt_tokens,
-        output_tokens=member @ tables.output_tokens,
+        prompt_tokens=_mean(member, tables.prompt_tokens),
+        output_tokens=_mean(member, tables.output_tokens),
     )
+
+
+def _mean(member: FloatArray, lengths: FloatArray) -> FloatArray:
+    """Return ``member @ lengths``, each sum rounded once.
+
+    A matrix product may differ in the last bit between machines, and a certificate would then
+    belong to another problem there.
+    """
+    columns = lengths.reshape(len(lengths), -1).T
+    sums = [[math.fsum(row * column) for column in columns] for row in member]
+    return np.array(sums).reshape(len(member), *lengths.shape[1:])
 
 
 def pool_of(pool: LlmPool, tables: ClusterTables) -> list[str]:
