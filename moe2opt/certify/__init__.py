@@ -6,9 +6,11 @@ box holds nothing better than the claim (`moe2opt.result.LEAF_REASONS`), and the
 that reason from the data: `facility`, `choice` and `monotone` say what a box is and when a reason
 is true. If all hold, no solution is better than the claim.
 
-Arithmetic is exact. Values are rounded up to multiples of ``2**-grid_bits``, everything else is a
-float and hence a rational number; from there on only integers are used. On integer data nothing is
-rounded at all.
+A reduction (record ``in:reason`` or ``out:reason``) is a split whose other side is closed at once.
+
+Rounding never decides. Values are rounded up to multiples of ``2**-grid_bits``, everything else is
+a float and hence a rational number. A Lagrangian value so far below the claim that a bound on all
+rounding errors leaves no doubt is accepted in floating point; any other is computed in integers.
 """
 
 from __future__ import annotations

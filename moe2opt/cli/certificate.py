@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any, TextIO, cast
 
 from moe2opt import progress
 from moe2opt.certify import certify
-from moe2opt.cli.checking import other_problem, recorded
+from moe2opt.cli.checking import other_problem, reopened
 from moe2opt.cli.exits import Exit, say
-from moe2opt.config import LoadedInstance, load
 from moe2opt.progress import number
 from moe2opt.result import InputError, Result
 from moe2opt.vipr import Exported, is_linear, write_vipr
@@ -42,15 +41,7 @@ def run_certificate(
         raise InputError(f"--to {to}: unknown format; choose one of {', '.join(FORMATS)}")
     if as_json and out is None:
         raise InputError("--json: the proof itself goes to stdout; name a file with --out")
-    result = Result.load(path)
-    recorded_scenario, recorded_overrides = recorded(path, result)
-    target = load(
-        config,
-        scenario or recorded_scenario,
-        overrides or recorded_overrides,
-        allow_outside=allow_outside,
-    )
-    problem = target.problem() if isinstance(target, LoadedInstance) else target
+    result, target, problem = reopened(path, config, scenario, overrides, allow_outside)
     failures = (*other_problem(problem, result), *certify(target, result).failures)
     if failures:
         for failure in failures:

@@ -131,15 +131,7 @@ def run_verify(
     quiet: bool,
 ) -> Exit:
     """Check a stored result against its problem and return the exit code."""
-    result = Result.load(path)
-    recorded_scenario, recorded_overrides = recorded(path, result)
-    target = load(
-        config,
-        scenario or recorded_scenario,
-        overrides or recorded_overrides,
-        allow_outside=allow_outside,
-    )
-    problem = target.problem() if isinstance(target, LoadedInstance) else target
+    result, target, problem = reopened(path, config, scenario, overrides, allow_outside)
     verdict = certify(target, result)
     failures = (*other_problem(problem, result), *verdict.failures)
     if as_json:
@@ -150,6 +142,28 @@ def run_verify(
     elif not quiet:
         _show_verdict(path, result, verdict)
     return Exit.REJECTED if failures else Exit.OK
+
+
+def reopened(
+    path: Path,
+    config: str,
+    scenario: str | None,
+    overrides: tuple[str, ...],
+    allow_outside: bool,
+) -> tuple[Result, LoadedInstance | Problem, Problem]:
+    """Return a stored result, what it was solved for, and the canonical problem of that.
+
+    Scenario and overrides are those that the result recorded, unless others are given.
+    """
+    result = Result.load(path)
+    recorded_scenario, recorded_overrides = recorded(path, result)
+    target = load(
+        config,
+        scenario or recorded_scenario,
+        overrides or recorded_overrides,
+        allow_outside=allow_outside,
+    )
+    return result, target, target.problem() if isinstance(target, LoadedInstance) else target
 
 
 def recorded(path: Path, result: Result) -> tuple[str | None, tuple[str, ...]]:
