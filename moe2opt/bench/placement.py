@@ -31,7 +31,17 @@ BITS = (16.0, 8.5, 4.8, 2.6)
 ERROR = (0.0, 2.0**-14, 2.0**-7, 2.0**-3)
 
 #: Level -> shares of the total 16-bit size in the first and second tier, and of the largest loss.
-LEVELS = {"tight": (0.04, 0.12, 0.10), "medium": (0.10, 0.30, 0.05), "loose": (0.25, 0.50, 0.02)}
+#: ``scarce`` and ``ample`` go beyond ``tight`` and ``loose``; ``faithful`` allows next to no loss;
+#: ``uneven`` has a small first and a large second tier.
+LEVELS = {
+    "tight": (0.04, 0.12, 0.10),
+    "medium": (0.10, 0.30, 0.05),
+    "loose": (0.25, 0.50, 0.02),
+    "scarce": (0.01, 0.03, 0.30),
+    "ample": (0.50, 0.90, 0.005),
+    "faithful": (0.10, 0.30, 0.00001),
+    "uneven": (0.02, 0.60, 0.05),
+}
 
 
 def build_placement(arguments: dict[str, Any], data: Path | None) -> Built:

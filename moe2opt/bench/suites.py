@@ -19,6 +19,9 @@ SIZES = (
     (1000, 10_000, 0.02),
 )
 
+#: Budgets of the placement instances, see `moe2opt.bench.placement.LEVELS`.
+PLACEMENT_LEVELS = ("tight", "medium", "loose", "scarce", "ample", "faithful", "uneven")
+
 #: Growth: experts at a fixed number of clusters, clusters at a fixed number of experts, a corner.
 GROWTH_EXPERTS, GROWTH_CLUSTERS, GROWTH_CORNER = (
     [(n, 2000) for n in (125, 250, 500, 1000, 2000, 4000)],
@@ -70,7 +73,7 @@ def _catalogue(seeds: int) -> Iterator[Case]:
 
 
 def _placement(seeds: int) -> Iterator[Case]:
-    for layers, level in itertools.product((5, 75), ("tight", "medium", "loose")):
+    for layers, level in itertools.product((5, 75), PLACEMENT_LEVELS):
         arguments = {"layers": layers, "level": level}
         size = (256 * layers, 12)
         yield Case("placement-real", f"glm52-{layers}layers-{level}", "placement", arguments, size)

@@ -30,6 +30,7 @@ from moe2opt.canonical import (
     just_below,
     relaxed,
 )
+from moe2opt.certify.batch import BatchedReplay
 from moe2opt.certify.choice import ChoiceProof
 from moe2opt.certify.exact import RejectedError
 from moe2opt.certify.facility import FacilityProof
@@ -172,6 +173,9 @@ def _replay(problem: Problem, certificate: Certificate) -> None:
     if not 0 <= certificate.grid_bits <= _FINEST_GRID:
         raise RejectedError(f"a grid of {certificate.grid_bits} bits is not understood")
     proof = _proof(problem, certificate)
+    if isinstance(proof, ChoiceProof):
+        BatchedReplay(proof).replay()
+        return
     pending = [proof.root()]
     for number, (kind, axes, index) in enumerate(_grouped(certificate.tree)):
         if not pending:

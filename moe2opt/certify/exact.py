@@ -150,7 +150,7 @@ def require_named(index: int, certificate: Certificate, name: str, count: int) -
         raise RejectedError(f"the proof uses {name} {index}, which the conflict leaves out")
 
 
-def clearly_supports(value: Any, error: float, claim: float, reason: str, integral: bool) -> Any:
+def clearly_supports(value: Any, error: Any, claim: float, reason: str, integral: bool) -> Any:
     """Tell (elementwise) whether values support the claim even if off by `error`."""
     if reason == "farkas":
         return value + error < 0

@@ -24,8 +24,8 @@ _SHRINK = 0.75
 _COSTLY_NODES = 2000
 
 #: Seconds and bytes that writing down and sealing a record of the certificate takes, about.
-_WRITE_S = 4e-6
-_WRITE_BYTES = 400
+_WRITE_S = 2e-7
+_WRITE_BYTES = 64
 
 
 class Shrunk(enum.Enum):
@@ -136,7 +136,7 @@ class CoreSearch:
             CURRENT,
             REFUSED,
             SINGLE,
-            close,
+            close_node,
         )
 
         if event not in (CANDIDATE, SINGLE):
@@ -148,10 +148,10 @@ class CoreSearch:
             return self.search.offer(x, "L")
         over = problem.usage_of(x) > problem.limits
         if over.any():
-            close(self.state, node, BUDGET, int(np.argmax(over)), -math.inf)
+            close_node(self.state, node, BUDGET, int(np.argmax(over)), -math.inf)
             return False
         improved = self.search.offer(x, "B")
-        close(self.state, node, CORNER, 0, problem.evaluate(x))
+        close_node(self.state, node, CORNER, 0, problem.evaluate(x))
         return improved
 
     def _should_shrink(self) -> bool:

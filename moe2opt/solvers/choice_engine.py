@@ -12,7 +12,9 @@ from moe2opt.result import BoolArray, Certificate, FloatArray
 from moe2opt.solvers.base import Search
 from moe2opt.solvers.choice_core import SHRUNK, CoreSearch
 from moe2opt.solvers.choice_model import ChoiceModel, Part
+from moe2opt.solvers.choice_polish import polish
 from moe2opt.solvers.choice_tree import RootTree, core_records, sealed
+from moe2opt.solvers.choice_warm import warm_up
 
 if TYPE_CHECKING:
     from moe2opt.solvers.brb import Explored
@@ -48,6 +50,7 @@ class ChoiceEngine:
         """Prove the optimum, or a bound at a limit."""
         from moe2opt.solvers.brb import Explored
 
+        warm_up(search)
         limit = search.limit_reached()
         if limit is not None:
             self.tree.leaf("corner", None)
@@ -152,6 +155,7 @@ class ChoiceEngine:
             box = regret < level
             box[vertex.key] = True
             CoreSearch(self.model.part(box), bound, search).run(_DIVE_NODES)
+            polish(self.model, vertex.price, bound, search)
 
     # ------------------------------------------------------------------ core
 

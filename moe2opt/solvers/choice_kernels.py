@@ -10,30 +10,36 @@ are a valid bound, so that nothing here has to be trusted.
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
+from moe2opt.result import FloatArray, IntArray
 from moe2opt.solvers.choice_vertex import (
     Core,
     FlagArray,
     Vertex,
+    clear,
     fill_profit,
     is_live,
     locate,
     mark_basics,
     subtract,
     swap_key,
+    unmark_basics,
 )
+from moe2opt.solvers.jit import entry, inner, no_literal
 
 #: How a descent ends.
 OPTIMAL, CLOSED, INFEASIBLE = 0, 1, 2
+
+#: Numbers that are no literals for numba: no group, and the top of the heap.
+NOBODY, _TOP = no_literal(-1), no_literal(0)
 
 _TOLERANCE = 1e-9
 
 _TINY = 1e-12
 
 
-@numba.njit(cache=True)
+@inner
 def lagrangian(core: Core, at: Vertex, box: FlagArray) -> float:
     """Fill profits and keys for the prices; return the bound, rounding errors included."""
     rows = len(at.price)
@@ -43,7 +49,7 @@ def lagrangian(core: Core, at: Vertex, box: FlagArray) -> float:
         size += at.price[k] * core.sizes[k]
     fill_profit(core, at)
     for g in range(len(core.starts) - 1):
-        best = -1
+        best = NOBODY
         for o in range(core.starts[g], core.starts[g + 1]):
             if box[o] and (best < 0 or at.profit[o] > at.profit[best]):
                 best = o
@@ -55,14 +61,14 @@ def lagrangian(core: Core, at: Vertex, box: FlagArray) -> float:
                 tied = f >= 0 and at.partner[i] == key and box[f]
                 if tied and at.profit[f] >= at.profit[best] - core.tiny:
                     new = f
-            swap_key(core, at, g, new)
+            swap_key(at, g, new)
         elif at.profit[key] < at.profit[best] - core.tiny:
             at.key[g] = best
         total += at.profit[best]
     return total + core.error * size
 
 
-@numba.njit(cache=True)
+@inner
 def _weigh(core: Core, at: Vertex) -> None:
     """Fill the weights of the hyperplanes: the fractional choice that the vertex stands for."""
     rows = len(at.price)
@@ -78,26 +84,26 @@ def _weigh(core: Core, at: Vertex) -> None:
         at.weight[i] = weight
 
 
-@numba.njit(cache=True)
+@inner
 def _leaving(core: Core, at: Vertex, box: FlagArray) -> tuple[int, float]:
     """Return the hyperplane to leave and the side, (-1, 0) at an optimum; may swap a key."""
     rows = len(at.price)
     for i in range(rows):
-        if is_live(core, at, box, i):
+        if is_live(core.group_of, at, box, i):
             g = core.group_of[at.first[i]]
             total, largest = 0.0, i
             for j in range(rows):
-                if is_live(core, at, box, j) and core.group_of[at.first[j]] == g:
+                if is_live(core.group_of, at, box, j) and core.group_of[at.first[j]] == g:
                     total += at.weight[j]
                     if at.weight[j] > at.weight[largest]:
                         largest = j
             if total > 1.0 + _TOLERANCE:
-                swap_key(core, at, g, at.first[largest])
+                swap_key(at, g, at.first[largest])
                 return -2, 0.0
     leave, side, steepest = -1, 0.0, 0.0
     for i in range(rows):
         violation, way = -at.weight[i], 1.0
-        if at.first[i] >= 0 and not is_live(core, at, box, i) and at.weight[i] > 0.0:
+        if at.first[i] >= 0 and not is_live(core.group_of, at, box, i) and at.weight[i] > 0.0:
             violation, way = at.weight[i], -1.0
         if violation > _TOLERANCE:
             norm = 0.0
@@ -108,7 +114,7 @@ def _leaving(core: Core, at: Vertex, box: FlagArray) -> tuple[int, float]:
     return leave, side
 
 
-@numba.njit(cache=True)
+@inner
 def _next_kink(core: Core, at: Vertex, box: FlagArray, group: int) -> tuple[float, int]:
     """Return when and by which option the key of a group is overtaken along the edge."""
     key = at.key[group]
@@ -125,29 +131,29 @@ def _next_kink(core: Core, at: Vertex, box: FlagArray, group: int) -> tuple[floa
     return soonest, winner
 
 
-@numba.njit(cache=True)
-def _sift(at: Vertex, place: int, count: int) -> None:
+@inner
+def _sift(times: FloatArray, options: IntArray, place: int, count: int) -> None:
     """Move the entry at `place` of the heap of kinks down to where it belongs."""
-    time, option = at.heap_time[place], at.heap_option[place]
+    time, option = times[place], options[place]
     while True:
         child = 2 * place + 1
         if child >= count:
             break
-        if child + 1 < count and at.heap_time[child + 1] < at.heap_time[child]:
+        if child + 1 < count and times[child + 1] < times[child]:
             child += 1
-        if at.heap_time[child] >= time:
+        if times[child] >= time:
             break
-        at.heap_time[place], at.heap_option[place] = at.heap_time[child], at.heap_option[child]
+        times[place], options[place] = times[child], options[child]
         place = child
-    at.heap_time[place], at.heap_option[place] = time, option
+    times[place], options[place] = time, option
 
 
-@numba.njit(cache=True)
+@inner
 def _kinks(core: Core, at: Vertex, box: FlagArray, frozen: int) -> int:
     """Collect the first kink of every group along the edge in a heap; return how many."""
-    count = 0
-    at.rate[:] = 0.0
-    subtract(core, -at.direction, at.rate)
+    count = _TOP
+    clear(at.rate)
+    subtract(core.rows, at.direction, -1.0, at.rate)
     for g in range(len(at.key)):
         if g == frozen:
             continue
@@ -156,11 +162,11 @@ def _kinks(core: Core, at: Vertex, box: FlagArray, frozen: int) -> int:
             at.heap_time[count], at.heap_option[count] = time, winner
             count += 1
     for place in range(count // 2 - 1, -1, -1):
-        _sift(at, place, count)
+        _sift(at.heap_time, at.heap_option, place, count)
     return count
 
 
-@numba.njit(cache=True)
+@inner
 def follow(
     core: Core, at: Vertex, box: FlagArray, slope: float, frozen: int
 ) -> tuple[float, int, float]:
@@ -195,13 +201,13 @@ def follow(
         if at.heap_option[0] < 0:
             count -= 1
             at.heap_time[0], at.heap_option[0] = at.heap_time[count], at.heap_option[count]
-        _sift(at, 0, count)
+        _sift(at.heap_time, at.heap_option, _TOP, count)
     if end == np.inf:
         return np.inf, 0, np.inf
     return end, wall, fallen - slope * (end - now)
 
 
-@numba.njit(cache=True)
+@inner
 def closes(core: Core, bound: float, cutoff: float) -> bool:
     """Tell whether a bound leaves no room for a better solution than the cutoff."""
     if core.integral and abs(bound) < np.inf:
@@ -209,16 +215,16 @@ def closes(core: Core, bound: float, cutoff: float) -> bool:
     return bound <= cutoff
 
 
-@numba.njit(cache=True)
+@inner
 def _contradicts(core: Core, at: Vertex, box: FlagArray) -> bool:
     """Tell whether the direction, as prices, proves that the rows cannot hold together."""
     total, size = 0.0, 0.0
-    at.rate[:] = 0.0
+    clear(at.rate)
     for k in range(len(at.price)):
         at.direction[k] = max(at.direction[k], 0.0)
         total += at.direction[k] * core.limits[k]
         size += at.direction[k] * core.sizes[k]
-    subtract(core, at.direction, at.rate)
+    subtract(core.rows, at.direction, 1.0, at.rate)
     for g in range(len(at.key)):
         best = -np.inf
         for o in range(core.starts[g], core.starts[g + 1]):
@@ -228,7 +234,7 @@ def _contradicts(core: Core, at: Vertex, box: FlagArray) -> bool:
     return total + core.error * size < 0.0
 
 
-@numba.njit(cache=True)
+@entry
 def descend(core: Core, at: Vertex, box: FlagArray, cutoff: float, steps: int) -> tuple[int, float]:
     """Walk downhill from a vertex until the bound closes, cannot fall, or falls without end."""
     value = np.inf
@@ -250,13 +256,11 @@ def descend(core: Core, at: Vertex, box: FlagArray, cutoff: float, steps: int) -
             return OPTIMAL, value
         for k in range(len(at.price)):
             at.direction[k] = side * at.inverse[k, leave]
-        mark_basics(core, at, box, 1)
+        mark_basics(core, at, box)
         if at.first[leave] >= 0:
             at.basic[at.first[leave]] = 0
-        skipped = at.basic.any()
-        time, entering, _ = follow(core, at, box, side * at.weight[leave], -1)
-        if skipped:
-            at.basic[:] = 0
+        time, entering, _ = follow(core, at, box, side * at.weight[leave], NOBODY)
+        unmark_basics(at)
         if time == np.inf:
             return (INFEASIBLE if _contradicts(core, at, box) else OPTIMAL), value
         at.first[leave] = entering

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import numba
-
 from moe2opt.result import FloatArray
 from moe2opt.solvers.choice_state import NODES, State
-from moe2opt.solvers.choice_vertex import Core, Vertex, is_live
+from moe2opt.solvers.choice_vertex import Core, Vertex, assign, is_live
+from moe2opt.solvers.jit import inner
 
 FRACTION = 1e-7
 
 
-@numba.njit(cache=True)
+@inner
 def round_choice(core: Core, at: Vertex, state: State, left: FloatArray) -> bool:
     """Round the fractional choice and use up what is left; tell whether it fits."""
     rows = len(left)
     x = state.candidate
-    x[:] = at.key
+    assign(x, at.key)
     for i in range(rows):
-        if is_live(core, at, state.box, i) and at.weight[i] > 0.5:
+        if is_live(core.group_of, at, state.box, i) and at.weight[i] > 0.5:
             x[core.group_of[at.first[i]]] = at.first[i]
-    left[:] = core.limits
+    assign(left, core.limits)
     for g in range(len(x)):
         for k in range(rows):
             left[k] -= core.costs[x[g], k]
@@ -32,7 +31,7 @@ def round_choice(core: Core, at: Vertex, state: State, left: FloatArray) -> bool
     return True
 
 
-@numba.njit(cache=True)
+@inner
 def _lighten(core: Core, at: Vertex, state: State, left: FloatArray) -> None:
     """Move to options that lose little and relieve the rows that are over, while any are."""
     rows = len(left)
@@ -62,7 +61,7 @@ def _lighten(core: Core, at: Vertex, state: State, left: FloatArray) -> None:
         x[g] = move
 
 
-@numba.njit(cache=True)
+@inner
 def _fill(core: Core, state: State, left: FloatArray) -> None:
     """Take the upgrade that gains most while one fits, some times."""
     rows = len(left)
@@ -89,21 +88,21 @@ def _fill(core: Core, state: State, left: FloatArray) -> None:
         x[g] = move
 
 
-@numba.njit(cache=True)
+@inner
 def is_promising(core: Core, at: Vertex, state: State, node: int) -> bool:
     """Tell whether to round here: near the root, now and then, and where nothing is fractional."""
     if state.node_depth[node] < 6 or state.counts[NODES] % 8 == 0:
         return True
     for i in range(len(at.first)):
-        if is_live(core, at, state.box, i) and FRACTION < at.weight[i] < 1.0 - FRACTION:
+        if is_live(core.group_of, at, state.box, i) and FRACTION < at.weight[i] < 1.0 - FRACTION:
             return False
     return True
 
 
-@numba.njit(cache=True)
+@inner
 def worth(core: Core, state: State) -> float:
     """Return the value of the candidate, up to rounding."""
     total = core.base
-    for option in state.candidate:
-        total += core.values[option]
+    for g in range(len(state.candidate)):
+        total += core.values[state.candidate[g]]
     return total

@@ -7,11 +7,10 @@ hyperplanes of its parent's vertex; its box follows from the path to the root.
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
 from moe2opt.result import FloatArray
-from moe2opt.solvers.choice_kernels import CLOSED, INFEASIBLE, closes, descend, follow
+from moe2opt.solvers.choice_kernels import CLOSED, INFEASIBLE, NOBODY, closes, descend, follow
 from moe2opt.solvers.choice_rounding import FRACTION, is_promising, round_choice, worth
 from moe2opt.solvers.choice_state import (
     BUDGET,
@@ -44,11 +43,16 @@ from moe2opt.solvers.choice_vertex import (
     Core,
     FlagArray,
     Vertex,
+    assign,
+    clear,
     fill_profit,
     is_live,
+    load_row,
     locate,
     mark_basics,
+    unmark_basics,
 )
+from moe2opt.solvers.jit import entry, inner
 
 #: Above this many options, branching looks at fractions only.
 _SMALL_CORE = 3000
@@ -57,7 +61,7 @@ _SMALL_CORE = 3000
 _OFTEN = 300
 
 
-@numba.njit(cache=True)
+@inner
 def _tighten(core: Core, state: State, node: int, least: FloatArray, base: FloatArray) -> int:
     """Exclude options that fit with nothing.
 
@@ -67,7 +71,7 @@ def _tighten(core: Core, state: State, node: int, least: FloatArray, base: Float
         A row that is over its limit, or the number of rows plus a group that is left empty, or -1.
     """
     rows = len(core.limits)
-    base[:] = 0.0
+    clear(base)
     for g in range(len(core.starts) - 1):
         for k in range(rows):
             least[g, k] = np.inf
@@ -95,7 +99,7 @@ def _tighten(core: Core, state: State, node: int, least: FloatArray, base: Float
     return -1
 
 
-@numba.njit(cache=True)
+@inner
 def _reduce(core: Core, at: Vertex, state: State, node: int, value: float, cutoff: float) -> int:
     """Exclude options that the prices rule out; return how many groups are still open."""
     open_groups = 0
@@ -118,32 +122,32 @@ def _reduce(core: Core, at: Vertex, state: State, node: int, value: float, cutof
     return open_groups
 
 
-@numba.njit(cache=True)
+@inner
 def _fall(core: Core, at: Vertex, box: FlagArray, i: int, side: float) -> float:
     """Return how far the bound falls at least when a fractional option is out, or chosen."""
     f = at.first[i]
-    at.saved[:] = at.key
-    mark_basics(core, at, box, 1)
+    assign(at.saved, at.key)
+    mark_basics(core, at, box)
     for k in range(len(at.price)):
         at.direction[k] = side * at.inverse[k, i]
     if side > 0.0:
         at.key[core.group_of[f]] = f
         _, _, fallen = follow(core, at, box, at.weight[i] - 1.0, core.group_of[f])
     else:
-        _, _, fallen = follow(core, at, box, -at.weight[i], -1)
-    at.key[:] = at.saved
-    mark_basics(core, at, box, 0)
+        _, _, fallen = follow(core, at, box, -at.weight[i], NOBODY)
+    assign(at.key, at.saved)
+    unmark_basics(at)
     return fallen
 
 
-@numba.njit(cache=True)
+@inner
 def _branching(
     core: Core, at: Vertex, box: FlagArray, room: float, open_options: int
 ) -> tuple[int, bool]:
     """Return the option to branch on, and whether to look at the side without it first."""
     best, chosen, out_first = -1.0, -1, False
     for i in range(len(at.first)):
-        if not is_live(core, at, box, i):
+        if not is_live(core.group_of, at, box, i):
             continue
         y = at.weight[i]
         if y < FRACTION or y > 1.0 - FRACTION:
@@ -159,20 +163,23 @@ def _branching(
     return chosen, out_first
 
 
-@numba.njit(cache=True)
+@inner
 def _any_open(core: Core, at: Vertex, box: FlagArray) -> int:
     """Return the key of the first group that is still open."""
     for g in range(len(at.key)):
-        if box[core.starts[g] : core.starts[g + 1]].sum() > 1:
+        allowed = 0
+        for o in range(core.starts[g], core.starts[g + 1]):
+            allowed += box[o]
+        if allowed > 1:
             return int(at.key[g])
     return -1
 
 
-@numba.njit(cache=True)
+@inner
 def _enter(core: Core, at: Vertex, state: State, node: int) -> None:
     """Go to the vertex of a node's parent."""
-    at.first[:] = state.node_first[node]
-    at.partner[:] = state.node_partner[node]
+    load_row(at.first, state.node_first, node)
+    load_row(at.partner, state.node_partner, node)
     locate(core, at)
     fill_profit(core, at)
     for g in range(len(at.key)):
@@ -186,12 +193,10 @@ def _enter(core: Core, at: Vertex, state: State, node: int) -> None:
             at.key[core.group_of[at.first[i]]] = at.partner[i]
 
 
-@numba.njit(cache=True)
-def _examine(
-    core: Core, at: Vertex, state: State, node: int, cutoff: float, best: float,
-    least: FloatArray, left: FloatArray,
-) -> int:  # fmt: skip
+@inner
+def _examine(core: Core, at: Vertex, state: State, node: int, cutoff: float, best: float) -> int:
     """Bound, reduce and split the current node; return why the caller is needed, or PAUSED."""
+    least, left = state.least, state.left
     restore(core, state, node)
     over = _tighten(core, state, node, least, left)
     if over >= 0:
@@ -207,8 +212,9 @@ def _examine(
         close(state, node, FARKAS, store_price(state, at.direction), -np.inf)
         return PAUSED
     if value < state.node_bound[node]:
-        price = at.price if not core.aimless else np.zeros(len(left))
-        state.node_bound[node], state.node_prices[node] = value, store_price(state, price)
+        if core.aimless:
+            clear(at.price)
+        state.node_bound[node], state.node_prices[node] = value, store_price(state, at.price)
     if ending == CLOSED:
         close(state, node, DUAL, state.node_prices[node], state.node_bound[node])
         return PAUSED
@@ -224,7 +230,7 @@ def _examine(
     else:
         groups = 1 if _any_open(core, at, state.box) >= 0 else 0
     if groups == 0:
-        state.candidate[:] = at.key
+        assign(state.candidate, at.key)
         return SINGLE
     open_options = len(state.box)
     option, out_first = _branching(core, at, state.box, value - cutoff, open_options)
@@ -234,7 +240,7 @@ def _examine(
     return PAUSED
 
 
-@numba.njit(cache=True)
+@entry
 def explore(core: Core, at: Vertex, state: State, cutoff: float, best: float, nodes: int) -> int:
     """Work through up to `nodes` nodes; return why the search came back.
 
@@ -250,8 +256,7 @@ def explore(core: Core, at: Vertex, state: State, cutoff: float, best: float, no
         Nodes to examine at most.
     """
     counts = state.counts
-    options, rows = core.costs.shape
-    least, left = np.zeros((len(core.starts) - 1, rows)), np.zeros(rows)
+    options = len(core.values)
     done = 0
     while True:
         if counts[CURRENT] < 0:
@@ -272,7 +277,7 @@ def explore(core: Core, at: Vertex, state: State, cutoff: float, best: float, no
             return FULL
         done += 1
         counts[NODES] += 1
-        event = _examine(core, at, state, node, cutoff, best, least, left)
+        event = _examine(core, at, state, node, cutoff, best)
         if event in (CANDIDATE, SINGLE):
             return event
         counts[REFUSED] = -1

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
 from moe2opt.result import FloatArray, IntArray
-from moe2opt.solvers.choice_vertex import Core, FlagArray, Vertex
+from moe2opt.solvers.choice_vertex import Core, FlagArray, Vertex, store_row
+from moe2opt.solvers.jit import entry, inner, no_literal
 
 Int32Array = npt.NDArray[np.int32]
 
 #: Kinds of positions, in the order of `KIND_NAMES`.
-OPEN, SPLIT, OUT_DUAL, OUT_BUDGET, DUAL, FARKAS, BUDGET, GROUP, CORNER = range(9)
+OPEN, SPLIT, OUT_DUAL, OUT_BUDGET, DUAL, FARKAS, BUDGET, GROUP, CORNER = map(no_literal, range(9))
 
 KIND_NAMES = (
     "open", "split", "out:dual", "out:budget", "dual", "farkas", "budget", "group", "corner",
@@ -49,6 +49,8 @@ class State(NamedTuple):
         ``(G,)`` options found by rounding.
     box
         ``(M,)`` options allowed in the node at hand.
+    least, left
+        ``(G, K)`` and ``(K,)`` room to work.
     """
 
     parent: Int32Array
@@ -58,9 +60,9 @@ class State(NamedTuple):
     number: Int32Array
     prices: FloatArray
     node_bound: FloatArray
-    node_depth: Int32Array
-    node_position: Int32Array
-    node_prices: Int32Array
+    node_depth: IntArray
+    node_position: IntArray
+    node_prices: IntArray
     node_gap: FloatArray
     node_first: IntArray
     node_partner: IntArray
@@ -70,6 +72,8 @@ class State(NamedTuple):
     closed: FloatArray
     candidate: IntArray
     box: FlagArray
+    least: FloatArray
+    left: FloatArray
 
 
 def new_state(core: Core, at: Vertex, bound: float) -> State:
@@ -85,9 +89,9 @@ def new_state(core: Core, at: Vertex, bound: float) -> State:
         number=np.zeros(positions, np.int32),
         prices=np.zeros((prices, rows)),
         node_bound=np.zeros(nodes),
-        node_depth=np.zeros(nodes, np.int32),
-        node_position=np.zeros(nodes, np.int32),
-        node_prices=np.zeros(nodes, np.int32),
+        node_depth=np.zeros(nodes, np.int64),
+        node_position=np.zeros(nodes, np.int64),
+        node_prices=np.zeros(nodes, np.int64),
         node_gap=np.full(nodes, np.inf),
         node_first=np.zeros((nodes, rows), np.int64),
         node_partner=np.zeros((nodes, rows), np.int64),
@@ -97,6 +101,8 @@ def new_state(core: Core, at: Vertex, bound: float) -> State:
         closed=np.full(1, -np.inf),
         candidate=np.zeros(groups, np.int64),
         box=np.ones(options, np.uint8),
+        least=np.zeros((groups, rows)),
+        left=np.zeros(rows),
     )
     state.prices[0] = at.price
     state.counts[:] = (1, 1, 0, nodes - 1, 0, 0, -1)
@@ -133,7 +139,7 @@ def _doubled(array: npt.NDArray[np.generic], more: int = 0) -> npt.NDArray[np.ge
     return larger
 
 
-@numba.njit(cache=True)
+@inner
 def _push(state: State, node: int) -> None:
     """Add an open node to the queue: largest bound first, deeper first among equals."""
     place = state.counts[QUEUED]
@@ -147,14 +153,14 @@ def _push(state: State, node: int) -> None:
     state.queue[place] = node
 
 
-@numba.njit(cache=True)
+@inner
 def _before(state: State, a: int, b: int) -> bool:
     if state.node_bound[a] != state.node_bound[b]:
         return bool(state.node_bound[a] > state.node_bound[b])
     return bool(state.node_depth[a] > state.node_depth[b])
 
 
-@numba.njit(cache=True)
+@inner
 def pop(state: State) -> int:
     """Take the first open node from the queue."""
     top = state.queue[0]
@@ -176,8 +182,7 @@ def pop(state: State) -> int:
     return int(top)
 
 
-@numba.njit(cache=True)
-def close(state: State, node: int, kind: int, index: int, bound: float) -> None:
+def close_node(state: State, node: int, kind: int, index: int, bound: float) -> None:
     """Turn the current node into a leaf."""
     position = state.node_position[node]
     state.kind[position], state.axis[position], state.number[position] = kind, index, 0
@@ -187,7 +192,11 @@ def close(state: State, node: int, kind: int, index: int, bound: float) -> None:
     state.counts[CURRENT] = -1
 
 
-@numba.njit(cache=True)
+#: The same for other kernels.
+close = inner(close_node)
+
+
+@inner
 def _child(state: State, position: int) -> int:
     """Append an open position below `position`."""
     below = state.counts[POSITIONS]
@@ -199,7 +208,7 @@ def _child(state: State, position: int) -> int:
     return int(below)
 
 
-@numba.njit(cache=True)
+@inner
 def exclude(state: State, node: int, kind: int, option: int, index: int) -> None:
     """Record that an option is out, and go on below."""
     position = state.node_position[node]
@@ -208,10 +217,11 @@ def exclude(state: State, node: int, kind: int, option: int, index: int) -> None
     state.box[option] = 0
 
 
-@numba.njit(cache=True)
+@inner
 def restore(core: Core, state: State, node: int) -> None:
     """Rebuild the box of a node from its path to the root."""
-    state.box[:] = 1
+    for o in range(len(state.box)):
+        state.box[o] = 1
     below = state.node_position[node]
     while below:
         above = state.parent[below]
@@ -226,16 +236,16 @@ def restore(core: Core, state: State, node: int) -> None:
         below = above
 
 
-@numba.njit(cache=True)
+@inner
 def store_price(state: State, price: FloatArray) -> int:
     """Store prices and return their number."""
     number = state.counts[PRICES]
     state.counts[PRICES] += 1
-    state.prices[number] = price
+    store_row(state.prices, number, price)
     return int(number)
 
 
-@numba.njit(cache=True)
+@inner
 def split(state: State, at: Vertex, node: int, option: int, out_first: bool) -> None:
     """Split the current node; go on with one half and queue the other."""
     position = state.node_position[node]
@@ -244,22 +254,24 @@ def split(state: State, at: Vertex, node: int, option: int, out_first: bool) -> 
     state.counts[FREED] -= 1
     other = state.freed[state.counts[FREED]]
     state.node_depth[node] += 1
-    state.node_first[node], state.node_partner[node] = at.first, at.partner
+    store_row(state.node_first, node, at.first)
+    store_row(state.node_partner, node, at.partner)
     state.node_bound[other] = state.node_bound[node]
     state.node_depth[other] = state.node_depth[node]
     state.node_prices[other] = state.node_prices[node]
     state.node_gap[other] = state.node_gap[node]
-    state.node_first[other], state.node_partner[other] = at.first, at.partner
+    store_row(state.node_first, other, at.first)
+    store_row(state.node_partner, other, at.partner)
     state.node_position[node] = left if out_first else right
     state.node_position[other] = right if out_first else left
     _push(state, other)
 
 
-@numba.njit(cache=True)
-def preorder(child: Int32Array, kind: FlagArray, positions: int) -> IntArray:
+@entry
+def preorder(child: Int32Array, kind: FlagArray, positions: int) -> Int32Array:
     """Return the positions of a finished tree in preorder."""
-    order = np.empty(positions, np.int64)
-    stack = np.empty(positions + 1, np.int64)
+    order = np.empty(positions, np.int32)
+    stack = np.empty(positions + 1, np.int32)
     stack[0], height, count = 0, 1, 0
     while height:
         height -= 1

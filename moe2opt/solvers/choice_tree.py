@@ -7,12 +7,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from moe2opt.archive import Records
 from moe2opt.canonical import MultipleChoiceProblem
-from moe2opt.result import Certificate, FloatArray, IntArray, Multipliers, Record
+from moe2opt.result import Certificate, FloatArray, IntArray, PriceTable
 
 if TYPE_CHECKING:
     from moe2opt.solvers.choice_model import Part
-    from moe2opt.solvers.choice_state import State
+    from moe2opt.solvers.choice_state import Int32Array, State
+
+#: Trees with more records than this stay arrays.
+MOST_TUPLES = 10_000
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -21,15 +25,13 @@ class CoreRecords:
 
     Attributes
     ----------
-    kind, axis, index
-        Fields of the records; kinds are positions in `KIND_NAMES`.
+    rows
+        ``(n, 3)`` position of the kind in `KIND_NAMES`, first and last field.
     prices
         ``(P, K)`` scaled prices, only those in use.
     """
 
-    kind: IntArray
-    axis: IntArray
-    index: IntArray
+    rows: Int32Array
     prices: FloatArray
 
 
@@ -86,51 +88,51 @@ def core_records(part: Part, state: State) -> CoreRecords:
     state.kind[open_positions] = DUAL
     state.axis[open_positions] = state.node_prices[nodes]
     order = preorder(state.child, state.kind, int(state.counts[POSITIONS]))
-    kind = state.kind[order].astype(np.int64)
-    axis, index = state.axis[order].astype(np.int64), state.number[order].astype(np.int64)
-    on_option = (kind == SPLIT) | (kind == OUT_DUAL) | (kind == OUT_BUDGET)
-    priced_leaf = (kind == DUAL) | (kind == FARKAS)
-    used, number = np.unique(
-        np.concatenate([axis[priced_leaf], index[kind == OUT_DUAL]]), return_inverse=True
-    )
-    axis[priced_leaf] = number[: priced_leaf.sum()]
-    index[kind == OUT_DUAL] = number[priced_leaf.sum() :]
+    kind = state.kind[order]
+    axis, index = state.axis[order], state.number[order]
+    reduced, priced = kind == OUT_DUAL, (kind == DUAL) | (kind == FARKAS)
+    on_option = (kind == SPLIT) | reduced | (kind == OUT_BUDGET)
+    used = np.zeros(len(state.prices), dtype=bool)
+    used[axis[priced]] = used[index[reduced]] = True
+    number = np.cumsum(used, dtype=np.int32) - 1
+    axis[priced], index[reduced] = number[axis[priced]], number[index[reduced]]
     axis[on_option] = part.options[axis[on_option]]
     axis[kind == GROUP] = part.groups[axis[kind == GROUP]]
-    return CoreRecords(kind, axis, index, state.prices[used])
+    rows = np.empty((len(order), 3), dtype=np.int32)
+    rows[:, 0], rows[:, 1], rows[:, 2] = kind, axis, index
+    return CoreRecords(rows, state.prices[used])
 
 
 def sealed(problem: MultipleChoiceProblem, claim: float, tree: RootTree) -> Certificate:
     """Return the certificate of a finished tree."""
-    prices: list[FloatArray] = []
-    records: list[Record] = []
-    if tree.core is not None:
-        if len(tree.excluded):
-            assert tree.price is not None
-            prices.append(tree.price)
-            records = [("out:dual", option, 0) for option in tree.excluded.tolist()]
-        records += _named(tree.core, len(prices))
-        prices += list(tree.core.prices)
-    else:
-        reason, price = tree.last
-        records = [(reason, 0, 0)]
-        prices = [] if price is None else [price]
-    nothing = np.zeros(0)
+    records, prices = _below_root(tree) if tree.core is not None else _one_leaf(tree)
     return Certificate(
         kind=problem.kind,
         claim=claim,
-        tree=tuple(records),
-        multipliers=tuple(Multipliers(nothing, p * tree.row_scale, nothing) for p in prices),
+        tree=records if len(records) > MOST_TUPLES else tuple(records),
+        multipliers=PriceTable(prices * tree.row_scale),
         problem_hash=problem.fingerprint,
     ).sealed()
 
 
-def _named(core: CoreRecords, offset: int) -> list[Record]:
-    """Return records as tuples, with the numbers of their prices moved up by `offset`."""
+def _one_leaf(tree: RootTree) -> tuple[Records, FloatArray]:
+    reason, price = tree.last
+    prices = np.zeros((0, len(tree.row_scale))) if price is None else price[None, :]
+    return Records([reason], np.zeros((1, 3), dtype=np.int32)), prices
+
+
+def _below_root(tree: RootTree) -> tuple[Records, FloatArray]:
+    """Return the records of the root's reductions and of the core, and their prices."""
     from moe2opt.solvers.choice_state import DUAL, FARKAS, KIND_NAMES, OUT_DUAL
 
-    leaf = (core.kind == DUAL) | (core.kind == FARKAS)
-    axis = core.axis + np.where(leaf, offset, 0)
-    index = core.index + np.where(core.kind == OUT_DUAL, offset, 0)
-    names = [KIND_NAMES[k] for k in core.kind.tolist()]
-    return list(zip(names, axis.tolist(), index.tolist(), strict=True))
+    assert tree.core is not None
+    rows, prices = tree.core.rows, tree.core.prices
+    if not len(tree.excluded):
+        return Records(KIND_NAMES, rows), prices
+    assert tree.price is not None
+    root = np.zeros((len(tree.excluded), 3), dtype=np.int32)
+    root[:, 0], root[:, 1] = OUT_DUAL, tree.excluded
+    # The root's prices are number 0: all others move up by one.
+    rows[:, 1] += (rows[:, 0] == DUAL) | (rows[:, 0] == FARKAS)
+    rows[:, 2] += rows[:, 0] == OUT_DUAL
+    return Records(KIND_NAMES, np.concatenate([root, rows])), np.vstack([tree.price, prices])

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
 from moe2opt.result import FloatArray, IntArray
+from moe2opt.solvers.jit import inner
 
 #: Flags of allowed options.
 FlagArray = npt.NDArray[np.uint8]
@@ -82,7 +82,6 @@ class Vertex(NamedTuple):
     weight: FloatArray
     direction: FloatArray
     square: FloatArray
-    right: FloatArray
     use: FloatArray
     profit: FloatArray
     rate: FloatArray
@@ -105,7 +104,6 @@ def new_vertex(core: Core) -> Vertex:
         weight=np.zeros(rows),
         direction=np.zeros(rows),
         square=np.zeros((rows, rows)),
-        right=np.zeros(rows),
         use=np.zeros(rows),
         profit=np.zeros(options),
         rate=np.zeros(options),
@@ -116,13 +114,41 @@ def new_vertex(core: Core) -> Vertex:
     )
 
 
-@numba.njit(cache=True)
+@inner
+def assign(target: npt.NDArray[Any], source: npt.NDArray[Any]) -> None:
+    """Copy a vector."""
+    for i in range(len(target)):
+        target[i] = source[i]
+
+
+@inner
+def load_row(target: npt.NDArray[Any], table: npt.NDArray[Any], row: int) -> None:
+    """Copy a row of a table to a vector."""
+    for i in range(len(target)):
+        target[i] = table[row, i]
+
+
+@inner
+def store_row(table: npt.NDArray[Any], row: int, source: npt.NDArray[Any]) -> None:
+    """Copy a vector to a row of a table."""
+    for i in range(len(source)):
+        table[row, i] = source[i]
+
+
+@inner
+def clear(target: npt.NDArray[Any]) -> None:
+    """Set a vector to zero."""
+    for i in range(len(target)):
+        target[i] = 0
+
+
+@inner
 def _invert(square: FloatArray, inverse: FloatArray) -> bool:
     """Gauss-Jordan with row pivoting; destroys `square`; False when it is singular."""
     size = len(square)
-    inverse[:] = 0.0
     for i in range(size):
-        inverse[i, i] = 1.0
+        for k in range(size):
+            inverse[i, k] = 1.0 if i == k else 0.0
     for c in range(size):
         p = c
         for i in range(c + 1, size):
@@ -147,41 +173,41 @@ def _invert(square: FloatArray, inverse: FloatArray) -> bool:
     return True
 
 
-@numba.njit(cache=True)
+@inner
 def locate(core: Core, at: Vertex) -> None:
     """Compute prices and inverse from the hyperplanes; start over at zero if they do not meet."""
     rows = len(at.price)
     for i in range(rows):
         f = at.first[i]
-        at.right[i] = 0.0
+        at.use[i] = 0.0
         for k in range(rows):
             at.square[i, k] = 0.0
         if f < 0:
             at.square[i, -1 - f] = 1.0
         else:
             p = at.partner[i]
-            at.right[i] = core.values[f] - core.values[p]
+            at.use[i] = core.values[f] - core.values[p]
             for k in range(rows):
                 at.square[i, k] = core.costs[f, k] - core.costs[p, k]
     if not _invert(at.square, at.inverse):
         for i in range(rows):
             at.first[i] = -1 - i
             at.partner[i] = -1
-            at.right[i] = 0.0
+            at.use[i] = 0.0
             for k in range(rows):
                 at.inverse[i, k] = 1.0 if i == k else 0.0
     for k in range(rows):
         price = 0.0
         for i in range(rows):
-            price += at.inverse[k, i] * at.right[i]
+            price += at.inverse[k, i] * at.use[i]
         at.price[k] = max(price, 0.0)
     for i in range(rows):
         if at.first[i] < 0:
             at.price[-1 - at.first[i]] = 0.0
 
 
-@numba.njit(cache=True)
-def swap_key(core: Core, at: Vertex, group: int, new: int) -> None:
+@inner
+def swap_key(at: Vertex, group: int, new: int) -> None:
     """Make a tied option the key of its group; the ties stay the same hyperplanes."""
     old = at.key[group]
     at.key[group] = new
@@ -192,34 +218,42 @@ def swap_key(core: Core, at: Vertex, group: int, new: int) -> None:
             at.partner[i] = new
 
 
-@numba.njit(cache=True)
-def subtract(core: Core, price: FloatArray, profit: FloatArray) -> None:
-    """Subtract the priced use of all options, row after row: this vectorises."""
+@inner
+def subtract(rows: FloatArray, price: FloatArray, sign: float, profit: FloatArray) -> None:
+    """Subtract the priced use of all options times `sign`, row after row: this vectorises."""
     for k in range(len(price)):
-        factor = price[k]
+        factor = sign * price[k]
         if factor != 0.0:
-            row = core.rows[k]
+            row = rows[k]
             for o in range(len(profit)):
                 profit[o] -= factor * row[o]
 
 
-@numba.njit(cache=True)
+@inner
 def fill_profit(core: Core, at: Vertex) -> None:
     """Fill the profits of all options under the prices."""
-    at.profit[:] = core.values
-    subtract(core, at.price, at.profit)
+    assign(at.profit, core.values)
+    subtract(core.rows, at.price, 1.0, at.profit)
 
 
-@numba.njit(cache=True)
-def is_live(core: Core, at: Vertex, box: FlagArray, i: int) -> bool:
+@inner
+def is_live(group_of: IntArray, at: Vertex, box: FlagArray, i: int) -> bool:
     """Tell whether hyperplane `i` is a tie at the top of its group, both options allowed."""
     f = at.first[i]
-    return bool(f >= 0 and box[f] and at.partner[i] == at.key[core.group_of[f]])
+    return bool(f >= 0 and box[f] and at.partner[i] == at.key[group_of[f]])
 
 
-@numba.njit(cache=True)
-def mark_basics(core: Core, at: Vertex, box: FlagArray, flag: int) -> None:
+@inner
+def mark_basics(core: Core, at: Vertex, box: FlagArray) -> None:
     """Set the flag of the options that tie with their key."""
     for i in range(len(at.first)):
-        if is_live(core, at, box, i):
-            at.basic[at.first[i]] = flag
+        if is_live(core.group_of, at, box, i):
+            at.basic[at.first[i]] = 1
+
+
+@inner
+def unmark_basics(at: Vertex) -> None:
+    """Clear the flags that `mark_basics` set, whatever became of the keys since."""
+    for i in range(len(at.first)):
+        if at.first[i] >= 0:
+            at.basic[at.first[i]] = 0

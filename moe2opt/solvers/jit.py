@@ -1,0 +1,62 @@
+"""How kernels are compiled: as few and as lean machine code units as numba allows.
+
+An *entry* is called from Python and cached on disk: beside the package where that folder can be
+written, else in numba's cache folder of the user, else not at all. An *inner* kernel is only called
+by other kernels: it needs no wrapper for Python and becomes part of the entries that use it.
+
+What keeps compilation short: no slice assignments or array expressions (each pulls in numpy's
+broadcasting), no allocation (so that no reference is counted), no literal integers as arguments
+(each would make another specialisation; constants are numpy integers instead).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import numba
+import numpy as np
+
+from moe2opt import progress
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+def entry(function: _Function) -> _Function:
+    """Compile on first use and cache on disk where a folder for that can be written."""
+    try:
+        return _compiled(function, cache=True)
+    except RuntimeError:  # no folder can be written
+        return _compiled(function)
+
+
+def inner(function: _Function) -> _Function:
+    """Compile as part of the kernels that call it; it must not allocate."""
+    return _compiled(function, no_cpython_wrapper=True, _nrt=False)
+
+
+def _compiled(function: _Function, **settings: bool) -> _Function:
+    njit: Any = numba.njit
+    kernel: _Function = njit(function, error_model="numpy", no_cfunc_wrapper=True, **settings)
+    return kernel
+
+
+def no_literal(number: int) -> int:
+    """Return an integer that is no literal for numba."""
+    return cast("int", np.int64(number))
+
+
+def is_stored(kernel: Any) -> bool:
+    """Tell whether there is compiled code of an entry on disk."""
+    folder = kernel.stats.cache_path
+    if folder is None:
+        return False
+    function = kernel.py_func
+    stem = f"{Path(function.__code__.co_filename).stem}.{function.__qualname__}-"
+    return any(path.name.startswith(stem) for path in Path(folder).glob("*.nbi"))
+
+
+def announce() -> None:
+    """Say that kernels are about to be compiled."""
+    progress.logger.info("Compiling kernels for this machine, once: this takes some seconds")
