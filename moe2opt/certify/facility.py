@@ -47,6 +47,9 @@ from moe2opt.certify.exact import (
 )
 from moe2opt.result import BoolArray, Certificate, InputError, Multipliers
 
+#: Numbers of a block of values when excesses are summed.
+_BLOCK = 2**16
+
 
 @dataclass(frozen=True, slots=True)
 class _Subset:
@@ -119,7 +122,9 @@ class FacilityProof:
 
     def reduced(self, box: _Subset, kind: str, axes: list[int], index: int) -> _Subset:
         side, reason = kind.split(":")
-        clear = self._clearly_closed(box, axes, index, reason) if side == "out" else []
+        clear = self._clearly_closed(box, axes, index, reason) if side == "out" else set()
+        if len(clear) == len(axes):
+            return self._without(box, axes)
         for axis in axes:
             without, chosen = self.split(box, axis, 0)
             closed, kept = (chosen, without) if side == "out" else (without, chosen)
@@ -127,6 +132,14 @@ class FacilityProof:
                 raise RejectedError(f"{kind!r} of expert {axis} does not hold")
             box = kept
         return box
+
+    def _without(self, box: _Subset, axes: list[int]) -> _Subset:
+        """Return the box without several experts, all free and all different."""
+        if not (box.allowed & ~box.forced)[axes].all():
+            raise RejectedError("split of an axis that is already fixed")
+        allowed = box.allowed.copy()
+        allowed[axes] = False
+        return _Subset(box.forced, allowed)
 
     def _clearly(self, box: _Subset, index: int, reason: str) -> bool:
         """Tell whether rounding cannot matter for a Lagrangian leaf."""
@@ -206,7 +219,15 @@ class FacilityProof:
     def _excess(self, price: Multipliers, columns: BoolArray) -> tuple[Any, Any]:
         """Return the experts' excess over the thresholds, and their sum, in units of the grid."""
         threshold = thresholds(price.cluster, self.problem.clusters, self.bits)
-        return np.maximum(self.values[columns] - threshold, 0).sum(axis=1), threshold.sum()
+        experts = np.flatnonzero(columns)
+        excess = np.zeros(len(experts), dtype=self.values.dtype)
+        # A few experts at a time, so that the intermediate numbers stay in the processor's cache.
+        step = max(1, _BLOCK // max(1, self.problem.clusters))
+        for start in range(0, len(experts), step):
+            above = self.values[experts[start : start + step]]
+            np.maximum(np.subtract(above, threshold, out=above), 0, out=above)
+            above.sum(axis=1, out=excess[start : start + step])
+        return excess, threshold.sum()
 
     def _prices(self, index: int) -> Multipliers:
         budgets = len(self.problem.limits)

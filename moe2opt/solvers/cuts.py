@@ -56,14 +56,14 @@ class CutBound:
         self.model = model
         self.blocks = _blocks(model.values)
         # The programme works with values and rows of order one thousand and one.
-        total = float(model.values.max(axis=1).sum())
+        total = float(model.best_values.sum())
         self.scale = 1000.0 / total if total > 0 else 1.0
         norms = np.maximum(np.abs(model.limits), model.rows.max(axis=1, initial=0.0))
         self.row_scale = 1.0 / np.where(norms > 0, norms, 1.0)
         self.lp = self._programme()
         self.fixed_rows = self.lp.rows
         self.pool: list[_Cut] = []
-        self._add_cuts(model.values.max(axis=1), np.ones(len(self.blocks), dtype=bool))
+        self._add_cuts(model.best_values, np.ones(len(self.blocks), dtype=bool))
         self.at_root = True
 
     def bound(self, box: Subset, search: Search) -> Bounded:
@@ -111,7 +111,7 @@ class CutBound:
                 return Bounded(found)
         if best is not None:
             return best
-        corner = self.model.values[:, box.allowed].max(axis=1, initial=0.0)
+        corner = self.model.columns[box.allowed].max(axis=0, initial=0.0)
         zero = np.zeros(len(self.model.limits)), np.zeros(len(self.model.covers))
         return Bounded(self.model.price(box, corner, *zero))
 
@@ -119,7 +119,7 @@ class CutBound:
 
     def _programme(self) -> LinearProgram:
         model, size, blocks = self.model, self.model.problem.size, len(self.blocks)
-        ceiling = self.scale * np.array([model.values[b].max(axis=1).sum() for b in self.blocks])
+        ceiling = self.scale * np.array([model.best_values[b].sum() for b in self.blocks])
         lp = LinearProgram(
             np.concatenate([np.zeros(size), np.ones(blocks)]),
             np.zeros(size + blocks),
@@ -149,7 +149,7 @@ class CutBound:
             if total > 0:
                 cluster[block] /= total
             else:
-                cluster[block] = self.model.values[block].max(axis=1)
+                cluster[block] = self.model.best_values[block]
         row, cover = self._row_prices(solution.price, self.scale)
         return self.model.price(box, cluster, row, cover)
 

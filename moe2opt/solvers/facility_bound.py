@@ -131,6 +131,8 @@ class FacilityRelaxation:
             return Examined(steps, box, leaf)
         if not box.free.any():
             return self._single_point(steps, box, search)
+        if box.parent is None:
+            self.model.focus(box.allowed)
         box = replace(box, parent=bounded, branch=-1)
         return Examined(steps, box, None, price.value, proof, (self._branch(box, bounded), 0))
 

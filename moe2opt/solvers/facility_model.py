@@ -23,8 +23,15 @@ from moe2opt.canonical import (
 )
 from moe2opt.result import BoolArray, FloatArray, IntArray
 from moe2opt.solvers.base import Search
+from moe2opt.solvers.descent import FEW, column_excess
 from moe2opt.solvers.dominance import dominance_chains
 from moe2opt.solvers.kernels import excess_above
+
+#: Share of the experts below which `ranked` is rebuilt without the excluded ones.
+_FOCUS = 0.8
+
+#: Experts per cluster that the cheap boxes see near; what they allow is a part of them.
+_NEAR = 96
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,10 +118,17 @@ class FacilityModel:
     ----------
     problem, merged
         The problem in which interchangeable rows are merged, and how it came about.
-    values
-        ``(C, N)`` weighted values, rounded up to multiples of ``2**-bits``.
+    columns, values
+        Weighted values, rounded up to multiples of ``2**-bits``: ``(N, C)``, and the same array
+        seen as ``(C, N)``.
+    best_values
+        ``(C,)`` value of each cluster's best expert.
     ranked, experts
-        ``(C, N)`` the same in falling order per cluster, and whose they are.
+        ``(C, M)`` the same in falling order per cluster, and whose they are. They hold all experts
+        until `focus` leaves out those that no box will allow again.
+    near, nearest, last
+        The first columns of `ranked` and `experts`, close together in memory, and per cluster a
+        value that every expert beyond them is at most.
     chains, sets, parts
         Dominance chains, all at-most-one sets, and a disjoint partition made of them.
     rows, limits
@@ -132,8 +146,13 @@ class FacilityModel:
         problem = self.merged.problem
         self.problem = problem
         self.bits = grid_bits(problem.weighted)
-        self.values = np.ldexp(np.ceil(np.ldexp(problem.weighted, self.bits)), -self.bits)
-        self.experts, self.ranked = ranked_by_value(self.values)
+        values = np.ldexp(np.ceil(np.ldexp(problem.weighted, self.bits)), -self.bits)
+        self.experts, self.ranked = ranked_by_value(values)
+        self.columns = np.ascontiguousarray(values.T)
+        self.values = self.columns.T
+        self.best_values = self.columns.max(axis=0, initial=0.0)
+        self.focused = problem.size
+        self._look_near()
         self.all_clusters = np.arange(problem.clusters)
         self.sets = at_most_one_sets(problem.groups, self.chains)
         self.parts = partition(self.sets, problem.size)
@@ -145,10 +164,28 @@ class FacilityModel:
         self.limits = np.concatenate([problem.limits, np.ones(len(self.sets))])
         self.covers = indicators(problem.covers, problem.size)
 
+    def focus(self, allowed: BoolArray) -> None:
+        """Leave out of `ranked` the experts that are excluded for good, once they are many."""
+        alive = int(np.count_nonzero(allowed))
+        if alive > _FOCUS * self.focused:
+            return
+        kept = allowed[self.experts]
+        self.ranked = self.ranked[kept].reshape(-1, alive)
+        self.experts = self.experts[kept].reshape(-1, alive)
+        self.focused = alive
+        self._look_near()
+
+    def _look_near(self) -> None:
+        depth = self.ranked.shape[1]
+        self.near = np.ascontiguousarray(self.ranked[:, :_NEAR])
+        self.nearest = np.ascontiguousarray(self.experts[:, :_NEAR])
+        beyond = self.ranked[:, _NEAR] if depth > _NEAR else np.zeros(len(self.ranked))
+        self.last = np.maximum(beyond, 0.0)
+
     def price(self, box: Subset, cluster: FloatArray, row: FloatArray, cover: FloatArray) -> Price:
         """Return the Lagrangian value of multipliers over a box."""
         grid = np.ldexp(np.round(np.ldexp(np.maximum(cluster, 0.0), self.bits)), -self.bits)
-        excess = self.excess(self.all_clusters, grid)
+        excess = self._excess_of(box, grid)
         paid, earned = row @ self.rows, cover @ self.covers
         constant = [float(grid.sum()), float(row @ self.limits), -float(cover.sum())]
         profit = excess - paid + earned
@@ -192,6 +229,12 @@ class FacilityModel:
     def excess(self, clusters: IntArray, thresholds: FloatArray) -> FloatArray:
         """Return per expert the sum over `clusters` of its value above the thresholds."""
         return excess_above(self.ranked, self.experts, clusters, thresholds, self.problem.size)
+
+    def _excess_of(self, box: Subset, thresholds: FloatArray) -> FloatArray:
+        wanted = np.flatnonzero(box.allowed)
+        if len(wanted) <= FEW:
+            return column_excess(self.columns, wanted, thresholds, self.problem.size)
+        return self.excess(self.all_clusters, thresholds)
 
     def contradiction(self, box: Subset, row: FloatArray, cover: FloatArray) -> Price | None:
         """Return prices under which the rows alone exclude the box, or None if they do not."""
@@ -244,7 +287,7 @@ class CornerBound:
         self.model = model
 
     def bound(self, box: Subset, search: Search) -> Bounded:
-        best = self.model.values[:, box.allowed].max(axis=1, initial=0.0)
+        best = self.model.columns[box.allowed].max(axis=0, initial=0.0)
         model = self.model
         return Bounded(
             model.price(box, best, np.zeros(len(model.limits)), np.zeros(len(model.covers)))
@@ -259,7 +302,7 @@ class SubmodularBound:
 
     def bound(self, box: Subset, search: Search) -> Bounded:
         model = self.model
-        base = model.values[:, box.forced].max(axis=1, initial=0.0)
+        base = model.columns[box.forced].max(axis=0, initial=0.0)
         zero = np.zeros(len(model.limits))
         cover = np.zeros(len(model.covers))
         plain = model.price(box, base, zero, cover)

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import numpy as np
 
+from moe2opt.result import FloatArray
 from moe2opt.solvers.base import Search
 from moe2opt.solvers.cuts import CutBound
+from moe2opt.solvers.descent import descend
 from moe2opt.solvers.facility_model import Bounded, FacilityModel, Subset
-from moe2opt.solvers.kernels import descend
 
 #: Subgradient steps per box.
-_STEPS = 20
+_STEPS = 35
 
 #: Work per cluster above which the linear programme counts as slow: at the root, and per box after
 #: a trial of some boxes. Measured: 70-170 and up to 35 on the real catalogue, 600-1,200 and
@@ -39,15 +40,25 @@ class LagrangianBound:
         """Return multipliers for `box`; without a start, those of the linear programme."""
         if box.parent is None:
             return self.root.bound(box, search)
+        _, cluster, row, average = self.descend(box, search, _STEPS)
+        price = self.model.price(box, cluster, row, box.parent.price.cover)
+        return Bounded(price, average, cheap=True)
+
+    def descend(
+        self, box: Subset, search: Search, steps: int
+    ) -> tuple[float, FloatArray, FloatArray, FloatArray]:
+        """Return value, thresholds, row prices and average choice after some steps."""
+        assert box.parent is not None
         model, start = self.model, box.parent.price
         budgets = len(model.problem.limits)
         fixed_rows, cover = start.row[budgets:], start.cover
         bonus = cover @ model.covers - fixed_rows @ model.rows[budgets:]
         constant = float(fixed_rows.sum() - cover.sum())
-        base = model.values[:, box.forced].max(axis=1, initial=0.0)
-        _, cluster, row, average = descend(
-            model.ranked,
-            model.experts,
+        value, cluster, row, average = descend(
+            model.columns,
+            model.near,
+            model.nearest,
+            model.last,
             box.allowed,
             box.forced,
             model.part_of,
@@ -57,14 +68,12 @@ class LagrangianBound:
             bonus,
             self.cluster_step,
             self.row_step,
-            base,
             start.cluster,
             start.row[:budgets],
             search.target - constant,
-            _STEPS,
+            steps,
         )
-        price = model.price(box, cluster, np.concatenate([row, fixed_rows]), cover)
-        return Bounded(price, average, cheap=True)
+        return value + constant, cluster, np.concatenate([row, fixed_rows]), average
 
 
 class AutomaticBound:

@@ -23,9 +23,7 @@ class Polisher:
     def __init__(self, model: FacilityModel, original: FacilityProblem) -> None:
         self.model = model
         self.values = original.weighted if model.merged.types else model.values
-        self.experts, self.ranked = model.experts, model.ranked
-        if model.merged.types:
-            self.experts, self.ranked = ranked_by_value(self.values)
+        self._own_ranking = ranked_by_value(self.values) if model.merged.types else None
         self.rows = np.vstack([original.costs, indicators(original.groups, original.size)])
         self.limits = np.concatenate([original.limits, np.ones(len(original.groups))])
         self.members = indicators(original.covers, original.size) > 0
@@ -65,10 +63,11 @@ class Polisher:
         """Return a choice that no single addition or exchange improves."""
         chosen = chosen.copy()
         left = self._left(chosen)
+        experts, ranked = self._own_ranking or (self.model.experts, self.model.ranked)
         while True:
             gain, come, go = best_swap(
-                self.ranked,
-                self.experts,
+                ranked,
+                experts,
                 chosen,
                 self._needed(chosen),
                 self.rows,
@@ -98,7 +97,7 @@ class Polisher:
     def _packable(self, chosen: BoolArray) -> BoolArray:
         """Return the experts that matter and pack, those whose loss would hurt most first."""
         experts = np.flatnonzero(chosen)
-        served = self.model.values[:, experts]
+        served = self.model.columns[experts].T
         leader = served.argmax(axis=1)
         ranked = np.sort(served, axis=1)
         margin = ranked[:, -1] - (ranked[:, -2] if len(experts) > 1 else 0.0)
@@ -127,7 +126,7 @@ class Polisher:
         return np.asarray((self.members[alone] & chosen).any(axis=0))
 
     def _value(self, chosen: BoolArray) -> float:
-        return float(self.values[:, chosen].max(axis=1, initial=0.0).sum())
+        return float(self.values.T[chosen].max(axis=0, initial=0.0).sum())
 
     def _has_time(self, search: Search) -> bool:
         limit = search.options.time_limit_s
