@@ -30,6 +30,7 @@ from moe2opt.canonical import (
     indicators,
     merge,
     partition,
+    rounded_row,
 )
 from moe2opt.certify.exact import (
     Dyadic,
@@ -81,11 +82,27 @@ class FacilityProof:
         self.bits = certificate.grid_bits
         # One row per expert: the sums below run along rows.
         self.values = on_grid(np.ceil(np.ldexp(problem.weighted.T, self.bits)))
-        self.rows = Rows(
-            np.vstack([problem.costs, indicators(self.sets, problem.size)]),
-            np.concatenate([outward(problem.costs, problem.limits), np.ones(len(self.sets))]),
-        )
+        self.rows = self._all_rows(certificate.rounded)
         self.covers = indicators(problem.covers, problem.size)
+
+    def _all_rows(self, rounded: Sequence[tuple[int, int]]) -> Rows:
+        """Return budgets, sets of at most one, and the rounded rows that the certificate names."""
+        problem, matrix, limits = self.problem, [], []
+        budgets = outward(problem.costs, problem.limits)
+        for row, parts in rounded:
+            require_named(row, self.certificate, "rows", len(problem.limits))
+            try:
+                coefficients, limit = rounded_row(self.merged, row, parts)
+            except ValueError as error:
+                raise RejectedError(str(error)) from error
+            matrix.append(coefficients)
+            limits.append(limit)
+        return Rows(
+            np.vstack([problem.costs, indicators(self.sets, problem.size), *matrix]),
+            np.concatenate(
+                [outward(problem.costs, problem.limits), np.ones(len(self.sets)), limits]
+            ),
+        )
 
     def root(self) -> _Subset:
         size = self.problem.size

@@ -14,7 +14,7 @@ than the linear programme, so the duals are the multipliers of the certificate.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -58,15 +58,49 @@ class CutBound:
         # The programme works with values and rows of order one thousand and one.
         total = float(model.best_values.sum())
         self.scale = 1000.0 / total if total > 0 else 1.0
-        norms = np.maximum(np.abs(model.limits), model.rows.max(axis=1, initial=0.0))
-        self.row_scale = 1.0 / np.where(norms > 0, norms, 1.0)
-        self.lp = self._programme()
-        self.fixed_rows = self.lp.rows
         self.pool: list[_Cut] = []
+        self.work_before = 0
+        self.lp = self._programme()
         self._add_cuts(model.best_values, np.ones(len(self.blocks), dtype=bool))
         self.at_root = True
 
+    @property
+    def work(self) -> int:
+        """Work of the programme so far, see `LinearProgram`."""
+        return self.work_before + self.lp.work
+
     def bound(self, box: Subset, search: Search) -> Bounded:
+        """Return the programme's multipliers; at the root, rounded rows make it tighter first."""
+        bounded = self._alternate(box, search)
+        while self.at_root and self._worth_tightening(bounded, search):
+            self._rebuild()
+            tighter = self._alternate(box, search)
+            if tighter.price.value > bounded.price.value:
+                bounded = self._with_all_rows(bounded)
+                break
+            bounded = tighter
+        self.at_root = False
+        self._purge()
+        return bounded
+
+    def _worth_tightening(self, bounded: Bounded, search: Search) -> bool:
+        if bounded.fractional is None or search.closes(bounded.price.value):
+            return False
+        return search.limit_reached() is None and self.model.tighten(bounded.fractional)
+
+    def _with_all_rows(self, bounded: Bounded) -> Bounded:
+        """Return multipliers from before the last rows with prices of zero for these."""
+        row = np.zeros(len(self.model.limits))
+        row[: len(bounded.price.row)] = bounded.price.row
+        return replace(bounded, price=replace(bounded.price, row=row))
+
+    def _rebuild(self) -> None:
+        """Set the programme up again, with the model's present rows and all cuts."""
+        self.work_before += self.lp.work
+        self.lp = self._programme()
+        self._append(self.pool)
+
+    def _alternate(self, box: Subset, search: Search) -> Bounded:
         """Alternate between the programme and cuts until it closes, stands still or slows down."""
         size = self.model.problem.size
         self.lp.set_bounds(
@@ -93,8 +127,6 @@ class CutBound:
                 break
             if search.limit_reached() is not None:
                 break
-        self.at_root = False
-        self._purge()
         assert best is not None
         return best
 
@@ -119,6 +151,8 @@ class CutBound:
 
     def _programme(self) -> LinearProgram:
         model, size, blocks = self.model, self.model.problem.size, len(self.blocks)
+        norms = np.maximum(np.abs(model.limits), model.rows.max(axis=1, initial=0.0))
+        self.row_scale = 1.0 / np.where(norms > 0, norms, 1.0)
         ceiling = self.scale * np.array([model.best_values[b].sum() for b in self.blocks])
         lp = LinearProgram(
             np.concatenate([np.zeros(size), np.ones(blocks)]),
@@ -128,6 +162,7 @@ class CutBound:
         scaled = model.rows * self.row_scale[:, None]
         lp.add_rows(scaled, model.limits * self.row_scale)
         lp.add_rows(-model.covers, -np.ones(len(model.covers)))
+        self.fixed_rows = lp.rows
         return lp
 
     def _row_prices(self, price: FloatArray, scale: float) -> tuple[FloatArray, FloatArray]:
@@ -164,19 +199,19 @@ class CutBound:
         return bool(violated.any())
 
     def _add_cuts(self, thresholds: FloatArray, wanted: np.ndarray) -> None:
+        new = [_Cut(int(k), thresholds[self.blocks[k]]) for k in np.flatnonzero(wanted)]
+        self.pool += new
+        self._append(new)
+
+    def _append(self, cuts: list[_Cut]) -> None:
+        """Add the rows of cuts to the programme."""
         size = self.model.problem.size
-        rows, limits = [], []
-        for k in np.flatnonzero(wanted):
-            block = self.blocks[k]
-            part = thresholds[block]
-            excess = self.model.excess(block, part)
-            row = np.zeros(size + len(self.blocks))
-            row[:size], row[size + k] = -self.scale * excess, 1.0
-            rows.append(row)
-            limits.append(self.scale * part.sum())
-            self.pool.append(_Cut(int(k), part))
-        if rows:
-            self.lp.add_rows(np.array(rows), np.array(limits))
+        rows = np.zeros((len(cuts), size + len(self.blocks)))
+        for row, cut in zip(rows, cuts, strict=True):
+            excess = self.model.excess(self.blocks[cut.block], cut.thresholds)
+            row[:size], row[size + cut.block] = -self.scale * excess, 1.0
+        if cuts:
+            self.lp.add_rows(rows, self.scale * np.array([c.thresholds.sum() for c in cuts]))
 
     def _age(self, price: FloatArray | None) -> None:
         """Count for how long each cut has been slack."""

@@ -23,6 +23,10 @@ _BELOW = 4
 #: First length of a step, as a share of the way to the target that the subgradient promises.
 _LENGTH = 0.7
 
+#: Steps aim below the target by this share of the first distance: those that aim at the target
+#: itself come ever closer without crossing it.
+_BEYOND = 0.03
+
 #: Steps without progress before they are shortened, the factor, and the length that ends it all.
 _STALL, _SHORTER, _SHORTEST = 4, 0.6, 0.02
 
@@ -279,7 +283,7 @@ def descend(
     best_cluster, best_price = cluster.copy(), price.copy()
     slope, direction, row_direction = np.zeros(clusters), np.zeros(clusters), np.zeros(rows)
     average = np.zeros(size)
-    best, length, stalled = np.inf, _LENGTH, 0
+    best, length, stalled, aim = np.inf, _LENGTH, 0, target
     for step in range(steps):
         profit[:] = bonus
         if few:
@@ -290,8 +294,10 @@ def descend(
         value = cluster.sum() + _maximise(
             free, fixed, part_of, costs, limits, price, profit, part_profit, part_best
         )
+        if step == 0:
+            aim = target - _BEYOND * abs(value - target) - 1e-7 * abs(target)
         if value < best:
-            stalled = 0 if value < best - 1e-4 * abs(best - target) else stalled + 1
+            stalled = 0 if value < best - 1e-4 * abs(best - aim) else stalled + 1
             best = value
             best_cluster[:], best_price[:] = cluster, price
         else:
@@ -313,7 +319,7 @@ def descend(
         ) + _turn_rows(costs, limits, fixed, part_best, price, row_step, share, row_direction)
         if norm < 1e-12:
             break
-        scale = length * (value - target) / norm
+        scale = length * (value - aim) / norm
         for c in range(clusters):
             cluster[c] = max(floor[c], cluster[c] - scale * direction[c] * cluster_step[c])
         for r in range(rows):

@@ -105,6 +105,7 @@ class FacilityRelaxation:
             grid_bits=self.model.bits,
             chains=tuple(tuple(map(int, chain)) for chain in self.model.chains),
             types=self.model.merged.types,
+            rounded=tuple(self.model.rounded),
         )
 
     def examine(self, box: Subset, search: Search) -> Examined:
@@ -155,7 +156,7 @@ class FacilityRelaxation:
             leaf = self._broken(box)
             if leaf is not None:
                 return steps, box, leaf
-            new = self._excluding(box) or self._forcing(box)
+            new = self._excluding(box) or self._forcing(box) or self._unpackable(box)
             if not new:
                 return steps, box, None
             steps += new
@@ -168,7 +169,8 @@ class FacilityRelaxation:
         over = used > problem.limits + _MARGIN * np.abs(problem.limits)
         if over.any():
             return ("budget", int(np.argmax(over)))
-        crowded = model.rows[len(problem.limits) :, box.forced].sum(axis=1) > 1
+        first = len(problem.limits)
+        crowded = model.rows[first : first + len(model.sets), box.forced].sum(axis=1) > 1
         if crowded.any():
             return ("group", int(np.argmax(crowded)))
         bare = ~(model.covers[:, box.allowed] > 0).any(axis=1)
@@ -180,15 +182,25 @@ class FacilityRelaxation:
     def _excluding(self, box: Subset) -> list[Step]:
         model = self.model
         budgets = len(model.problem.limits)
-        left = model.limits - model.rows[:, box.forced].sum(axis=1)
-        tolerance = _MARGIN * np.abs(model.limits)
-        over = (model.rows > (left + tolerance)[:, None]) & box.free[None, :]
+        rows = model.rows[: budgets + len(model.sets)]
+        limits = model.limits[: len(rows)]
+        left = limits - rows[:, box.forced].sum(axis=1)
+        tolerance = _MARGIN * np.abs(limits)
+        over = (rows > (left + tolerance)[:, None]) & box.free[None, :]
         steps = []
         for i in np.flatnonzero(over.any(axis=0)):
             row = int(np.argmax(over[:, i]))
             leaf = ("budget", row) if row < budgets else ("group", row - budgets)
             steps.append(Step(int(i), None, False, leaf))
         return steps
+
+    def _unpackable(self, box: Subset) -> list[Step]:
+        """Exclude experts that do not pack into the rows of their type beside the forced ones."""
+        return [
+            Step(int(i), None, False, ("packing", t))
+            for t in range(len(self.model.merged.types))
+            for i in self.model.unpackable(box, t)
+        ]
 
     def _forcing(self, box: Subset) -> list[Step]:
         members = self.model.covers > 0

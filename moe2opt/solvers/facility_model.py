@@ -19,13 +19,19 @@ from moe2opt.canonical import (
     indicators,
     interchangeable_rows,
     merge,
+    pack,
     partition,
+    rounded_row,
+    violated_rows,
 )
 from moe2opt.result import BoolArray, FloatArray, IntArray
 from moe2opt.solvers.base import Search
 from moe2opt.solvers.descent import FEW, column_excess
 from moe2opt.solvers.dominance import dominance_chains
 from moe2opt.solvers.kernels import excess_above
+
+#: Most rows that rounding may add: each makes the programme slower.
+_MOST_ROUNDED = 40
 
 #: Share of the experts below which `ranked` is rebuilt without the excluded ones.
 _FOCUS = 0.8
@@ -132,17 +138,20 @@ class FacilityModel:
     chains, sets, parts
         Dominance chains, all at-most-one sets, and a disjoint partition made of them.
     rows, limits
-        Budget rows followed by one row per at-most-one set.
+        Budget rows followed by one row per at-most-one set and one per entry of `rounded`.
+    rounded
+        Budget rows and numbers of parts of the rounded rows that `tighten` added.
     covers
         ``(H, N)`` indicator rows.
     """
 
     def __init__(self, problem: FacilityProblem, *, simplify: bool = True) -> None:
         # Without an objective every expert dominates every other, which says nothing about rows.
-        simplify = simplify and bool(problem.weighted.any())
+        self.simplify = simplify = simplify and bool(problem.weighted.any())
         self.merged = merge(problem, interchangeable_rows(problem) if simplify else ())
         self.chains = dominance_chains(self.merged.problem) if simplify else []
-        self._packs: list[dict[bytes, bool]] = [{} for _ in self.merged.types]
+        self._packings: list[dict[bytes, bool]] = [{} for _ in self.merged.types]
+        self._largest: list[dict[bytes, float]] = [{} for _ in self.merged.types]
         problem = self.merged.problem
         self.problem = problem
         self.bits = grid_bits(problem.weighted)
@@ -162,7 +171,24 @@ class FacilityModel:
         self.part_of = self.part_of[np.argsort(self.order)]
         self.rows = np.vstack([problem.costs, indicators(self.sets, problem.size)])
         self.limits = np.concatenate([problem.limits, np.ones(len(self.sets))])
+        self.rounded: list[tuple[int, int]] = []
         self.covers = indicators(problem.covers, problem.size)
+
+    def tighten(self, choice: FloatArray) -> bool:
+        """Add the rounded rows that a fractional choice violates most; return whether any.
+
+        Only before the tree grows: all its multipliers price the same rows.
+        """
+        if not self.simplify:
+            return False
+        new = [pair for pair in violated_rows(self.merged, choice) if pair not in self.rounded]
+        new = new[: _MOST_ROUNDED - len(self.rounded)]
+        for row, parts in new:
+            coefficients, limit = rounded_row(self.merged, row, parts)
+            self.rows = np.vstack([self.rows, coefficients])
+            self.limits = np.append(self.limits, limit)
+            self.rounded.append((row, parts))
+        return bool(new)
 
     def focus(self, allowed: BoolArray) -> None:
         """Leave out of `ranked` the experts that are excluded for good, once they are many."""
@@ -215,16 +241,45 @@ class FacilityModel:
 
     def overfull_type(self, chosen: BoolArray) -> int | None:
         """Return a type whose chosen experts do not pack into its single rows, None if all do."""
-        for t in range(len(self.merged.types)):
-            items = np.flatnonzero(chosen & (self.merged.type_of == t)).tobytes()
-            if items not in self._packs[t]:
-                try:
-                    self._packs[t][items] = self.merged.packing(chosen, t) is not None
-                except OverflowError:
-                    self._packs[t][items] = True
-            if not self._packs[t][items]:
-                return t
-        return None
+        return next((t for t in range(len(self.merged.types)) if not self._packs(chosen, t)), None)
+
+    def unpackable(self, box: Subset, t: int) -> IntArray:
+        """Return free experts of type `t` whose size does not pack beside the forced ones."""
+        of_type = self.merged.type_of == t
+        forced = np.sort(self.merged.sizes[box.forced & of_type])[::-1]
+        if not len(forced):
+            return np.zeros(0, dtype=np.int64)
+        key = forced.tobytes()
+        if key not in self._largest[t]:
+            self._largest[t][key] = self._largest_beside(forced, t)
+        return np.flatnonzero(box.free & of_type & (self.merged.sizes > self._largest[t][key]))
+
+    def _largest_beside(self, forced: FloatArray, t: int) -> float:
+        """Return the largest size that packs beside sizes in falling order (bisection)."""
+        merged = self.merged
+        sizes = np.unique(merged.sizes[merged.type_of == t])
+        low, high = 0, len(sizes)  # of the sizes in order, all before `low` pack
+        while low < high:
+            middle = (low + high) // 2
+            together = np.sort(np.append(forced, sizes[middle]))[::-1].tolist()
+            try:
+                fits = pack(together, len(merged.types[t]), float(merged.limits[t])) is not None
+            except OverflowError:
+                fits = True
+            low, high = (middle + 1, high) if fits else (low, middle)
+        return float(sizes[low - 1]) if low else -math.inf
+
+    def _packs(self, chosen: BoolArray, t: int) -> bool:
+        """Tell whether the chosen experts of a type pack; an undecided search counts as yes."""
+        items = np.flatnonzero(chosen & (self.merged.type_of == t))
+        alone = not self.merged.met(items)
+        key = np.sort(self.merged.sizes[items]).tobytes() if alone else items.tobytes() + b"r"
+        if key not in self._packings[t]:
+            try:
+                self._packings[t][key] = self.merged.packing(chosen, t) is not None
+            except OverflowError:
+                self._packings[t][key] = True
+        return self._packings[t][key]
 
     def excess(self, clusters: IntArray, thresholds: FloatArray) -> FloatArray:
         """Return per expert the sum over `clusters` of its value above the thresholds."""

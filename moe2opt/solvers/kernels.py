@@ -85,6 +85,7 @@ def _fits(costs: FloatArray, left: FloatArray, come: int, go: int) -> bool:
 def best_swap(
     ranked: FloatArray,
     experts: IndexArray,
+    original: IntArray,
     chosen: BoolArray,
     fixed: BoolArray,
     costs: FloatArray,
@@ -93,12 +94,15 @@ def best_swap(
     """Return the best exchange of one chosen expert for another one, or a plain addition.
 
     Fast interchange (Whitaker 1983): one pass over the values gives, for every expert coming in,
-    its gain and the loss of every expert going out.
+    its gain and the loss of every expert going out. Copies of an expert share their values, so the
+    pass goes over those of which they are copies.
 
     Parameters
     ----------
     ranked, experts
-        ``(C, N)`` values of each cluster in falling order, and whose they are.
+        ``(C, M)`` values of each cluster in falling order, and whose they are.
+    original
+        ``(N,)`` the expert in `experts` of which each one is a copy.
     chosen, fixed
         Current choice, and experts that may neither come nor go.
     costs, left
@@ -109,49 +113,47 @@ def best_swap(
     tuple
         Gain, expert coming in and expert going out (-1 for an addition); gain 0 without a move.
     """
-    clusters = len(ranked)
-    size = len(chosen)
+    clusters, size = len(ranked), len(chosen)
+    members = np.flatnonzero(chosen)
+    originals = np.max(original) + 1
+    slot = np.full(originals, -1)
+    for position in range(len(members)):
+        slot[original[members[position]]] = position
     first, second, leader = np.zeros(clusters), np.zeros(clusters), np.full(clusters, -1)
-    loss = np.zeros(size)
+    loss = np.zeros(max(1, len(members)))
+    gain = np.zeros(originals)
+    saved = np.zeros((originals, max(1, len(members))))
     for c in range(clusters):
-        found = 0
         k = 0
-        while k < ranked.shape[1] and found < 2:
-            if chosen[experts[c, k]]:
-                if found == 0:
-                    first[c], leader[c] = ranked[c, k], experts[c, k]
-                else:
+        while k < ranked.shape[1]:
+            position = slot[experts[c, k]]
+            if position >= 0:
+                if leader[c] >= 0:
                     second[c] = ranked[c, k]
-                found += 1
+                    break
+                first[c], leader[c] = ranked[c, k], position
             k += 1
         if leader[c] >= 0:
             loss[leader[c]] += first[c] - second[c]
-    slot = np.full(size, -1)
-    members = np.flatnonzero(chosen)
-    for position in range(len(members)):
-        slot[members[position]] = position
-    gain = np.zeros(size)
-    saved = np.zeros((size, max(1, len(members))))
-    for c in range(clusters):
         k = 0
-        floor = second[c]
-        while k < ranked.shape[1] and ranked[c, k] > floor:
-            i = experts[c, k]
-            if not chosen[i]:
-                gain[i] += max(0.0, ranked[c, k] - first[c])
+        while k < ranked.shape[1] and ranked[c, k] > second[c]:
+            m = experts[c, k]
+            if slot[m] < 0:
+                gain[m] += max(0.0, ranked[c, k] - first[c])
                 if leader[c] >= 0:
-                    # If the leader goes, i stands in for it down to the runner-up.
-                    saved[i, slot[leader[c]]] += min(ranked[c, k], first[c]) - floor
+                    # If the leader goes, m stands in for it down to the runner-up.
+                    saved[m, leader[c]] += min(ranked[c, k], first[c]) - second[c]
             k += 1
     best, come, go = 0.0, -1, -1
     for i in range(size):
-        if chosen[i] or fixed[i]:
+        m = original[i]
+        if slot[m] >= 0 or fixed[i]:
             continue
-        if gain[i] > best and _fits(costs, left, i, -1):
-            best, come, go = gain[i], i, -1
+        if gain[m] > best and _fits(costs, left, i, -1):
+            best, come, go = gain[m], i, -1
         for position in range(len(members)):
             j = members[position]
-            change = gain[i] - loss[j] + saved[i, position]
+            change = gain[m] - loss[position] + saved[m, position]
             if change > best and not fixed[j] and _fits(costs, left, i, j):
                 best, come, go = change, i, j
     return best, come, go

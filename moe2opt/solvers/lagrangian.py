@@ -99,11 +99,11 @@ class AutomaticBound:
         bounded = self.cuts.bound(box, search)
         self.boxes += 1
         if self.boxes == 1:
-            self.root_work = self.cuts.lp.work
+            self.root_work = self.cuts.work
         return bounded
 
     def _programme_is_slow(self) -> bool:
         if self.root_work > _ROOT_WORK * self.clusters:
             return True
-        spent = self.cuts.lp.work - self.root_work
+        spent = self.cuts.work - self.root_work
         return self.boxes > _TRIAL and spent > _BOX_WORK * self.clusters * (self.boxes - 1)

@@ -7,7 +7,7 @@ import numpy as np
 from moe2opt.canonical import FacilityProblem, indicators
 from moe2opt.result import BoolArray, FloatArray
 from moe2opt.solvers.base import Search
-from moe2opt.solvers.facility_model import FacilityModel, Subset, ranked_by_value
+from moe2opt.solvers.facility_model import FacilityModel, Subset
 from moe2opt.solvers.kernels import add_what_fits, best_swap
 
 #: Kicks in a row without an improvement before the search for incumbents ends.
@@ -22,13 +22,14 @@ class Polisher:
 
     def __init__(self, model: FacilityModel, original: FacilityProblem) -> None:
         self.model = model
-        self.values = original.weighted if model.merged.types else model.values
-        self._own_ranking = ranked_by_value(self.values) if model.merged.types else None
+        self.original = np.empty(original.size, dtype=np.int64)
+        for merged, copies in enumerate(model.merged.copies):
+            self.original[list(copies)] = merged
         self.rows = np.vstack([original.costs, indicators(original.groups, original.size)])
         self.limits = np.concatenate([original.limits, np.ones(len(original.groups))])
         self.members = indicators(original.covers, original.size) > 0
         # Below this a gain may be rounding noise, and exchanges could go round in circles.
-        self.smallest_gain = 1e-12 * float(self.values.max(axis=1, initial=0.0).sum())
+        self.smallest_gain = 1e-12 * float(model.best_values.sum())
 
     def start(self, chosen: BoolArray, search: Search) -> None:
         """Offer a first choice, what exchanges make of it, and what kicks find around that."""
@@ -63,11 +64,11 @@ class Polisher:
         """Return a choice that no single addition or exchange improves."""
         chosen = chosen.copy()
         left = self._left(chosen)
-        experts, ranked = self._own_ranking or (self.model.experts, self.model.ranked)
         while True:
             gain, come, go = best_swap(
-                ranked,
-                experts,
+                self.model.ranked,
+                self.model.experts,
+                self.original,
                 chosen,
                 self._needed(chosen),
                 self.rows,
@@ -126,7 +127,8 @@ class Polisher:
         return np.asarray((self.members[alone] & chosen).any(axis=0))
 
     def _value(self, chosen: BoolArray) -> float:
-        return float(self.values.T[chosen].max(axis=0, initial=0.0).sum())
+        experts = self.original[chosen]
+        return float(self.model.columns[experts].max(axis=0, initial=0.0).sum())
 
     def _has_time(self, search: Search) -> bool:
         limit = search.options.time_limit_s

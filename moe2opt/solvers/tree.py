@@ -136,6 +136,7 @@ class SplitTree:
         grid_bits: int = 0,
         chains: tuple[tuple[int, ...], ...] = (),
         types: tuple[tuple[int, ...], ...] = (),
+        rounded: tuple[tuple[int, int], ...] = (),
     ) -> Certificate:
         """Return the sealed certificate, with the multipliers that no leaf uses left out.
 
@@ -152,6 +153,7 @@ class SplitTree:
             grid_bits=grid_bits,
             chains=chains,
             types=types,
+            rounded=rounded,
             problem_hash=problem.fingerprint,
         ).sealed()
 
