@@ -88,7 +88,6 @@ class FacilityProof:
     def _all_rows(self, rounded: Sequence[tuple[int, int]]) -> Rows:
         """Return budgets, sets of at most one, and the rounded rows that the certificate names."""
         problem, matrix, limits = self.problem, [], []
-        budgets = outward(problem.costs, problem.limits)
         for row, parts in rounded:
             require_named(row, self.certificate, "rows", len(problem.limits))
             try:

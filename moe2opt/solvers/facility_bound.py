@@ -245,7 +245,8 @@ class FacilityRelaxation:
         self.rounds += 1
         if bounded.cheap and self.rounds % _ROUND_EVERY:
             return
-        if self.polisher.round(box, wanted, "L", search) and not bounded.cheap:
+        better = self.polisher.round(box, wanted, "L", search)
+        if search.x is not None and not bounded.cheap and (better or box.parent is None):
             self.polisher.kick(np.asarray(search.x) > 0, search)
 
     def _branch(self, box: Subset, bounded: Bounded) -> int:

@@ -32,11 +32,9 @@ class Polisher:
         self.smallest_gain = 1e-12 * float(model.best_values.sum())
 
     def start(self, chosen: BoolArray, search: Search) -> None:
-        """Offer a first choice, what exchanges make of it, and what kicks find around that."""
+        """Offer a first choice and what exchanges make of it."""
         search.offer(chosen, "H")
-        better = self.improve(chosen)
-        search.offer(better, "H")
-        self.kick(better, search)
+        search.offer(self.improve(chosen), "H")
 
     def round(self, box: Subset, wanted: FloatArray, source: str, search: Search) -> bool:
         """Offer the forced experts filled up with the most wanted ones of a box that fit."""
