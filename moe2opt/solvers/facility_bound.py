@@ -67,6 +67,10 @@ def _bounder(name: str, model: FacilityModel) -> Bounder:
     return AutomaticBound(model) if name == "auto" else LagrangianBound(model, CutBound(model))
 
 
+#: Reductions of a box, what they leave, and why nothing is left of it.
+_Reduced = tuple[list[Step], Subset, Leaf | None]
+
+
 class FacilityRelaxation:
     """Reductions by budgets, groups and covers; bound and fixing by Lagrangian prices."""
 
@@ -108,13 +112,32 @@ class FacilityRelaxation:
             rounded=tuple(self.model.rounded),
         )
 
+    def can_start(self) -> bool:
+        """Tell whether boxes are bounded by steps that threads can take side by side."""
+        cheap = self.bounder
+        return isinstance(cheap, AutomaticBound | LagrangianBound) and cheap.is_cheap()
+
+    def start(self, box: Subset, target: float) -> tuple[_Reduced, Bounded | None]:
+        """Propagate a box and bound it if it is still open, without any effect elsewhere."""
+        reduced = self._propagate(box)
+        _, small, leaf = reduced
+        done = leaf is not None or not small.free.any()
+        assert isinstance(self.bounder, AutomaticBound | LagrangianBound)
+        return reduced, None if done else self.bounder.bound_cheaply(small, target)
+
     def examine(self, box: Subset, search: Search) -> Examined:
-        steps, box, leaf = self._propagate(box)
+        return self.resume(box, search, (self._propagate(box), None))
+
+    def resume(
+        self, box: Subset, search: Search, start: tuple[_Reduced, Bounded | None]
+    ) -> Examined:
+        """Return what `examine` does, with reductions and perhaps the bound given."""
+        (steps, box, leaf), ahead = start
         if leaf is not None:
             return Examined(steps, box, leaf)
         if not box.free.any():
             return self._single_point(steps, box, search)
-        bounded = self.bounder.bound(box, search)
+        bounded = ahead or self.bounder.bound(box, search)
         price = bounded.price
         self.scores.learn(box, price.value)
         index = self.tree.price(price.cluster, price.row, price.cover)
@@ -149,7 +172,7 @@ class FacilityRelaxation:
 
     # ------------------------------------------------------------------ reductions
 
-    def _propagate(self, box: Subset) -> tuple[list[Step], Subset, Leaf | None]:
+    def _propagate(self, box: Subset) -> _Reduced:
         """Exclude what no longer fits and force what covers need, until nothing changes."""
         steps: list[Step] = []
         while True:

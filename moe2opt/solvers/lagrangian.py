@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from moe2opt.result import FloatArray
 from moe2opt.solvers.base import Search
 from moe2opt.solvers.cuts import CutBound
 from moe2opt.solvers.descent import descend
@@ -28,7 +27,7 @@ class LagrangianBound:
     """Multipliers from subgradient steps that start at those of the parent box."""
 
     def __init__(self, model: FacilityModel, root: CutBound) -> None:
-        self.model, self.root = model, root
+        self.model, self.root, self.started = model, root, False
         size = model.ranked[:, 0] if model.problem.clusters else np.zeros(0)
         mean = float(size.mean()) if len(size) else 0.0
         self.cluster_step = size / mean if mean > 0 else np.ones(len(size))
@@ -39,22 +38,23 @@ class LagrangianBound:
     def bound(self, box: Subset, search: Search) -> Bounded:
         """Return multipliers for `box`; without a start, those of the linear programme."""
         if box.parent is None:
+            self.started = True
             return self.root.bound(box, search)
-        _, cluster, row, average = self.descend(box, search, _STEPS)
-        price = self.model.price(box, cluster, row, box.parent.price.cover)
-        return Bounded(price, average, cheap=True)
+        return self.bound_cheaply(box, search.target)
 
-    def descend(
-        self, box: Subset, search: Search, steps: int
-    ) -> tuple[float, FloatArray, FloatArray, FloatArray]:
-        """Return value, thresholds, row prices and average choice after some steps."""
+    def is_cheap(self) -> bool:
+        """Tell whether the next box is bounded by steps alone."""
+        return self.started
+
+    def bound_cheaply(self, box: Subset, target: float) -> Bounded:
+        """Return multipliers for a box with a start, by steps towards `target`."""
         assert box.parent is not None
         model, start = self.model, box.parent.price
         budgets = len(model.problem.limits)
         fixed_rows, cover = start.row[budgets:], start.cover
         bonus = cover @ model.covers - fixed_rows @ model.rows[budgets:]
         constant = float(fixed_rows.sum() - cover.sum())
-        value, cluster, row, average = descend(
+        _, cluster, row, average = descend(
             model.columns,
             model.near,
             model.nearest,
@@ -70,10 +70,11 @@ class LagrangianBound:
             self.row_step,
             start.cluster,
             start.row[:budgets],
-            search.target - constant,
-            steps,
+            target - constant,
+            _STEPS,
         )
-        return value + constant, cluster, np.concatenate([row, fixed_rows]), average
+        price = model.price(box, cluster, np.concatenate([row, fixed_rows]), cover)
+        return Bounded(price, average, cheap=True)
 
 
 class AutomaticBound:
@@ -94,13 +95,21 @@ class AutomaticBound:
 
     def bound(self, box: Subset, search: Search) -> Bounded:
         """Return the multipliers of whichever bound the work so far speaks for."""
-        if self.boxes and self._programme_is_slow():
+        if self.is_cheap():
             return self.cheap.bound(box, search)
         bounded = self.cuts.bound(box, search)
         self.boxes += 1
         if self.boxes == 1:
             self.root_work = self.cuts.work
         return bounded
+
+    def is_cheap(self) -> bool:
+        """Tell whether the next box is bounded by steps alone."""
+        return self.boxes > 0 and self._programme_is_slow()
+
+    def bound_cheaply(self, box: Subset, target: float) -> Bounded:
+        """Return multipliers for a box with a start, by steps towards `target`."""
+        return self.cheap.bound_cheaply(box, target)
 
     def _programme_is_slow(self) -> bool:
         if self.root_work > _ROOT_WORK * self.clusters:
