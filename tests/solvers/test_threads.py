@@ -18,7 +18,7 @@ def test_the_tree_depends_on_the_number_of_threads_only(threads: int) -> None:
     problem = uniform(50, 120, 0.15, 3)
     first, second = (run(problem, "brb", bound="lagrangian", threads=threads) for _ in range(2))
     assert first.status is Status.OPTIMAL
-    assert first.stats["nodes"] > 50
+    assert first.stats["nodes"] > 20
     assert first.certificate.digest == second.certificate.digest
 
 
