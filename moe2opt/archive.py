@@ -8,10 +8,11 @@ The file is an ordinary NPZ archive, written and read array by array; nothing is
 from __future__ import annotations
 
 import hashlib
+import json
 import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -32,23 +33,109 @@ _COMPRESSION = 1
 
 _BLOCK = 2**20
 
+#: Records are turned into tuples this many at a time.
+_AT_ONCE = 2**14
+
+
+class Records(Sequence[Record]):
+    """The records of a split tree, 12 or 24 bytes each; reads like a tuple of tuples.
+
+    Attributes
+    ----------
+    kinds
+        Names of the kinds.
+    rows
+        ``(n, 3)`` position in `kinds`, first and last field of each record.
+    """
+
+    __slots__ = ("kinds", "rows")
+
+    def __init__(self, kinds: Sequence[str], rows: npt.NDArray[Any]) -> None:
+        self.kinds, self.rows = tuple(kinds), rows
+
+    @classmethod
+    def of(cls, tree: Sequence[Record]) -> Records:
+        """Return the records as arrays; raise OverflowError where a field has over 64 bits."""
+        if isinstance(tree, Records):
+            return tree
+        kinds = sorted({record[0] for record in tree})
+        code = {kind: k for k, kind in enumerate(kinds)}
+        rows = [(code[kind], first, last) for kind, first, last in tree]
+        return cls(kinds, np.array(rows, dtype=np.int64).reshape(-1, 3))
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @overload
+    def __getitem__(self, place: int) -> Record: ...
+    @overload
+    def __getitem__(self, place: slice) -> tuple[Record, ...]: ...
+    def __getitem__(self, place: int | slice) -> Record | tuple[Record, ...]:
+        if isinstance(place, slice):
+            return tuple(Records(self.kinds, self.rows[place]))
+        code, first, last = self.rows[place].tolist()
+        return self.kinds[code], first, last
+
+    def __iter__(self) -> Iterator[Record]:
+        for start in range(0, len(self.rows), _AT_ONCE):
+            codes, first, last = self.rows[start : start + _AT_ONCE].T.tolist()
+            yield from zip((self.kinds[k] for k in codes), first, last, strict=True)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and tuple(self) == tuple(other)
+
+    def __hash__(self) -> int:
+        return hash(tuple(self))
+
+    @property
+    def splits(self) -> int:
+        """Number of inner nodes with two children."""
+        code = [k for k, kind in enumerate(self.kinds) if kind == "split"]
+        return int(np.isin(self.rows[:, 0], code).sum())
+
+
+def hash_tree(tree: Sequence[Record], digest: Any) -> None:
+    """Add the kinds in use, sorted, and all fields as 64-bit integers, to a digest."""
+    try:
+        records = Records.of(tree)
+    except OverflowError:  # no checker accepts such a field
+        digest.update(json.dumps(list(tree)).encode())
+        return
+    kinds = sorted({records.kinds[k] for k in np.unique(records.rows[:, 0]).tolist()})
+    position = [kinds.index(kind) if kind in kinds else -1 for kind in records.kinds]
+    digest.update(json.dumps([len(records), kinds]).encode())
+    for start in range(0, len(records), _BLOCK):
+        block = records.rows[start : start + _BLOCK].astype("<i8")
+        block[:, 0] = np.array(position, dtype=np.int64)[block[:, 0]]
+        digest.update(block.tobytes())
+
 
 def write_arrays(
-    path: Path, tree: Sequence[Record], vectors: Sequence[tuple[Vector, Vector, Vector]]
+    path: Path, tree: Sequence[Record], lengths: npt.NDArray[np.int64], vectors: Iterator[Vector]
 ) -> str:
-    """Write a tree and its multiplier vectors; return the SHA-256 of the file."""
-    kinds = sorted({record[0] for record in tree})
-    code = {kind: k for k, kind in enumerate(kinds)}
-    rows = np.array([(code[kind], first, last) for kind, first, last in tree], dtype=np.int64)
+    """Write a tree and its multiplier vectors; return the SHA-256 of the file.
+
+    Parameters
+    ----------
+    path
+        The file.
+    tree
+        The records.
+    lengths
+        ``(m, 3)`` lengths of the three vectors of each multipliers.
+    vectors
+        All their entries, in any number of pieces.
+    """
+    records = Records.of(tree)
+    rows = records.rows
     if np.abs(rows).max(initial=0) < 2**31:
         rows = rows.astype(np.int32)
-    lengths = np.array([[len(part) for part in triple] for triple in vectors], dtype=np.int64)
     unfinished = path.with_name(f"{path.name}.part")
     try:
         with zipfile.ZipFile(
             unfinished, "w", zipfile.ZIP_DEFLATED, compresslevel=_COMPRESSION
         ) as archive:
-            _write(archive, "kinds", np.array(kinds, dtype=np.str_))
+            _write(archive, "kinds", np.array(records.kinds, dtype=np.str_))
             _write(archive, "tree", rows.reshape(-1, 3))
             _write(archive, "lengths", lengths.reshape(-1, 3))
             _write_vectors(archive, vectors, int(lengths.sum()))
@@ -64,15 +151,13 @@ def _write(archive: zipfile.ZipFile, name: str, array: npt.NDArray[Any]) -> None
         np.lib.format.write_array(member, array, allow_pickle=False)
 
 
-def _write_vectors(
-    archive: zipfile.ZipFile, vectors: Sequence[tuple[Vector, Vector, Vector]], total: int
-) -> None:
+def _write_vectors(archive: zipfile.ZipFile, vectors: Iterator[Vector], total: int) -> None:
     """Write all entries one vector after the other, without a copy of everything."""
     header = {"descr": "<f8", "fortran_order": False, "shape": (total,)}
     with archive.open("vectors.npy", "w", force_zip64=True) as member:
         np.lib.format.write_array_header_1_0(member, header)
-        for triple in vectors:
-            member.write(np.concatenate(triple).astype("<f8").tobytes())
+        for piece in vectors:
+            member.write(np.ascontiguousarray(piece, dtype="<f8").tobytes())
 
 
 def file_digest(path: Path) -> str:
@@ -84,8 +169,36 @@ def file_digest(path: Path) -> str:
     return digest.hexdigest()
 
 
-def read_arrays(path: Path) -> tuple[tuple[Record, ...], list[tuple[Vector, Vector, Vector]]]:
-    """Read what `write_arrays` wrote.
+def read_named(named: Any, folder: Path) -> tuple[Records, npt.NDArray[np.int64], Vector]:
+    """Read the file that a certificate names; it must lie in `folder` and be unchanged.
+
+    Raises
+    ------
+    ValueError
+        Saying what is wrong.
+    """
+    name, digest = (
+        (named.get("file"), named.get("sha256")) if isinstance(named, dict) else (None, None)
+    )
+    if not isinstance(name, str) or not name.endswith(".npz") or Path(name).name != name:
+        raise ValueError(f"arrays.file {name!r} is not the name of an .npz file")
+    path = folder / name
+    if "\\" in name or path.resolve().parent != folder.resolve():
+        raise ValueError(f"arrays.file {name!r} lies outside the result's folder")
+    try:
+        found = file_digest(path)
+        content = read_arrays(path) if found == digest else None
+    except OSError as error:
+        raise ValueError(f"{name}: {error.strerror}") from error
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error
+    if content is None:
+        raise ValueError(f"{name} was changed: its SHA-256 differs")
+    return content
+
+
+def read_arrays(path: Path) -> tuple[Records, npt.NDArray[np.int64], Vector]:
+    """Read what `write_arrays` wrote: records, lengths and entries of the vectors.
 
     Raises
     ------
@@ -99,10 +212,7 @@ def read_arrays(path: Path) -> tuple[tuple[Record, ...], list[tuple[Vector, Vect
     except (zipfile.BadZipFile, KeyError, EOFError, MemoryError) as error:
         raise ValueError(f"not a certificate archive: {error}") from error
     _check_arrays(kinds, tree, lengths, vectors)
-    names = [str(kind) for kind in kinds]
-    codes, first, last = (column.tolist() for column in tree.T)
-    records = tuple(zip((names[k] for k in codes), first, last, strict=True))
-    return records, list(_triples(lengths, vectors))
+    return Records([str(kind) for kind in kinds], tree), lengths, vectors
 
 
 def _check_size(path: Path) -> None:
@@ -131,7 +241,10 @@ def _check_arrays(kinds: Any, tree: Any, lengths: Any, vectors: Any) -> None:
         raise ValueError("the lengths of the multipliers do not fit their entries")
 
 
-def _triples(lengths: Any, vectors: Any) -> Iterator[tuple[Vector, Vector, Vector]]:
+def triples(
+    lengths: npt.NDArray[np.int64], vectors: Vector
+) -> Iterator[tuple[Vector, Vector, Vector]]:
+    """Yield the three vectors of each multipliers."""
     ends = np.cumsum(lengths.ravel()).tolist()
     start = 0
     for k in range(0, len(ends), 3):

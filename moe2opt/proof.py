@@ -9,9 +9,10 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -72,6 +73,45 @@ class Multipliers:
         )
 
 
+class PriceTable(Sequence[Multipliers]):
+    """Multipliers that consist of row prices only, as one ``(m, R)`` table."""
+
+    __slots__ = ("rows",)
+
+    def __init__(self, rows: FloatArray) -> None:
+        self.rows = rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @overload
+    def __getitem__(self, place: int) -> Multipliers: ...
+    @overload
+    def __getitem__(self, place: slice) -> tuple[Multipliers, ...]: ...
+    def __getitem__(self, place: int | slice) -> Multipliers | tuple[Multipliers, ...]:
+        if isinstance(place, slice):
+            return tuple(PriceTable(self.rows[place]))
+        return Multipliers(np.zeros(0), self.rows[place], np.zeros(0))
+
+
+def packed(multipliers: Sequence[Multipliers]) -> tuple[IntArray, Iterator[FloatArray]]:
+    """Return the ``(m, 3)`` lengths of all vectors and their entries, in pieces."""
+    if isinstance(multipliers, PriceTable):
+        rows = multipliers.rows
+        return np.tile(np.array([0, rows.shape[1], 0]), (len(rows), 1)), iter([rows.ravel()])
+    triples = [(m.cluster, m.row, m.cover) for m in multipliers]
+    lengths = np.array([[len(v) for v in triple] for triple in triples], dtype=np.int64)
+    return lengths.reshape(-1, 3), (v for triple in triples for v in triple)
+
+
+def unpacked(lengths: IntArray, vectors: FloatArray) -> Sequence[Multipliers]:
+    """Return multipliers for what `packed` returned, joined."""
+    rows = int(lengths[0, 1]) if len(lengths) else 0
+    if rows and (lengths == (0, rows, 0)).all():
+        return PriceTable(vectors.reshape(-1, rows))
+    return tuple(Multipliers(*triple) for triple in archive.triples(lengths, vectors))
+
+
 #: One record of a split tree in preorder: an inner node ``("split", axis, cut)``; a reduction
 #: ``("out:reason", axis, index)`` or ``("in:reason", axis, index)``, which is a split whose other
 #: side (the one where `axis` is not out, or not in) is closed at once by the reason; or a leaf
@@ -110,8 +150,8 @@ class Relaxation:
     row: int
     limit: float
     x: IntArray
-    tree: tuple[Record, ...]
-    multipliers: tuple[Multipliers, ...] = ()
+    tree: Sequence[Record]
+    multipliers: Sequence[Multipliers] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON-ready content."""
@@ -212,8 +252,8 @@ class Certificate:
 
     kind: str
     claim: float
-    tree: tuple[Record, ...]
-    multipliers: tuple[Multipliers, ...] = ()
+    tree: Sequence[Record]
+    multipliers: Sequence[Multipliers] = ()
     grid_bits: int = 0
     chains: tuple[tuple[int, ...], ...] = ()
     types: tuple[tuple[int, ...], ...] = ()
@@ -225,6 +265,8 @@ class Certificate:
     @property
     def leaves(self) -> int:
         """Number of leaves of the tree."""
+        if isinstance(self.tree, archive.Records):
+            return len(self.tree) - self.tree.splits
         return sum(record[0] != "split" for record in self.tree)
 
     def sealed(self) -> Certificate:
@@ -234,17 +276,19 @@ class Certificate:
     def content_digest(self) -> str:
         """Return the SHA-256 of the content, the stored digest left out."""
         digest = hashlib.sha256()
-        for vector in (v for m in self.multipliers for v in (m.cluster, m.row, m.cover)):
-            digest.update(len(vector).to_bytes(8, "little"))
+        lengths, vectors = packed(self.multipliers)
+        digest.update(len(lengths).to_bytes(8, "little") + lengths.astype("<i8").tobytes())
+        for vector in vectors:
             digest.update(np.ascontiguousarray(vector, dtype="<f8").tobytes())
-        rest = replace(self, multipliers=(), digest="").to_dict()
+        archive.hash_tree(self.tree, digest)
+        rest = replace(self, tree=(), multipliers=(), digest="").to_dict()
         digest.update(json.dumps(rest, sort_keys=True).encode())
         return digest.hexdigest()
 
     @property
     def is_large(self) -> bool:
         """Whether JSON is too clumsy for the tree and its multipliers."""
-        numbers = sum(len(m.cluster) + len(m.row) + len(m.cover) for m in self.multipliers)
+        numbers = int(packed(self.multipliers)[0].sum())
         return len(self.tree) > LARGEST_IN_JSON[0] or numbers > LARGEST_IN_JSON[1]
 
     def save(self, path: str | Path) -> None:
@@ -274,8 +318,7 @@ class Certificate:
         if not self.is_large:
             return self.to_dict()
         name = "certificate.npz" if path.stem == "result" else f"{path.stem}.certificate.npz"
-        vectors = [(m.cluster, m.row, m.cover) for m in self.multipliers]
-        digest = archive.write_arrays(path.with_name(name), self.tree, vectors)
+        digest = archive.write_arrays(path.with_name(name), self.tree, *packed(self.multipliers))
         rest = replace(self, tree=(), multipliers=()).to_dict()
         return {**rest, "arrays": {"file": name, "sha256": digest}}
 
@@ -290,9 +333,11 @@ class Certificate:
         """
         if not isinstance(data, dict) or "arrays" not in data:
             return cls.from_dict(data)
-        tree, vectors = _arrays_of(data["arrays"], folder)
-        multipliers = tuple(Multipliers(*triple) for triple in vectors)
-        return replace(cls.from_dict(data), tree=tree, multipliers=multipliers)
+        try:
+            tree, lengths, entries = archive.read_named(data["arrays"], folder)
+        except ValueError as error:
+            raise InputError(f"certificate: {error}") from error
+        return replace(cls.from_dict(data), tree=tree, multipliers=unpacked(lengths, entries))
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON-ready content."""
@@ -336,29 +381,8 @@ def encode_float(value: float) -> float | str:
     return value if math.isfinite(value) else str(value)
 
 
-def _arrays_of(
-    named: Any, folder: Path
-) -> tuple[tuple[Record, ...], list[tuple[FloatArray, FloatArray, FloatArray]]]:
-    """Read the NPZ file that a certificate names; it must lie in `folder` and be unchanged."""
-    name, digest = (
-        (named.get("file"), named.get("sha256")) if isinstance(named, dict) else (None, None)
-    )
-    if not isinstance(name, str) or not name.endswith(".npz") or Path(name).name != name:
-        raise InputError(f"certificate: arrays.file {name!r} is not the name of an .npz file")
-    path = folder / name
-    if "\\" in name or path.resolve().parent != folder.resolve():
-        raise InputError(f"certificate: arrays.file {name!r} lies outside the result's folder")
-    try:
-        if archive.file_digest(path) != digest:
-            raise InputError(f"certificate: {name} was changed: its SHA-256 differs")
-        return archive.read_arrays(path)
-    except OSError as error:
-        raise InputError(f"certificate: {name}: {error.strerror}") from error
-    except ValueError as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"certificate: {name}: {error}") from error
-
-
 def _records(data: list[Any]) -> tuple[Record, ...]:
-    return tuple((str(kind), int(first), int(second)) for kind, first, second in data)
+    records = tuple((str(kind), int(first), int(second)) for kind, first, second in data)
+    if any(max(abs(record[1]), abs(record[2])) >= 2**63 for record in records):
+        raise ValueError("a field of a record has more than 64 bits")
+    return records

@@ -24,6 +24,7 @@ from moe2opt.proof import InputError as InputError
 from moe2opt.proof import IntArray as IntArray
 from moe2opt.proof import MoeOptError as MoeOptError
 from moe2opt.proof import Multipliers as Multipliers
+from moe2opt.proof import PriceTable as PriceTable
 from moe2opt.proof import Record as Record
 from moe2opt.proof import Relaxation as Relaxation
 from moe2opt.proof import encode_float as encode_float

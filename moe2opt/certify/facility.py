@@ -46,7 +46,11 @@ from moe2opt.certify.exact import (
     supports,
     thresholds,
 )
+from moe2opt.certify.near import NearTable
 from moe2opt.result import BoolArray, Certificate, InputError, Multipliers
+
+#: Multipliers up to which no table of the best values is made.
+_FEW = 100
 
 #: Numbers of a block of values when excesses are summed.
 _BLOCK = 2**16
@@ -84,6 +88,8 @@ class FacilityProof:
         self.values = on_grid(np.ceil(np.ldexp(problem.weighted.T, self.bits)))
         self.rows = self._all_rows(certificate.rounded)
         self.covers = indicators(problem.covers, problem.size)
+        worth_it = len(certificate.multipliers) > _FEW and self.values.dtype != object
+        self.near = NearTable(self.values) if worth_it and problem.clusters else None
 
     def _all_rows(self, rounded: Sequence[tuple[int, int]]) -> Rows:
         """Return budgets, sets of at most one, and the rounded rows that the certificate names."""
@@ -203,12 +209,22 @@ class FacilityProof:
         constant = [price.row @ self.rows.limits, -price.cover.sum()]
         excess = np.zeros(self.problem.size)
         if reason == "dual":
-            grid, total = self._excess(price, columns)
-            excess[columns] = np.ldexp(grid.astype(np.float64), -self.bits)
+            grid, total = self._excess_estimate(price, columns)
+            excess[columns] = np.ldexp(grid, -self.bits)
             constant.append(math.ldexp(float(total), -self.bits))
         terms = sum(self.rows.matrix.shape) + self.problem.clusters + 16
         size = float((excess + cost + reward).sum()) + sum(map(abs, constant))
         return Estimate(sum(constant), excess + reward - cost, 4e-16 * terms * size)
+
+    def _excess_estimate(self, price: Multipliers, columns: BoolArray) -> tuple[Any, Any]:
+        """Return what `_excess` does, as floats."""
+        if self.near is not None:
+            threshold = thresholds(price.cluster, self.problem.clusters, self.bits)
+            found = self.near.excess(threshold, columns)
+            if found is not None:
+                return found[columns], threshold.sum()
+        grid, total = self._excess(price, columns)
+        return grid.astype(np.float64), total
 
     def _dual(self, index: int, box: _Subset, reason: str) -> Fraction:
         """Return the exact right side of the inequality above, maximised over the box."""

@@ -16,6 +16,7 @@ the multipliers come from:
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -36,7 +37,7 @@ from moe2opt.solvers.facility_model import (
 from moe2opt.solvers.lagrangian import AutomaticBound, LagrangianBound
 from moe2opt.solvers.polish import Polisher
 from moe2opt.solvers.relaxation import Examined, unknown_bound
-from moe2opt.solvers.tree import Leaf, SplitTree, Step
+from moe2opt.solvers.tree import Exclusions, Leaf, SplitTree, Step
 
 BOUNDS = ("auto", "cuts", "lagrangian", "submodular", "corner")
 
@@ -150,17 +151,19 @@ class FacilityRelaxation:
             return Examined(steps, box, bound=price.value, proof=proof)
         fixed, box = self._fix(box, price, proof, search)
         implied, box, leaf = self._propagate(box)
-        steps += fixed + implied
+        reductions = [*steps, *fixed, *implied]
         if leaf is not None:
-            return Examined(steps, box, leaf)
+            return Examined(reductions, box, leaf)
         if not box.free.any():
-            return self._single_point(steps, box, search)
+            return self._single_point(reductions, box, search)
         if box.parent is None:
             self.model.focus(box.allowed)
         box = replace(box, parent=bounded, branch=-1)
-        return Examined(steps, box, None, price.value, proof, (self._branch(box, bounded), 0))
+        return Examined(reductions, box, None, price.value, proof, (self._branch(box, bounded), 0))
 
-    def _single_point(self, steps: list[Step], box: Subset, search: Search) -> Examined:
+    def _single_point(
+        self, steps: Sequence[Step | Exclusions], box: Subset, search: Search
+    ) -> Examined:
         problem = self.model.problem
         over = problem.usage_of(box.forced) > problem.limits
         if over.any():
@@ -237,17 +240,18 @@ class FacilityRelaxation:
 
     def _fix(
         self, box: Subset, price: Price, proof: Leaf, search: Search
-    ) -> tuple[list[Step], Subset]:
+    ) -> tuple[list[Step | Exclusions], Subset]:
         """Exclude and force experts whose other side the prices already rule out."""
         free_best, forced = self.model.part_profits(box, price.profit)
         open_part = np.isnan(forced)
         best = np.where(open_part, np.maximum(free_best, 0.0), 0.0)
         chosen_bound = price.value - best[self.model.part_of] + price.profit
-        steps: list[Step] = []
+        steps: list[Step | Exclusions] = []
         allowed, forced_in = box.allowed.copy(), box.forced.copy()
         useless = box.free & open_part[self.model.part_of] & search.closes_each(chosen_bound)
-        for i in np.flatnonzero(useless):
-            steps.append(Step(int(i), None, False, proof, float(chosen_bound[i])))
+        if useless.any():
+            out = np.flatnonzero(useless)
+            steps.append(Exclusions(out, proof, float(chosen_bound[out].max())))
         allowed &= ~useless
         # Without its best expert a part can at most be left empty or filled by the next best.
         for part in np.flatnonzero((best > 0) & search.closes_each(price.value - best)):
