@@ -257,6 +257,7 @@ class Certificate:
     grid_bits: int = 0
     chains: tuple[tuple[int, ...], ...] = ()
     types: tuple[tuple[int, ...], ...] = ()
+    rounded: tuple[tuple[int, int], ...] = ()
     problem_hash: str = ""
     conflict: Conflict | None = None
     digest: str = ""
@@ -348,6 +349,7 @@ class Certificate:
             "grid_bits": self.grid_bits,
             "chains": [list(chain) for chain in self.chains],
             "types": [list(rows) for rows in self.types],
+            "rounded": [list(pair) for pair in self.rounded],
             "problem_hash": self.problem_hash,
             "conflict": None if self.conflict is None else self.conflict.to_dict(),
             "digest": self.digest,
@@ -365,6 +367,7 @@ class Certificate:
                 grid_bits=int(data["grid_bits"]),
                 chains=tuple(tuple(int(i) for i in chain) for chain in data["chains"]),
                 types=tuple(tuple(int(r) for r in rows) for rows in data["types"]),
+                rounded=tuple((int(r), int(k)) for r, k in data["rounded"]),
                 problem_hash=str(data["problem_hash"]),
                 conflict=None if data["conflict"] is None else Conflict.from_dict(data["conflict"]),
                 digest=str(data["digest"]),

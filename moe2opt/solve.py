@@ -84,7 +84,8 @@ def solve(
     seed
         Seed of everything random; default 0.
     threads
-        Threads of a solver that can use several; default 1.
+        Threads of a solver that can use several (`brb` on facility problems with many cheap
+        boxes, `milp`); default 1. The result is the same for a given number of threads.
     warm_start
         A solution to start from, in the variables of the canonical problem; ignored when
         infeasible.

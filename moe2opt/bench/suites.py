@@ -22,6 +22,9 @@ SIZES = (
 #: Budgets of the placement instances, see `moe2opt.bench.placement.LEVELS`.
 PLACEMENT_LEVELS = ("tight", "medium", "loose", "scarce", "ample", "faithful", "uneven")
 
+#: Noise as large as the skills, see `moe2opt.bench.generated`.
+MUCH_NOISE = 1.0
+
 #: Growth: experts at a fixed number of clusters, clusters at a fixed number of experts, a corner.
 GROWTH_EXPERTS, GROWTH_CLUSTERS, GROWTH_CORNER = (
     [(n, 2000) for n in (125, 250, 500, 1000, 2000, 4000)],
@@ -53,11 +56,12 @@ class Suite:
     seeded: bool = False
 
 
-def _generated(suite: str, recipe: str) -> Callable[[int], Iterator[Case]]:
+def _generated(suite: str, recipe: str, **more: float) -> Callable[[int], Iterator[Case]]:
     def cases(seeds: int) -> Iterator[Case]:
         for (n, c, fraction), seed in itertools.product(SIZES, range(seeds)):
-            arguments = {"experts": n, "clusters": c, "fraction": fraction, "seed": seed}
-            yield Case(suite, f"{recipe}-{n}x{c}-s{seed}", recipe, arguments, (n, c))
+            arguments = {"experts": n, "clusters": c, "fraction": fraction, "seed": seed, **more}
+            name = f"{suite.removeprefix('selection-')}-{n}x{c}-s{seed}"
+            yield Case(suite, name, recipe, arguments, (n, c))
 
     return cases
 
@@ -107,8 +111,14 @@ SUITES: dict[str, Suite] = {
     for suite in (
         Suite(
             "selection-structured",
-            "generated: latent skills, size and noise; two knapsacks",
+            "generated: latent skills, size and some noise; two knapsacks",
             _generated("selection-structured", "structured"),
+            seeded=True,
+        ),
+        Suite(
+            "selection-noisy",
+            "generated: the same with noise as large as the skills",
+            _generated("selection-noisy", "structured", noise=MUCH_NOISE),
             seeded=True,
         ),
         Suite(

@@ -17,6 +17,8 @@ from moe2opt.canonical.relax import row_count as row_count
 from moe2opt.canonical.relax import row_limit as row_limit
 from moe2opt.canonical.relax import row_usage as row_usage
 from moe2opt.canonical.relax import without_rows as without_rows
+from moe2opt.canonical.rounding import rounded_row as rounded_row
+from moe2opt.canonical.rounding import violated_rows as violated_rows
 from moe2opt.canonical.selftest import CounterExample as CounterExample
 from moe2opt.canonical.selftest import find_counterexample as find_counterexample
 from moe2opt.canonical.sets import at_most_one_sets as at_most_one_sets

@@ -70,11 +70,18 @@ class Merged:
             self.sizes[ranked].tolist(),
             len(self.types[t]),
             float(self.limits[t]),
-            [{k for k, i in enumerate(ranked) if int(i) in rivals} for rivals in self.rivals],
+            [{k for k, i in enumerate(ranked) if int(i) in both} for both in self.met(items)],
         )
         if places is None:
             return None
         return {int(i): place for i, place in zip(ranked, places, strict=True)}
+
+    def met(self, items: IntArray) -> list[frozenset[int]]:
+        """Return the sets of rivals of which at least two are among the items."""
+        if not self.rivals:
+            return []
+        present = frozenset(items.tolist())
+        return [both for rivals in self.rivals if len(both := present & rivals) > 1]
 
 
 def pack(

@@ -15,12 +15,14 @@ rounding errors leaves no doubt is accepted in floating point; any other is comp
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
+import numpy as np
+
+from moe2opt.archive import Records
 from moe2opt.canonical import (
     FacilityProblem,
     Instance,
@@ -192,16 +194,18 @@ def _replay(problem: Problem, certificate: Certificate) -> None:
 
 def _grouped(tree: Sequence[Record]) -> Iterator[tuple[str, list[int], int]]:
     """Yield records as (kind, first fields, last field), runs of equal reductions as one."""
-    for (kind, index, _), run in itertools.groupby(tree, _group_key):
-        records = list(run)
-        if ":" in kind:
-            yield kind, [record[1] for record in records], index
-        else:
-            yield from ((kind, [record[1]], record[2]) for record in records)
-
-
-def _group_key(record: Record) -> tuple[str, int, bool]:
-    return record[0], record[2], ":" in record[0]
+    try:
+        records = Records.of(tree)
+    except OverflowError as error:
+        raise RejectedError("a record holds a number of over 64 bits") from error
+    reduces = np.array([":" in kind for kind in records.kinds], dtype=bool)
+    kind, _, last = records.rows.T
+    same = (kind[1:] == kind[:-1]) & (last[1:] == last[:-1]) & reduces[kind[1:]]
+    start = 0
+    for end in [*(np.flatnonzero(~same) + 1).tolist(), *([len(records)] if len(records) else [])]:
+        code, index = int(kind[start]), int(last[start])
+        yield records.kinds[code], records.rows[start:end, 1].tolist(), index
+        start = end
 
 
 def _followed(proof: _Proof, box: Any, kind: str, axes: list[int], index: int) -> list[Any]:

@@ -30,6 +30,7 @@ from moe2opt.canonical import (
     indicators,
     merge,
     partition,
+    rounded_row,
 )
 from moe2opt.certify.exact import (
     Dyadic,
@@ -45,7 +46,14 @@ from moe2opt.certify.exact import (
     supports,
     thresholds,
 )
+from moe2opt.certify.near import NearTable
 from moe2opt.result import BoolArray, Certificate, InputError, Multipliers
+
+#: Multipliers up to which no table of the best values is made.
+_FEW = 100
+
+#: Numbers of a block of values when excesses are summed.
+_BLOCK = 2**16
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +86,28 @@ class FacilityProof:
         self.bits = certificate.grid_bits
         # One row per expert: the sums below run along rows.
         self.values = on_grid(np.ceil(np.ldexp(problem.weighted.T, self.bits)))
-        self.rows = Rows(
-            np.vstack([problem.costs, indicators(self.sets, problem.size)]),
-            np.concatenate([outward(problem.costs, problem.limits), np.ones(len(self.sets))]),
-        )
+        self.rows = self._all_rows(certificate.rounded)
         self.covers = indicators(problem.covers, problem.size)
+        worth_it = len(certificate.multipliers) > _FEW and self.values.dtype != object
+        self.near = NearTable(self.values) if worth_it and problem.clusters else None
+
+    def _all_rows(self, rounded: Sequence[tuple[int, int]]) -> Rows:
+        """Return budgets, sets of at most one, and the rounded rows that the certificate names."""
+        problem, matrix, limits = self.problem, [], []
+        for row, parts in rounded:
+            require_named(row, self.certificate, "rows", len(problem.limits))
+            try:
+                coefficients, limit = rounded_row(self.merged, row, parts)
+            except ValueError as error:
+                raise RejectedError(str(error)) from error
+            matrix.append(coefficients)
+            limits.append(limit)
+        return Rows(
+            np.vstack([problem.costs, indicators(self.sets, problem.size), *matrix]),
+            np.concatenate(
+                [outward(problem.costs, problem.limits), np.ones(len(self.sets)), limits]
+            ),
+        )
 
     def root(self) -> _Subset:
         size = self.problem.size
@@ -119,7 +144,9 @@ class FacilityProof:
 
     def reduced(self, box: _Subset, kind: str, axes: list[int], index: int) -> _Subset:
         side, reason = kind.split(":")
-        clear = self._clearly_closed(box, axes, index, reason) if side == "out" else []
+        clear = self._clearly_closed(box, axes, index, reason) if side == "out" else set()
+        if len(clear) == len(axes):
+            return self._without(box, axes)
         for axis in axes:
             without, chosen = self.split(box, axis, 0)
             closed, kept = (chosen, without) if side == "out" else (without, chosen)
@@ -127,6 +154,14 @@ class FacilityProof:
                 raise RejectedError(f"{kind!r} of expert {axis} does not hold")
             box = kept
         return box
+
+    def _without(self, box: _Subset, axes: list[int]) -> _Subset:
+        """Return the box without several experts, all free and all different."""
+        if not (box.allowed & ~box.forced)[axes].all():
+            raise RejectedError("split of an axis that is already fixed")
+        allowed = box.allowed.copy()
+        allowed[axes] = False
+        return _Subset(box.forced, allowed)
 
     def _clearly(self, box: _Subset, index: int, reason: str) -> bool:
         """Tell whether rounding cannot matter for a Lagrangian leaf."""
@@ -174,12 +209,22 @@ class FacilityProof:
         constant = [price.row @ self.rows.limits, -price.cover.sum()]
         excess = np.zeros(self.problem.size)
         if reason == "dual":
-            grid, total = self._excess(price, columns)
-            excess[columns] = np.ldexp(grid.astype(np.float64), -self.bits)
+            grid, total = self._excess_estimate(price, columns)
+            excess[columns] = np.ldexp(grid, -self.bits)
             constant.append(math.ldexp(float(total), -self.bits))
         terms = sum(self.rows.matrix.shape) + self.problem.clusters + 16
         size = float((excess + cost + reward).sum()) + sum(map(abs, constant))
         return Estimate(sum(constant), excess + reward - cost, 4e-16 * terms * size)
+
+    def _excess_estimate(self, price: Multipliers, columns: BoolArray) -> tuple[Any, Any]:
+        """Return what `_excess` does, as floats."""
+        if self.near is not None:
+            threshold = thresholds(price.cluster, self.problem.clusters, self.bits)
+            found = self.near.excess(threshold, columns)
+            if found is not None:
+                return found[columns], threshold.sum()
+        grid, total = self._excess(price, columns)
+        return grid.astype(np.float64), total
 
     def _dual(self, index: int, box: _Subset, reason: str) -> Fraction:
         """Return the exact right side of the inequality above, maximised over the box."""
@@ -206,7 +251,15 @@ class FacilityProof:
     def _excess(self, price: Multipliers, columns: BoolArray) -> tuple[Any, Any]:
         """Return the experts' excess over the thresholds, and their sum, in units of the grid."""
         threshold = thresholds(price.cluster, self.problem.clusters, self.bits)
-        return np.maximum(self.values[columns] - threshold, 0).sum(axis=1), threshold.sum()
+        experts = np.flatnonzero(columns)
+        excess = np.zeros(len(experts), dtype=self.values.dtype)
+        # A few experts at a time, so that the intermediate numbers stay in the processor's cache.
+        step = max(1, _BLOCK // max(1, self.problem.clusters))
+        for start in range(0, len(experts), step):
+            above = self.values[experts[start : start + step]]
+            np.maximum(np.subtract(above, threshold, out=above), 0, out=above)
+            above.sum(axis=1, out=excess[start : start + step])
+        return excess, threshold.sum()
 
     def _prices(self, index: int) -> Multipliers:
         budgets = len(self.problem.limits)

@@ -49,7 +49,7 @@ class Options:
     seed
         Seed of everything random.
     threads
-        Threads of a solver that can use several.
+        Threads of a solver that can use several: `brb` on facility problems, `milp`.
     warm_start
         A solution to start from; ignored when infeasible.
     bound

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import heapq
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 from moe2opt.canonical import FacilityProblem, MultipleChoiceProblem, Problem
 from moe2opt.result import Certificate, Limit
 from moe2opt.solvers.base import Outcome, Search
+from moe2opt.solvers.crew import Crew
 from moe2opt.solvers.relaxation import Examined, Relaxation
 from moe2opt.solvers.tree import Leaf
 
@@ -106,35 +108,69 @@ def explore(relaxation: Relaxation | Explorer, search: Search) -> Explored:
     """Work through the tree, best bound first, until it is closed or a limit is hit."""
     if isinstance(relaxation, Explorer):
         return relaxation.explore(search)
-    heap = [_Node.of(math.inf, 0, 0, relaxation.root(), ("corner", 0))]
-    closed_bound = -math.inf
-    while heap:
-        search.open_nodes = len(heap)
-        search.improve_bound(max(heap[0].bound, closed_bound))
-        search.tick()
-        limit = search.limit_reached()
-        if limit is not None:
-            for node in heap:
-                relaxation.tree.close(node.position, node.proof)
-            return Explored(max(closed_bound, heap[0].bound), limit)
-        node = heapq.heappop(heap)
-        if search.closes(node.bound):
-            closed_bound = max(closed_bound, node.bound)
-            relaxation.tree.close(node.position, node.proof)
-            continue
+    frontier = _Frontier(relaxation, search)
+    with Crew(relaxation, search) as crew:
+        while frontier.heap:
+            limit = frontier.report()
+            if limit is not None:
+                return frontier.stop(limit)
+            for node, finish in crew.started(frontier.take(crew.size)):
+                frontier.examine(node, finish)
+    return Explored(frontier.closed_bound, None)
+
+
+class _Frontier:
+    """The open boxes of a tree, and the largest bound of the closed ones."""
+
+    def __init__(self, relaxation: Relaxation, search: Search) -> None:
+        self.relaxation, self.search = relaxation, search
+        self.heap = [_Node.of(math.inf, 0, 0, relaxation.root(), ("corner", 0))]
+        self.closed_bound = -math.inf
+
+    def report(self) -> Limit | None:
+        """Log how far the search is; return the limit that it has hit, if any."""
+        self.search.open_nodes = len(self.heap)
+        self.search.improve_bound(max(self.heap[0].bound, self.closed_bound))
+        self.search.tick()
+        return self.search.limit_reached()
+
+    def stop(self, limit: Limit) -> Explored:
+        """Close every open box by the proof it has."""
+        for node in self.heap:
+            self.relaxation.tree.close(node.position, node.proof)
+        return Explored(max(self.closed_bound, self.heap[0].bound), limit)
+
+    def take(self, count: int) -> list[_Node]:
+        """Remove up to `count` boxes that are worth examining, and close those that are not."""
+        taken: list[_Node] = []
+        while self.heap and len(taken) < count:
+            node = heapq.heappop(self.heap)
+            if not self._close(node):
+                taken.append(node)
+        return taken
+
+    def examine(self, node: _Node, finish: Callable[[], Examined]) -> None:
+        """Reduce, bound and branch on a box, whose examination `finish` completes."""
+        if self._close(node):  # an incumbent came up since it was taken
+            return
+        search = self.search
         search.nodes += 1
-        examined = relaxation.examine(node.box, search)
+        examined = finish()
         shaved = max((step.bound for step in examined.steps), default=-math.inf)
-        closed_bound = max(closed_bound, search.rounded(shaved))
-        node = _advance(relaxation, node, examined, search)
+        self.closed_bound = max(self.closed_bound, search.rounded(shaved))
+        node = _advance(self.relaxation, node, examined, search)
         if examined.leaf is not None:
-            relaxation.tree.close(node.position, examined.leaf)
-        elif search.closes(node.bound):
-            closed_bound = max(closed_bound, node.bound)
-            relaxation.tree.close(node.position, node.proof)
-        else:
-            _branch(relaxation, heap, node, examined)
-    return Explored(closed_bound, None)
+            self.relaxation.tree.close(node.position, examined.leaf)
+        elif not self._close(node):
+            _branch(self.relaxation, self.heap, node, examined)
+
+    def _close(self, node: _Node) -> bool:
+        """Close a box whose bound cannot improve on the incumbent; return whether it did."""
+        if not self.search.closes(node.bound):
+            return False
+        self.closed_bound = max(self.closed_bound, node.bound)
+        self.relaxation.tree.close(node.position, node.proof)
+        return True
 
 
 def _advance(relaxation: Relaxation, node: _Node, examined: Examined, search: Search) -> _Node:

@@ -18,16 +18,17 @@ def dominance_chains(problem: FacilityProblem) -> list[list[int]]:
     chain is needed; dropping the weaker one frees budget. The exception is a cover that only the
     weaker one meets, and such pairs are not chained.
     """
-    values = problem.weighted
-    strongest_first = np.argsort(-values.sum(axis=0), kind="stable")
-    rows = np.linspace(0, len(values) - 1, min(_SAMPLE, len(values))).astype(np.int64)
-    sample = values[rows]
+    columns = np.ascontiguousarray(problem.weighted.T)
+    clusters = problem.clusters
+    strongest_first = np.argsort(-problem.weighted.sum(axis=0), kind="stable")
+    rows = np.linspace(0, clusters - 1, min(_SAMPLE, clusters)).astype(np.int64)
+    sample = np.ascontiguousarray(problem.weighted[rows])
     covered = [
         frozenset(h for h, c in enumerate(problem.covers) if i in c) for i in range(problem.size)
     ]
     chains: list[list[int]] = []
     for expert in strongest_first:
-        chain = _home(int(expert), chains, values, sample, covered)
+        chain = _home(int(expert), chains, columns, sample, covered)
         if chain is None:
             chains.append([int(expert)])
         else:
@@ -38,7 +39,7 @@ def dominance_chains(problem: FacilityProblem) -> list[list[int]]:
 def _home(
     expert: int,
     chains: list[list[int]],
-    values: FloatArray,
+    columns: FloatArray,
     sample: FloatArray,
     covered: list[frozenset[int]],
 ) -> list[int] | None:
@@ -49,6 +50,6 @@ def _home(
     likely = (sample[:, ends] >= sample[:, [expert]]).all(axis=0)
     for k in np.flatnonzero(likely):
         end = chains[k][-1]
-        if covered[expert] <= covered[end] and (values[:, expert] <= values[:, end]).all():
+        if covered[expert] <= covered[end] and (columns[expert] <= columns[end]).all():
             return chains[k]
     return None

@@ -16,6 +16,7 @@ the multipliers come from:
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -36,7 +37,7 @@ from moe2opt.solvers.facility_model import (
 from moe2opt.solvers.lagrangian import AutomaticBound, LagrangianBound
 from moe2opt.solvers.polish import Polisher
 from moe2opt.solvers.relaxation import Examined, unknown_bound
-from moe2opt.solvers.tree import Leaf, SplitTree, Step
+from moe2opt.solvers.tree import Exclusions, Leaf, SplitTree, Step
 
 BOUNDS = ("auto", "cuts", "lagrangian", "submodular", "corner")
 
@@ -65,6 +66,10 @@ def _bounder(name: str, model: FacilityModel) -> Bounder:
     if name == "cuts":
         return CutBound(model)
     return AutomaticBound(model) if name == "auto" else LagrangianBound(model, CutBound(model))
+
+
+#: Reductions of a box, what they leave, and why nothing is left of it.
+_Reduced = tuple[list[Step], Subset, Leaf | None]
 
 
 class FacilityRelaxation:
@@ -105,15 +110,35 @@ class FacilityRelaxation:
             grid_bits=self.model.bits,
             chains=tuple(tuple(map(int, chain)) for chain in self.model.chains),
             types=self.model.merged.types,
+            rounded=tuple(self.model.rounded),
         )
 
+    def can_start(self) -> bool:
+        """Tell whether boxes are bounded by steps that threads can take side by side."""
+        cheap = self.bounder
+        return isinstance(cheap, AutomaticBound | LagrangianBound) and cheap.is_cheap()
+
+    def start(self, box: Subset, target: float) -> tuple[_Reduced, Bounded | None]:
+        """Propagate a box and bound it if it is still open, without any effect elsewhere."""
+        reduced = self._propagate(box)
+        _, small, leaf = reduced
+        done = leaf is not None or not small.free.any()
+        assert isinstance(self.bounder, AutomaticBound | LagrangianBound)
+        return reduced, None if done else self.bounder.bound_cheaply(small, target)
+
     def examine(self, box: Subset, search: Search) -> Examined:
-        steps, box, leaf = self._propagate(box)
+        return self.resume(box, search, (self._propagate(box), None))
+
+    def resume(
+        self, box: Subset, search: Search, start: tuple[_Reduced, Bounded | None]
+    ) -> Examined:
+        """Return what `examine` does, with reductions and perhaps the bound given."""
+        (steps, box, leaf), ahead = start
         if leaf is not None:
             return Examined(steps, box, leaf)
         if not box.free.any():
             return self._single_point(steps, box, search)
-        bounded = self.bounder.bound(box, search)
+        bounded = ahead or self.bounder.bound(box, search)
         price = bounded.price
         self.scores.learn(box, price.value)
         index = self.tree.price(price.cluster, price.row, price.cover)
@@ -126,15 +151,19 @@ class FacilityRelaxation:
             return Examined(steps, box, bound=price.value, proof=proof)
         fixed, box = self._fix(box, price, proof, search)
         implied, box, leaf = self._propagate(box)
-        steps += fixed + implied
+        reductions = [*steps, *fixed, *implied]
         if leaf is not None:
-            return Examined(steps, box, leaf)
+            return Examined(reductions, box, leaf)
         if not box.free.any():
-            return self._single_point(steps, box, search)
+            return self._single_point(reductions, box, search)
+        if box.parent is None:
+            self.model.focus(box.allowed)
         box = replace(box, parent=bounded, branch=-1)
-        return Examined(steps, box, None, price.value, proof, (self._branch(box, bounded), 0))
+        return Examined(reductions, box, None, price.value, proof, (self._branch(box, bounded), 0))
 
-    def _single_point(self, steps: list[Step], box: Subset, search: Search) -> Examined:
+    def _single_point(
+        self, steps: Sequence[Step | Exclusions], box: Subset, search: Search
+    ) -> Examined:
         problem = self.model.problem
         over = problem.usage_of(box.forced) > problem.limits
         if over.any():
@@ -146,14 +175,14 @@ class FacilityRelaxation:
 
     # ------------------------------------------------------------------ reductions
 
-    def _propagate(self, box: Subset) -> tuple[list[Step], Subset, Leaf | None]:
+    def _propagate(self, box: Subset) -> _Reduced:
         """Exclude what no longer fits and force what covers need, until nothing changes."""
         steps: list[Step] = []
         while True:
             leaf = self._broken(box)
             if leaf is not None:
                 return steps, box, leaf
-            new = self._excluding(box) or self._forcing(box)
+            new = self._excluding(box) or self._forcing(box) or self._unpackable(box)
             if not new:
                 return steps, box, None
             steps += new
@@ -166,7 +195,8 @@ class FacilityRelaxation:
         over = used > problem.limits + _MARGIN * np.abs(problem.limits)
         if over.any():
             return ("budget", int(np.argmax(over)))
-        crowded = model.rows[len(problem.limits) :, box.forced].sum(axis=1) > 1
+        first = len(problem.limits)
+        crowded = model.rows[first : first + len(model.sets), box.forced].sum(axis=1) > 1
         if crowded.any():
             return ("group", int(np.argmax(crowded)))
         bare = ~(model.covers[:, box.allowed] > 0).any(axis=1)
@@ -178,15 +208,25 @@ class FacilityRelaxation:
     def _excluding(self, box: Subset) -> list[Step]:
         model = self.model
         budgets = len(model.problem.limits)
-        left = model.limits - model.rows[:, box.forced].sum(axis=1)
-        tolerance = _MARGIN * np.abs(model.limits)
-        over = (model.rows > (left + tolerance)[:, None]) & box.free[None, :]
+        rows = model.rows[: budgets + len(model.sets)]
+        limits = model.limits[: len(rows)]
+        left = limits - rows[:, box.forced].sum(axis=1)
+        tolerance = _MARGIN * np.abs(limits)
+        over = (rows > (left + tolerance)[:, None]) & box.free[None, :]
         steps = []
         for i in np.flatnonzero(over.any(axis=0)):
             row = int(np.argmax(over[:, i]))
             leaf = ("budget", row) if row < budgets else ("group", row - budgets)
             steps.append(Step(int(i), None, False, leaf))
         return steps
+
+    def _unpackable(self, box: Subset) -> list[Step]:
+        """Exclude experts that do not pack into the rows of their type beside the forced ones."""
+        return [
+            Step(int(i), None, False, ("packing", t))
+            for t in range(len(self.model.merged.types))
+            for i in self.model.unpackable(box, t)
+        ]
 
     def _forcing(self, box: Subset) -> list[Step]:
         members = self.model.covers > 0
@@ -200,17 +240,18 @@ class FacilityRelaxation:
 
     def _fix(
         self, box: Subset, price: Price, proof: Leaf, search: Search
-    ) -> tuple[list[Step], Subset]:
+    ) -> tuple[list[Step | Exclusions], Subset]:
         """Exclude and force experts whose other side the prices already rule out."""
         free_best, forced = self.model.part_profits(box, price.profit)
         open_part = np.isnan(forced)
         best = np.where(open_part, np.maximum(free_best, 0.0), 0.0)
         chosen_bound = price.value - best[self.model.part_of] + price.profit
-        steps: list[Step] = []
+        steps: list[Step | Exclusions] = []
         allowed, forced_in = box.allowed.copy(), box.forced.copy()
         useless = box.free & open_part[self.model.part_of] & search.closes_each(chosen_bound)
-        for i in np.flatnonzero(useless):
-            steps.append(Step(int(i), None, False, proof, float(chosen_bound[i])))
+        if useless.any():
+            out = np.flatnonzero(useless)
+            steps.append(Exclusions(out, proof, float(chosen_bound[out].max())))
         allowed &= ~useless
         # Without its best expert a part can at most be left empty or filled by the next best.
         for part in np.flatnonzero((best > 0) & search.closes_each(price.value - best)):
@@ -231,7 +272,8 @@ class FacilityRelaxation:
         self.rounds += 1
         if bounded.cheap and self.rounds % _ROUND_EVERY:
             return
-        if self.polisher.round(box, wanted, "L", search) and not bounded.cheap:
+        better = self.polisher.round(box, wanted, "L", search)
+        if search.x is not None and not bounded.cheap and (better or box.parent is None):
             self.polisher.kick(np.asarray(search.x) > 0, search)
 
     def _branch(self, box: Subset, bounded: Bounded) -> int:

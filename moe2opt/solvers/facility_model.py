@@ -19,12 +19,25 @@ from moe2opt.canonical import (
     indicators,
     interchangeable_rows,
     merge,
+    pack,
     partition,
+    rounded_row,
+    violated_rows,
 )
 from moe2opt.result import BoolArray, FloatArray, IntArray
 from moe2opt.solvers.base import Search
+from moe2opt.solvers.descent import FEW, column_excess
 from moe2opt.solvers.dominance import dominance_chains
 from moe2opt.solvers.kernels import excess_above
+
+#: Most rows that rounding may add: each makes the programme slower.
+_MOST_ROUNDED = 40
+
+#: Share of the experts below which `ranked` is rebuilt without the excluded ones.
+_FOCUS = 0.8
+
+#: Experts per cluster that the cheap boxes see near; what they allow is a part of them.
+_NEAR = 96
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,29 +124,44 @@ class FacilityModel:
     ----------
     problem, merged
         The problem in which interchangeable rows are merged, and how it came about.
-    values
-        ``(C, N)`` weighted values, rounded up to multiples of ``2**-bits``.
+    columns, values
+        Weighted values, rounded up to multiples of ``2**-bits``: ``(N, C)``, and the same array
+        seen as ``(C, N)``.
+    best_values
+        ``(C,)`` value of each cluster's best expert.
     ranked, experts
-        ``(C, N)`` the same in falling order per cluster, and whose they are.
+        ``(C, M)`` the same in falling order per cluster, and whose they are. They hold all experts
+        until `focus` leaves out those that no box will allow again.
+    near, nearest, last
+        The first columns of `ranked` and `experts`, close together in memory, and per cluster a
+        value that every expert beyond them is at most.
     chains, sets, parts
         Dominance chains, all at-most-one sets, and a disjoint partition made of them.
     rows, limits
-        Budget rows followed by one row per at-most-one set.
+        Budget rows followed by one row per at-most-one set and one per entry of `rounded`.
+    rounded
+        Budget rows and numbers of parts of the rounded rows that `tighten` added.
     covers
         ``(H, N)`` indicator rows.
     """
 
     def __init__(self, problem: FacilityProblem, *, simplify: bool = True) -> None:
         # Without an objective every expert dominates every other, which says nothing about rows.
-        simplify = simplify and bool(problem.weighted.any())
+        self.simplify = simplify = simplify and bool(problem.weighted.any())
         self.merged = merge(problem, interchangeable_rows(problem) if simplify else ())
         self.chains = dominance_chains(self.merged.problem) if simplify else []
-        self._packs: list[dict[bytes, bool]] = [{} for _ in self.merged.types]
+        self._packings: list[dict[bytes, bool]] = [{} for _ in self.merged.types]
+        self._largest: list[dict[bytes, float]] = [{} for _ in self.merged.types]
         problem = self.merged.problem
         self.problem = problem
         self.bits = grid_bits(problem.weighted)
-        self.values = np.ldexp(np.ceil(np.ldexp(problem.weighted, self.bits)), -self.bits)
-        self.experts, self.ranked = ranked_by_value(self.values)
+        values = np.ldexp(np.ceil(np.ldexp(problem.weighted, self.bits)), -self.bits)
+        self.experts, self.ranked = ranked_by_value(values)
+        self.columns = np.ascontiguousarray(values.T)
+        self.values = self.columns.T
+        self.best_values = self.columns.max(axis=0, initial=0.0)
+        self.focused = problem.size
+        self._look_near()
         self.all_clusters = np.arange(problem.clusters)
         self.sets = at_most_one_sets(problem.groups, self.chains)
         self.parts = partition(self.sets, problem.size)
@@ -143,12 +171,47 @@ class FacilityModel:
         self.part_of = self.part_of[np.argsort(self.order)]
         self.rows = np.vstack([problem.costs, indicators(self.sets, problem.size)])
         self.limits = np.concatenate([problem.limits, np.ones(len(self.sets))])
+        self.rounded: list[tuple[int, int]] = []
         self.covers = indicators(problem.covers, problem.size)
+
+    def tighten(self, choice: FloatArray) -> bool:
+        """Add the rounded rows that a fractional choice violates most; return whether any.
+
+        Only before the tree grows: all its multipliers price the same rows.
+        """
+        if not self.simplify:
+            return False
+        new = [pair for pair in violated_rows(self.merged, choice) if pair not in self.rounded]
+        new = new[: _MOST_ROUNDED - len(self.rounded)]
+        for row, parts in new:
+            coefficients, limit = rounded_row(self.merged, row, parts)
+            self.rows = np.vstack([self.rows, coefficients])
+            self.limits = np.append(self.limits, limit)
+            self.rounded.append((row, parts))
+        return bool(new)
+
+    def focus(self, allowed: BoolArray) -> None:
+        """Leave out of `ranked` the experts that are excluded for good, once they are many."""
+        alive = int(np.count_nonzero(allowed))
+        if alive > _FOCUS * self.focused:
+            return
+        kept = allowed[self.experts]
+        self.ranked = self.ranked[kept].reshape(-1, alive)
+        self.experts = self.experts[kept].reshape(-1, alive)
+        self.focused = alive
+        self._look_near()
+
+    def _look_near(self) -> None:
+        depth = self.ranked.shape[1]
+        self.near = np.ascontiguousarray(self.ranked[:, :_NEAR])
+        self.nearest = np.ascontiguousarray(self.experts[:, :_NEAR])
+        beyond = self.ranked[:, _NEAR] if depth > _NEAR else np.zeros(len(self.ranked))
+        self.last = np.maximum(beyond, 0.0)
 
     def price(self, box: Subset, cluster: FloatArray, row: FloatArray, cover: FloatArray) -> Price:
         """Return the Lagrangian value of multipliers over a box."""
         grid = np.ldexp(np.round(np.ldexp(np.maximum(cluster, 0.0), self.bits)), -self.bits)
-        excess = self.excess(self.all_clusters, grid)
+        excess = self._excess_of(box, grid)
         paid, earned = row @ self.rows, cover @ self.covers
         constant = [float(grid.sum()), float(row @ self.limits), -float(cover.sum())]
         profit = excess - paid + earned
@@ -178,20 +241,55 @@ class FacilityModel:
 
     def overfull_type(self, chosen: BoolArray) -> int | None:
         """Return a type whose chosen experts do not pack into its single rows, None if all do."""
-        for t in range(len(self.merged.types)):
-            items = np.flatnonzero(chosen & (self.merged.type_of == t)).tobytes()
-            if items not in self._packs[t]:
-                try:
-                    self._packs[t][items] = self.merged.packing(chosen, t) is not None
-                except OverflowError:
-                    self._packs[t][items] = True
-            if not self._packs[t][items]:
-                return t
-        return None
+        return next((t for t in range(len(self.merged.types)) if not self._packs(chosen, t)), None)
+
+    def unpackable(self, box: Subset, t: int) -> IntArray:
+        """Return free experts of type `t` whose size does not pack beside the forced ones."""
+        of_type = self.merged.type_of == t
+        forced = np.sort(self.merged.sizes[box.forced & of_type])[::-1]
+        if not len(forced):
+            return np.zeros(0, dtype=np.int64)
+        key = forced.tobytes()
+        if key not in self._largest[t]:
+            self._largest[t][key] = self._largest_beside(forced, t)
+        return np.flatnonzero(box.free & of_type & (self.merged.sizes > self._largest[t][key]))
+
+    def _largest_beside(self, forced: FloatArray, t: int) -> float:
+        """Return the largest size that packs beside sizes in falling order (bisection)."""
+        merged = self.merged
+        sizes = np.unique(merged.sizes[merged.type_of == t])
+        low, high = 0, len(sizes)  # of the sizes in order, all before `low` pack
+        while low < high:
+            middle = (low + high) // 2
+            together = np.sort(np.append(forced, sizes[middle]))[::-1].tolist()
+            try:
+                fits = pack(together, len(merged.types[t]), float(merged.limits[t])) is not None
+            except OverflowError:
+                fits = True
+            low, high = (middle + 1, high) if fits else (low, middle)
+        return float(sizes[low - 1]) if low else -math.inf
+
+    def _packs(self, chosen: BoolArray, t: int) -> bool:
+        """Tell whether the chosen experts of a type pack; an undecided search counts as yes."""
+        items = np.flatnonzero(chosen & (self.merged.type_of == t))
+        alone = not self.merged.met(items)
+        key = np.sort(self.merged.sizes[items]).tobytes() if alone else items.tobytes() + b"r"
+        if key not in self._packings[t]:
+            try:
+                self._packings[t][key] = self.merged.packing(chosen, t) is not None
+            except OverflowError:
+                self._packings[t][key] = True
+        return self._packings[t][key]
 
     def excess(self, clusters: IntArray, thresholds: FloatArray) -> FloatArray:
         """Return per expert the sum over `clusters` of its value above the thresholds."""
         return excess_above(self.ranked, self.experts, clusters, thresholds, self.problem.size)
+
+    def _excess_of(self, box: Subset, thresholds: FloatArray) -> FloatArray:
+        wanted = np.flatnonzero(box.allowed)
+        if len(wanted) <= FEW:
+            return column_excess(self.columns, wanted, thresholds, self.problem.size)
+        return self.excess(self.all_clusters, thresholds)
 
     def contradiction(self, box: Subset, row: FloatArray, cover: FloatArray) -> Price | None:
         """Return prices under which the rows alone exclude the box, or None if they do not."""
@@ -244,7 +342,7 @@ class CornerBound:
         self.model = model
 
     def bound(self, box: Subset, search: Search) -> Bounded:
-        best = self.model.values[:, box.allowed].max(axis=1, initial=0.0)
+        best = self.model.columns[box.allowed].max(axis=0, initial=0.0)
         model = self.model
         return Bounded(
             model.price(box, best, np.zeros(len(model.limits)), np.zeros(len(model.covers)))
@@ -259,7 +357,7 @@ class SubmodularBound:
 
     def bound(self, box: Subset, search: Search) -> Bounded:
         model = self.model
-        base = model.values[:, box.forced].max(axis=1, initial=0.0)
+        base = model.columns[box.forced].max(axis=0, initial=0.0)
         zero = np.zeros(len(model.limits))
         cover = np.zeros(len(model.covers))
         plain = model.price(box, base, zero, cover)

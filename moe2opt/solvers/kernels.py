@@ -73,203 +73,6 @@ def fill_to_one(
 
 
 @numba.njit(cache=True)
-def _dual_value(
-    ranked: FloatArray,
-    experts: IndexArray,
-    allowed: BoolArray,
-    forced: BoolArray,
-    part_of: IntArray,
-    costs: FloatArray,
-    limits: FloatArray,
-    bonus: FloatArray,
-    cluster: FloatArray,
-    price: FloatArray,
-    profit: FloatArray,
-    chosen: BoolArray,
-    part_profit: FloatArray,
-    part_best: IntArray,
-) -> float:
-    """Fill `profit` and the maximiser `chosen`; return the Lagrangian value."""
-    clusters, depth = ranked.shape
-    size = len(allowed)
-    profit[:] = bonus
-    chosen[:] = False
-    part_profit[:] = 0.0
-    part_best[:] = -1
-    total = 0.0
-    for c in range(clusters):
-        threshold = cluster[c]
-        total += threshold
-        k = 0
-        while k < depth and ranked[c, k] > threshold:
-            profit[experts[c, k]] += ranked[c, k] - threshold
-            k += 1
-    for r in range(len(limits)):
-        total += price[r] * limits[r]
-        if price[r] > 0.0:
-            for i in range(size):
-                profit[i] -= price[r] * costs[r, i]
-    for i in range(size):
-        if forced[i]:
-            chosen[i] = True
-            total += profit[i]
-        elif allowed[i] and profit[i] > part_profit[part_of[i]]:
-            part_profit[part_of[i]] = profit[i]
-            part_best[part_of[i]] = i
-    for part in range(len(part_best)):
-        if part_best[part] >= 0:
-            chosen[part_best[part]] = True
-            total += part_profit[part]
-    return total
-
-
-@numba.njit(cache=True)
-def _turn(
-    ranked: FloatArray,
-    experts: IndexArray,
-    chosen: BoolArray,
-    base: FloatArray,
-    cluster: FloatArray,
-    cluster_step: FloatArray,
-    share: float,
-    direction: FloatArray,
-) -> float:
-    """Blend the subgradient in the thresholds into `direction`; return its squared length."""
-    norm = 0.0
-    for c in range(len(cluster)):
-        slope = 1.0
-        k = 0
-        while k < ranked.shape[1] and ranked[c, k] > cluster[c]:
-            if chosen[experts[c, k]]:
-                slope -= 1.0
-            k += 1
-        if slope > 0.0 and cluster[c] <= base[c]:
-            slope = 0.0
-        direction[c] = share * slope * cluster_step[c] + (1.0 - share) * direction[c]
-        norm += direction[c] * direction[c]
-    return norm
-
-
-@numba.njit(cache=True)
-def _turn_rows(
-    costs: FloatArray,
-    limits: FloatArray,
-    chosen: BoolArray,
-    price: FloatArray,
-    row_step: FloatArray,
-    share: float,
-    direction: FloatArray,
-) -> float:
-    """Blend the subgradient in the row prices into `direction`; return its squared length."""
-    norm = 0.0
-    for r in range(len(limits)):
-        slope = limits[r]
-        for i in range(len(chosen)):
-            if chosen[i]:
-                slope -= costs[r, i]
-        if slope > 0.0 and price[r] <= 0.0:
-            slope = 0.0
-        direction[r] = share * slope * row_step[r] + (1.0 - share) * direction[r]
-        norm += direction[r] * direction[r]
-    return norm
-
-
-@numba.njit(cache=True)
-def descend(
-    ranked: FloatArray,
-    experts: IndexArray,
-    allowed: BoolArray,
-    forced: BoolArray,
-    part_of: IntArray,
-    parts: int,
-    costs: FloatArray,
-    limits: FloatArray,
-    bonus: FloatArray,
-    cluster_step: FloatArray,
-    row_step: FloatArray,
-    base: FloatArray,
-    cluster: FloatArray,
-    price: FloatArray,
-    target: float,
-    steps: int,
-) -> tuple[float, FloatArray, FloatArray, FloatArray]:
-    """Lower the Lagrangian value of a box by deflected subgradient steps towards `target`.
-
-    Parameters
-    ----------
-    ranked, experts
-        ``(C, N)`` values of each cluster in falling order, and whose they are.
-    allowed, forced
-        The box. No two forced experts share a part, and no free one shares it with a forced one.
-    part_of, parts
-        At-most-one part of each expert, and the number of parts.
-    costs, limits
-        Budget rows.
-    bonus
-        Constant profit of each expert, from rows and covers whose prices stay.
-    cluster_step, row_step
-        Relative step length of each threshold and each row price.
-    base
-        ``(C,)`` value of the forced experts: the least useful threshold.
-    cluster, price
-        Multipliers to start from.
-    target
-        Stop once the value is below it.
-    steps
-        Number of evaluations.
-
-    Returns
-    -------
-    tuple
-        Best value, its thresholds and row prices, and the average maximiser.
-    """
-    clusters = len(ranked)
-    rows, size = costs.shape
-    profit = np.zeros(size)
-    chosen = np.zeros(size, dtype=np.bool_)
-    part_profit = np.zeros(parts)
-    part_best = np.zeros(parts, dtype=np.int64)
-    cluster = np.maximum(cluster, base)
-    price = price.copy()
-    best_cluster, best_price = cluster.copy(), price.copy()
-    direction, row_direction = np.zeros(clusters), np.zeros(rows)
-    average = np.zeros(size)
-    best = np.inf
-    length, stalled = 0.6, 0
-    for step in range(steps):
-        value = _dual_value(
-            ranked, experts, allowed, forced, part_of, costs, limits, bonus, cluster, price,
-            profit, chosen, part_profit, part_best,
-        )  # fmt: skip
-        if value < best:
-            stalled = 0 if value < best - 1e-4 * abs(best - target) else stalled + 1
-            best = value
-            best_cluster[:] = cluster
-            best_price[:] = price
-        else:
-            stalled += 1
-        share = 1.0 if step == 0 else 0.35
-        for i in range(size):
-            average[i] = (1.0 - share) * average[i] + (share if chosen[i] else 0.0)
-        if best < target:
-            break
-        if stalled >= 4:
-            length *= 0.6
-            stalled = 0
-        norm = _turn(
-            ranked, experts, chosen, base, cluster, cluster_step, share, direction
-        ) + _turn_rows(costs, limits, chosen, price, row_step, share, row_direction)
-        if norm < 1e-12:
-            break
-        scale = length * (value - target) / norm
-        for c in range(clusters):
-            cluster[c] = max(base[c], cluster[c] - scale * direction[c] * cluster_step[c])
-        for r in range(rows):
-            price[r] = max(0.0, price[r] - scale * row_direction[r] * row_step[r])
-    return best, best_cluster, best_price, average
-
-
-@numba.njit(cache=True)
 def _fits(costs: FloatArray, left: FloatArray, come: int, go: int) -> bool:
     for r in range(len(left)):
         back = 0.0 if go < 0 else costs[r, go]
@@ -282,6 +85,7 @@ def _fits(costs: FloatArray, left: FloatArray, come: int, go: int) -> bool:
 def best_swap(
     ranked: FloatArray,
     experts: IndexArray,
+    original: IntArray,
     chosen: BoolArray,
     fixed: BoolArray,
     costs: FloatArray,
@@ -290,12 +94,15 @@ def best_swap(
     """Return the best exchange of one chosen expert for another one, or a plain addition.
 
     Fast interchange (Whitaker 1983): one pass over the values gives, for every expert coming in,
-    its gain and the loss of every expert going out.
+    its gain and the loss of every expert going out. Copies of an expert share their values, so the
+    pass goes over those of which they are copies.
 
     Parameters
     ----------
     ranked, experts
-        ``(C, N)`` values of each cluster in falling order, and whose they are.
+        ``(C, M)`` values of each cluster in falling order, and whose they are.
+    original
+        ``(N,)`` the expert in `experts` of which each one is a copy.
     chosen, fixed
         Current choice, and experts that may neither come nor go.
     costs, left
@@ -306,49 +113,47 @@ def best_swap(
     tuple
         Gain, expert coming in and expert going out (-1 for an addition); gain 0 without a move.
     """
-    clusters = len(ranked)
-    size = len(chosen)
+    clusters, size = len(ranked), len(chosen)
+    members = np.flatnonzero(chosen)
+    originals = np.max(original) + 1
+    slot = np.full(originals, -1)
+    for position in range(len(members)):
+        slot[original[members[position]]] = position
     first, second, leader = np.zeros(clusters), np.zeros(clusters), np.full(clusters, -1)
-    loss = np.zeros(size)
+    loss = np.zeros(max(1, len(members)))
+    gain = np.zeros(originals)
+    saved = np.zeros((originals, max(1, len(members))))
     for c in range(clusters):
-        found = 0
         k = 0
-        while k < ranked.shape[1] and found < 2:
-            if chosen[experts[c, k]]:
-                if found == 0:
-                    first[c], leader[c] = ranked[c, k], experts[c, k]
-                else:
+        while k < ranked.shape[1]:
+            position = slot[experts[c, k]]
+            if position >= 0:
+                if leader[c] >= 0:
                     second[c] = ranked[c, k]
-                found += 1
+                    break
+                first[c], leader[c] = ranked[c, k], position
             k += 1
         if leader[c] >= 0:
             loss[leader[c]] += first[c] - second[c]
-    slot = np.full(size, -1)
-    members = np.flatnonzero(chosen)
-    for position in range(len(members)):
-        slot[members[position]] = position
-    gain = np.zeros(size)
-    saved = np.zeros((size, max(1, len(members))))
-    for c in range(clusters):
         k = 0
-        floor = second[c]
-        while k < ranked.shape[1] and ranked[c, k] > floor:
-            i = experts[c, k]
-            if not chosen[i]:
-                gain[i] += max(0.0, ranked[c, k] - first[c])
+        while k < ranked.shape[1] and ranked[c, k] > second[c]:
+            m = experts[c, k]
+            if slot[m] < 0:
+                gain[m] += max(0.0, ranked[c, k] - first[c])
                 if leader[c] >= 0:
-                    # If the leader goes, i stands in for it down to the runner-up.
-                    saved[i, slot[leader[c]]] += min(ranked[c, k], first[c]) - floor
+                    # If the leader goes, m stands in for it down to the runner-up.
+                    saved[m, leader[c]] += min(ranked[c, k], first[c]) - second[c]
             k += 1
     best, come, go = 0.0, -1, -1
     for i in range(size):
-        if chosen[i] or fixed[i]:
+        m = original[i]
+        if slot[m] >= 0 or fixed[i]:
             continue
-        if gain[i] > best and _fits(costs, left, i, -1):
-            best, come, go = gain[i], i, -1
+        if gain[m] > best and _fits(costs, left, i, -1):
+            best, come, go = gain[m], i, -1
         for position in range(len(members)):
             j = members[position]
-            change = gain[i] - loss[j] + saved[i, position]
+            change = gain[m] - loss[position] + saved[m, position]
             if change > best and not fixed[j] and _fits(costs, left, i, j):
                 best, come, go = change, i, j
     return best, come, go

@@ -10,11 +10,11 @@ import numpy as np
 
 from moe2opt.solvers.base import Search
 from moe2opt.solvers.cuts import CutBound
+from moe2opt.solvers.descent import descend
 from moe2opt.solvers.facility_model import Bounded, FacilityModel, Subset
-from moe2opt.solvers.kernels import descend
 
 #: Subgradient steps per box.
-_STEPS = 20
+_STEPS = 35
 
 #: Work per cluster above which the linear programme counts as slow: at the root, and per box after
 #: a trial of some boxes. Measured: 70-170 and up to 35 on the real catalogue, 600-1,200 and
@@ -27,7 +27,7 @@ class LagrangianBound:
     """Multipliers from subgradient steps that start at those of the parent box."""
 
     def __init__(self, model: FacilityModel, root: CutBound) -> None:
-        self.model, self.root = model, root
+        self.model, self.root, self.started = model, root, False
         size = model.ranked[:, 0] if model.problem.clusters else np.zeros(0)
         mean = float(size.mean()) if len(size) else 0.0
         self.cluster_step = size / mean if mean > 0 else np.ones(len(size))
@@ -38,16 +38,27 @@ class LagrangianBound:
     def bound(self, box: Subset, search: Search) -> Bounded:
         """Return multipliers for `box`; without a start, those of the linear programme."""
         if box.parent is None:
+            self.started = True
             return self.root.bound(box, search)
+        return self.bound_cheaply(box, search.target)
+
+    def is_cheap(self) -> bool:
+        """Tell whether the next box is bounded by steps alone."""
+        return self.started
+
+    def bound_cheaply(self, box: Subset, target: float) -> Bounded:
+        """Return multipliers for a box with a start, by steps towards `target`."""
+        assert box.parent is not None
         model, start = self.model, box.parent.price
         budgets = len(model.problem.limits)
         fixed_rows, cover = start.row[budgets:], start.cover
         bonus = cover @ model.covers - fixed_rows @ model.rows[budgets:]
         constant = float(fixed_rows.sum() - cover.sum())
-        base = model.values[:, box.forced].max(axis=1, initial=0.0)
         _, cluster, row, average = descend(
-            model.ranked,
-            model.experts,
+            model.columns,
+            model.near,
+            model.nearest,
+            model.last,
             box.allowed,
             box.forced,
             model.part_of,
@@ -57,10 +68,9 @@ class LagrangianBound:
             bonus,
             self.cluster_step,
             self.row_step,
-            base,
             start.cluster,
             start.row[:budgets],
-            search.target - constant,
+            target - constant,
             _STEPS,
         )
         price = model.price(box, cluster, np.concatenate([row, fixed_rows]), cover)
@@ -85,16 +95,24 @@ class AutomaticBound:
 
     def bound(self, box: Subset, search: Search) -> Bounded:
         """Return the multipliers of whichever bound the work so far speaks for."""
-        if self.boxes and self._programme_is_slow():
+        if self.is_cheap():
             return self.cheap.bound(box, search)
         bounded = self.cuts.bound(box, search)
         self.boxes += 1
         if self.boxes == 1:
-            self.root_work = self.cuts.lp.work
+            self.root_work = self.cuts.work
         return bounded
+
+    def is_cheap(self) -> bool:
+        """Tell whether the next box is bounded by steps alone."""
+        return self.boxes > 0 and self._programme_is_slow()
+
+    def bound_cheaply(self, box: Subset, target: float) -> Bounded:
+        """Return multipliers for a box with a start, by steps towards `target`."""
+        return self.cheap.bound_cheaply(box, target)
 
     def _programme_is_slow(self) -> bool:
         if self.root_work > _ROOT_WORK * self.clusters:
             return True
-        spent = self.cuts.lp.work - self.root_work
+        spent = self.cuts.work - self.root_work
         return self.boxes > _TRIAL and spent > _BOX_WORK * self.clusters * (self.boxes - 1)

@@ -7,7 +7,7 @@ import numpy as np
 from moe2opt.canonical import FacilityProblem, indicators
 from moe2opt.result import BoolArray, FloatArray
 from moe2opt.solvers.base import Search
-from moe2opt.solvers.facility_model import FacilityModel, Subset, ranked_by_value
+from moe2opt.solvers.facility_model import FacilityModel, Subset
 from moe2opt.solvers.kernels import add_what_fits, best_swap
 
 #: Kicks in a row without an improvement before the search for incumbents ends.
@@ -22,22 +22,19 @@ class Polisher:
 
     def __init__(self, model: FacilityModel, original: FacilityProblem) -> None:
         self.model = model
-        self.values = original.weighted if model.merged.types else model.values
-        self.experts, self.ranked = model.experts, model.ranked
-        if model.merged.types:
-            self.experts, self.ranked = ranked_by_value(self.values)
+        self.original = np.empty(original.size, dtype=np.int64)
+        for merged, copies in enumerate(model.merged.copies):
+            self.original[list(copies)] = merged
         self.rows = np.vstack([original.costs, indicators(original.groups, original.size)])
         self.limits = np.concatenate([original.limits, np.ones(len(original.groups))])
         self.members = indicators(original.covers, original.size) > 0
         # Below this a gain may be rounding noise, and exchanges could go round in circles.
-        self.smallest_gain = 1e-12 * float(self.values.max(axis=1, initial=0.0).sum())
+        self.smallest_gain = 1e-12 * float(model.best_values.sum())
 
     def start(self, chosen: BoolArray, search: Search) -> None:
-        """Offer a first choice, what exchanges make of it, and what kicks find around that."""
+        """Offer a first choice and what exchanges make of it."""
         search.offer(chosen, "H")
-        better = self.improve(chosen)
-        search.offer(better, "H")
-        self.kick(better, search)
+        search.offer(self.improve(chosen), "H")
 
     def round(self, box: Subset, wanted: FloatArray, source: str, search: Search) -> bool:
         """Offer the forced experts filled up with the most wanted ones of a box that fit."""
@@ -67,8 +64,9 @@ class Polisher:
         left = self._left(chosen)
         while True:
             gain, come, go = best_swap(
-                self.ranked,
-                self.experts,
+                self.model.ranked,
+                self.model.experts,
+                self.original,
                 chosen,
                 self._needed(chosen),
                 self.rows,
@@ -98,7 +96,7 @@ class Polisher:
     def _packable(self, chosen: BoolArray) -> BoolArray:
         """Return the experts that matter and pack, those whose loss would hurt most first."""
         experts = np.flatnonzero(chosen)
-        served = self.model.values[:, experts]
+        served = self.model.columns[experts].T
         leader = served.argmax(axis=1)
         ranked = np.sort(served, axis=1)
         margin = ranked[:, -1] - (ranked[:, -2] if len(experts) > 1 else 0.0)
@@ -127,7 +125,8 @@ class Polisher:
         return np.asarray((self.members[alone] & chosen).any(axis=0))
 
     def _value(self, chosen: BoolArray) -> float:
-        return float(self.values[:, chosen].max(axis=1, initial=0.0).sum())
+        experts = self.original[chosen]
+        return float(self.model.columns[experts].max(axis=0, initial=0.0).sum())
 
     def _has_time(self, search: Search) -> bool:
         limit = search.options.time_limit_s

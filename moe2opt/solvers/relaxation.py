@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from moe2opt.canonical import Problem
 from moe2opt.result import Certificate, InputError
 from moe2opt.solvers.base import Search
-from moe2opt.solvers.tree import Leaf, SplitTree, Step
+from moe2opt.solvers.tree import Exclusions, Leaf, SplitTree, Step
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,7 @@ class Examined:
         Axis and cut of the next split; None only for a single point.
     """
 
-    steps: list[Step]
+    steps: Sequence[Step | Exclusions]
     box: Any
     leaf: Leaf | None = None
     bound: float = -math.inf

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
+import numpy as np
+
+from moe2opt.archive import Records
 from moe2opt.canonical import Problem
-from moe2opt.result import Certificate, FloatArray, Multipliers, Record
+from moe2opt.result import Certificate, FloatArray, IntArray, Multipliers
 from moe2opt.solvers.spill import VectorStore
+
+#: Trees with more records than this stay arrays.
+MOST_TUPLES = 10_000
 
 #: A leaf reason and its index, see `moe2opt.result.LEAF_REASONS`.
 Leaf = tuple[str, int]
@@ -38,6 +46,25 @@ class Step:
     bound: float = -math.inf
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Exclusions:
+    """Several 0/1 axes that are excluded for one reason, like as many steps.
+
+    Attributes
+    ----------
+    axes
+        The axes, at least one.
+    leaf
+        Why none of them can be chosen.
+    bound
+        Largest upper bound over the sides closed.
+    """
+
+    axes: IntArray
+    leaf: Leaf
+    bound: float
+
+
 class PriceNumber(int):
     """Number of multipliers, which carries them until a leaf or a reduction uses them.
 
@@ -54,7 +81,7 @@ class SplitTree:
     Attributes
     ----------
     records, children
-        Record and children of each position.
+        Record and children of each position; a record of exclusions holds all their axes.
     multipliers
         Multipliers that records use, by number.
     prices
@@ -63,7 +90,7 @@ class SplitTree:
         Keeps the multipliers, on disk once there are many.
     """
 
-    records: list[Record | None] = field(default_factory=lambda: [None])
+    records: list[tuple[str, Any, int] | None] = field(default_factory=lambda: [None])
     children: dict[int, tuple[int, ...]] = field(default_factory=dict)
     multipliers: dict[int, Multipliers] = field(default_factory=dict)
     prices: int = 0
@@ -82,22 +109,24 @@ class SplitTree:
         self._keep(leaf)
         self.records[position] = (leaf[0], int(leaf[1]), 0)
 
-    def reduce(self, position: int, steps: list[Step]) -> int:
+    def reduce(self, position: int, steps: Sequence[Step | Exclusions]) -> int:
         """Record reductions one below the other; return the position that is left."""
         for step in steps:
-            if step.cut is None:
-                position = self._narrow(position, step)
+            if isinstance(step, Exclusions):
+                position = self._narrow(position, "out", step.leaf, step.axes)
+            elif step.cut is None:
+                side = "in" if step.keep_right else "out"
+                position = self._narrow(position, side, step.leaf, step.axis)
             else:
                 left, right = self.split(position, step.axis, step.cut)
                 closed, position = (left, right) if step.keep_right else (right, left)
                 self.close(closed, step.leaf)
         return position
 
-    def _narrow(self, position: int, step: Step) -> int:
-        reason, index = step.leaf
-        self._keep(step.leaf)
-        side = "in" if step.keep_right else "out"
-        self.records[position] = (f"{side}:{reason}", step.axis, int(index))
+    def _narrow(self, position: int, side: str, leaf: Leaf, axes: Any) -> int:
+        reason, index = leaf
+        self._keep(leaf)
+        self.records[position] = (f"{side}:{reason}", axes, int(index))
         self.records.append(None)
         self.children[position] = (len(self.records) - 1,)
         return len(self.records) - 1
@@ -115,17 +144,23 @@ class SplitTree:
         if isinstance(number, PriceNumber) and int(number) not in self.multipliers:
             self.multipliers[int(number)] = self.store.kept(number.vectors)
 
-    def preorder(self) -> tuple[Record, ...]:
+    def preorder(self) -> Records:
         """Return the records in preorder; every position must be closed or split."""
-        order, pending = [], [0]
+        kinds: dict[str, int] = {}
+        columns: tuple[list[int], list[int], list[int]] = ([], [], [])
+        pending = [0]
         while pending:
             position = pending.pop()
             record = self.records[position]
             assert record is not None
-            order.append(record)
+            kind, axes, index = record
+            axes = axes.tolist() if isinstance(axes, np.ndarray) else [int(axes)]
+            code = kinds.setdefault(kind, len(kinds))
+            for column, entries in zip(columns, ([code], axes, [index]), strict=True):
+                column.extend(entries if column is columns[1] else entries * len(axes))
             if position in self.children:
                 pending += reversed(self.children[position])
-        return tuple(order)
+        return Records(tuple(kinds), np.array(columns, dtype=np.int64).T)
 
     def certificate(
         self,
@@ -136,36 +171,33 @@ class SplitTree:
         grid_bits: int = 0,
         chains: tuple[tuple[int, ...], ...] = (),
         types: tuple[tuple[int, ...], ...] = (),
+        rounded: tuple[tuple[int, int], ...] = (),
     ) -> Certificate:
         """Return the sealed certificate, with the multipliers that no leaf uses left out.
 
         `kind` is given when the tree splits the monotone view of the problem.
         """
         tree = self.preorder()
-        used = sorted({_multipliers_of(record) for record in tree} - {-1})
-        number = {old: new for new, old in enumerate(used)}
+        used = _renumber(tree)
         return Certificate(
             kind=kind or problem.kind,
             claim=claim,
-            tree=tuple(_renumbered(record, number) for record in tree),
+            tree=tree if len(tree) > MOST_TUPLES else tuple(tree),
             multipliers=tuple(self.multipliers[k] for k in used),
             grid_bits=grid_bits,
             chains=chains,
             types=types,
+            rounded=rounded,
             problem_hash=problem.fingerprint,
         ).sealed()
 
 
-def _multipliers_of(record: Record) -> int:
-    """Return the multipliers that a record refers to, -1 if none."""
-    kind, first, second = record
-    if kind in ("dual", "farkas"):
-        return first
-    return second if kind.endswith((":dual", ":farkas")) else -1
-
-
-def _renumbered(record: Record, number: dict[int, int]) -> Record:
-    kind, first, second = record
-    if _multipliers_of(record) < 0:
-        return record
-    return (kind, first, number[second]) if ":" in kind else (kind, number[first], 0)
+def _renumber(tree: Records) -> list[int]:
+    """Give the multipliers in use new numbers from 0 on, in place; return the old ones."""
+    first = [k for k, kind in enumerate(tree.kinds) if kind in ("dual", "farkas")]
+    last = [k for k, kind in enumerate(tree.kinds) if kind.endswith((":dual", ":farkas"))]
+    places = [(np.isin(tree.rows[:, 0], codes), c) for codes, c in ((first, 1), (last, 2))]
+    used = np.unique(np.concatenate([tree.rows[rows, column] for rows, column in places]))
+    for rows, column in places:
+        tree.rows[rows, column] = np.searchsorted(used, tree.rows[rows, column])
+    return [int(k) for k in used]

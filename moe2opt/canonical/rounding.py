@@ -1,0 +1,96 @@
+r"""Rounded budget rows: what whole items say that their total size does not.
+
+Let the chosen items fit into bins of capacity b. Counted in parts of :math:`b/(k+1)`, each item
+takes strictly more than :math:`\lceil (k+1) s_i / b \rceil - 1` of them, so the items of one bin,
+whose sizes sum to at most :math:`k+1` parts, satisfy
+
+.. math:: \sum_i \big(\lceil (k+1) s_i / b \rceil - 1\big) \le k.
+
+This is a Chvatal-Gomory cut (with strict rounding); for k = 1 it says that of the items larger than
+half a bin only one fits. A plain budget row is one bin; a row of merged servers (see
+`moe2opt.canonical.types`) is as many as it has rows, and the inequalities of its bins are summed.
+"""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+
+import numpy as np
+
+from moe2opt.canonical.types import Merged
+from moe2opt.result import FloatArray
+
+#: Largest k.
+MOST_PARTS = 24
+
+#: A row is worth adding when its left side exceeds the right one by this share.
+_VIOLATION = 1e-3
+
+
+def rounded_row(merged: Merged, row: int, parts: int) -> tuple[FloatArray, float]:
+    """Return coefficients and limit of a rounded row, in exact arithmetic.
+
+    Parameters
+    ----------
+    merged
+        Problem in which interchangeable rows are merged.
+    row
+        Budget row of the merged problem.
+    parts
+        The k of the formula, at least 1.
+
+    Raises
+    ------
+    ValueError
+        When there is no such row, or nothing to round.
+    """
+    if not 0 <= row < len(merged.problem.limits) or not 1 <= parts <= MOST_PARTS:
+        raise ValueError(f"no rounded row of budget row {row} in {parts} parts")
+    bins, capacity = bins_of(merged, row)
+    if capacity <= 0:
+        raise ValueError(f"budget row {row} has no capacity to round")
+    sizes, place = np.unique(merged.problem.costs[row], return_inverse=True)
+    part = Fraction(capacity) / (parts + 1)
+    taken = [max(0, math.ceil(Fraction(float(size)) / part) - 1) for size in sizes]
+    return np.array(taken, dtype=np.float64)[place], float(parts * bins)
+
+
+def bins_of(merged: Merged, row: int) -> tuple[int, float]:
+    """Return how many bins a budget row stands for and what no bin's exact content exceeds."""
+    plain = len(merged.problem.limits) - len(merged.types)
+    if row < plain:
+        capacity = float(merged.problem.limits[row])
+        bins = 1
+    else:
+        capacity, bins = float(merged.limits[row - plain]), len(merged.types[row - plain])
+    # Usage is compared after rounding, so the exact sum may lie half a unit above the limit.
+    return bins, math.nextafter(capacity, math.inf)
+
+
+def violated_rows(merged: Merged, choice: FloatArray) -> list[tuple[int, int]]:
+    """Return budget rows and numbers of parts whose rounded rows a fractional choice violates.
+
+    Parameters
+    ----------
+    merged
+        Problem in which interchangeable rows are merged.
+    choice
+        ``(N,)`` fractional choice.
+
+    Returns
+    -------
+    list
+        Pairs for `rounded_row`, the most violated first.
+    """
+    found = []
+    for row, costs in enumerate(merged.problem.costs):
+        bins, capacity = bins_of(merged, row)
+        if capacity <= 0 or costs.max(initial=0.0) * (MOST_PARTS + 1) <= capacity:
+            continue
+        for parts in range(1, MOST_PARTS + 1):
+            taken = np.maximum(np.ceil((parts + 1) * costs / capacity - 1e-9) - 1.0, 0.0)
+            excess = float(taken @ choice) / (parts * bins) - 1.0
+            if excess > _VIOLATION:
+                found.append((excess, row, parts))
+    return [(row, parts) for _, row, parts in sorted(found, reverse=True)]
