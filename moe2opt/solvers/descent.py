@@ -7,10 +7,10 @@ entries around the thresholds. Which of the two is cheaper was measured: see `FE
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
 from moe2opt.result import BoolArray, FloatArray, IntArray
+from moe2opt.solvers.jit import entry, inner, part, released, reordered
 from moe2opt.solvers.kernels import IndexArray
 
 #: Free experts up to which whole columns are cheaper than the copied entries (10,000 clusters:
@@ -34,7 +34,27 @@ _STALL, _SHORTER, _SHORTEST = 4, 0.6, 0.02
 _SHARE = 0.3
 
 
-@numba.njit(cache=True)
+@inner
+def _raise_to(values: FloatArray, floor: FloatArray) -> None:
+    for c in range(len(values)):
+        values[c] = max(values[c], floor[c])
+
+
+@inner
+def _copy_to(target: FloatArray, source: FloatArray) -> None:
+    for c in range(len(source)):
+        target[c] = source[c]
+
+
+@reordered
+def _sum(values: FloatArray) -> float:
+    total = 0.0
+    for value in values:
+        total += value
+    return total
+
+
+@part
 def _near(
     ranked: FloatArray,
     experts: IndexArray,
@@ -58,7 +78,8 @@ def _near(
         if count + depth > room:
             room *= 2
             more, whose_more = np.empty(room), np.empty(room, dtype=np.int32)
-            more[:count], whose_more[:count] = values[:count], whose[:count]
+            for k in range(count):
+                more[k], whose_more[k] = values[k], whose[k]
             values, whose = more, whose_more
         for k in range(depth):
             value = ranked[c, k]
@@ -74,10 +95,10 @@ def _near(
             values[count], whose[count] = value, experts[c, k]
             count += 1
         start[c + 1] = count
-    return start, values[:count], whose[:count]
+    return start, values, whose
 
 
-@numba.njit(cache=True)
+@inner
 def _add_near(
     start: IntArray,
     values: FloatArray,
@@ -94,7 +115,7 @@ def _add_near(
             profit[whose[k]] += values[k] - threshold
 
 
-@numba.njit(cache=True, fastmath={"reassoc", "nsz"})
+@reordered
 def _column_excess(column: FloatArray, cluster: FloatArray) -> float:
     total = 0.0
     for c in range(len(cluster)):
@@ -102,7 +123,7 @@ def _column_excess(column: FloatArray, cluster: FloatArray) -> float:
     return total
 
 
-@numba.njit(cache=True)
+@entry
 def column_excess(
     columns: FloatArray, wanted: IntArray, cluster: FloatArray, size: int
 ) -> FloatArray:
@@ -125,7 +146,7 @@ def column_excess(
     return profit
 
 
-@numba.njit(cache=True)
+@inner
 def _maximise(
     free: IntArray,
     fixed: IntArray,
@@ -148,18 +169,19 @@ def _maximise(
                 profit[i] -= price[r] * costs[r, i]
     for i in fixed:
         total += profit[i]
-    part_profit[:] = 0.0
-    part_best[:] = -1
+    for empty in range(len(part_best)):
+        part_profit[empty] = 0.0
+        part_best[empty] = -1
     for i in free:
-        part = part_of[i]
-        if profit[i] > part_profit[part]:
-            total += profit[i] - part_profit[part]
-            part_profit[part] = profit[i]
-            part_best[part] = i
+        own = part_of[i]
+        if profit[i] > part_profit[own]:
+            total += profit[i] - part_profit[own]
+            part_profit[own] = profit[i]
+            part_best[own] = i
     return total
 
 
-@numba.njit(cache=True)
+@inner
 def _turn(
     columns: FloatArray,
     part_best: IntArray,
@@ -171,7 +193,8 @@ def _turn(
     direction: FloatArray,
 ) -> float:
     """Blend the subgradient in the thresholds into `direction`; return its squared length."""
-    slope[:] = 1.0
+    for c in range(len(cluster)):
+        slope[c] = 1.0
     for i in part_best:
         if i >= 0:
             column = columns[i]
@@ -186,7 +209,7 @@ def _turn(
     return norm
 
 
-@numba.njit(cache=True)
+@inner
 def _turn_rows(
     costs: FloatArray,
     limits: FloatArray,
@@ -213,7 +236,7 @@ def _turn_rows(
     return norm
 
 
-@numba.njit(cache=True, nogil=True)
+@released
 def descend(
     columns: FloatArray,
     ranked: FloatArray,
@@ -267,17 +290,20 @@ def descend(
         Best value, its thresholds and row prices, and the average maximiser.
     """
     clusters, (rows, size) = len(cluster), costs.shape
-    free, fixed = np.flatnonzero(allowed & ~forced), np.flatnonzero(forced)
+    open_ = allowed.copy()
+    for n in range(size):
+        open_[n] = allowed[n] and not forced[n]
+    free, fixed = np.flatnonzero(open_), np.flatnonzero(forced)
     floor = np.zeros(clusters)
     for i in fixed:
-        floor = np.maximum(floor, columns[i])
-    cluster, price = np.maximum(cluster, floor), price.copy()
+        _raise_to(floor, columns[i])
+    cluster, price = cluster.copy(), price.copy()
+    _raise_to(cluster, floor)
     few = len(free) <= FEW
-    if few:
-        start, values, whose = _near(ranked[:0], experts[:0], last, allowed, floor, cluster)
-    else:
-        start, values, whose = _near(ranked, experts, last, allowed & ~forced, floor, cluster)
-        cluster = np.maximum(cluster, floor)
+    start, values, whose = np.zeros(0, np.int64), np.zeros(0), np.zeros(0, np.int32)
+    if not few:
+        start, values, whose = _near(ranked, experts, last, open_, floor, cluster)
+        _raise_to(cluster, floor)
     profit, part_profit = np.zeros(size), np.zeros(parts)
     part_best = np.zeros(parts, dtype=np.int64)
     best_cluster, best_price = cluster.copy(), price.copy()
@@ -285,13 +311,14 @@ def descend(
     average = np.zeros(size)
     best, length, stalled, aim = np.inf, _LENGTH, 0, target
     for step in range(steps):
-        profit[:] = bonus
+        for n in range(size):
+            profit[n] = bonus[n]
         if few:
             for i in free:
                 profit[i] += _column_excess(columns[i], cluster)
         else:
             _add_near(start, values, whose, cluster, profit)
-        value = cluster.sum() + _maximise(
+        value = _sum(cluster) + _maximise(
             free, fixed, part_of, costs, limits, price, profit, part_profit, part_best
         )
         if step == 0:
@@ -299,11 +326,13 @@ def descend(
         if value < best:
             stalled = 0 if value < best - 1e-4 * abs(best - aim) else stalled + 1
             best = value
-            best_cluster[:], best_price[:] = cluster, price
+            _copy_to(best_cluster, cluster)
+            _copy_to(best_price, price)
         else:
             stalled += 1
         share = 1.0 if step == 0 else _SHARE
-        average *= 1.0 - share
+        for n in range(size):
+            average[n] *= 1.0 - share
         for i in part_best:
             if i >= 0:
                 average[i] += share
@@ -324,5 +353,6 @@ def descend(
             cluster[c] = max(floor[c], cluster[c] - scale * direction[c] * cluster_step[c])
         for r in range(rows):
             price[r] = max(0.0, price[r] - scale * row_direction[r] * row_step[r])
-    average[fixed] = 1.0
+    for i in fixed:
+        average[i] = 1.0
     return best, best_cluster, best_price, average

@@ -34,6 +34,7 @@ from moe2opt.solvers.facility_model import (
     SubmodularBound,
     Subset,
 )
+from moe2opt.solvers.facility_warm import warm_up
 from moe2opt.solvers.lagrangian import AutomaticBound, LagrangianBound
 from moe2opt.solvers.polish import Polisher
 from moe2opt.solvers.relaxation import Examined, unknown_bound
@@ -54,6 +55,7 @@ def facility_relaxation(problem: FacilityProblem, search: Search) -> FacilityRel
     name = search.options.bound
     if name not in BOUNDS:
         raise unknown_bound(name, problem, BOUNDS)
+    warm_up(search)
     model = FacilityModel(problem, simplify=search.options.proof != "linear")
     return FacilityRelaxation(model, _bounder(name, model), search)
 

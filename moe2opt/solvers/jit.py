@@ -1,8 +1,9 @@
 """How kernels are compiled: as few and as lean machine code units as numba allows.
 
 An *entry* is called from Python and cached on disk: beside the package where that folder can be
-written, else in numba's cache folder of the user, else not at all. An *inner* kernel is only called
-by other kernels: it needs no wrapper for Python and becomes part of the entries that use it.
+written, else in numba's cache folder of the user, else not at all. An *inner* kernel or a *part* is
+only called by other kernels: it needs no wrapper for Python and becomes part of the entries that
+use it.
 
 What keeps compilation short: no slice assignments or array expressions (each pulls in numpy's
 broadcasting), no allocation (so that no reference is counted), no literal integers as arguments
@@ -25,10 +26,22 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 def entry(function: _Function) -> _Function:
     """Compile on first use and cache on disk where a folder for that can be written."""
-    try:
-        return _compiled(function, cache=True)
-    except RuntimeError:  # no folder can be written
-        return _compiled(function)
+    return _stored(function)
+
+
+def released(function: _Function) -> _Function:
+    """Compile like an entry that lets other threads run meanwhile."""
+    return _stored(function, nogil=True)
+
+
+def part(function: _Function) -> _Function:
+    """Compile as part of the kernels that call it; it may allocate."""
+    return _compiled(function, no_cpython_wrapper=True)
+
+
+def reordered(function: _Function) -> _Function:
+    """Compile like a part whose sums may be taken in any order, and so several at once."""
+    return _compiled(function, no_cpython_wrapper=True, fastmath={"reassoc", "nsz"})
 
 
 def inner(function: _Function) -> _Function:
@@ -36,7 +49,14 @@ def inner(function: _Function) -> _Function:
     return _compiled(function, no_cpython_wrapper=True, _nrt=False)
 
 
-def _compiled(function: _Function, **settings: bool) -> _Function:
+def _stored(function: _Function, **settings: Any) -> _Function:
+    try:
+        return _compiled(function, cache=True, **settings)
+    except RuntimeError:  # no folder can be written
+        return _compiled(function, **settings)
+
+
+def _compiled(function: _Function, **settings: Any) -> _Function:
     njit: Any = numba.njit
     kernel: _Function = njit(function, error_model="numpy", no_cfunc_wrapper=True, **settings)
     return kernel

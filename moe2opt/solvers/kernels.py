@@ -7,17 +7,17 @@ on disk (numba falls back to a folder of the user where the package folder is re
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
 from moe2opt.result import BoolArray, FloatArray, IntArray
+from moe2opt.solvers.jit import entry, inner
 
 #: Expert indices in falling order of value, kept small because there are C x N of them.
 IndexArray = npt.NDArray[np.int32]
 
 
-@numba.njit(cache=True)
+@entry
 def excess_above(
     ranked: FloatArray, experts: IndexArray, clusters: IntArray, thresholds: FloatArray, size: int
 ) -> FloatArray:
@@ -46,7 +46,7 @@ def excess_above(
     return total
 
 
-@numba.njit(cache=True)
+@entry
 def fill_to_one(
     ranked: FloatArray, experts: IndexArray, y: FloatArray
 ) -> tuple[FloatArray, FloatArray]:
@@ -72,7 +72,7 @@ def fill_to_one(
     return thresholds, values
 
 
-@numba.njit(cache=True)
+@inner
 def _fits(costs: FloatArray, left: FloatArray, come: int, go: int) -> bool:
     for r in range(len(left)):
         back = 0.0 if go < 0 else costs[r, go]
@@ -81,7 +81,7 @@ def _fits(costs: FloatArray, left: FloatArray, come: int, go: int) -> bool:
     return True
 
 
-@numba.njit(cache=True)
+@entry
 def best_swap(
     ranked: FloatArray,
     experts: IndexArray,
@@ -115,7 +115,9 @@ def best_swap(
     """
     clusters, size = len(ranked), len(chosen)
     members = np.flatnonzero(chosen)
-    originals = np.max(original) + 1
+    originals = 0
+    for i in original:
+        originals = max(originals, i + 1)
     slot = np.full(originals, -1)
     for position in range(len(members)):
         slot[original[members[position]]] = position
@@ -159,7 +161,7 @@ def best_swap(
     return best, come, go
 
 
-@numba.njit(cache=True)
+@entry
 def add_what_fits(order: IntArray, rows: FloatArray, left: FloatArray, chosen: BoolArray) -> None:
     """Add experts in the given order while every row has room; changes `chosen` and `left`."""
     for i in order:
