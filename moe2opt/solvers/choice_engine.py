@@ -147,13 +147,16 @@ class ChoiceEngine:
         if self.model.aimless:
             return
         regret = self._regrets(vertex)
-        regret[vertex.key] = 0.0
+        keys = whole.options[vertex.key]
+        regret[keys] = 0.0
         for options in _DIVE_OPTIONS:
-            if len(regret) <= options or search.closes(bound):
+            place = len(self.model.starts) + options
+            if len(regret) <= place or search.closes(bound):
                 return
-            level = np.partition(regret, len(vertex.key) + options)[len(vertex.key) + options]
+            level = np.partition(regret, place)[place]
             box = regret < level
-            box[vertex.key] = True
+            box[keys] = True
+            box[np.delete(whole.picked, whole.groups)] = True
             CoreSearch(self.model.part(box), bound, search).run(_DIVE_NODES)
             polish(self.model, vertex.price, bound, search)
 
@@ -164,7 +167,7 @@ class ChoiceEngine:
         from moe2opt.solvers.brb import Explored
 
         while True:
-            fixed, shaved = self._fixed(vertex, bound, search)
+            fixed, shaved = self._fixed(whole, vertex, bound, search)
             part = self.model.part(~fixed)
             self.tree.reduce(np.flatnonzero(fixed), vertex.price)
             core = CoreSearch(part, bound, search, vertex.price)
@@ -174,12 +177,14 @@ class ChoiceEngine:
             self.tree.core = core_records(part, core.state)
             return Explored(search.rounded(max(shaved, core.bound)), ended)
 
-    def _fixed(self, vertex: Vertex, bound: float, search: Search) -> tuple[BoolArray, float]:
+    def _fixed(
+        self, whole: Part, vertex: Vertex, bound: float, search: Search
+    ) -> tuple[BoolArray, float]:
         """Return flags of the options that the root rules out, and the bound on all of them."""
         if self.model.aimless:
             return np.zeros(len(self.model.values), dtype=bool), -math.inf
         regret = self._regrets(vertex)
-        regret[vertex.key] = 0.0
+        regret[whole.options[vertex.key]] = 0.0
         bounds = bound - regret + self.model.error * self.model.size
         fixed = search.closes_each(bounds) & (regret > 0)
         return fixed, float(bounds[fixed].max(initial=-math.inf))

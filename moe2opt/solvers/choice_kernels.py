@@ -245,14 +245,18 @@ def descend(core: Core, at: Vertex, box: FlagArray, cutoff: float, steps: int) -
             value = core.base
         if closes(core, value, cutoff):
             return CLOSED, value
-        leave, side = -2, 0.0
+        leave, side, moved = -2, 0.0, False
         for _ in range(len(at.price) + 2):
             _weigh(core, at)
             leave, side = _leaving(core, at, box)
             if leave != -2:
                 break
             locate(core, at)
+            moved = True
         if leave < 0:
+            if moved and not core.aimless:
+                # Hyperplanes that no longer meet start over at other prices.
+                value = lagrangian(core, at, box)
             return OPTIMAL, value
         for k in range(len(at.price)):
             at.direction[k] = side * at.inverse[k, leave]
@@ -262,7 +266,11 @@ def descend(core: Core, at: Vertex, box: FlagArray, cutoff: float, steps: int) -
         time, entering, _ = follow(core, at, box, side * at.weight[leave], NOBODY)
         unmark_basics(at)
         if time == np.inf:
-            return (INFEASIBLE if _contradicts(core, at, box) else OPTIMAL), value
+            if _contradicts(core, at, box):
+                return INFEASIBLE, value
+            if moved and not core.aimless:
+                value = lagrangian(core, at, box)
+            return OPTIMAL, value
         at.first[leave] = entering
         at.partner[leave] = at.key[core.group_of[entering]] if entering >= 0 else -1
     locate(core, at)

@@ -19,6 +19,9 @@ _MOVES, _BEAM = 400, 400
 #: Moves in a combination at most.
 _DEPTH = 6
 
+#: Cells farther away than this are all alike: far.
+_FAR = 1e15
+
 #: Combinations whose priced use agrees to this share of the gap count as alike.
 _ALIKE = 0.02
 
@@ -82,7 +85,9 @@ def _combination(
         if value.flat[top] > best:
             best = float(value.flat[top])
             found = options[np.append(chosen[top // count], top % count)]
-        state, move = _kept(np.where(apart, losses, np.inf), after * cell)
+        with np.errstate(over="ignore"):
+            cells = after * cell
+        state, move = _kept(np.where(apart, losses, np.inf), cells)
         if not len(state):
             break
         room, worth, loss = after[state, move], total[state, move], losses[state, move]
@@ -117,6 +122,7 @@ def _moves(
 
 def _kept(losses: FloatArray, cells: FloatArray) -> tuple[IntArray, IntArray]:
     """Return the combinations to carry on: nearest to what is left, one of those alike."""
+    cells = np.clip(cells, -_FAR, _FAR)
     distance = (np.abs(cells).sum(axis=2) + losses).ravel()
     near = np.argpartition(distance, min(20 * _BEAM, distance.size) - 1)[: 20 * _BEAM]
     near = near[np.argsort(distance[near], kind="stable")]

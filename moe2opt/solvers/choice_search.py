@@ -100,7 +100,9 @@ def _tighten(core: Core, state: State, node: int, least: FloatArray, base: Float
 
 
 @inner
-def _reduce(core: Core, at: Vertex, state: State, node: int, value: float, cutoff: float) -> int:
+def _reduce(
+    core: Core, at: Vertex, state: State, node: int, value: float, cutoff: float, number: int
+) -> int:
     """Exclude options that the prices rule out; return how many groups are still open."""
     open_groups = 0
     for g in range(len(core.starts) - 1):
@@ -114,7 +116,7 @@ def _reduce(core: Core, at: Vertex, state: State, node: int, value: float, cutof
                 if state.box[o] and at.profit[o] < best:
                     bound = value - (best - at.profit[o]) + core.error * core.size
                     if closes(core, bound, cutoff):
-                        exclude(state, node, OUT_DUAL, o, state.node_prices[node])
+                        exclude(state, node, OUT_DUAL, o, number)
                         state.closed[0] = max(state.closed[0], bound)
                         allowed -= 1
         if allowed > 1:
@@ -211,10 +213,14 @@ def _examine(core: Core, at: Vertex, state: State, node: int, cutoff: float, bes
     if ending == INFEASIBLE:
         close(state, node, FARKAS, store_price(state, at.direction), -np.inf)
         return PAUSED
+    if core.aimless:
+        clear(at.price)
+    number = state.node_prices[node]
+    if value <= state.node_bound[node]:
+        # Even at an equal bound these may be other prices, and reductions need their own.
+        number = store_price(state, at.price)
     if value < state.node_bound[node]:
-        if core.aimless:
-            clear(at.price)
-        state.node_bound[node], state.node_prices[node] = value, store_price(state, at.price)
+        state.node_bound[node], state.node_prices[node] = value, number
     if ending == CLOSED:
         close(state, node, DUAL, state.node_prices[node], state.node_bound[node])
         return PAUSED
@@ -225,7 +231,7 @@ def _examine(core: Core, at: Vertex, state: State, node: int, cutoff: float, bes
     # In a large core, reductions that exclude little would fill the memory with records.
     often = len(state.box) <= _OFTEN or value - cutoff < 0.6 * state.node_gap[node]
     if value <= state.node_bound[node] and often:
-        groups = _reduce(core, at, state, node, value, cutoff)
+        groups = _reduce(core, at, state, node, value, cutoff, number)
         state.node_gap[node] = value - cutoff
     else:
         groups = 1 if _any_open(core, at, state.box) >= 0 else 0
