@@ -1,12 +1,13 @@
-"""Measured tables of devices and a documented roofline fitted to them.
+"""Measured tables of devices, the model fitted to them, and predictions with an error bar.
 
-The roofline is a stand-in with known, reported residuals: see `moe2opt.profiles.roofline`.
+`predict` answers for one LLM on one device; `read_profiles` gives the tables and the fit.
 """
 
-from moe2opt.profiles.roofline import Fit as Fit
-from moe2opt.profiles.roofline import Roofline as Roofline
-from moe2opt.profiles.roofline import Stream as Stream
-from moe2opt.profiles.roofline import fit_roofline as fit_roofline
+from moe2opt.profiles.fit import Fit as Fit
+from moe2opt.profiles.offloading import predict_offload as predict_offload
+from moe2opt.profiles.predict import Prediction as Prediction
+from moe2opt.profiles.predict import predict as predict
+from moe2opt.profiles.tables import BUILTIN as BUILTIN
 from moe2opt.profiles.tables import Profiles as Profiles
 from moe2opt.profiles.tables import builtin_profiles as builtin_profiles
 from moe2opt.profiles.tables import read_profiles as read_profiles

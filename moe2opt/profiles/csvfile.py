@@ -33,6 +33,8 @@ class Column:
         Range of numbers, ends included.
     choices
         Allowed texts; empty for any.
+    optional
+        Whether the whole column may be left out; its cells are then read as None.
     """
 
     kind: Literal["text", "number", "integer"] = "text"
@@ -40,6 +42,7 @@ class Column:
     least: float = -math.inf
     most: float = math.inf
     choices: tuple[str, ...] = ()
+    optional: bool = False
 
 
 TEXT = Column()
@@ -52,7 +55,7 @@ SHARE = Column("number", least=0, most=1)
 def read_table(
     path: Path, columns: Mapping[str, Column], *, unique: Sequence[str] = ()
 ) -> list[Row]:
-    """Read a CSV file whose header is exactly `columns`, in any order.
+    """Read a CSV file whose header is exactly `columns`, in any order; optional ones may lack.
 
     Parameters
     ----------
@@ -75,9 +78,9 @@ def read_table(
         raise InputError(f"{path}: cannot be read as CSV: {_reason(error)}") from error
     if not lines:
         raise InputError(f"{path}:1: the file is empty; expected a header")
-    _raise_all(_header_errors(path, lines[0], columns))
+    raise_all(_header_errors(path, lines[0], columns))
     rows, errors = _parse(path, lines, columns)
-    _raise_all(errors or _repeated(path, rows, unique))
+    raise_all(errors or _repeated(path, rows, unique))
     return [row for _, row in rows]
 
 
@@ -99,7 +102,7 @@ def _parse(
         if len(cells) != len(header):
             errors.append(f"{path}:{number}: {len(cells)} cells, the header has {len(header)}")
             continue
-        row: Row = {}
+        row: Row = {name: None for name in columns if name not in header}
         for name, cell in zip(header, cells, strict=True):
             try:
                 row[name] = _value(cell.strip(), columns[name])
@@ -137,14 +140,29 @@ def _number(cell: str, kind: str) -> float:
 
 
 def _header_errors(path: Path, header: list[str], columns: Mapping[str, Column]) -> list[str]:
-    errors = [f"{path}:1: column '{name}' is missing" for name in columns if name not in header]
+    errors = [
+        f"{path}:1: column '{name}' is missing"
+        for name, column in columns.items()
+        if name not in header and not column.optional
+    ]
     for name in header:
         if name not in columns:
-            near = get_close_matches(name, columns, n=1)
-            hint = f"; did you mean '{near[0]}'?" if near else ""
-            errors.append(f"{path}:1: unknown column '{name}'{hint}")
+            errors.append(f"{path}:1: unknown column '{name}'{_column_hint(name, columns)}")
     repeated = sorted({name for name in header if header.count(name) > 1})
     return errors + [f"{path}:1: column '{name}' appears twice" for name in repeated]
+
+
+def _column_hint(name: str, columns: Mapping[str, Column]) -> str:
+    """Return what the writer of an unknown column may have meant; a lost unit is named."""
+    units = [
+        known
+        for known, column in columns.items()
+        if known.startswith(f"{name}_") and column.kind != "text"
+    ]
+    if units:
+        return f"; its unit is missing: did you mean '{min(units, key=len)}'?"
+    near = get_close_matches(name, columns, n=1)
+    return f"; did you mean '{near[0]}'?" if near else ""
 
 
 def _repeated(path: Path, rows: list[tuple[int, Row]], unique: Sequence[str]) -> list[str]:
@@ -161,10 +179,11 @@ def _repeated(path: Path, rows: list[tuple[int, Row]], unique: Sequence[str]) ->
     return errors
 
 
-def _raise_all(errors: list[str]) -> None:
+def raise_all(errors: Sequence[str]) -> None:
+    """Raise one `InputError` with all `errors`, one a line; a long list is cut and counted."""
     if errors:
         rest = len(errors) - _MOST_ERRORS
-        shown = errors[:_MOST_ERRORS] + ([f"... and {rest} more"] if rest > 0 else [])
+        shown = list(errors[:_MOST_ERRORS]) + ([f"... and {rest} more"] if rest > 0 else [])
         raise InputError("\n".join(shown))
 
 

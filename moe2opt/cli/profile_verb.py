@@ -1,0 +1,71 @@
+"""Arguments of the verb ``profile``; what it does is in `moe2opt.cli.profiling`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from moe2opt.cli.exits import guarded
+
+
+@guarded
+def profile(
+    more: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Further files after --import.", show_default=False),
+    ] = None,
+    files: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--import",
+            metavar="FILE",
+            help="Import this output of llama-bench (JSON, JSONL, CSV, SQL, Markdown).",
+        ),
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="Name of the device.")] = None,
+    disk: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder on the disk to measure; default .")
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="About 10 s instead of 45.")] = False,
+    quant: Annotated[
+        str | None, typer.Option(help="Weight format of imported runs, such as Q4_K_M.")
+    ] = None,
+    active_params: Annotated[
+        float | None, typer.Option(help="Parameters used per token of imported runs, in 1e9.")
+    ] = None,
+    source: Annotated[
+        str | None, typer.Option(help="Where imported runs come from, if not from you.")
+    ] = None,
+    bandwidth: Annotated[
+        float | None, typer.Option(help="Memory bandwidth of an unknown device in GB/s.")
+    ] = None,
+    memory: Annotated[
+        float | None, typer.Option(help="Memory of an unknown device in GiB.")
+    ] = None,
+    power: Annotated[
+        float | None, typer.Option(help="Power under load in W, where no meter answers.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write or extend the profile here.")
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object on stdout.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress and no hints.")] = False,
+) -> None:
+    """Measure this machine, or import measurements of llama.cpp, as a profile.
+
+    Measures memory and disk by block size, matrix products and expert layers, and, where they are
+    there, a CUDA device and power meters. Needs no root and less than two minutes.
+    """
+    from moe2opt.cli.profiling import Request, run_profile
+
+    if more and not files:
+        raise typer.BadParameter("files are imported with --import FILE...")
+    told = (quant, active_params, source, bandwidth, memory, power)
+    request = Request(
+        [*(files or []), *(more or [])], out, device, disk, quick, *told, as_json, quiet
+    )
+    raise typer.Exit(run_profile(request))

@@ -1,0 +1,278 @@
+"""Read what ``llama-bench`` of llama.cpp prints: JSON, JSONL, CSV, SQL and Markdown.
+
+Every test becomes one `BenchTest` with the line it stands on, so that whatever is wrong with it
+can be told with its place. The fields are those that the program prints (``tools/llama-bench``); a
+table in Markdown has fewer of them, under shorter names, and is brought to the same ones.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from moe2opt.result import InputError
+
+#: Fields without which a test says nothing.
+NEEDED = ("model_type", "model_size", "model_n_params", "n_prompt", "n_gen", "avg_ts")
+
+#: Largest file that is read.
+_MOST_BYTES = 64 * 2**20
+
+_UNITS = {"MiB": 2**20, "GiB": 2**30, "KiB": 2**10, "M": 1e6, "B": 1e9, "K": 1e3, "T": 1e12}
+
+_TEST = re.compile(r"(?:pp ?(\d+))?\+?(?:tg ?(\d+))?(?: @ d(\d+))?")
+_RATE = re.compile(r"([\d.]+)(?: ± ([\d.]+))?")
+_AMOUNT = re.compile(r"([\d.]+) (\w+)")
+_BUILD = re.compile(r"^build: (\S+) \((\d+)\)", re.MULTILINE)
+_CARD = re.compile(r"^ *Device \d+: ([^,\n]+),", re.MULTILINE)
+_INSERT = re.compile(r"INSERT INTO \w+ \(([^)]*)\) VALUES \((.*)\);$")
+_QUOTED = re.compile(r"'((?:[^']|'')*)'(?:, |$)")
+
+#: Headings of the Markdown table that are not the name of a field.
+_HEADINGS = {
+    "model": "model_type",
+    "ngl": "n_gpu_layers",
+    "threads": "n_threads",
+    "backend": "backends",
+    "sm": "split_mode",
+    "fa": "flash_attn",
+    "ot": "tensor_buft_overrides",  # codespell:ignore ot
+    "ts": "tensor_split",
+    "dev": "devices",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class BenchTest:
+    """One line of results.
+
+    Attributes
+    ----------
+    path, line
+        Where it stands.
+    fields
+        What is told about it, by the field names of ``llama-bench``.
+    """
+
+    path: Path
+    line: int
+    fields: dict[str, Any]
+
+    def fault(self, text: str) -> InputError:
+        """Return an error that names the place."""
+        return InputError(f"{self.path}:{self.line}: {text}")
+
+    def number(self, name: str) -> float:
+        """Return a field as a finite number that is not negative."""
+        value = self.fields.get(name)
+        try:
+            number = float(value)  # type: ignore[arg-type]
+        except (TypeError, ValueError):
+            raise self.fault(f"{name}: {value!r} is not a number") from None
+        if not 0 <= number < float("inf"):
+            raise self.fault(f"{name}: {value} is not a finite, non-negative number")
+        return number
+
+    def text(self, name: str) -> str:
+        """Return a field as text, empty when it is missing."""
+        value = self.fields.get(name)
+        return "" if value is None else str(value)
+
+
+def read_tests(path: str | Path) -> tuple[BenchTest, ...]:
+    """Read a file in any of the formats of ``llama-bench``.
+
+    Raises
+    ------
+    InputError
+        ``file:line: problem`` when the file is cut off, or something else than ``llama-bench``
+        wrote it.
+    """
+    path = Path(path)
+    text = _content(path)
+    tests = tuple(_format_of(path, text)(path, text))
+    if not tests:
+        raise InputError(f"{path}:1: holds no test of llama-bench")
+    for test in tests:
+        _check(test)
+    return tests
+
+
+def _content(path: Path) -> str:
+    try:
+        if path.stat().st_size > _MOST_BYTES:
+            raise InputError(f"{path}: larger than {_MOST_BYTES // 2**20} MiB, not llama-bench")
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not text: {error.reason} at byte {error.start}") from error
+    if not text.strip():
+        raise InputError(f"{path}:1: the file is empty")
+    return text
+
+
+def _format_of(path: Path, text: str) -> Callable[[Path, str], Iterator[BenchTest]]:
+    start = text.lstrip()
+    if start.startswith("["):
+        return _json
+    if start.startswith("{"):
+        return _jsonl
+    if "INSERT INTO" in text:
+        return _sql
+    if re.search(r"^\|.*\bt/s *\|", text, re.MULTILINE):
+        return _markdown
+    if start.startswith("build_commit,"):
+        return _csv
+    raise InputError(
+        f"{path}:1: not output of llama-bench: expected JSON, JSONL, CSV, SQL, or a Markdown table "
+        "with the columns model, size, params, test and t/s"
+    )
+
+
+def _check(test: BenchTest) -> None:
+    missing = [name for name in NEEDED if name not in test.fields]
+    if missing:
+        raise test.fault(f"not a test of llama-bench: {', '.join(missing)} missing")
+    for name in NEEDED[1:]:
+        test.number(name)
+    for name in ("model_size", "model_n_params", "avg_ts"):
+        if test.number(name) <= 0:
+            raise test.fault(f"{name}: {test.fields[name]} is not positive")
+    for name in ("n_prompt", "n_gen"):
+        if test.number(name) % 1:
+            raise test.fault(f"{name}: {test.fields[name]} is not an integer")
+
+
+def _json(path: Path, text: str) -> Iterator[BenchTest]:
+    decoder, position, count = json.JSONDecoder(), text.index("[") + 1, 0
+    while True:
+        position = _after_blank(text, position)
+        line = text.count("\n", 0, position) + 1
+        if position >= len(text):
+            raise InputError(f"{path}:{line}: the file ends after {count} tests, without ']'")
+        if text[position] == "]":
+            return
+        try:
+            content, end = decoder.raw_decode(text, position)
+        except json.JSONDecodeError as error:
+            raise InputError(_broken(path, text, error, count)) from None
+        yield _object(path, line, content)
+        count += 1
+        position = _after_blank(text, end)
+        position += text[position : position + 1] == ","
+
+
+def _jsonl(path: Path, text: str) -> Iterator[BenchTest]:
+    lines = [(k, line) for k, line in enumerate(text.splitlines(), start=1) if line.strip()]
+    for count, (number, line) in enumerate(lines):
+        try:
+            yield _object(path, number, json.loads(line))
+        except json.JSONDecodeError as error:
+            last = number == lines[-1][0]
+            why = f"the line is cut off after {count} tests" if last else f"not JSON: {error.msg}"
+            raise InputError(f"{path}:{number}: {why}") from None
+
+
+def _object(path: Path, line: int, content: Any) -> BenchTest:
+    if not isinstance(content, dict):
+        raise InputError(f"{path}:{line}: expected a test of llama-bench, found {content!r:.40}")
+    return BenchTest(path, line, content)
+
+
+def _broken(path: Path, text: str, error: json.JSONDecodeError, count: int) -> str:
+    if not text[error.pos :].strip() or "Unterminated" in error.msg:
+        return f"{path}:{error.lineno}: the file is cut off after {count} tests"
+    return f"{path}:{error.lineno}: not JSON: {error.msg}"
+
+
+def _after_blank(text: str, position: int) -> int:
+    while position < len(text) and text[position].isspace():
+        position += 1
+    return position
+
+
+def _csv(path: Path, text: str) -> Iterator[BenchTest]:
+    reader = csv.reader(text.splitlines())
+    header = next(reader)
+    for cells in reader:
+        if cells and len(cells) != len(header):
+            raise InputError(
+                f"{path}:{reader.line_num}: {len(cells)} cells, the header has {len(header)}"
+            )
+        if cells and cells != header:
+            yield BenchTest(path, reader.line_num, dict(zip(header, cells, strict=True)))
+
+
+def _sql(path: Path, text: str) -> Iterator[BenchTest]:
+    """Read the INSERT lines; nothing is executed."""
+    for number, line in enumerate(text.splitlines(), start=1):
+        if not line.startswith("INSERT INTO"):
+            continue
+        found = _INSERT.match(line.strip())
+        names = found[1].split(", ") if found else []
+        values = [value.replace("''", "'") for value in _QUOTED.findall(found[2] if found else "")]
+        if not found or len(values) != len(names):
+            raise InputError(f"{path}:{number}: the INSERT line is cut off or not of llama-bench")
+        yield BenchTest(path, number, dict(zip(names, values, strict=True)))
+
+
+def _markdown(path: Path, text: str) -> Iterator[BenchTest]:
+    header: list[str] | None = None
+    common = _surroundings(text)
+    for number, line in enumerate(text.splitlines(), start=1):
+        if not line.lstrip().startswith("|"):
+            header = None
+            continue
+        cells = [cell.strip() for cell in line.strip().strip("|").split("|")]
+        if {"model", "size", "params", "test", "t/s"} <= set(cells):
+            header = cells
+        elif header and not all(re.fullmatch(":?-+:?", cell) for cell in cells):
+            if len(cells) != len(header) or not line.rstrip().endswith("|"):
+                raise InputError(f"{path}:{number}: the row of the table is cut off")
+            yield BenchTest(path, number, {**common, **_row(path, number, header, cells)})
+
+
+def _surroundings(text: str) -> dict[str, Any]:
+    """Return what stands around the table: the build below it, the GPU in the log above it."""
+    build, cards = _BUILD.search(text), list(dict.fromkeys(_CARD.findall(text)))
+    known: dict[str, Any] = {} if build is None else {
+        "build_commit": build[1], "build_number": build[2]
+    }  # fmt: skip
+    return {**known, "gpu_info": ", ".join(cards)} if cards else known
+
+
+def _row(path: Path, number: int, header: list[str], cells: list[str]) -> dict[str, Any]:
+    row = dict(zip(header, cells, strict=True))
+    where = f"{path}:{number}: "
+    test, rate = _TEST.fullmatch(row.pop("test")), _RATE.fullmatch(row.pop("t/s"))
+    if test is None or not (test[1] or test[2]):
+        raise InputError(f"{where}test: expected pp512, tg128 or pp512+tg128")
+    if rate is None:
+        raise InputError(f"{where}t/s: expected a number, or a number ± its deviation")
+    fields = {_HEADINGS.get(name, name): cell for name, cell in row.items()}
+    return {
+        **fields,
+        "model_size": _amount(where + "size", fields.pop("size")),
+        "model_n_params": _amount(where + "params", fields.pop("params")),
+        "n_prompt": int(test[1] or 0),
+        "n_gen": int(test[2] or 0),
+        "n_depth": int(test[3] or 0),
+        "avg_ts": rate[1],
+        "stddev_ts": rate[2] or "",
+    }
+
+
+def _amount(where: str, cell: str) -> float:
+    found = _AMOUNT.fullmatch(cell)
+    if found is None or found[2] not in _UNITS:
+        raise InputError(f"{where}: {cell!r} is not an amount such as 3.56 GiB or 6.74 B")
+    try:
+        return float(found[1]) * _UNITS[found[2]]
+    except ValueError:
+        raise InputError(f"{where}: {cell!r} is not a number") from None

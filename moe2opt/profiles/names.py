@@ -1,0 +1,44 @@
+"""Names of devices: aliases, spelling, and what was meant by an unknown one."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from difflib import get_close_matches
+
+from moe2opt.profiles.csvfile import Row
+from moe2opt.result import InputError
+
+#: Words that do not tell devices apart.
+_NOISE = re.compile(r"\b(nvidia|geforce|developer|kit|devkit|dev|module|gpu|graphics|card)\b")
+
+
+def find_device(name: str, devices: Sequence[Row]) -> Row:
+    """Return the row of a device by its name or an alias; case and the vendor do not matter.
+
+    Raises
+    ------
+    InputError
+        For an unknown device, with the nearest known name.
+    """
+    exact = next((row for row in devices if row["device"] == name), None)
+    if exact is not None:
+        return exact
+    wanted = _key(name)
+    for row in devices:
+        if wanted in map(_key, _names(row)):
+            return row
+    known = [row["device"] for row in devices]
+    near = get_close_matches(name, known, n=1, cutoff=0.4)
+    hint = f"; did you mean '{near[0]}'?" if near else ""
+    raise InputError(f"device: '{name}' is not in devices.csv ({', '.join(known)}){hint}")
+
+
+def _names(row: Row) -> Iterator[str]:
+    yield row["device"]
+    yield from (row["aliases"] or "").split(";")
+
+
+def _key(name: str) -> str:
+    plain = _NOISE.sub(" ", name.lower().replace("(r)", " ").replace("(tm)", " "))
+    return re.sub(r"[^a-z0-9]", "", plain)
