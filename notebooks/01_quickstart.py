@@ -56,7 +56,7 @@ columns = ["category", "share_of_prompts", "predicted_accuracy", "test_accuracy"
 result.plan.category_frame()[columns].round(3)
 
 # %% [markdown]
-# Seconds and joules are predictions of a roofline. What the prediction rests on comes with the plan:
+# Seconds and joules are predictions. How far they are off for what the fit has not seen comes with the plan:
 
 # %%
 for caveat in result.plan.caveats:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 
 import numpy as np
 
-from moe2opt.profiles import Profiles, Roofline
+from moe2opt.profiles import Profiles
+from moe2opt.profiles.answer import Answer, answers, is_far, trust
+from moe2opt.profiles.formats import Format as WeightFormat
+from moe2opt.profiles.formats import engine_class, find_format
+from moe2opt.profiles.request import Load, load_of
 from moe2opt.result import FloatArray, InputError
 from moe2opt.selection.sections import LlmPool, Precision, SelectionConfig, Server
 from moe2opt.selection.tables import ClusterTables, Llm
@@ -27,7 +32,8 @@ class Expert:
     memory_gib
         Weights and context in GiB.
     energy_j_per_prompt
-        Joules per prompt, averaged over the categories by their share.
+        Joules per prompt, averaged over the categories by their share; a quantile of them where
+        the budget is kept robustly.
     quality_factor
         Share of the measured accuracy that the precision keeps (estimated).
     power_scope
@@ -73,11 +79,12 @@ class Host:
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """A precision with its numbers filled in."""
+    """A precision with its numbers filled in, and the weight format and engine behind it."""
 
     name: str
     bits_per_weight: float
     quality_factor: float
+    weights: WeightFormat
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -91,13 +98,17 @@ class Catalogue:
     hosts
         The servers.
     delay_s, energy_j
-        ``(K, N)`` mean seconds and joules of an answer in each of the K categories.
+        ``(K, N)`` mean seconds and joules of an answer in each of the K categories, or the
+        quantile of their predictions that the configuration asks for.
+    loads
+        The N experts as the profiles see them.
     """
 
     experts: tuple[Expert, ...]
     hosts: tuple[Host, ...]
     delay_s: FloatArray
     energy_j: FloatArray
+    loads: tuple[Load, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -125,19 +136,46 @@ class Traffic:
 def build_catalogue(
     config: SelectionConfig, tables: ClusterTables, profiles: Profiles, traffic: Traffic
 ) -> Catalogue:
-    """Return every LLM of `tables` at every precision on every server, with time and energy."""
+    """Return every LLM of `tables` at every precision on every server, with time and energy.
+
+    With `config.robust`, seconds and joules are the quantile of their predictions that it asks
+    for; they only grow with it.
+    """
     formats = [_format(k, item, profiles) for k, item in enumerate(config.precisions)]
     servers, hosts = _hosts(config.servers, profiles)
-    experts, delays, energies = [], [], []
+    quantile = config.robust.level if config.robust else None
+    experts, delays, energies, loads = [], [], [], []
     for m, llm in enumerate(tables.llms):
         for form in formats:
             for server, host in zip(servers, hosts, strict=True):
-                roofline = profiles.roofline(server.device)
-                compute_s, joules = _compute(llm, form, roofline, traffic, m)
+                answer = _answer(llm, form, server, profiles, traffic, m)
+                joules = answer.joules(quantile)
                 experts.append(_expert(config, llm, form, host, math.fsum(traffic.shares * joules)))
-                delays.append(compute_s + _network_s(config, server, traffic, m))
+                network_s = _network_s(config, server, traffic, m)
+                delays.append(answer.seconds(quantile) + network_s)
                 energies.append(joules)
-    return Catalogue(tuple(experts), hosts, np.stack(delays, axis=1), np.stack(energies, axis=1))
+                loads.append(answer.load)
+    return Catalogue(
+        tuple(experts),
+        hosts,
+        np.stack(delays, axis=1),
+        np.stack(energies, axis=1),
+        tuple(loads),
+    )
+
+
+def accounts(catalogue: Catalogue, profiles: Profiles) -> Iterator[str]:
+    """Yield, device by device, how far its predictions are off and how many are extrapolated."""
+    words: dict[str, dict[str, None]] = {}
+    far: dict[str, list[bool]] = {}
+    for load in catalogue.loads:
+        name = load.device["device"]
+        words.setdefault(name, {}).update(dict.fromkeys(trust(profiles.fit, load)))
+        far.setdefault(name, []).append(is_far(profiles.fit, load))
+    for name, parts in words.items():
+        count = sum(far[name])
+        extra = f"; {count} of {len(far[name])} experts extrapolate decoding" if count else ""
+        yield f"{name}: time and energy are predicted: {'; '.join(parts)}{extra}"
 
 
 def traffic_of(tables: ClusterTables) -> Traffic:
@@ -215,7 +253,9 @@ def _format(k: int, item: Precision, profiles: Profiles) -> Format:
         known = [r["precision"] for r in profiles.precisions]
         hint = _hint(item.name, known) or "; give bits_per_weight and quality_factor"
         raise InputError(f"precisions.{k}.name: '{item.name}' is not in precisions.csv{hint}")
-    return Format(item.name, float(bits), float(factor))
+    weights = find_format(row.get("quant", item.name), profiles.formats, float(bits))
+    engine = engine_class(item.engine) or weights.engine
+    return Format(item.name, float(bits), float(factor), replace(weights, engine=engine))
 
 
 def _hosts(
@@ -235,20 +275,17 @@ def _hosts(
 
 
 def _host(k: int, name: str, server: Server, profiles: Profiles) -> Host:
-    known = [row["device"] for row in profiles.devices]
-    if server.device not in known:
-        hint = _hint(server.device, known)
-        raise InputError(
-            f"servers.{k}.device: '{server.device}' is not in {profiles.folder.name}/devices.csv "
-            f"({', '.join(known)}){hint}"
-        )
+    try:
+        device = profiles.device(server.device)
+    except InputError as error:
+        raise InputError(f"servers.{k}.{error}") from error
     memory = server.memory_gib
     if memory is None:
-        memory = float(profiles.devices[known.index(server.device)]["memory_gib"])
+        memory = float(device["memory_gib"])
     if server.reserve_gib >= memory:
         raise InputError(f"servers.{k}.reserve_gib: reserves all of the {memory:g} GiB")
-    scope = profiles.roofline(server.device).power_scope
-    return Host(name, server.device, memory - server.reserve_gib, scope)
+    scope = profiles.fit.calibration.scopes.get(device["device"]) or device["power_limit_scope"]
+    return Host(name, device["device"], memory - server.reserve_gib, scope or "scope not stated")
 
 
 def _expert(config: SelectionConfig, llm: Llm, form: Format, host: Host, energy_j: float) -> Expert:
@@ -265,14 +302,19 @@ def _expert(config: SelectionConfig, llm: Llm, form: Format, host: Host, energy_
     )
 
 
-def _compute(
-    llm: Llm, form: Format, roofline: Roofline, traffic: Traffic, m: int
-) -> tuple[FloatArray, FloatArray]:
-    sizes = (llm.params_total_b, llm.params_active_b, form.bits_per_weight)
-    prefill_s = np.array([roofline.prefill_s(n, *sizes) for n in traffic.prompt_tokens])
-    decode_s = traffic.output_tokens[:, m] * roofline.decode_s_per_token(*sizes[1:])
-    joules = prefill_s * roofline.prefill_power_w + decode_s * roofline.decode_power_w
-    return prefill_s + decode_s, joules
+def _answer(
+    llm: Llm, form: Format, server: Server, profiles: Profiles, traffic: Traffic, m: int
+) -> Answer:
+    load = load_of(
+        profiles.device(server.device),
+        form.weights,
+        llm.params_total_b * 1e9 * form.bits_per_weight / 8,
+        params_b=llm.params_total_b,
+        active_params_b=llm.params_active_b,
+        power_mode=server.power_mode,
+        power_cap_w=server.power_cap_w,
+    )
+    return answers(profiles.fit, load, traffic.prompt_tokens, traffic.output_tokens[:, m])
 
 
 def _network_s(config: SelectionConfig, server: Server, traffic: Traffic, m: int) -> FloatArray:

@@ -11,7 +11,7 @@ from moe2opt.result import InputError, IntArray
 
 if TYPE_CHECKING:
     from moe2opt.selection.instance import SelectionInstance
-    from moe2opt.selection.plan import SelectionPlan
+    from moe2opt.selection.plan import DeployedExpert, SelectionPlan
 
 
 def evaluate_plan(instance: SelectionInstance, plan: SelectionPlan) -> float:
@@ -22,7 +22,7 @@ def evaluate_plan(instance: SelectionInstance, plan: SelectionPlan) -> float:
     InputError
         When the plan names an expert or a cluster that the instance does not have.
     """
-    indices = _expert_indices(instance, plan)
+    indices = expert_indices(instance, plan.experts)
     clusters = {name: c for c, name in enumerate(instance.tables.clusters)}
     terms = []
     for route in plan.routing:
@@ -37,7 +37,7 @@ def evaluate_plan(instance: SelectionInstance, plan: SelectionPlan) -> float:
 def check_plan(instance: SelectionInstance, plan: SelectionPlan) -> list[str]:
     """Return what the plan violates: unknown names, budgets, groups, covers, routing."""
     try:
-        indices = _expert_indices(instance, plan)
+        indices = expert_indices(instance, plan.experts)
         evaluate_plan(instance, plan)
     except InputError as error:
         return [str(error)]
@@ -46,14 +46,15 @@ def check_plan(instance: SelectionInstance, plan: SelectionPlan) -> list[str]:
         return [*violations, "plan: an expert is deployed twice"]
     x = np.zeros(len(instance.experts), dtype=np.int64)
     x[indices] = 1
-    faults = violations + _budget_faults(instance, x) + _set_faults(instance, x)
+    faults = violations + budget_faults(instance, x) + set_faults(instance, x)
     return faults + _figure_faults(instance, plan, indices, x)
 
 
-def _expert_indices(instance: SelectionInstance, plan: SelectionPlan) -> list[int]:
+def expert_indices(instance: SelectionInstance, experts: tuple[DeployedExpert, ...]) -> list[int]:
+    """Return the index of each deployed expert; raise `InputError` for one that is unknown."""
     places = {(e.llm, e.precision, e.server): i for i, e in enumerate(instance.experts)}
     indices = []
-    for expert in plan.experts:
+    for expert in experts:
         key = (expert.llm, expert.precision, expert.server)
         if key not in places:
             raise InputError(f"plan: the instance has no expert '{key[0]} {key[1]} @ {key[2]}'")
@@ -83,7 +84,8 @@ def _routing_faults(
     return faults
 
 
-def _budget_faults(instance: SelectionInstance, x: IntArray) -> list[str]:
+def budget_faults(instance: SelectionInstance, x: IntArray) -> list[str]:
+    """Return the exceeded budgets in words."""
     problem = instance.problem()
     used = problem.usage_of(x)
     return [
@@ -112,7 +114,8 @@ def _figure_faults(
     ]
 
 
-def _set_faults(instance: SelectionInstance, x: IntArray) -> list[str]:
+def set_faults(instance: SelectionInstance, x: IntArray) -> list[str]:
+    """Return the groups with two experts and the covers with none, in words."""
     problem = instance.problem()
     crowded = [group for group in problem.groups if x[group].sum() > 1]
     faults = [f"{instance.experts[g[0]].llm}: two precisions on one server" for g in crowded]

@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 
 from moe2opt.canonical import FacilityProblem
-from moe2opt.profiles import Profiles, builtin_profiles, read_profiles
-from moe2opt.result import BoolArray, FloatArray, InputError, IntArray
+from moe2opt.profiles import BUILTIN, Profiles, read_profiles
+from moe2opt.result import BoolArray, FloatArray, InputError, IntArray, Result
 from moe2opt.selection.catalogue import (
     Catalogue,
     Expert,
     Host,
+    accounts,
     build_catalogue,
     deadlines,
     pool_of,
@@ -24,6 +25,7 @@ from moe2opt.selection.catalogue import (
 from moe2opt.selection.compile import Compiled, compile_instance
 from moe2opt.selection.evaluate import check_plan, evaluate_plan
 from moe2opt.selection.plan import SelectionPlan, decode_plan
+from moe2opt.selection.robustness import compared
 from moe2opt.selection.sections import SelectionConfig
 from moe2opt.selection.tables import ClusterTables, read_tables
 
@@ -54,6 +56,12 @@ class SelectionInstance:
         Largest number of experts, None for no limit.
     notes
         What in the data is synthetic, assumed, extrapolated or estimated.
+    robust_quantile
+        Quantile of the predictions that budgets are kept at; None for the predictions themselves.
+    nominal
+        The same instance without robustness; None when it is this one.
+    profiles_sha256
+        Digest of the profile tables that seconds and joules come from.
     """
 
     name: str
@@ -71,6 +79,9 @@ class SelectionInstance:
     delay_scope: str = "category"
     max_experts: int | None = None
     notes: tuple[str, ...] = ()
+    robust_quantile: float | None = None
+    nominal: SelectionInstance | None = None
+    profiles_sha256: str = ""
 
     @cached_property
     def category_of(self) -> IntArray:
@@ -139,6 +150,15 @@ class SelectionInstance:
         """Return the plan that the 0/1 vector `x` stands for."""
         return decode_plan(self, x)
 
+    @property
+    def origin(self) -> dict[str, str]:
+        """What the provenance of a result says about the data besides the problem itself."""
+        return {"profiles_sha256": self.profiles_sha256} if self.profiles_sha256 else {}
+
+    def with_nominal(self, plan: SelectionPlan, nominal: Result) -> SelectionPlan:
+        """Return the plan with the price of robustness, from a solution of `self.nominal`."""
+        return compared(self, plan, nominal)
+
     def evaluate(self, plan: SelectionPlan) -> float:
         """Return the expected share of correct answers under the plan's own routing table."""
         return evaluate_plan(self, plan)
@@ -185,17 +205,39 @@ def build(
     InputError
         For unreadable tables, unknown names, or a path outside the folder.
     """
+    if config.tables is None:
+        from moe2opt.selection.gated import build_gated
+
+        return build_gated(config, folder, allow_outside=allow_outside)
     tables = read_tables(inside(folder, config.tables, "tables", allow_outside=allow_outside))
-    source = builtin_profiles()
-    if config.profiles is not None:
-        source = inside(folder, config.profiles, "profiles", allow_outside=allow_outside)
-    return assemble(config, tables, read_profiles(source))
+    return assemble(config, tables, profiles_of(config, folder, allow_outside=allow_outside))
+
+
+def profiles_of(config: SelectionConfig, folder: Path, *, allow_outside: bool) -> Profiles:
+    """Return the profile tables that `config` names, the built-in ones when it names none.
+
+    Raises
+    ------
+    InputError
+        For faults of the tables, or a path outside the folder.
+    """
+    named = config.profiles if config.profiles is not None else BUILTIN
+    names = (named,) if isinstance(named, str) else named
+    places = [
+        name if name == BUILTIN else inside(folder, name, "profiles", allow_outside=allow_outside)
+        for name in names
+    ]
+    return read_profiles(*places)
 
 
 def assemble(
     config: SelectionConfig, tables: ClusterTables, profiles: Profiles
 ) -> SelectionInstance:
     """Return the instance for tables already in memory, at whatever granularity they have."""
+    nominal = None
+    if config.robust is not None:
+        plain = config.model_copy(update={"robust": None})
+        nominal = assemble(plain, tables, profiles)
     tables = tables.restricted_to(pool_of(config.llms, tables))
     traffic = traffic_of(tables)
     catalogue = build_catalogue(config, tables, profiles, traffic)
@@ -215,6 +257,9 @@ def assemble(
         delay_scope=config.delay.scope,
         max_experts=config.max_experts,
         notes=tuple(_notes(tables, profiles, catalogue)),
+        robust_quantile=config.robust.level if config.robust else None,
+        nominal=nominal,
+        profiles_sha256=profiles.digest,
     )
 
 
@@ -222,9 +267,7 @@ def _notes(tables: ClusterTables, profiles: Profiles, catalogue: Catalogue) -> I
     """Yield what a reader must know about the data."""
     if tables.synthetic:
         yield f"the outcomes are synthetic: {tables.provenance.get('title', 'no title')}"
-    bits = {expert.bits_per_weight for expert in catalogue.experts}
-    for device in dict.fromkeys(host.device for host in catalogue.hosts):
-        yield f"{device}: {profiles.roofline(device).account(bits)}"
+    yield from accounts(catalogue, profiles)
     if any(expert.quality_factor < 1 for expert in catalogue.experts):
         yield "the accuracy kept by quantised weights is estimated, not measured on these prompts"
 

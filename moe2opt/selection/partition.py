@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +13,10 @@ from moe2opt.result import FloatArray, IntArray
 
 #: Iterations of Lloyd's algorithm; far beyond what a few hundred prompts need.
 _KMEANS_ITERATIONS = 100
+
+#: The parts of an outcome matrix: the gate learns on the first, stops early and is calibrated on
+#: the second; experts are selected on the third; the fourth is for reports alone.
+PARTS = ("train", "validation", "select", "test")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -31,6 +37,58 @@ class Partition:
     cluster: IntArray
     labels: tuple[str, ...]
     categories: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Split:
+    """Which part each of the P prompts belongs to.
+
+    Attributes
+    ----------
+    part
+        ``(P,)`` index into `PARTS`.
+    shares
+        Shares asked for, in the order of `PARTS`.
+    seed
+        Seed of the random assignment within each category.
+    """
+
+    part: IntArray
+    shares: tuple[float, ...]
+    seed: int
+
+    def members(self, *names: str) -> IntArray:
+        """Return the prompts of the named parts, in order."""
+        return np.flatnonzero(np.isin(self.part, [PARTS.index(name) for name in names]))
+
+    def record(self) -> dict[str, Any]:
+        """Return what identifies the split: rule, seed, shares, counts and a digest."""
+        return {
+            "rule": "random within each category, numpy default_rng(seed)",
+            "seed": self.seed,
+            "shares": dict(zip(PARTS, self.shares, strict=True)),
+            "prompts": {name: len(self.members(name)) for name in PARTS},
+            "sha256": hashlib.sha256(self.part.astype(np.uint8).tobytes()).hexdigest(),
+        }
+
+
+def split_four(
+    category: npt.NDArray[np.str_], shares: tuple[float, float, float, float], seed: int
+) -> Split:
+    """Split prompts into `PARTS`, at random within each category.
+
+    The validation part is taken out of the training part of `split_prompts`, so that for one seed
+    the selection and test parts are those of tables derived with the same shares.
+    """
+    train, validation, select, test = shares
+    learn = train + validation
+    rng = np.random.default_rng(seed)
+    three = split_prompts(category, (learn, select, test), rng)
+    part = np.where(three > 0, three + 1, 0)
+    members = np.flatnonzero(three == 0)
+    kept = split_prompts(category[members], (train / learn, validation / learn, 0.0), rng)
+    part[members[kept > 0]] = 1
+    return Split(part, shares, seed)
 
 
 def partition_prompts(

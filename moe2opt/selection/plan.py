@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from moe2opt.result import FloatArray, InputError, IntArray
+from moe2opt.selection.robustness import Robustness, robustness_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -118,6 +119,8 @@ class SelectionPlan:
         Expected joules per prompt when only the routed expert answers.
     caveats
         What must be known to read the figures.
+    robustness
+        Margins and price of robust budgets; None where the predictions themselves count.
     """
 
     instance: str
@@ -131,6 +134,7 @@ class SelectionPlan:
     test_accuracy: float | None
     energy_j_per_prompt: float
     caveats: tuple[str, ...] = ()
+    robustness: Robustness | None = None
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row per deployed expert."""
@@ -196,7 +200,7 @@ def decode_plan(instance: SelectionInstance, x: IntArray) -> SelectionPlan:
             Route(cluster, place.get(int(i)))
             for cluster, i in zip(instance.tables.clusters, route, strict=True)
         ),
-        budgets=_usage(instance, problem.usage_of(x)),
+        budgets=usage(instance, problem.usage_of(x)),
         by_category=reports,
         predicted_accuracy=problem.evaluate(x),
         test_correct=correct,
@@ -204,6 +208,7 @@ def decode_plan(instance: SelectionInstance, x: IntArray) -> SelectionPlan:
         test_accuracy=correct / prompts if prompts else None,
         energy_j_per_prompt=math.fsum(r.share_of_prompts * r.energy_j_per_prompt for r in reports),
         caveats=instance.caveats,
+        robustness=robustness_of(instance, problem.vector(x)),
     )
 
 
@@ -234,7 +239,8 @@ def _deployed(instance: SelectionInstance, i: int, route: IntArray) -> DeployedE
     )
 
 
-def _usage(instance: SelectionInstance, used: FloatArray) -> tuple[Usage, ...]:
+def usage(instance: SelectionInstance, used: FloatArray) -> tuple[Usage, ...]:
+    """Return the use of every budget row with its name and limit."""
     limits = instance.problem().budgets
     return tuple(
         Usage(name, float(u), float(b), float(u / b) if b > 0 else None)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
 from moe2opt.schema import Section
+from moe2opt.selection.gate_sections import Experts, GateSection, RoutingSection, Splits
 
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
@@ -33,6 +35,9 @@ class Precision(Section):
     """Effective bits per weight, scales included; from the profile table when left out."""
     quality_factor: Annotated[float, Field(gt=0, le=1)] | None = None
     """Share of the accuracy that remains; from the profile table (estimated) when left out."""
+    engine: Name | None = None
+    """Engine that runs it, such as `llama.cpp` or `vLLM`; the usual one of the format when left
+    out."""
 
 
 class Server(Section):
@@ -44,6 +49,10 @@ class Server(Section):
     """Device of the profile table `devices.csv`, such as `RTX 4090`."""
     count: Annotated[int, Field(ge=1, le=1000)] = 1
     """How many identical servers."""
+    power_mode: Name | None = None
+    """Power mode of the device, such as `15W`; its usual one when left out."""
+    power_cap_w: Positive | None = None
+    """Power cap in watts; none when left out. A lower cap takes longer."""
     memory_gib: Positive | None = None
     """Memory for weights in GiB; from the profile table when left out."""
     reserve_gib: NonNegative = 0.0
@@ -83,6 +92,30 @@ class DelayBudget(Section):
     """Size of a token on the network in bytes."""
 
 
+class Robust(Section):
+    """Keep energy and delay budgets although seconds and joules are predictions.
+
+    Every prediction has an interval from its hold-out errors; the budgets are then met with each
+    prediction at a quantile above its value. More robust is never better and never needs less.
+    """
+
+    quantile: Annotated[float, Field(ge=0.5, lt=1)] | None = None
+    """Probability that a single prediction is not exceeded, such as 0.9; 0.5 is the prediction."""
+    interval: Annotated[float, Field(ge=0, lt=1)] | None = None
+    """Instead of `quantile`: the upper end of the two-sided interval of this probability."""
+
+    @property
+    def level(self) -> float:
+        """The quantile that is asked for."""
+        return (1 + (self.interval or 0.0)) / 2 if self.quantile is None else self.quantile
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Robust:
+        if (self.quantile is None) == (self.interval is None):
+            raise ValueError("give either `quantile` or `interval`, and not both")
+        return self
+
+
 class SelectionConfig(Section):
     """A selection instance: which LLM experts to deploy on which server, and who answers what."""
 
@@ -94,13 +127,24 @@ class SelectionConfig(Section):
     """Short name of the instance."""
     description: str = ""
     """What the instance is about, and where its figures come from."""
-    objective: Literal["expected_accuracy"] = "expected_accuracy"
-    """Share of prompts expected to be answered correctly when each cluster of prompts goes to the
-    best deployed expert."""
-    tables: Name
-    """Folder of the cluster tables, relative to this file."""
-    profiles: Name | None = None
-    """Folder of the profile tables, relative to this file; the built-in ones when left out."""
+    objective: Literal["expected_accuracy", "expected_max"] | None = None
+    """Share of prompts expected to be answered correctly. `expected_accuracy` (with `tables`): each
+    cluster of prompts goes to the best deployed expert; `expected_max` (with `experts`): each
+    prompt of the selection part goes to the deployed expert that the gate rates highest."""
+    experts: Experts | None = None
+    """Outcome matrix to learn a gate from, instead of `tables` and `llms`."""
+    tables: Annotated[Name | None, Field(validate_default=True)] = None
+    """Folder of the cluster tables, relative to this file; required without `experts`."""
+    splits: Splits = Splits()
+    """How the prompts of the outcome matrix are split (with `experts`)."""
+    gate: GateSection = GateSection()
+    """The gate (with `experts`)."""
+    routing: RoutingSection = RoutingSection()
+    """Routing of single prompts (with `experts`)."""
+    profiles: Name | Annotated[tuple[Name, ...], Field(min_length=1)] | None = None
+    """Folder of the profile tables, relative to this file; the built-in ones when left out. A list
+    joins folders, `builtin` standing for the built-in tables: the first folder that knows a device
+    gives all of its rows."""
     llms: LlmPool = LlmPool()
     """Which LLMs may be deployed."""
     precisions: Annotated[tuple[Precision, ...], Field(min_length=1)]
@@ -113,8 +157,33 @@ class SelectionConfig(Section):
     """Energy budget; none for no limit."""
     delay: DelayBudget = DelayBudget()
     """Deadlines."""
+    robust: Robust | None = None
+    """Keep the budgets robustly; the predictions themselves count when left out."""
     max_experts: Annotated[int, Field(ge=1)] | None = None
     """Largest number of deployed experts; none for no limit."""
+
+    @field_validator("tables")
+    @classmethod
+    def _source(cls, tables: str | None, others: ValidationInfo) -> str | None:
+        # Faulty `experts` are no longer among the others; then they are told, and nothing else.
+        if tables is None and "experts" in others.data and others.data["experts"] is None:
+            raise PydanticCustomError("missing", "Field required")
+        return tables
+
+    @model_validator(mode="after")
+    def _one_source(self) -> SelectionConfig:
+        if self.tables is not None and self.experts is not None:
+            raise ValueError("tables: give either `tables` or `experts`, and not both")
+        source, objective = ("tables", "expected_accuracy")
+        if self.experts is not None:
+            source, objective = ("experts", "expected_max")
+            if "llms" in self.model_fields_set:
+                raise ValueError("llms: with `experts`, max_params_b, include and exclude go there")
+        elif extra := {"splits", "gate", "routing"} & self.model_fields_set:
+            raise ValueError(f"{min(extra)}: needs `experts`")
+        if self.objective not in (None, objective):
+            raise ValueError(f"objective: '{self.objective}' does not go with `{source}`")
+        return self
 
     @model_validator(mode="after")
     def _names_differ(self) -> SelectionConfig:

@@ -1,0 +1,86 @@
+"""Bootstrap over prompts: intervals of means and of paired differences."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from moe2opt.result import FloatArray
+
+#: Replicates that are drawn at a time; bounds the memory.
+_CHUNK = 250
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A mean with the ends of its 95 % bootstrap interval; None without any observation."""
+
+    mean: float | None
+    low: float | None
+    high: float | None
+
+    def scaled(self, factor: float) -> Estimate:
+        """Return the estimate in another unit."""
+        parts = (self.mean, self.low, self.high)
+        return Estimate(*(None if part is None else factor * part for part in parts))
+
+
+def bootstrap_means(columns: FloatArray, replicates: int, seed: int) -> FloatArray:
+    """Return ``(replicates, n)`` means of resampled prompts.
+
+    Parameters
+    ----------
+    columns
+        ``(T, n)``: one row per prompt, NaN where unknown. Every column sees the same resampled
+        prompts, so differences of columns are paired.
+    replicates
+        Number of resamples.
+    seed
+        Seed of the draw.
+    """
+    known = ~np.isnan(columns)
+    values, count = np.nan_to_num(columns), len(columns)
+    means = [
+        _ratio(drawn @ values, drawn @ known.astype(np.float64))
+        for drawn in _draws(count, replicates, seed)
+    ]
+    return np.concatenate(means) if means else np.zeros((0, columns.shape[1]))
+
+
+def estimate(column: FloatArray, resampled: FloatArray) -> Estimate:
+    """Return the mean of a column with the interval of its resampled means."""
+    known = column[~np.isnan(column)]
+    if not len(known):
+        return Estimate(None, None, None)
+    return Estimate(float(known.mean()), *_interval(resampled))
+
+
+def difference(column: FloatArray, other: FloatArray, resampled: FloatArray) -> Estimate:
+    """Return the difference of two means with the interval of the resampled differences."""
+    if np.isnan(column).all() or np.isnan(other).all():
+        return Estimate(None, None, None)
+    return Estimate(float(np.nanmean(column) - np.nanmean(other)), *_interval(resampled))
+
+
+def _interval(resampled: FloatArray) -> tuple[float | None, float | None]:
+    known = resampled[np.isfinite(resampled)]
+    if not len(known):
+        return None, None
+    low, high = np.quantile(known, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def _draws(count: int, replicates: int, seed: int) -> Iterator[FloatArray]:
+    rng = np.random.default_rng(seed)
+    shares = np.full(count, 1 / max(count, 1))
+    for start in range(0, replicates if count else 0, _CHUNK):
+        size = min(_CHUNK, replicates - start)
+        yield rng.multinomial(count, shares, size=size).astype(np.float64)
+
+
+def _ratio(totals: FloatArray, counts: FloatArray) -> FloatArray:
+    empty = np.full_like(totals, np.nan)
+    means: FloatArray = np.divide(totals, counts, out=empty, where=counts > 0)
+    return means

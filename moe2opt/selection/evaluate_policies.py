@@ -1,0 +1,197 @@
+"""What each policy does with the test prompts: who answers, how well, how fast, for how much."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+
+from moe2opt.result import BoolArray, FloatArray, IntArray
+from moe2opt.selection.gated import GatedInstance
+from moe2opt.selection.gated_plan import routed
+from moe2opt.selection.routing import Routing, majority_score, route, vote
+
+#: How the answers of several experts become one.
+Rule = Literal["first", "vote", "uniform", "oracle"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Policy:
+    """A deployed set, and who answers each test prompt.
+
+    Attributes
+    ----------
+    name
+        Short name.
+    chosen
+        Deployed experts.
+    routing
+        Experts asked for each test prompt.
+    rule
+        ``first``: the first expert answers; ``vote``: all asked experts do, and vote by weight;
+        ``uniform``: one of them, drawn by lot; ``oracle``: the cheapest that is right.
+    promised
+        Expected accuracy by the policy's own model; None where it has none.
+    note
+        What must be known about it.
+    feasible
+        Whether the set keeps all budgets.
+    """
+
+    name: str
+    chosen: IntArray
+    routing: Routing
+    rule: Rule = "first"
+    promised: float | None = None
+    note: str = ""
+    feasible: bool = True
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Outcome:
+    """What a policy gets on the T test prompts; NaN where the outcome is unknown.
+
+    Attributes
+    ----------
+    score, quantised
+        ``(T,)`` measured score, and the same times the estimated share that the precision keeps.
+    delay_s, energy_j
+        ``(T,)`` seconds until the answer and joules of all experts asked.
+    all_energy_j
+        ``(T,)`` joules if every deployed expert answered.
+    answered
+        ``(T,)`` whether anybody in time is asked.
+    """
+
+    score: FloatArray
+    quantised: FloatArray
+    delay_s: FloatArray
+    energy_j: FloatArray
+    all_energy_j: FloatArray
+    answered: BoolArray
+
+
+@dataclass(frozen=True, eq=False)
+class TestPart:
+    """The test prompts of an instance with their measured scores.
+
+    Attributes
+    ----------
+    instance
+        The instance.
+    prompts
+        ``(T,)`` indices of the test prompts.
+    """
+
+    __test__ = False  # not a test case, whatever its name suggests to pytest
+
+    instance: GatedInstance
+    prompts: IntArray
+
+    @cached_property
+    def score(self) -> FloatArray:
+        """``(T, N)`` measured score of every expert's LLM, NaN where it was not run."""
+        return self.instance.pool.score[np.ix_(self.prompts, self.instance.model_of)]
+
+    @cached_property
+    def answers(self) -> IntArray | None:
+        """``(T, N)`` number of each expert's answer; None where answers are not recorded."""
+        answers = self.instance.pool.answers
+        return None if answers is None else answers[np.ix_(self.prompts, self.instance.model_of)]
+
+    @cached_property
+    def allowed(self) -> BoolArray:
+        """``(T, N)`` whether the expert is expected to be in time."""
+        return self.instance.in_time[self.prompts]
+
+    @cached_property
+    def energy(self) -> FloatArray:
+        """``(T, N)`` expected joules, by category."""
+        return self.instance.energy_j[self.instance.outcomes.category_of[self.prompts]]
+
+    def by_gate(self, chosen: IntArray) -> Routing:
+        """Route each prompt to the chosen expert that the instance's gate rates highest."""
+        return answered_by(routed(self.instance, self.prompts, chosen))
+
+    def by_scores(self, scores: FloatArray, chosen: IntArray, k: int = 1) -> Routing:
+        """Route by any ``(P, N)`` scores."""
+        part = scores[self.prompts]
+        return route(part, chosen, allowed=self.allowed, costs=self.energy, k=k)
+
+    def everybody(self, chosen: IntArray, *, equal: bool) -> Routing:
+        """Ask every chosen expert in time, with equal weights or those of the gate."""
+        scores = self.instance.expert_scores[self.prompts]
+        found = route(scores, chosen, allowed=self.allowed, costs=self.energy, k=len(chosen))
+        if not equal:
+            return found
+        asked = found.experts >= 0
+        count = np.maximum(asked.sum(axis=1, keepdims=True), 1)
+        return Routing(found.experts, asked / count)
+
+    def outcome(self, policy: Policy, delay_s: FloatArray, energy_j: FloatArray) -> Outcome:
+        """Return what the policy gets, given realised seconds and joules ``(T, N)``."""
+        asked = policy.routing.experts >= 0
+        experts = np.maximum(policy.routing.experts, 0)
+        rows = np.arange(len(self.prompts))[:, None]
+        score, delay, energy = (a[rows, experts] for a in (self.score, delay_s, energy_j))
+        factor = self.instance.factors[experts]
+        weights = self._weights(policy, score, energy)
+        answered = asked.sum(axis=1) > 0
+        result = np.where(asked, weights * score, 0.0)
+        reduced = np.where(asked, weights * score * factor, 0.0)
+        values, lowered = _sum(result, weights), _sum(reduced, weights)
+        if policy.rule == "vote":
+            values = self._voted(policy.routing)
+            lowered = values * np.where(asked, weights * factor, 0.0).sum(axis=1)
+            spent, waited = _all(energy, asked).sum(axis=1), _all(delay, asked).max(axis=1)
+        else:
+            spent, waited = (
+                np.where(weights > 0, weights * a, 0.0).sum(axis=1) for a in (energy, delay)
+            )
+        return Outcome(
+            score=np.where(answered, values, 0.0),
+            quantised=np.where(answered, lowered, 0.0),
+            delay_s=waited,
+            energy_j=spent,
+            all_energy_j=energy_j[:, policy.chosen].sum(axis=1),
+            answered=answered,
+        )
+
+    def _weights(self, policy: Policy, score: FloatArray, energy: FloatArray) -> FloatArray:
+        """Return how much each asked expert's answer counts."""
+        weights = policy.routing.weights
+        if policy.rule == "first":
+            return np.where(np.arange(weights.shape[1]) == 0, 1.0, 0.0) * (weights > 0)
+        if policy.rule == "oracle":
+            asked = policy.routing.experts >= 0
+            ranked = np.where(asked, np.nan_to_num(score), -1.0)
+            right = asked & (ranked >= ranked.max(axis=1, keepdims=True))
+            best = np.where(right, energy, np.inf).argmin(axis=1)
+            picked: FloatArray = np.eye(weights.shape[1])[best]
+            return picked
+        return weights
+
+    def _voted(self, routing: Routing) -> FloatArray:
+        """Return the score of the answer that wins the vote, a lower bound without answers."""
+        if self.answers is None:
+            return majority_score(self.score, routing)
+        winner = vote(self.answers, routing)
+        return self.score[np.arange(len(winner)), np.maximum(winner, 0)]
+
+
+def answered_by(expert: IntArray) -> Routing:
+    """Return the routing that asks one expert per prompt, -1 for nobody."""
+    return Routing(expert[:, None], (expert >= 0).astype(np.float64)[:, None])
+
+
+def _all(values: FloatArray, asked: BoolArray) -> FloatArray:
+    return np.where(asked, values, 0.0)
+
+
+def _sum(values: FloatArray, weights: FloatArray) -> FloatArray:
+    """Return weighted sums; an unknown score with a positive weight makes the sum unknown."""
+    unknown = (np.isnan(values) & (weights > 0)).any(axis=1)
+    total = np.nan_to_num(values).sum(axis=1)
+    return np.where(unknown, np.nan, total)

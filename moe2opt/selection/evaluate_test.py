@@ -1,0 +1,304 @@
+"""Realised quality on prompts that nothing was tuned on, beside every baseline."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
+
+import numpy as np
+
+from moe2opt.canonical import FacilityProblem
+from moe2opt.result import FloatArray, InputError, IntArray
+from moe2opt.selection.evaluate_policies import Policy, TestPart, answered_by
+from moe2opt.selection.evaluate_report import Evaluation, build_report
+from moe2opt.selection.evaluate_sets import best_single, greedy_on_objective, grow, random_sets
+from moe2opt.selection.gate.train import train_gate
+from moe2opt.selection.gated import GatedInstance
+from moe2opt.selection.routing import Routing
+from moe2opt.selection.routing_joint import solve_jointly
+from moe2opt.selection.routing_prices import Market, price
+
+#: Name of the policy that the others are compared with.
+PLAN = "moe2"
+
+_RANDOM_SETS = 20
+
+#: Energy budget of cost-aware routing as a share of what the plan's own routing is expected to use.
+_SHARE_OF_ENERGY = 0.75
+
+_ORACLE_NOTE = "upper bound: it sees the answers, and guessing inflates it"
+
+
+class Solved(Protocol):
+    """What a solver must tell."""
+
+    @property
+    def x(self) -> IntArray | None:
+        """Solution, None without one."""
+
+    @property
+    def bound(self) -> float:
+        """Valid upper bound."""
+
+    @property
+    def objective(self) -> float:
+        """Value of the solution."""
+
+    @property
+    def status(self) -> str:
+        """What is proven: OPTIMAL, FEASIBLE, ..."""
+
+
+#: Solves an instance or a facility problem; `moe2opt.solve` does.
+Solver = Callable[[Any], Solved]
+
+Listener = Callable[[str], None]
+
+
+def evaluate_on_test(
+    instance: GatedInstance,
+    solve: Solver,
+    *,
+    replicates: int = 2000,
+    seed: int = 0,
+    on_step: Listener | None = None,
+) -> Evaluation:
+    """Compare the plan with every baseline on the test part.
+
+    Parameters
+    ----------
+    instance
+        A gated instance; its gate is trained when it has none.
+    solve
+        A solver of instances and of facility problems, such as `moe2opt.solve`.
+    replicates, seed
+        Bootstrap resamples, and the seed of everything random here.
+    on_step
+        Hears what is done.
+
+    Returns
+    -------
+    Evaluation
+        One row per policy. All sets keep the same budgets unless their row says otherwise.
+
+    Raises
+    ------
+    InputError
+        When the test part is empty or no deployment keeps the budgets.
+    """
+    test = TestPart(instance, instance.split.members("test"))
+    if not len(test.prompts):
+        raise InputError("splits.test: the test part is empty")
+    policies = []
+    for policy in _policies(test, solve, seed):
+        policies.append(policy)
+        if on_step is not None:
+            on_step(policy.name)
+    used = np.unique(np.concatenate([policy.chosen for policy in policies]))
+    delay_s, energy_j = instance.realised(test.prompts, used)
+    outcomes = [test.outcome(policy, delay_s, energy_j) for policy in policies]
+    return build_report(test, policies, outcomes, PLAN, replicates=replicates, seed=seed)
+
+
+def _policies(test: TestPart, solve: Solver, seed: int) -> Iterator[Policy]:
+    instance = test.instance
+    result = solve(instance)
+    if result.x is None:
+        raise InputError("evaluate: no deployment keeps the budgets (moe2opt solve says why)")
+    chosen = np.flatnonzero(result.x)
+    note = f"selected on the selection part: {str(result.status).lower()}, bound {result.bound:.4f}"
+    yield Policy(PLAN, chosen, test.by_gate(chosen), promised=result.objective, note=note)
+    yield from _selected_on_train(test, solve)
+    yield from _other_sets(test, seed)
+    yield from _other_routings(test, chosen)
+    yield from _cost_aware(test, chosen, solve)
+    yield _oracle(test, chosen)
+    yield _largest(test)
+
+
+def _selected_on_train(test: TestPart, solve: Solver) -> Iterator[Policy]:
+    """Yield the set that looks best on the prompts the gate has learnt: over-fitting shows here."""
+    result = solve(test.instance.on_part("train"))
+    if result.x is not None:
+        chosen = np.flatnonzero(result.x)
+        note = "selected on the gate's own training part"
+        routing = test.by_gate(chosen)
+        yield Policy("moe2, selected on train", chosen, routing, "first", result.objective, note)
+
+
+def _other_sets(test: TestPart, seed: int) -> Iterator[Policy]:
+    instance, problem = test.instance, test.instance.problem()
+    worth = expert_accuracy(instance)
+    energy = np.array([expert.energy_j_per_prompt for expert in instance.experts])
+    single = best_single(problem, worth)
+    yield from _named(test, "best single LLM", single, "chosen on all but the test part")
+    sets = {
+        "greedy by accuracy": grow(problem, np.argsort(-worth, kind="stable")),
+        "greedy by accuracy per joule": grow(
+            problem, np.argsort(-worth / np.maximum(energy, 1e-12), kind="stable")
+        ),
+        "lazy greedy on the objective": greedy_on_objective(problem),
+    }
+    for name, chosen in sets.items():
+        yield from _named(test, name, chosen, "routed by the gate")
+    for number, chosen in enumerate(random_sets(problem, _RANDOM_SETS, seed)):
+        yield from _named(test, f"random feasible set #{number}", chosen, "routed by the gate")
+
+
+def _named(test: TestPart, name: str, chosen: IntArray | None, note: str) -> Iterator[Policy]:
+    if chosen is None:
+        return
+    x = np.zeros(len(test.instance.experts), dtype=np.int64)
+    x[chosen] = 1
+    promised = test.instance.problem().evaluate(x)
+    yield Policy(name, chosen, test.by_gate(chosen), promised=promised, note=note)
+
+
+def _other_routings(test: TestPart, chosen: IntArray) -> Iterator[Policy]:
+    instance = test.instance
+    votes = "exact" if test.answers is not None else "lower bound: right if over half of it is"
+    yield Policy(
+        "majority vote",
+        chosen,
+        test.everybody(chosen, equal=True),
+        "vote",
+        note=f"all ask; {votes}",
+    )
+    if instance.config.routing.top_k > 1:
+        k = instance.config.routing.top_k
+        routing = test.by_scores(instance.expert_scores, chosen, k)
+        yield Policy(f"top-{k} vote", chosen, routing, "vote", note=f"weights of the gate; {votes}")
+    yield Policy("uniform routing", chosen, test.everybody(chosen, equal=True), "uniform")
+    yield Policy("category table", chosen, _by_category(test, chosen), note="no gate")
+    names = sorted({instance.experts[i].llm for i in chosen})
+    retrained = train_gate(instance.outcomes, instance.split, instance.gate_settings, llms=names)
+    scores = _spread(instance, retrained, chosen)
+    yield Policy("gate retrained for the set", chosen, test.by_scores(scores, chosen))
+
+
+def _spread(instance: GatedInstance, gate: Any, chosen: IntArray) -> FloatArray:
+    """Return ``(P, N)`` scores of a gate that knows only the LLMs of the chosen experts."""
+    chances = gate.scores(instance.outcomes.vectors, instance.outcomes.category)
+    scores = np.zeros((len(chances), len(instance.experts)))
+    for i in chosen:
+        column = chances[:, gate.llms.index(instance.experts[i].llm)]
+        scores[:, i] = np.round(column, 6) * instance.factors[i]
+    return scores
+
+
+def _by_category(test: TestPart, chosen: IntArray) -> Routing:
+    """Send each category to the chosen expert that was best in it outside the test part."""
+    instance = test.instance
+    accuracy = category_accuracy(instance)[instance.outcomes.category_of]
+    return test.by_scores(accuracy, chosen)
+
+
+def _cost_aware(test: TestPart, chosen: IntArray, solve: Solver) -> Iterator[Policy]:
+    """Yield routing by prices; they are found on the selection part and used on the test part."""
+    instance, budgets = test.instance, test.instance.config.routing
+    select, own = (market_of(instance, p) for p in (instance.members(), test.prompts))
+    limit = budgets.energy_j_per_prompt
+    if limit is None:
+        free = select.restricted_to(chosen).response(np.zeros(len(select.limits)))
+        limit = _SHARE_OF_ENERGY * select.restricted_to(chosen).worth(free)[1][0]
+    limits = np.array([limit, np.inf if budgets.delay_s is None else budgets.delay_s])
+    select, own = (_limited(market, limits) for market in (select, own))
+    if not select.allowed[:, chosen].any(axis=1).all():
+        return
+    found = price(select.restricted_to(chosen))
+    note = _budget_words(limits)
+    kept = found.answer is not None
+    answer = chosen[own.restricted_to(chosen).response(found.prices)]
+    yield Policy(
+        "cost-aware routing",
+        chosen,
+        answered_by(answer),
+        promised=found.value if kept else None,
+        note=note if kept else f"{note} cannot be kept: the cheapest routing of the set",
+    )
+    if budgets.energy_j_per_prompt is None and budgets.delay_s is None:
+        return
+
+    def facility(problem: FacilityProblem) -> tuple[IntArray | None, float]:
+        done = solve(problem)
+        return done.x, done.bound
+
+    joint = solve_jointly(instance.problem(), select, facility)
+    if joint.chosen is not None and joint.routing is not None:
+        answer = joint.chosen[own.restricted_to(joint.chosen).response(joint.routing.prices)]
+        note += f"; set and prices together, at most {joint.bound:.4f} is possible"
+        routing = answered_by(answer)
+        yield Policy("joint set and prices", joint.chosen, routing, "first", joint.value, note)
+
+
+def _budget_words(limits: FloatArray) -> str:
+    words = [f"expected energy at most {limits[0]:.4g} J per prompt"]
+    if np.isfinite(limits[1]):
+        words.append(f"expected delay at most {limits[1]:.4g} s")
+    return ", ".join(words)
+
+
+def market_of(instance: GatedInstance, prompts: IntArray) -> Market:
+    """Return scores, expected joules and expected seconds of all experts on some prompts."""
+    category = instance.outcomes.category_of[prompts]
+    return Market(
+        values=instance.expert_scores[prompts],
+        costs=np.stack([instance.energy_j[category], instance.delay_s[category]]),
+        limits=np.full(2, np.inf),
+        allowed=instance.in_time[prompts],
+    )
+
+
+def _limited(market: Market, limits: FloatArray) -> Market:
+    """Return the market with the finite ones of the budgets."""
+    kept = np.flatnonzero(np.isfinite(limits))
+    return Market(market.values, market.costs[kept], limits[kept], market.allowed)
+
+
+def _oracle(test: TestPart, chosen: IntArray) -> Policy:
+    routing = test.everybody(chosen, equal=True)
+    return Policy("per-prompt oracle of the set", chosen, routing, "oracle", note=_ORACLE_NOTE)
+
+
+def _largest(test: TestPart) -> Policy:
+    """Return the largest LLM that has a size, at its best precision, whatever it costs."""
+    instance = test.instance
+    sizes = np.array([llm.params_total_b for llm in instance.tables.llms])[instance.model_of]
+    best = np.lexsort((-instance.factors, -sizes))[0]
+    answer = np.full(len(test.prompts), best)
+    note = f"{instance.experts[best].llm}: ignores budgets and deadlines"
+    x = np.zeros(len(instance.experts), dtype=np.int64)
+    x[best] = 1
+    fits = instance.problem().is_feasible(x)
+    return Policy(
+        "largest LLM of the pool", np.array([best]), answered_by(answer), note=note, feasible=fits
+    )
+
+
+def expert_accuracy(instance: GatedInstance) -> FloatArray:
+    """Return ``(N,)`` mean score outside the test part; 0 in categories where it is late."""
+    category = instance.outcomes.category_of
+    learn = instance.split.members("train", "validation", "select")
+    shares = np.bincount(category[learn], minlength=len(instance.categories)) / len(learn)
+    served: FloatArray = (~instance.late * category_accuracy(instance) * shares[:, None]).sum(
+        axis=0
+    )
+    return served
+
+
+def category_accuracy(instance: GatedInstance) -> FloatArray:
+    """Return ``(K, N)`` mean score by category outside the test part, precision included.
+
+    An LLM without outcomes in a category takes its overall mean.
+    """
+    learn = instance.split.members("train", "validation", "select")
+    score, category = instance.pool.score[learn], instance.outcomes.category_of[learn]
+    known = ~np.isnan(score)
+    totals = np.zeros((len(instance.categories), score.shape[1]))
+    counts = np.zeros_like(totals)
+    np.add.at(totals, category, np.nan_to_num(score))
+    np.add.at(counts, category, known.astype(np.float64))
+    overall = np.broadcast_to(totals.sum(axis=0) / counts.sum(axis=0), totals.shape).copy()
+    means = np.divide(totals, counts, out=overall, where=counts > 0)
+    accuracy: FloatArray = means[:, instance.model_of] * instance.factors
+    return accuracy

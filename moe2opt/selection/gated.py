@@ -1,0 +1,341 @@
+"""A selection instance whose quality comes from a trained gate, one row per prompt."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from moe2opt import progress
+from moe2opt.canonical import FacilityProblem
+from moe2opt.profiles import Profiles
+from moe2opt.result import BoolArray, FloatArray, InputError, IntArray
+from moe2opt.selection.catalogue import Traffic, build_catalogue
+from moe2opt.selection.compile import Compiled, compile_instance
+from moe2opt.selection.gate.model import Gate, exists, load_gate
+from moe2opt.selection.gate.settings import TORCH_ONLY, GateSettings
+from moe2opt.selection.gate.train import Listener, train_gate
+from moe2opt.selection.gated_plan import GatedPlan, check_gated, decode_gated, evaluate_gated
+from moe2opt.selection.instance import SelectionInstance, assemble, inside, profiles_of
+from moe2opt.selection.outcome_files import LARGEST_CELLS, with_hint
+from moe2opt.selection.outcome_folder import Assumed, read_outcome_folder
+from moe2opt.selection.outcome_matrix import OutcomeMatrix
+from moe2opt.selection.partition import Split, split_four
+from moe2opt.selection.sections import LlmPool, SelectionConfig
+
+#: Decimals of a score. Coarser than what different linear algebra libraries disagree about, so that
+#: a certificate made on one machine belongs to the same problem on another.
+_DECIMALS = 6
+
+
+@dataclass(frozen=True, eq=False)
+class GatedInstance(SelectionInstance):
+    """Which LLM experts to deploy when a trained gate routes every single prompt.
+
+    The objective is the mean over prompts of the highest score of a deployed expert that is in
+    time: monotone and submodular in the deployed set.
+
+    Attributes
+    ----------
+    config, profiles
+        What the instance was built from.
+    outcomes
+        Outcome matrix of all its LLMs; the pool is that of `tables`.
+    split
+        Which part of the prompts is what.
+    gate_folder
+        Where the trained gate is kept.
+    part
+        Parts of the prompts that the objective averages over.
+    """
+
+    config: SelectionConfig = field(kw_only=True)
+    profiles: Profiles = field(kw_only=True)
+    outcomes: OutcomeMatrix = field(kw_only=True)
+    split: Split = field(kw_only=True)
+    gate_folder: Path = field(kw_only=True)
+    part: tuple[str, ...] = field(default=("select",), kw_only=True)
+
+    @property
+    def gate_settings(self) -> GateSettings:
+        """How the configuration wants its gate trained."""
+        return self.config.gate.settings()
+
+    @cached_property
+    def gate(self) -> Gate:
+        """The gate of the folder, or one trained now where there is none.
+
+        Raises
+        ------
+        InputError
+            When the stored gate was trained on other data or in another way.
+        """
+        if not exists(self.gate_folder):
+            progress.logger.info(
+                f"No gate in {self.gate_folder.name}: training one (moe2opt gate train keeps it)"
+            )
+            return _trained(self.outcomes, self.split, self.gate_settings)
+        gate = load_gate(self.gate_folder)
+        self._check_gate(gate)
+        return gate
+
+    def train(self, on_step: Listener | None = None) -> Gate:
+        """Train the gate anew, on all LLMs of the matrix."""
+        return train_gate(self.outcomes, self.split, self.gate_settings, on_step=on_step)
+
+    @cached_property
+    def pool(self) -> OutcomeMatrix:
+        """The matrix of the LLMs that may be deployed."""
+        return self.outcomes.restricted_to([llm.name for llm in self.tables.llms])
+
+    @cached_property
+    def expert_scores(self) -> FloatArray:
+        """``(P, N)`` score of every expert on every prompt, precision included, deadlines not."""
+        return self.scores_by(self.gate)
+
+    def scores_by(self, gate: Gate) -> FloatArray:
+        """Return ``(P, N)`` scores by any gate that knows the pool's LLMs."""
+        place = {name: m for m, name in enumerate(gate.llms)}
+        columns = [place[llm.name] for llm in self.tables.llms]
+        scores = gate.scores(self.outcomes.vectors, self.outcomes.category)[:, columns]
+        return np.round(scores, _DECIMALS)[:, self.model_of] * self.factors
+
+    @cached_property
+    def factors(self) -> FloatArray:
+        """``(N,)`` share of the accuracy that each expert's precision keeps (estimated)."""
+        return np.array([expert.quality_factor for expert in self.experts])
+
+    @cached_property
+    def in_time(self) -> BoolArray:
+        """``(P, N)`` whether the expert meets the deadline of the prompt's category."""
+        return ~self.late[self.outcomes.category_of]
+
+    def members(self) -> IntArray:
+        """Return the prompts that the objective averages over."""
+        return self.split.members(*self.part)
+
+    def on_part(self, *part: str) -> GatedInstance:
+        """Return the instance whose objective averages over other parts of the prompts."""
+        own = {f.name: getattr(self, f.name) for f in fields(self)}
+        other = GatedInstance(**{**own, "part": part})
+        for name in ("gate", "pool", "expert_scores", "in_time", "factors"):
+            if name in self.__dict__:
+                other.__dict__[name] = self.__dict__[name]
+        return other
+
+    @cached_property
+    def compiled(self) -> Compiled:
+        """The facility problem, one row per prompt, with the names of its budgets and covers."""
+        budgets = compile_instance(self)
+        rows, base = self.members(), budgets.problem
+        problem = FacilityProblem(
+            values=np.where(self.in_time[rows], self.expert_scores[rows], 0.0),
+            costs=base.costs,
+            budgets=base.budgets,
+            weights=np.full(len(rows), 1 / len(rows)),
+            groups=base.groups,
+            covers=base.covers,
+        )
+        return Compiled(problem, budgets.row_names, budgets.cover_names)
+
+    def realised(self, prompts: IntArray, experts: IntArray) -> tuple[FloatArray, FloatArray]:
+        """Return ``(len(prompts), N)`` seconds and joules of the answers that were given.
+
+        The profiles' model of time and energy is applied to the length of each single answer.
+        Columns of experts that were not asked for are NaN.
+        """
+        count, used = len(prompts), np.unique(self.model_of[experts])
+        pool = self.tables.restricted_to([self.tables.llms[m].name for m in used])
+        traffic = Traffic(
+            categories=tuple(str(name) for name in self.outcomes.category[prompts]),
+            shares=np.full(count, 1 / count),
+            prompt_tokens=self.outcomes.prompt_tokens[prompts],
+            output_tokens=self.pool.filled_tokens(self.split)[np.ix_(prompts, used)],
+        )
+        plain = self.config.model_copy(update={"robust": None})
+        catalogue = build_catalogue(plain, pool, self.profiles, traffic)
+        columns = np.flatnonzero(np.isin(self.model_of, used))
+        both = np.full((2, count, len(self.experts)), np.nan)
+        both[:, :, columns] = catalogue.delay_s, catalogue.energy_j
+        return both[0], both[1]
+
+    def decode(self, x: IntArray) -> GatedPlan:  # type: ignore[override]
+        """Return the plan that the 0/1 vector `x` stands for."""
+        return decode_gated(self, x)
+
+    def evaluate(self, plan: GatedPlan) -> float:  # type: ignore[override]
+        """Return the mean highest score of the plan's experts over the prompts."""
+        return evaluate_gated(self, plan)
+
+    def check(self, plan: GatedPlan) -> list[str]:  # type: ignore[override]
+        """Return the violated requirements in words; empty for a valid plan."""
+        return check_gated(self, plan)
+
+    def describe(self) -> str:
+        """Return one line about the size of the instance."""
+        kind = "synthetic: " if self.tables.synthetic else ""
+        models = len(self.tables.llms)
+        return (
+            f"{kind}{models} LLMs x {len(self.experts) // models} precisions and servers = "
+            f"{len(self.experts)} experts, {len(self.members())} prompts "
+            f"({', '.join(self.part)}) in {len(self.categories)} categories, "
+            f"{len(self.hosts)} servers"
+        )
+
+    @property
+    def origin(self) -> dict[str, Any]:
+        """What the result's provenance records: data, split and gate."""
+        record = self.gate.record
+        kept = ("settings", "data_sha256", "versions", "measures")
+        return {
+            "outcomes": self.outcomes.provenance,
+            "split": self.split.record(),
+            "selected_on": list(self.part),
+            "gate": {name: record[name] for name in kept if name in record},
+        }
+
+    def _check_gate(self, gate: Gate) -> None:
+        """Raise unless the stored gate is what this configuration would train."""
+        folder, again = self.gate_folder.name, "run `moe2opt gate train` again"
+        if gate.record.get("data_sha256") != self.outcomes.digest:
+            raise InputError(f"gate.folder: {folder} was trained on other outcomes; {again}")
+        if gate.record.get("split") != self.split.record():
+            raise InputError(f"gate.folder: {folder} was trained on another split; {again}")
+        stored, asked = gate.record.get("settings", {}), self.gate_settings
+        unused = TORCH_ONLY if stored.get("backend") == "sklearn" else ()
+        for name in (f.name for f in fields(asked) if f.name not in unused):
+            wanted = getattr(asked, name)
+            if stored.get(name) != wanted and not (name == "backend" and wanted == "auto"):
+                raise InputError(
+                    f"gate.{name}: {folder} was trained with {stored.get(name)!r}, the file says "
+                    f"{wanted!r}; {again}"
+                )
+        unknown = [llm.name for llm in self.tables.llms if llm.name not in gate.llms]
+        if unknown:
+            raise InputError(f"gate.folder: {folder} does not know LLM '{unknown[0]}'; {again}")
+
+
+def build_gated(config: SelectionConfig, folder: Path, *, allow_outside: bool) -> GatedInstance:
+    """Read the outcome matrix that `config` names and return the instance.
+
+    Raises
+    ------
+    InputError
+        For a broken folder, unknown names, or a path outside the folder of the file.
+    """
+    experts = config.experts
+    assert experts is not None
+    source = inside(folder, experts.outcomes, "experts.outcomes", allow_outside=allow_outside)
+    features: str | Path | None = experts.features
+    if experts.features not in (None, "text"):
+        key, name = "experts.features", str(experts.features)
+        features = inside(folder, name, key, allow_outside=allow_outside)
+    assumed = Assumed(experts.assumed_prompt_tokens, experts.assumed_output_tokens)
+    try:
+        outcomes = _read(source, features, assumed, _stamp(source, features))
+    except InputError as error:
+        raise InputError(f"experts.outcomes: {error}") from error
+    split = split_four(outcomes.category, config.splits.shares, config.splits.seed)
+    profiles = profiles_of(config, folder, allow_outside=allow_outside)
+    kept = config.gate.folder or f"{config.name}.gate"
+    gate_folder = inside(folder, kept, "gate.folder", allow_outside=allow_outside)
+    return gated_instance(config, outcomes, split, profiles, gate_folder)
+
+
+def gated_instance(
+    config: SelectionConfig,
+    outcomes: OutcomeMatrix,
+    split: Split,
+    profiles: Profiles,
+    gate_folder: Path,
+) -> GatedInstance:
+    """Return the instance for data already in memory."""
+    assert config.experts is not None
+    for part in ("validation", "select"):
+        if not len(split.members(part)):
+            raise InputError(f"splits.{part}: too few prompts, the part is empty")
+    _check_names(config, outcomes)
+    able, left_out = _deployable(outcomes, split)
+    tables = outcomes.restricted_to(able).category_tables(split)
+    pool = config.experts
+    llms = LlmPool(max_params_b=pool.max_params_b, include=pool.include, exclude=pool.exclude)
+    try:
+        base = assemble(config.model_copy(update={"llms": llms}), tables, profiles)
+    except InputError as error:
+        raise InputError(str(error).replace("llms", "experts", 1)) from error
+    cells = len(outcomes.prompts) * len(base.experts)
+    if cells > LARGEST_CELLS:
+        raise InputError(
+            f"experts: {len(outcomes.prompts):,} prompts x {len(base.experts):,} experts are more "
+            f"than {LARGEST_CELLS:,} scores; fewer LLMs, precisions or servers would fit"
+        )
+    own = {f.name: getattr(base, f.name) for f in fields(base)}
+    # The nominal twin of a robust instance is one of clusters; its plans are of another kind.
+    own |= {"notes": (*base.notes, *outcomes.notes, *left_out), "nominal": None}
+    return GatedInstance(
+        **own,
+        config=config,
+        profiles=profiles,
+        outcomes=outcomes,
+        split=split,
+        gate_folder=gate_folder,
+    )
+
+
+def _check_names(config: SelectionConfig, outcomes: OutcomeMatrix) -> None:
+    assert config.experts is not None
+    for key in ("include", "exclude"):
+        for name in getattr(config.experts, key) or ():
+            if name not in outcomes.names:
+                hint = with_hint(name, outcomes.names)
+                raise InputError(f"experts.{key}: '{name}' is not in the outcomes{hint}")
+
+
+def _deployable(outcomes: OutcomeMatrix, split: Split) -> tuple[list[str], list[str]]:
+    """Return the LLMs that can be deployed and judged, and notes about the others."""
+    learn = split.members("train")
+    runs = outcomes.observed[learn].sum(axis=0)
+    lengths = (~np.isnan(outcomes.output_tokens[split.members("train", "validation")])).sum(axis=0)
+    able, notes = [], []
+    for m, llm in enumerate(outcomes.llms):
+        if not llm.open_weights or np.isnan(llm.params_total_b):
+            notes.append(f"{llm.name} is not offered: no open weights or unknown size")
+        elif not runs[m] or not lengths[m]:
+            notes.append(f"{llm.name} is not offered: no outcome or length in the training part")
+        else:
+            able.append(llm.name)
+    return able, notes
+
+
+def _stamp(folder: Path, features: str | Path | None) -> tuple[Any, ...]:
+    """Return what changes when a file changes."""
+    files = sorted(folder.iterdir()) if folder.is_dir() else []
+    files += [features] if isinstance(features, Path) and features.exists() else []
+    stats = [(path.name, path.stat()) for path in files]
+    return tuple((name, stat.st_mtime_ns, stat.st_size) for name, stat in stats)
+
+
+@lru_cache(maxsize=4)
+def _read(
+    folder: Path, features: str | Path | None, assumed: Assumed, stamp: tuple[Any, ...]
+) -> OutcomeMatrix:
+    """Read a folder once for all scenarios of a file."""
+    return read_outcome_folder(folder, features=features, assumed=assumed)
+
+
+#: Gates trained in this process, so that the scenarios of a file train theirs once.
+_GATES: dict[tuple[Any, ...], Gate] = {}
+_MOST_GATES = 8
+
+
+def _trained(outcomes: OutcomeMatrix, split: Split, settings: GateSettings) -> Gate:
+    """Train a gate once for all scenarios of a file."""
+    key = (outcomes.digest, split.record()["sha256"], settings)
+    if key not in _GATES:
+        if len(_GATES) >= _MOST_GATES:
+            _GATES.clear()
+        _GATES[key] = train_gate(outcomes, split, settings)
+    return _GATES[key]

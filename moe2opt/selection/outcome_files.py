@@ -1,0 +1,168 @@
+"""Files of an outcome folder: tables (Parquet, CSV) and feature vectors (NPZ, Parquet, CSV)."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterable
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from moe2opt.result import FloatArray, InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: Cells of a table, and numbers of an array, that are still read; more is refused.
+LARGEST_CELLS = 100_000_000
+
+_SUFFIXES = (".parquet", ".csv")
+
+#: Names under which the vectors of an NPZ file are looked for.
+_ARRAY_NAMES = ("emb", "embeddings", "features")
+
+
+def with_hint(name: str, known: Iterable[object]) -> str:
+    """Return ``; did you mean '...'?`` where a known name is close."""
+    near = get_close_matches(name, [str(entry) for entry in known], n=1)
+    return f"; did you mean '{near[0]}'?" if near else ""
+
+
+def find_table(folder: Path, stem: str) -> Path:
+    """Return ``stem.parquet`` or ``stem.csv`` of the folder."""
+    for suffix in _SUFFIXES:
+        if (folder / f"{stem}{suffix}").exists():
+            return folder / f"{stem}{suffix}"
+    near = with_hint(f"{stem}.parquet", (path.name for path in folder.iterdir()))
+    raise InputError(f"{folder}: {stem}.parquet (or {stem}.csv) is missing{near}")
+
+
+def read_frame(path: Path) -> pd.DataFrame:
+    """Read a table; a Parquet file is measured before it is read."""
+    import pandas as pd
+
+    try:
+        if path.suffix != ".parquet":
+            return pd.read_csv(path, encoding="utf-8-sig")
+        import pyarrow.parquet as parquet
+
+        meta = parquet.ParquetFile(path).metadata
+        if meta.num_rows * meta.num_columns > LARGEST_CELLS:
+            raise InputError(f"{path}: more than {LARGEST_CELLS:,} cells")
+        return pd.read_parquet(path)
+    except ImportError as error:
+        raise InputError(
+            f"{path}: reading Parquet needs pyarrow: pip install 'moe2opt[parquet]'"
+        ) from error
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{path}: cannot be read as a table: {reason}") from error
+
+
+def read_vectors(
+    folder: Path,
+    features: str | Path | None,
+    ids: list[str],
+    identity: str,
+    prompts: pd.DataFrame,
+) -> FloatArray:
+    """Return ``(P, D)`` feature vectors in the order of the prompts.
+
+    Raises
+    ------
+    InputError
+        Naming the file, and the row at fault where there is one.
+    """
+    if features == "text":
+        return _hashed(prompts)
+    path = Path(features) if features is not None else _embeddings(folder)
+    if path.suffix in _SUFFIXES:
+        return _from_table(path, ids, identity)
+    vectors = _from_npz(path)
+    if len(vectors) != len(ids):
+        raise InputError(
+            f"{path.name}: {len(vectors)} rows of vectors for {len(ids)} prompts; row k belongs to "
+            "row k of the table of prompts"
+        )
+    _finite(path, vectors, ids)
+    return vectors
+
+
+def _embeddings(folder: Path) -> Path:
+    found = sorted(folder.glob("embeddings*.npz"))
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise InputError(
+            f"{folder}: embeddings*.npz is missing; give experts.features: a file of vectors, or "
+            "`text` to hash the words of the column 'question'"
+        )
+    listed = ", ".join(path.name for path in found)
+    raise InputError(f"{folder}: {listed}: which one? Name it with experts.features")
+
+
+def _from_npz(path: Path) -> FloatArray:
+    try:
+        _measure(path)
+        with np.load(path, allow_pickle=False) as content:
+            name = next((n for n in _ARRAY_NAMES if n in content.files), None)
+            if name is None:
+                held = ", ".join(content.files) or "nothing"
+                raise InputError(f"{path.name}: no array '{_ARRAY_NAMES[0]}' (it holds {held})")
+            array = content[name]
+    except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
+        raise InputError(f"{path}: cannot be read as arrays: {error}") from error
+    if array.ndim != 2 or array.dtype.kind not in "fiu":
+        raise InputError(
+            f"{path.name}: {name}: {array.dtype} of shape {array.shape}; expected numbers "
+            "(prompts, dimensions)"
+        )
+    vectors: FloatArray = array.astype(np.float64)
+    return vectors
+
+
+def _measure(path: Path) -> None:
+    """Refuse an archive whose arrays, once unpacked, would be too large."""
+    with zipfile.ZipFile(path) as archive:
+        unpacked = sum(entry.file_size for entry in archive.infolist())
+    if unpacked > 8 * LARGEST_CELLS:
+        raise InputError(f"{path}: unpacks to {unpacked:,} bytes; at most {8 * LARGEST_CELLS:,}")
+
+
+def _from_table(path: Path, ids: list[str], identity: str) -> FloatArray:
+    frame = read_frame(path)
+    if identity not in frame.columns:
+        raise InputError(f"{path.name}: column '{identity}', which names the prompts, is missing")
+    frame.index = [str(value) for value in frame[identity]]
+    missing = [value for value in ids if value not in frame.index]
+    if missing or not frame.index.is_unique:
+        what = f"no row for prompt '{missing[0]}'" if missing else "a prompt appears twice"
+        raise InputError(f"{path.name}: {what}")
+    columns = frame.drop(columns=identity)
+    try:
+        vectors = columns.loc[ids].to_numpy(dtype=np.float64, na_value=np.nan)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{path.name}: not a table of numbers: {error}") from error
+    _finite(path, vectors, ids)
+    return vectors
+
+
+def _finite(path: Path, vectors: FloatArray, ids: list[str]) -> None:
+    bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
+    if len(bad):
+        row = int(bad[0])
+        raise InputError(
+            f"{path.name}: row {row + 1} ('{ids[row]}') holds a missing or infinite number "
+            f"({len(bad)} such rows)"
+        )
+
+
+def _hashed(prompts: pd.DataFrame) -> FloatArray:
+    from moe2opt.selection.gate.text import hashed_text
+
+    if "question" not in prompts.columns:
+        raise InputError("prompts: features `text` needs a column 'question'")
+    texts: list[Any] = prompts["question"].fillna("").astype(str).to_list()
+    return hashed_text(texts)

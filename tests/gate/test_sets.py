@@ -1,0 +1,108 @@
+"""The sets of experts that the plan is compared with."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from moe2opt.canonical import FacilityProblem
+from moe2opt.selection.evaluate_sets import best_single, greedy_on_objective, grow, random_sets
+
+seeds = st.integers(0, 2**32 - 1)
+
+
+def drawn(seed: int) -> FacilityProblem:
+    """Return a small problem with budgets, groups and a cover."""
+    rng = np.random.default_rng(seed)
+    return FacilityProblem(
+        values=rng.random((4, 5)),
+        costs=rng.uniform(0.2, 1.0, size=(2, 5)),
+        budgets=rng.uniform(0.5, 2.0, size=2),
+        groups=[[0, 1]],
+        covers=[[1, 2, 3, 4]],
+    )
+
+
+def unit(problem: FacilityProblem, chosen: np.ndarray) -> np.ndarray:
+    """Return the 0/1 vector of a set."""
+    return np.isin(np.arange(problem.size), chosen).astype(int)
+
+
+@given(seeds)
+def test_every_set_is_feasible_and_full(seed: int) -> None:
+    """Whatever the rule, its set keeps all budgets, and no further expert would fit."""
+    problem = drawn(seed)
+    rng = np.random.default_rng(seed)
+    sets = [grow(problem, rng.permutation(5)), *random_sets(problem, 3, seed)]
+    for chosen in sets:
+        if chosen is not None:
+            x = unit(problem, chosen)
+            assert problem.is_feasible(x)
+            for i in np.flatnonzero(x == 0):
+                more = x.copy()
+                more[i] = 1
+                assert not problem.is_feasible(more)
+
+
+@given(seeds)
+def test_greedy_takes_the_largest_gain(seed: int) -> None:
+    """The greedy set is at least as good as the best single feasible expert it could start with."""
+    problem = drawn(seed)
+    chosen = greedy_on_objective(problem)
+    if chosen is None:
+        return
+    value = problem.evaluate(unit(problem, chosen))
+    first = max(
+        problem.evaluate(unit(problem, np.array([i])))
+        for i in range(5)
+        if (problem.usage_of(unit(problem, np.array([i]))) <= problem.limits).all()
+    )
+    best = max(
+        problem.evaluate(bits)
+        for bits in itertools.product((0, 1), repeat=5)
+        if problem.is_feasible(bits)
+    )
+    assert first - 1e-12 <= value <= best + 1e-12
+
+
+@given(seeds)
+def test_best_single_is_the_best_feasible(seed: int) -> None:
+    """The single expert is feasible alone and worth most; there is none when none is feasible."""
+    problem = drawn(seed)
+    worth = np.random.default_rng(seed).integers(3, size=5).astype(float)
+    able = [i for i in range(5) if problem.is_feasible(unit(problem, np.array([i])))]
+    found = best_single(problem, worth)
+    assert (found is None) == (not able)
+    if found is not None:
+        assert found[0] in able
+        assert worth[found[0]] == max(worth[i] for i in able)
+
+
+def test_random_sets_repeat() -> None:
+    """The same seed draws the same sets; another draws others."""
+    problem = drawn(3)
+    first, again, other = (random_sets(problem, 8, seed) for seed in (0, 0, 1))
+    assert [s.tolist() for s in first] == [s.tolist() for s in again]
+    assert [s.tolist() for s in first] != [s.tolist() for s in other]
+
+
+def test_no_room_at_all() -> None:
+    """Where nothing fits, every rule says that it has no set."""
+    problem = drawn(0).with_budgets([0.0, 0.0])
+    assert grow(problem, range(5)) is None
+    assert greedy_on_objective(problem) is None
+    assert best_single(problem, np.ones(5)) is None
+    assert random_sets(problem, 2, 0) == []
+
+
+@pytest.mark.parametrize("order", [[0, 1, 2], [1, 0, 2]])
+def test_groups_are_kept(order: list[int]) -> None:
+    """Of two experts in a group, only the one that comes first is taken."""
+    problem = FacilityProblem(np.ones((1, 3)), np.zeros((1, 3)), [1.0], groups=[[0, 1]])
+    chosen = grow(problem, order)
+    assert chosen is not None
+    assert chosen.tolist() == sorted([order[0], 2])
