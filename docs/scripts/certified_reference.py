@@ -22,11 +22,11 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 INSTANCE = "selection/mmlu_pro_edge"
 TARGET = CHECKOUT / "problems" / "reference" / "mmlu_pro_edge.json"
 
-SCENARIOS = (None, "tight", "large", "infeasible")
+SCENARIOS = (None, "tight", "large", "infeasible", "robust")
 
 #: Energy budgets of the curve in joules per prompt.
 LIMITS_J = (
-    *(75, 100, 125, 150, 175, 200, 225, 250, 300, 350, 400, 450, 500),
+    *(30, 40, 50, 60, 75, 100, 125, 150, 175, 200, 225, 250, 300, 350, 400, 450, 500),
     *(600, 700, 800, 900, 1000, 1200, 1400, 1700, 2000, 2500, 3000),
 )
 

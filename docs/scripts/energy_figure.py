@@ -26,7 +26,7 @@ TARGET = CHECKOUT / "docs" / "energy_budget.svg"
 SUBTITLE = (
     "mmlu_pro_edge: 15 open LLMs, 2 × Jetson AGX Orin 64GB + 2 × RTX 4090, 20 s per answer. "
     "Every filled point is\ncertified optimal (relative gap at most {gap:.0e}). Time and energy "
-    "are predicted by a roofline; the joules add\nGPU rail (Orin) and GPU board (RTX 4090): "
+    "are predictions (docs/profiles.md); the joules\nadd GPU rail (Orin) and GPU board (RTX 4090): "
     "an index, not a meter reading."
 )
 
@@ -55,13 +55,13 @@ def draw(content: dict[str, Any], axes: Any) -> Any:
         r["overrides"]["energy.limit_j_per_prompt"] for r in many if r["status"] == "INFEASIBLE"
     ]
     axes.axvspan(min(empty), max(empty), color="#dddddd", linewidth=0)
-    axes.text(min(empty) * 1.03, 42.6, "no plan\n(proven)", fontsize=7.5, va="top")
+    axes.text(min(empty) * 1.03, 45.5, "no plan\n(proven)", fontsize=7.5, va="top")
     widest = max(run["gap"] for run in many + one if run["status"] == "OPTIMAL")
     gap = 10.0 ** math.ceil(math.log10(widest))
     axes.set_title(SUBTITLE.format(gap=gap), fontsize=7, loc="left")
     axes.set(xscale="log", xlabel="energy budget, all deployed experts answer (J per prompt)")
     axes.set(ylabel="expected correct answers (%)", xlim=(min(empty), 3200))
-    ticks = (100, 200, 500, 1000, 2000, 3000)
+    ticks = (50, 100, 200, 500, 1000, 2000, 3000)
     axes.set_xticks(ticks, [str(tick) for tick in ticks])
     axes.minorticks_off()
     axes.grid(color="#eeeeee")

@@ -28,13 +28,18 @@ def cli_page() -> str:
         "# Command line\n",
         NOTICE,
         "Plans and reports go to stdout, progress and errors to stderr. Nothing is written without "
-        "`--out`.\n",
+        "`--out`, except by `gate train`, which writes the gate into the folder that the file "
+        "names.\n",
     ]
-    for command in app.registered_commands:
+    groups = [(group.name or group.typer_instance.info.name, group.typer_instance)
+              for group in app.registered_groups]  # fmt: skip
+    named = [("", command) for command in app.registered_commands]
+    named += [(f"{name} ", c) for name, part in groups for c in part.registered_commands]
+    for prefix, command in named:
         verb: Any = inspect.unwrap(command.callback)
         hints = get_type_hints(verb, include_extras=True)
         hints.pop("return")
-        parts += [f"## moe2opt {verb.__name__}\n", _paragraphs(verb.__doc__)]
+        parts += [f"## moe2opt {prefix}{verb.__name__}\n", _paragraphs(verb.__doc__)]
         rows = [_parameter(name, *get_args(hint)) for name, hint in hints.items()]
         parts.append(_table(("argument or option", "value", "meaning"), rows))
     return "\n".join(parts)
@@ -75,9 +80,13 @@ def config_page() -> str:
         "`--allow-outside` is\ngiven. Unknown keys, duplicate keys, NaN and values of the wrong "
         "type are errors. Scenarios are named overrides:\ndotted keys and their values. "
         "`moe2opt schema` prints the JSON Schema that this page is made from.\n",
-        "## Top level\n",
-        _keys(schema),
     ]
+    questions = schema["discriminator"]["mapping"]
+    files = {name: reference.rsplit("/", 1)[-1] for name, reference in questions.items()}
+    for question, name in files.items():
+        section = sections.pop(name)
+        parts += [f"## problem: {question}\n", _paragraphs(section.get("description", ""))]
+        parts.append(_keys(section))
     for name, section in sections.items():
         if "properties" in section:
             parts += [f"## {name}\n", _paragraphs(section.get("description", "")), _keys(section)]

@@ -1,0 +1,157 @@
+"""The verb ``export``: a placement in the words of a runtime."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from moe2opt.cli.checking import other_problem, reopened
+from moe2opt.cli.exits import Exit, say
+from moe2opt.placement import PlacementInstance, PlacementPlan
+from moe2opt.placement.export import FORMATS, Export
+from moe2opt.placement.export import export as export_plan
+from moe2opt.result import InputError, Result, encode_float
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+#: Formats of plans that answer the other question.
+SELECTION_FORMATS = ("litellm",)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What the command line asked of ``export``.
+
+    Attributes
+    ----------
+    result, to, out
+        Stored result, format, file to write (None for stdout).
+    config, allow_outside
+        Configuration of the result, None when not given; whether its paths may leave its folder.
+    as_json, quiet
+        Flags.
+    """
+
+    result: Path
+    to: str
+    out: Path | None
+    config: str | None
+    allow_outside: bool
+    as_json: bool
+    quiet: bool
+
+
+def run_export(request: Request) -> Exit:
+    """Do what was asked and return the exit code."""
+    result, instance = _opened(request)
+    plan = _plan(request, result)
+    exports = export_plan(plan, request.to, instance)
+    files = [] if request.out is None else _write(request.out, exports)
+    if request.as_json:
+        print(json.dumps(_as_json(request, result, exports, files), indent=1, allow_nan=False))
+        return Exit.OK
+    if request.out is None:
+        for part in exports:
+            print(part.text, end="", flush=True)
+    if not request.quiet:
+        _show(result, exports, files)
+    return Exit.OK
+
+
+def _opened(request: Request) -> tuple[Result, PlacementInstance | None]:
+    """Return the result, and its instance when the configuration is named."""
+    if request.config is None:
+        return Result.load(request.result), None
+    result, target, problem = reopened(
+        request.result, request.config, None, (), request.allow_outside
+    )
+    if failures := other_problem(problem, result):
+        raise InputError(f"{request.result}: {failures[0]}")
+    instance = getattr(target, "instance", None)
+    return result, instance if isinstance(instance, PlacementInstance) else None
+
+
+def _plan(request: Request, result: Result) -> PlacementPlan:
+    """Return the placement of a result; raise when there is none or the format is not for it."""
+    if result.plan is None:
+        raise InputError(
+            f"{request.result}: there is no plan to export, the status is {result.status}"
+        )
+    content = result.plan if isinstance(result.plan, dict) else result.plan.to_dict()
+    if "assignment" not in content:
+        raise InputError(
+            f"{request.result}: the plan answers a selection, not a placement; it cannot be "
+            f"exported to {request.to}"
+        )
+    if request.to in SELECTION_FORMATS:
+        raise InputError(
+            f"--to {request.to}: this format is for results of a selection; for a placement choose "
+            f"one of {', '.join(FORMATS)}"
+        )
+    try:
+        return PlacementPlan.from_dict(content)
+    except InputError as error:
+        raise InputError(f"{request.result}: {error}") from error
+
+
+def _write(out: Path, exports: Sequence[Export]) -> list[Path]:
+    """Write every text; further ones go beside the first, with their suffix."""
+    files = [out if not e.suffix else out.with_name(f"{out.stem}{e.suffix}") for e in exports]
+    for file, part in zip(files, exports, strict=True):
+        unfinished = file.with_name(f"{file.name}.part")
+        try:
+            try:
+                unfinished.write_text(part.text, encoding="utf-8")
+                unfinished.replace(file)
+            finally:
+                unfinished.unlink(missing_ok=True)
+        except OSError as error:
+            raise InputError(f"--out {out}: {error.strerror}") from error
+    return files
+
+
+def _as_json(
+    request: Request, result: Result, exports: Sequence[Export], files: Sequence[Path]
+) -> dict[str, Any]:
+    names = _names(exports, files)
+    return {
+        "format": request.to,
+        "status": str(result.status),
+        "gap_of_the_plan": encode_float(result.gap),
+        "exports": [
+            {
+                "file": name,
+                "text": part.text,
+                "launch": _launch(part, name),
+                "report": part.report.to_dict(),
+                **part.extras,
+            }
+            for part, name in zip(exports, names, strict=True)
+        ],
+    }
+
+
+def _names(exports: Sequence[Export], files: Sequence[Path]) -> list[str | None]:
+    return [str(file) for file in files] if files else [None for _ in exports]
+
+
+def _launch(part: Export, name: str | None) -> str:
+    return part.launch.replace("{file}", name or f"FILE{part.suffix}")
+
+
+def _show(result: Result, exports: Sequence[Export], files: Sequence[Path]) -> None:
+    """Say what was lost, on stderr: stdout may be the file."""
+    names = _names(exports, files)
+    for part, name in zip(exports, names, strict=True):
+        say(f"\n{name or 'stdout'}")
+        if part.launch:
+            say(f"Run: {_launch(part, name)}")
+        say(part.report.summary())
+    if str(result.status) != "OPTIMAL":
+        say(
+            f"Note: the plan is {result.status}, not proven optimal; "
+            f"its own gap is {result.gap:.3g}"
+        )

@@ -1,0 +1,246 @@
+"""Groups of experts of a layer: who stands for whom when fewer experts are kept."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from moe2opt.canonical import FacilityProblem
+from moe2opt.placement.assignment import DISTIL, FORMS, KEEP, MERGE, PRUNE, SHARE
+from moe2opt.placement.shape import ModelShape
+from moe2opt.result import FloatArray, InputError, IntArray
+
+if TYPE_CHECKING:
+    from moe2opt.placement.instance import PlacementInstance
+
+_FEATURES, _CENTRES = 16, 12
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Grouping:
+    """What becomes of the experts of one layer.
+
+    Attributes
+    ----------
+    form, representative
+        ``(E,)`` form of each expert and the expert that serves in its place.
+    loss_nats
+        Loss of the aggregation alone, without rounding of the weights.
+    """
+
+    form: IntArray
+    representative: IntArray
+    loss_nats: float
+
+
+def distances_of(instance: PlacementInstance) -> FloatArray:
+    """Return the ``(L, E, E)`` distances: those of the file, or synthetic ones (clustered)."""
+    found = instance.tables.get("distances")
+    if found is not None:
+        return np.asarray(found)
+    aggregation = instance.config.aggregation
+    assert aggregation is not None
+    layers, experts = instance.shape.size
+    rng = np.random.default_rng(aggregation.seed)
+    table = np.zeros((layers, experts, experts))
+    for layer in range(layers):
+        centres = rng.normal(size=(_CENTRES, _FEATURES))
+        own = centres[rng.integers(_CENTRES, size=experts)]
+        features = own + 0.8 * rng.normal(size=(experts, _FEATURES))
+        features /= np.linalg.norm(features, axis=1, keepdims=True)
+        table[layer] = np.clip(1.0 - features @ features.T, 0.0, 2.0)
+        np.fill_diagonal(table[layer], 0.0)
+    return table
+
+
+def read_distances(path: Path, shape: ModelShape) -> FloatArray:
+    """Read the array `distances` of an NPZ file.
+
+    Raises
+    ------
+    InputError
+        For an unreadable file, a wrong shape, negative or asymmetric entries, or a diagonal ≠ 0.
+    """
+    from moe2opt.placement.activation import read_npz
+
+    arrays = read_npz(path)
+    layers, experts = shape.size
+    if "distances" not in arrays:
+        raise InputError(f"aggregation.distances: {path.name} has no array 'distances'")
+    table = np.asarray(arrays["distances"], dtype=np.float64)
+    if table.shape != (layers, experts, experts):
+        raise InputError(
+            f"aggregation.distances: {path.name}: shape {table.shape}, "
+            f"({layers}, {experts}, {experts}) is expected"
+        )
+    symmetric = np.allclose(table, table.transpose(0, 2, 1))
+    if not np.isfinite(table).all() or (table < 0).any() or not symmetric:
+        raise InputError(
+            f"aggregation.distances: {path.name}: entries must be finite, ≥ 0 and symmetric"
+        )
+    if np.abs(np.diagonal(table, axis1=1, axis2=2)).max() > 0:
+        raise InputError(f"aggregation.distances: {path.name}: the diagonal must be 0")
+    return table
+
+
+def groupings(instance: PlacementInstance, layer: int) -> Iterator[Grouping]:
+    """Yield everything that may become of a layer: nothing first, then every form and number."""
+    aggregation = instance.config.aggregation
+    experts = instance.shape.experts
+    own = np.arange(experts)
+    yield Grouping(np.full(experts, KEEP), own, 0.0)
+    if aggregation is None:
+        return
+    forms = [FORMS.index(form) for form in aggregation.forms]
+    numbers = sorted({g for g in aggregation.keep if g < experts}, reverse=True)
+    merging = [form for form in forms if form != PRUNE]
+    groups = _representatives(instance, layer, numbers) if merging else {}
+    for number in numbers:
+        for form in forms:
+            if form == PRUNE:
+                yield _pruned(instance, layer, number)
+            elif form != DISTIL or number in aggregation.distil_loss:
+                yield _grouped(instance, layer, groups[number], form)
+
+
+def _pruned(instance: PlacementInstance, layer: int, number: int) -> Grouping:
+    saliency = instance.activation.saliency[layer]
+    dropped = np.argsort(saliency, kind="stable")[: len(saliency) - number]
+    form = np.full(len(saliency), KEEP)
+    form[dropped] = PRUNE
+    loss = float(saliency[dropped].sum()) * instance.prune_loss_nats
+    return Grouping(form, np.arange(len(saliency)), loss)
+
+
+def _grouped(
+    instance: PlacementInstance, layer: int, representative: IntArray, form: int
+) -> Grouping:
+    aggregation = instance.config.aggregation
+    assert aggregation is not None
+    own = np.arange(len(representative))
+    forms = np.where(representative == own, KEEP, form)
+    if form == DISTIL:
+        share = instance.merge_weight[layer].sum() / instance.merge_weight.sum()
+        number = len(np.unique(representative))
+        return Grouping(forms, representative, float(share * aggregation.distil_loss[number]))
+    paid = instance.merge_weight[layer] * instance.distances[layer][own, representative]
+    factor = aggregation.rank_loss_share if form == SHARE else 1.0
+    assert form in (MERGE, SHARE)
+    return Grouping(forms, representative, factor * float(paid.sum()))
+
+
+def _representatives(
+    instance: PlacementInstance, layer: int, numbers: Sequence[int]
+) -> dict[int, IntArray]:
+    aggregation = instance.config.aggregation
+    assert aggregation is not None
+    use = np.maximum(instance.activation.mixed[layer], 1e-12)
+    distance = instance.distances[layer]
+    if aggregation.groups == "dendrogram":
+        return dendrogram(distance, use, numbers)
+    return medians(distance, use, numbers)
+
+
+def dendrogram(
+    distance: FloatArray, use: FloatArray, numbers: Sequence[int]
+) -> dict[int, IntArray]:
+    """Return the representatives of each cut of a use-weighted average-linkage tree.
+
+    Two groups are joined whose use-weighted mean distance is least; a group's representative is the
+    member with the least use-weighted distance to all members.
+
+    Parameters
+    ----------
+    distance
+        ``(E, E)`` symmetric distances.
+    use
+        ``(E,)`` weights.
+    numbers
+        Numbers of groups to report.
+    """
+    members: list[list[int]] = [[e] for e in range(len(use))]
+    weight = use.astype(np.float64).copy()
+    apart = distance.astype(np.float64).copy()
+    np.fill_diagonal(apart, np.inf)
+    found: dict[int, IntArray] = {}
+    for count in range(len(use), 0, -1):
+        if count in numbers:
+            found[count] = _central(distance, use, [m for m in members if m])
+        if count == 1:
+            break
+        i, j = divmod(int(np.argmin(apart)), len(use))
+        i, j = min(i, j), max(i, j)
+        joined = (weight[i] * apart[i] + weight[j] * apart[j]) / (weight[i] + weight[j])
+        apart[i], apart[:, i] = joined, joined
+        apart[i, i] = np.inf
+        apart[j], apart[:, j] = np.inf, np.inf
+        weight[i] += weight[j]
+        members[i] += members[j]
+        members[j] = []
+    return found
+
+
+def medians(distance: FloatArray, use: FloatArray, numbers: Sequence[int]) -> dict[int, IntArray]:
+    """Return representatives by greedy addition and swaps (a heuristic for the p-median).
+
+    `median_problem` gives the same question to an exact solver.
+    """
+    found: dict[int, IntArray] = {}
+    chosen: list[int] = []
+    nearest = np.full(len(use), np.inf)
+    for count in range(1, max(numbers, default=0) + 1):
+        cost = use @ np.minimum(nearest[:, None], distance)
+        cost[chosen] = np.inf
+        chosen.append(int(np.argmin(cost)))
+        nearest = np.minimum(nearest, distance[:, chosen[-1]])
+        if count in numbers:
+            kept = np.array(_swapped(distance, use, list(chosen)), dtype=np.int64)
+            found[count] = kept[np.argmin(distance[:, kept], axis=1)]
+            found[count][kept] = kept
+    return found
+
+
+def _swapped(distance: FloatArray, use: FloatArray, chosen: list[int]) -> list[int]:
+    """Exchange one representative at a time as long as that helps, a bounded number of times."""
+    best = float(use @ distance[:, chosen].min(axis=1))
+    for _ in range(10):
+        improved = False
+        for k in range(len(chosen)):
+            others = [c for c in chosen if c != chosen[k]]
+            near = distance[:, others].min(axis=1) if others else np.full(len(use), np.inf)
+            cost = use @ np.minimum(near[:, None], distance)
+            cost[others] = np.inf
+            if cost.min() < best - 1e-12:
+                chosen[k], best, improved = int(np.argmin(cost)), float(cost.min()), True
+        if not improved:
+            break
+    return chosen
+
+
+def median_problem(instance: PlacementInstance, layer: int, number: int) -> FacilityProblem:
+    """Return the exact p-median of a layer: at most `number` representatives.
+
+    The value of a set is the use-weighted distance that it saves against the largest distance; its
+    optimum, subtracted from the total, is the least use-weighted distance.
+    """
+    distance = instance.distances[layer]
+    saved = float(distance.max()) - distance
+    return FacilityProblem(
+        values=saved,
+        costs=np.ones((1, len(distance))),
+        budgets=np.array([float(number)]),
+        weights=instance.activation.mixed[layer],
+    )
+
+
+def _central(distance: FloatArray, use: FloatArray, groups: Sequence[Sequence[int]]) -> IntArray:
+    representative = np.empty(len(use), dtype=np.int64)
+    for group in groups:
+        inside = np.array(group)
+        cost = use[inside] @ distance[np.ix_(inside, inside)]
+        representative[inside] = inside[int(np.argmin(cost))]
+    return representative

@@ -1,0 +1,167 @@
+"""What a projected assignment is worth: from the plan alone where that is exact, else its instance.
+
+A plan carries the seconds of one use by tier and format. They give the seconds per token of any
+other placement as long as costs simply add up, which is tested on the plan's own figure.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from moe2opt.placement.assignment import FORMS, NOWHERE, PRUNE, Assignment
+from moe2opt.placement.topology import GIB
+from moe2opt.result import FloatArray, InputError
+
+if TYPE_CHECKING:
+    from moe2opt.placement.instance import PlacementInstance
+    from moe2opt.placement.plan import PlacementPlan
+
+#: No model has more layers.
+_MOST_LAYERS = 10_000
+
+#: Parts of a configuration whose figures depend on more than tier, format and form.
+_PARTS = ("cache", "coverage", "split", "pattern")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Judge:
+    """The plan and, when known, the instance it was made for."""
+
+    plan: PlacementPlan
+    instance: PlacementInstance | None = None
+
+    def value(self, assignment: Assignment) -> float | None:
+        """Return the plan's objective for another assignment, None when it cannot be computed."""
+        plan = self.plan
+        if same(assignment, plan.assignment):
+            return plan.objective_value
+        if self.instance is not None and not _special(self.instance):
+            from moe2opt.placement.assignment import evaluate
+
+            found = evaluate(self.instance, assignment).value(plan.objective)
+            return found if math.isfinite(found) else None
+        if plan.objective == "memory_gib":
+            home = _position(plan)
+            before = float(expert_bytes_by_tier(plan, plan.assignment).sum())
+            after = float(expert_bytes_by_tier(plan, assignment).sum())
+            plain = (plan.assignment.form == 0).all() and home >= 0
+            return plan.memory_gib + (after - before) / GIB if plain else None
+        if plan.objective == "seconds_per_token" and self.additive:
+            return seconds(plan, assignment)
+        return None
+
+    @property
+    def unknown(self) -> str:
+        """Why `value` knows no figure for another placement."""
+        if self.instance is None:
+            return "it needs the configuration (--config)"
+        parts = [part for part in _PARTS if getattr(self.instance.config, part) is not None]
+        if parts:
+            return f"a plan with {parts[0]} has no such figure for a fixed placement"
+        return "a power or an energy is not known"
+
+    @property
+    def additive(self) -> bool:
+        """Whether the plan's own seconds are the sum of its uses."""
+        a = self.plan.assignment
+        plain = np.isin(a.form, (0, PRUNE)).all() and a.slots is None and a.copied is None
+        return bool(plain) and math.isclose(
+            seconds(self.plan, a), self.plan.seconds_per_token, rel_tol=1e-6
+        )
+
+    def broken(self, assignment: Assignment) -> list[str]:
+        """Return the requirements of the instance that an assignment breaks, when it is known."""
+        if self.instance is None or _special(self.instance):
+            return []
+        from moe2opt.placement.checks import violations
+
+        return violations(self.instance, assignment)
+
+
+def _special(instance: PlacementInstance) -> bool:
+    return any(getattr(instance.config, part) is not None for part in _PARTS)
+
+
+def _position(plan: PlacementPlan) -> int:
+    return [tier.name for tier in plan.tiers].index(plan.home)
+
+
+def same(a: Assignment, b: Assignment) -> bool:
+    """Return whether two assignments put everything in the same place and form."""
+
+    def equal(x: object, y: object) -> bool:
+        if x is None or y is None:
+            return x is y
+        return bool(np.all(np.equal(x, y)))  # type: ignore[call-overload]
+
+    names = ("tier", "precision", "form", "representative", "slots", "copied")
+    return all(equal(getattr(a, name), getattr(b, name)) for name in names)
+
+
+def seconds(plan: PlacementPlan, assignment: Assignment) -> float:
+    """Return the seconds per token as a sum over uses; a pruned use costs as the cheapest one."""
+    table = np.array(plan.seconds_of)
+    each = np.where(
+        assignment.tier == NOWHERE,
+        table.min(),
+        table[np.maximum(assignment.tier, 0), assignment.precision],
+    ).mean(axis=2)
+    return plan.dense_s + math.fsum((np.array(plan.uses) * each).ravel().tolist())
+
+
+def expert_bytes_by_tier(plan: PlacementPlan, assignment: Assignment) -> FloatArray:
+    """Return the ``(T,)`` bytes of experts with weights of their own."""
+    sizes = np.array([p.expert_bytes for p in plan.precisions])
+    held = np.zeros(len(plan.tiers))
+    stored = (assignment.stored == 1)[:, :, None] & (assignment.tier != NOWHERE)
+    weight = sizes[assignment.precision] / assignment.tier.shape[2]
+    np.add.at(held, assignment.tier[stored], weight[stored])
+    return held
+
+
+def free_bytes(plan: PlacementPlan) -> FloatArray:
+    """Return the ``(T,)`` bytes that are left for experts, ``inf`` for no limit."""
+    return np.array(
+        [
+            math.inf
+            if t.capacity_gib is None
+            else (t.capacity_gib - t.margin_gib - t.reserved_gib) * GIB
+            for t in plan.tiers
+        ]
+    )
+
+
+def check_plan(plan: PlacementPlan) -> None:
+    """Raise `InputError` when the arrays of a plan do not fit together."""
+    a = plan.assignment
+    uses = np.array(plan.uses, dtype=np.float64)
+    shape = uses.shape
+    fits = (
+        uses.ndim == 2
+        and shape[0] == len(plan.layers)
+        and a.tier.ndim == 3
+        and a.tier.shape == a.precision.shape == (*shape, a.tier.shape[2])
+        and a.tier.shape[2] in (1, 3)
+        and a.form.shape == a.representative.shape == shape
+        and (a.slots is None or a.slots.shape == shape[:1])
+        and (a.copied is None or a.copied.shape == shape)
+        and np.array(plan.seconds_of).shape == (len(plan.tiers), len(plan.precisions))
+    )
+    if not fits:
+        raise InputError("not a placement plan: its arrays have shapes that do not fit together")
+    limits = {"tier": (NOWHERE, len(plan.tiers)), "precision": (0, len(plan.precisions)),
+              "form": (0, len(FORMS)), "representative": (0, shape[1])}  # fmt: skip
+    for name, (low, high) in limits.items():
+        array = getattr(a, name)
+        if array.size and not low <= array.min() <= array.max() < high:
+            raise InputError(f"not a placement plan: assignment.{name} has a number out of range")
+    if not all(isinstance(n, int) and 0 <= n < plan.n_layers <= _MOST_LAYERS for n in plan.layers):
+        raise InputError("not a placement plan: layers: a number is not below n_layers")
+    if not all(0 < p.expert_bytes < math.inf for p in plan.precisions):
+        raise InputError("not a placement plan: precisions: expert_bytes must be positive")
+    if plan.home not in [tier.name for tier in plan.tiers]:
+        raise InputError(f"not a placement plan: home: unknown tier '{plan.home}'")

@@ -1,0 +1,132 @@
+"""Reads the files that a placement configuration names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from moe2opt.placement import activation as use
+from moe2opt.placement.activation import Activation
+from moe2opt.placement.laws import from_law, synthetic
+from moe2opt.placement.precisions import Precision, read_precisions
+from moe2opt.placement.sections import PlacementConfig
+from moe2opt.placement.shape import ModelShape, builtin_table, shape_from_table
+from moe2opt.result import InputError
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """A configuration and the folder that its paths are relative to."""
+
+    config: PlacementConfig
+    folder: Path
+    allow_outside: bool
+
+    def path(self, name: str, key: str) -> Path:
+        """Return a path of the configuration; it may not leave the folder unless allowed.
+
+        Raises
+        ------
+        InputError
+            When it leaves the folder.
+        """
+        root = self.folder.resolve()
+        target = (root / name).resolve()
+        if not self.allow_outside and not target.is_relative_to(root):
+            raise InputError(f"{key}: '{name}' leaves the folder of the configuration file")
+        return target
+
+    def shape(self) -> ModelShape:
+        """Return the model."""
+        model = self.config.model
+        if model.table is not None:
+            named = model.models
+            table = (
+                builtin_table("models.csv") if named is None else self.path(named, "model.models")
+            )
+            return shape_from_table(table, model.table, model.dense_bits, model.kv_bits)
+        from moe2opt.placement.headers import shape_from_files
+
+        for kind in ("gguf", "safetensors", "hf"):
+            name = getattr(model, kind)
+            if name is not None:
+                return shape_from_files(kind, self.path(name, f"model.{kind}"), model)
+        raise InputError("model: no source is given")
+
+    def precisions(self, shape: ModelShape) -> tuple[Precision, ...]:
+        """Return the weight formats; `stored` is the format of the model's own files."""
+        named = self.config.precision_table
+        table = builtin_table("precisions.csv")
+        if named is not None:
+            table = self.path(named, "precision_table")
+        wanted = list(self.config.precisions)
+        for k, entry in enumerate(wanted):
+            if entry.name == "stored" and entry.bits_per_weight is None:
+                if shape.stored_bytes is None:
+                    raise InputError(
+                        f"precisions.{k}.name: 'stored' needs a model read from gguf or safetensors"
+                    )
+                bits = 8 * shape.stored_bytes / shape.params_per_expert
+                loss = entry.loss_nats or 0.0
+                wanted[k] = entry.model_copy(update={"bits_per_weight": bits, "loss_nats": loss})
+        return read_precisions(table, wanted)
+
+    def activation(self, shape: ModelShape) -> Activation:
+        """Return how often experts are used."""
+        from dataclasses import replace
+
+        section = self.config.activation
+        layers, experts = shape.size
+        if section.counts is not None:
+            path = self.path(section.counts, "activation.counts")
+            found = use.from_counts(path, shape.layers, experts, shape.top_k, section.domains)
+        elif section.trace is not None:
+            path = self.path(section.trace, "activation.trace")
+            found = use.from_trace(path, layers, experts, shape.top_k)
+        elif section.law is not None:
+            path = self.path(section.law, "activation.law")
+            found = from_law(path, shape, section.seed)
+        else:
+            exponent = section.zipf or 0.0
+            found = synthetic(
+                layers, experts, shape.top_k, exponent, section.seed, uniform=section.uniform
+            )
+        return replace(found, robust=section.robust, resolution=section.robust_resolution)
+
+    def tables(self, shape: ModelShape) -> dict[str, Any]:
+        """Return the tables of the parts that are switched on."""
+        found: dict[str, Any] = {}
+        cache, aggregation = self.config.cache, self.config.aggregation
+        measured = self.config.activation.lru
+        if measured is not None:
+            from moe2opt.placement.cache import read_hits
+
+            found["lru"] = read_hits(self.path(measured, "activation.lru"), "lru", shape)
+        if cache is not None and cache.table is not None:
+            from moe2opt.placement.cache import read_hits
+
+            found["cache"] = read_hits(self.path(cache.table, "cache.table"), cache.hits, shape)
+        if aggregation is not None and aggregation.distances is not None:
+            from moe2opt.placement.aggregate import read_distances
+
+            path = self.path(aggregation.distances, "aggregation.distances")
+            found["distances"] = read_distances(path, shape)
+        return found
+
+    def notes(self, shape: ModelShape) -> Iterator[str]:
+        """Yield what must be known about the data."""
+        if shape.note:
+            yield f"model: {shape.note}"
+        yield (
+            "seconds come from a model of bytes over bandwidth plus latencies (not measured on "
+            "these machines)"
+        )
+        if len(self.config.precisions) > 1 or self.config.budgets.loss_nats is not None:
+            yield (
+                "losses add up over experts in proportion to saliency, an assumption; the totals "
+                "per precision are transcribed from other models where the table says so"
+            )
+        if self.config.aggregation is not None and self.config.aggregation.distances is None:
+            yield "SYNTHETIC: distances between experts are drawn, not measured"

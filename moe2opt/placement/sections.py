@@ -1,0 +1,225 @@
+"""YAML sections of a placement instance."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from moe2opt.placement.parts import Aggregation, Cache, Coverage, Lots, Pattern, Prefetch, Split
+from moe2opt.schema import Section
+
+Positive = Annotated[float, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Name = Annotated[str, Field(min_length=1)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Model(Section):
+    """The mixture-of-experts model: exactly one of `table`, `gguf`, `safetensors`, `hf`."""
+
+    table: Name | None = None
+    """Name of a row of the table of models."""
+    models: Name | None = None
+    """Table of models (CSV), relative to this file; the built-in one when left out."""
+    gguf: Name | None = None
+    """GGUF file, relative to this file; only its header is read."""
+    safetensors: Name | None = None
+    """Safetensors file or folder, relative to this file; only headers are read."""
+    hf: Name | None = None
+    """Folder with a Hugging Face `config.json`, relative to this file."""
+    dense_bits: Annotated[float, Field(gt=0, le=64)] = 16.0
+    """Bits per weight of everything that is not a routed expert (where the source is a shape)."""
+    context_tokens: Annotated[int, Field(ge=0)] = 0
+    """Context whose keys and values are reserved on the home tier."""
+    kv_bits: Annotated[float, Field(gt=0, le=64)] = 16.0
+    """Bits per entry of the key-value cache."""
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Model:
+        named = [k for k in ("table", "gguf", "safetensors", "hf") if getattr(self, k) is not None]
+        if len(named) != 1:
+            raise ValueError(
+                f"give exactly one of table, gguf, safetensors and hf, got {', '.join(named) or 0}"
+            )
+        return self
+
+
+class ExpertPrecision(Section):
+    """A weight format that experts are offered in."""
+
+    name: Name
+    """Name of the format; the built-in table knows the common ones."""
+    bits_per_weight: Annotated[float, Field(gt=0, le=64)] | None = None
+    """Effective bits per weight, scales included; from the table when left out."""
+    loss_nats: NonNegative | None = None
+    """Rise of the logarithm of perplexity when every expert has this format; from the table when
+    left out."""
+
+
+class Tier(Section):
+    """A memory that can hold experts."""
+
+    name: Name
+    """Name of the tier."""
+    kind: Literal["gpu", "cpu", "disk", "remote"]
+    """What the memory belongs to."""
+    device: Name = "local"
+    """Machine that the tier is part of."""
+    capacity_gib: Positive | None = None
+    """Size in GiB; none for no limit."""
+    margin_gib: NonNegative = 0.0
+    """Kept free, in GiB."""
+    reserve_gib: NonNegative = 0.0
+    """Taken by other things than this model, in GiB."""
+    compute_gb_per_s: Positive | None = None
+    """Rate in GB/s at which weights held here are used for computing; none when nothing computes
+    here and experts must be copied elsewhere first."""
+    overhead_us: NonNegative = 0.0
+    """Microseconds that every use of an expert costs here besides reading its weights."""
+    power_w: NonNegative | None = None
+    """Power in watts drawn while an expert is computed here."""
+
+
+class Link(Section):
+    """A connection between two tiers, usable both ways."""
+
+    between: tuple[Name, Name]
+    """The two tiers."""
+    gb_per_s: Positive
+    """Bandwidth in GB/s."""
+    latency_us: NonNegative = 0.0
+    """Microseconds that each transfer costs besides its bytes."""
+    joules_per_gb: NonNegative | None = None
+    """Energy of a transfer in joules per GB."""
+
+
+class Activation(Section):
+    """How often experts are used: exactly one of `counts`, `trace`, `law`, `zipf`, `uniform`."""
+
+    counts: Name | None = None
+    """Table (CSV or Parquet) with columns layer, expert, count and optionally domain, saliency."""
+    trace: Name | None = None
+    """NPZ file with an integer array `experts` of shape (tokens, layers, k)."""
+    law: Name | None = None
+    """Table (CSV) of a synthetic law per layer: columns layer, use_sigma, saliency_slope,
+    saliency_sigma, saliency_share. The logarithm of use is normal with deviation use_sigma."""
+    zipf: NonNegative | None = None
+    """Exponent of a synthetic law: the expert of rank r is used in proportion to r ** -zipf."""
+    uniform: bool = False
+    """Every expert is used equally often (an assumption)."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Seed of the order of the experts in the synthetic law."""
+    lru: Name | None = None
+    """Table of measured LRU hit rates (layer, slots, hit_rate), for the comparison with a cache;
+    a trace replaces it."""
+    domains: dict[Name, Positive] | None = None
+    """Weight of each input domain; all domains in proportion to their tokens when left out."""
+    robust: bool = False
+    """Plan for the worst of the domains instead of their mixture."""
+    robust_resolution: Annotated[float, Field(gt=0, le=0.1)] = 1e-3
+    """Relative step of the values that the worst case can take."""
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Activation:
+        named = [k for k in ("counts", "trace", "law", "zipf") if getattr(self, k) is not None]
+        named += ["uniform"] * self.uniform
+        if len(named) != 1:
+            got = ", ".join(named) or "none"
+            raise ValueError(f"give exactly one of counts, trace, law, zipf and uniform, got {got}")
+        return self
+
+
+class Prune(Section):
+    """Dropping experts altogether."""
+
+    loss_nats: Positive
+    """Rise of the logarithm of perplexity if all saliency were pruned; a pruned expert costs its
+    share of the saliency. Its tokens go to other experts: its uses are charged like those of an
+    expert on the fastest tier."""
+    max_share: Share = 0.5
+    """Only this share of the experts of a layer, the least salient ones, may be pruned."""
+
+
+class Budgets(Section):
+    """Limits on what is not the objective; none for no limit."""
+
+    seconds_per_token: Positive | None = None
+    """Seconds per token."""
+    joules_per_token: Positive | None = None
+    """Joules per token."""
+    loss_nats: NonNegative | None = None
+    """Rise of the logarithm of perplexity."""
+    memory_gib: Positive | None = None
+    """GiB of experts over all tiers together, dense part and context included."""
+    cache_slots: Annotated[int, Field(ge=0)] | None = None
+    """Cache slots over all layers."""
+
+
+Objective = Literal[
+    "seconds_per_token", "joules_per_token", "loss_nats", "memory_gib", "loads_per_token",
+    "uncovered_per_token",
+]  # fmt: skip
+
+
+class PlacementConfig(Section):
+    """A placement instance: which tier, precision and form each expert of one model gets."""
+
+    schema_version: Literal[1] = 1
+    """Version of this file format."""
+    problem: Literal["placement"]
+    """The question asked."""
+    name: Name
+    """Short name of the instance."""
+    description: str = ""
+    """What the instance is about, and where its figures come from."""
+    synthetic: tuple[Name, ...] = ()
+    """What in this instance is synthetic or assumed; shown with every plan."""
+    objective: Objective = "seconds_per_token"
+    """What is made as small as possible."""
+    model: Model
+    """The model."""
+    precisions: Annotated[tuple[ExpertPrecision, ...], Field(min_length=1)]
+    """Weight formats on offer."""
+    precision_table: Name | None = None
+    """Table of precisions (CSV), relative to this file; the built-in one when left out."""
+    tiers: Annotated[tuple[Tier, ...], Field(min_length=1)]
+    """Memories, the fastest first."""
+    links: tuple[Link, ...] = ()
+    """Connections between tiers."""
+    home: Name | None = None
+    """Tier of the dense part and the context; the first tier that computes when left out."""
+    activation: Activation
+    """How often experts are used."""
+    batch: Count = 1
+    """Tokens decoded together; an expert is used once for all tokens that ask for it."""
+    granularity: Literal["expert", "tensor", "layer"] = "expert"
+    """What is placed as one piece."""
+    prune: Prune | None = None
+    """Dropping experts; none for keeping all."""
+    aggregation: Aggregation | None = None
+    """Merging experts; none for keeping all apart."""
+    cache: Cache | None = None
+    """Slots per layer instead of fixed residents."""
+    coverage: Coverage | None = None
+    """Residents chosen so that most tokens find all their experts."""
+    prefetch: Prefetch | None = None
+    """Copies that overlap with computing."""
+    split: Split | None = None
+    """Two machines that work side by side."""
+    lots: Lots | None = None
+    """Least number of experts of a layer in a tier."""
+    pattern: Pattern | None = None
+    """Whole layers by a rule: contiguous, periodic, pipeline."""
+    budgets: Budgets = Budgets()
+    """Limits."""
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> PlacementConfig:
+        for key, items in (("precisions", self.precisions), ("tiers", self.tiers)):
+            names = [item.name for item in items]
+            repeated = sorted({name for name in names if names.count(name) > 1})
+            if repeated:
+                raise ValueError(f"{key}: the name '{repeated[0]}' appears twice")
+        return self

@@ -1,0 +1,152 @@
+"""What is known of a mixture-of-experts model: layers, experts and bytes, never its weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from moe2opt.profiles.csvfile import COUNT, NOTE, POSITIVE, TEXT, Column, Row, read_table
+from moe2opt.result import InputError
+
+#: Columns of the table of models.
+COLUMNS: dict[str, Column] = {
+    "model": TEXT,
+    "n_layers": COUNT,
+    "first_moe_layer": COUNT,
+    "moe_step": COUNT,
+    "experts": COUNT,
+    "top_k": COUNT,
+    "hidden": COUNT,
+    "expert_ffn": Column("integer", blank=True, least=0),
+    "params_per_expert_m": POSITIVE,
+    "dense_params_b": POSITIVE,
+    "kv_entries_per_token": Column("integer", blank=True, least=0),
+    "source": TEXT,
+    "note": NOTE,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ModelShape:
+    """Sizes of a model.
+
+    Attributes
+    ----------
+    name
+        Name of the model.
+    layers
+        ``(L,)`` numbers of the layers that have routed experts, as the model counts them.
+    n_layers
+        Number of all layers.
+    experts, top_k
+        Routed experts per layer, and how many serve a token.
+    hidden
+        Width of an activation.
+    params_per_expert
+        Weights of one routed expert.
+    dense_bytes
+        Bytes of everything else.
+    kv_bytes_per_token
+        Bytes of keys and values per token of context, None when unknown.
+    stored_bytes
+        Bytes of one routed expert as stored, None when only its shape is known.
+    source, note
+        Where the figures come from, and what must be known about them.
+    """
+
+    name: str
+    layers: tuple[int, ...]
+    n_layers: int
+    experts: int
+    top_k: int
+    hidden: int
+    params_per_expert: float
+    dense_bytes: float
+    kv_bytes_per_token: float | None = None
+    stored_bytes: float | None = None
+    source: str = ""
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.layers:
+            raise InputError(f"model: '{self.name}' has no layer with routed experts")
+        if not 1 <= self.top_k <= self.experts:
+            raise InputError(
+                f"model: '{self.name}' uses {self.top_k} of {self.experts} experts per token"
+            )
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Layers with experts and experts per layer."""
+        return len(self.layers), self.experts
+
+    def expert_bytes(self, bits_per_weight: float) -> float:
+        """Return the bytes of one expert at a precision."""
+        return self.params_per_expert * bits_per_weight / 8
+
+    def context_bytes(self, tokens: int) -> float:
+        """Return the bytes of keys and values of a context.
+
+        Raises
+        ------
+        InputError
+            When the model's source does not tell them.
+        """
+        if not tokens:
+            return 0.0
+        if self.kv_bytes_per_token is None:
+            raise InputError(
+                f"model.context_tokens: the size of the context of '{self.name}' is not known; "
+                "reserve it with reserve_gib of the home tier"
+            )
+        return tokens * self.kv_bytes_per_token
+
+
+def builtin_table(name: str) -> Path:
+    """Return a built-in table of the placement question.
+
+    Raises
+    ------
+    InputError
+        When the installation lacks it.
+    """
+    package = Path(__file__).resolve().parents[1]
+    for root in (package / "problems", package.parent / "problems"):
+        if (root / "placement" / "tables" / name).is_file():
+            return root / "placement" / "tables" / name
+    raise InputError(f"the built-in table {name} is missing; install moe2opt again")
+
+
+def shape_from_table(path: Path, name: str, dense_bits: float, kv_bits: float) -> ModelShape:
+    """Return the model of a row of a table of models.
+
+    Raises
+    ------
+    InputError
+        When the table is faulty or has no such row.
+    """
+    from moe2opt.schema.source import did_you_mean
+
+    rows = {row["model"]: row for row in read_table(path, COLUMNS, unique=("model",))}
+    if name not in rows:
+        hint = did_you_mean(name, list(rows))
+        raise InputError(f"model.table: no model '{name}' in {path.name}{hint}")
+    return _shape(rows[name], dense_bits, kv_bits)
+
+
+def _shape(row: Row, dense_bits: float, kv_bits: float) -> ModelShape:
+    entries = row["kv_entries_per_token"]
+    step = max(1, row["moe_step"])
+    return ModelShape(
+        name=row["model"],
+        layers=tuple(range(row["first_moe_layer"], row["n_layers"], step)),
+        n_layers=row["n_layers"],
+        experts=row["experts"],
+        top_k=row["top_k"],
+        hidden=row["hidden"],
+        params_per_expert=row["params_per_expert_m"] * 1e6,
+        dense_bytes=row["dense_params_b"] * 1e9 * dense_bits / 8,
+        kv_bytes_per_token=None if entries is None else entries * kv_bits / 8,
+        source=row["source"],
+        note=row["note"] or "",
+    )
