@@ -95,6 +95,9 @@ QUESTIONS: dict[str, Question] = {
     "selection": Question(
         "moe2opt.selection.sections:SelectionConfig", "moe2opt.selection.instance:build"
     ),
+    "placement": Question(
+        "moe2opt.placement.sections:PlacementConfig", "moe2opt.placement.instance:build"
+    ),
 }
 
 

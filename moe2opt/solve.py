@@ -169,6 +169,7 @@ def run(
             outcome = replace(outcome, certificate=None)
         result = _decoded(target, search.result(outcome, info.name))
         table.close()
+        result = _priced(target, result, info, options, interrupt)
     return replace(
         result,
         stats={**_plain(result.stats), "compile_s": compile_s},
@@ -304,6 +305,23 @@ def _decoded(target: Instance | Problem, result: Result) -> Result:
     return replace(result, plan=plan)
 
 
+def _priced(
+    target: Instance | Problem,
+    result: Result,
+    info: SolverInfo,
+    options: Options,
+    interrupt: Interrupt,
+) -> Result:
+    """Add to a robust plan what robustness costs: the same solver without it, same limits."""
+    nominal = getattr(target, "nominal", None)
+    if nominal is None or result.plan is None:
+        return result
+    problem = nominal.problem()
+    search = Search(problem, replace(options, warm_start=result.x), lambda _: None, interrupt)
+    plain = search.result(_outcome(_imported(info), search), info.name)
+    return replace(result, plan=target.with_nominal(result.plan, plain))  # type: ignore[union-attr]
+
+
 def _plain(stats: dict[str, Any]) -> dict[str, Any]:
     """Turn numpy scalars and arrays into what JSON can hold."""
     return {k: v.tolist() if hasattr(v, "tolist") else v for k, v in stats.items()}
@@ -315,6 +333,7 @@ def _provenance(
     origin: dict[str, Any] = {}
     if not isinstance(target, FAMILIES):
         origin["instance"] = target.name
+        origin |= getattr(target, "origin", {})
     if isinstance(target, LoadedInstance):
         origin |= {
             "file": target.path.name,

@@ -14,7 +14,9 @@ PACKAGE = Path(__file__).resolve().parents[1] / "moe2opt"
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 
 #: Slow to import, hence only imported by the functions that need them.
-HEAVY = ("highspy", "matplotlib", "networkx", "numba", "pandas", "pyomo", "scipy", "torch")
+HEAVY = (
+    *("highspy", "matplotlib", "networkx", "numba", "pandas", "pyomo", "scipy", "sklearn", "torch"),
+)
 
 MOST_LINES_OF_A_FILE = 400
 MOST_LINES_OF_A_FUNCTION = 60

@@ -30,14 +30,17 @@ SERVERS = BASE[BASE.index("servers:") :]
 RATE = "uplink_mbps: 1000"
 AT_RATE = "8:49: servers.0.uplink_mbps: "
 
+#: What `problem:` may be.
+QUESTIONS = "'selection' or 'placement'"
+
 #: (text of the base file, what stands there instead, messages)
 EDITS: list[tuple[str, str, list[str]]] = [
-    ("problem: selection\n", "", ["1:1: problem: required key is missing ('selection')"]),
+    ("problem: selection\n", "", [f"1:1: problem: required key is missing ({QUESTIONS})"]),
     ("problem: selection", "problem: selektion",
-     ["2:10: problem: expected 'selection', got 'selektion'; did you mean 'selection'?"]),
+     [f"2:10: problem: expected {QUESTIONS}, got 'selektion'; did you mean 'selection'?"]),
     ("problem: selection", "problem: routing",
-     ["2:10: problem: expected 'selection', got 'routing'"]),
-    ("problem: selection", "problem: 3", ["2:10: problem: expected 'selection', got 3"]),
+     [f"2:10: problem: expected {QUESTIONS}, got 'routing'"]),
+    ("problem: selection", "problem: 3", [f"2:10: problem: expected {QUESTIONS}, got 3"]),
     ("schema_version: 1\n", "", ["1:1: schema_version: required key is missing"]),
     ("schema_version: 1", "schema_version: 2", ["1:17: schema_version: expected 1, got 2"]),
     ("schema_version: 1", "schema_version: '1'", ["1:17: schema_version: expected 1, got '1'"]),
@@ -121,6 +124,15 @@ ADDITIONS: list[tuple[str, list[str]]] = [
     ("solver: {time_limit_s: -3}", ["9:24: solver.time_limit_s: must be at least 0, got -3"]),
     ("solver: {threads: 0}", ["9:19: solver.threads: must be at least 1, got 0"]),
     ("solver: {seed: yes}", ["9:16: solver.seed: expected an integer, got 'yes'"]),
+    ("robust: {quantile: 2}", ["9:20: robust.quantile: must be less than 1, got 2"]),
+    ("robust: {quantile: 0.3}", ["9:20: robust.quantile: must be at least 0.5, got 0.3"]),
+    ("robust: {interval: 1}", ["9:20: robust.interval: must be less than 1, got 1"]),
+    ("robust: {quantil: 0.9}",
+     ["9:10: robust.quantil: unknown key; did you mean 'quantile'?"]),
+    ("robust: {}", ["9:9: robust: give either `quantile` or `interval`, and not both"]),
+    ("robust: 0.9", ["9:9: robust: expected a section (key: value lines), got 0.9"]),
+    ("profiles: []", ["9:11: profiles: expected at least 1 item(s), got 0"]),
+    ("profiles: 3", ["9:11: profiles: expected text or a list, got 3"]),
     ("solver: [brb]", ["9:9: solver: expected a section (key: value lines), got a list"]),
     ("scenarios: [a]", ["9:12: scenarios: expected a section (key: value lines), got a list"]),
     ("scenarios: {a: 3}", ["9:16: scenarios.a: expected a section (key: value lines), got 3"]),
@@ -153,7 +165,7 @@ TEXTS: list[tuple[str, list[str]]] = [
     ("a: 1\n\x1b[2J: 1\n", ["2:1: control character 0x1b is not allowed"]),
     ("a: " + "[" * 60 + "]" * 60, ["1:53: nested deeper than 50 levels"]),
     ("a: &a [x]\nb: [*a, *a]\n",
-     ["1:1: problem: required key is missing ('selection')", "1:4: a: anchors are not allowed",
+     [f"1:1: problem: required key is missing ({QUESTIONS})", "1:4: a: anchors are not allowed",
       "2:5: b.0: aliases are not allowed; write the value out",
       "2:9: b.1: aliases are not allowed; write the value out"]),
 ]  # fmt: skip

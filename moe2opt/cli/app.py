@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from moe2opt.cli.exits import Require, guarded
+from moe2opt.cli.profile_verb import profile
 
 _EPILOG = "First command to try: moe2opt solve mmlu_pro_edge"
 
@@ -38,6 +39,13 @@ Quiet = Annotated[bool, typer.Option("--quiet", help="No progress and no hints."
 Outside = Annotated[
     bool, typer.Option("--allow-outside", help="Let paths leave the configuration's folder.")
 ]
+gate = typer.Typer(
+    name="gate",
+    help="The gate that routes single prompts.",
+    rich_markup_mode=None,
+    no_args_is_help=True,
+)
+app.add_typer(gate)
 
 
 def main() -> None:
@@ -209,6 +217,39 @@ def certificate(
 
 @app.command()
 @guarded
+def export(
+    result: Annotated[Path, typer.Argument(help="A result.json.", show_default=False)],
+    to: Annotated[
+        str,
+        typer.Option(
+            metavar="FORMAT",
+            help="llama.cpp, ktransformers, sglang, vllm, accelerate, adapmoe or json.",
+            show_default=False,
+        ),
+    ],
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write here; default stdout.")
+    ] = None,
+    config: Annotated[
+        str | None,
+        typer.Option(help="Configuration of the result: judge the export by its own data."),
+    ] = None,
+    allow_outside: Outside = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write a placement for a runtime, and say on stderr what it loses there.
+
+    The plan is rounded to what the runtime can express; memory is checked again after that.
+    """
+    from moe2opt.cli.exporting import Request, run_export
+
+    request = Request(result, to, out, config, allow_outside, as_json, quiet)
+    raise typer.Exit(run_export(request))
+
+
+@app.command()
+@guarded
 def problems(as_json: Json = False, quiet: Quiet = False) -> None:
     """List the built-in problems."""
     from moe2opt.cli.listing import list_problems
@@ -270,6 +311,56 @@ def bench(
     }
     request = Request(suites or [], peers, settings, data, out, as_json, quiet)
     raise typer.Exit(run_bench_verb(request))
+
+
+app.command()(profile)
+
+
+@gate.command()
+@guarded
+def train(
+    config: Config,
+    scenario: Scenario = None,
+    overrides: Overrides = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write the gate here; default gate.folder.")
+    ] = None,
+    allow_outside: Outside = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train the gate of a configuration with `experts.outcomes`, and print how good it is."""
+    from moe2opt.cli.gating import Request, run_train
+
+    request = Request(config, scenario, overrides or [], allow_outside, out, as_json, quiet)
+    raise typer.Exit(run_train(request))
+
+
+@app.command()
+@guarded
+def evaluate(
+    config: Config,
+    replicates: Annotated[
+        int, typer.Option("--bootstrap", min=1, help="Resamples of the prompts.")
+    ] = 2000,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of resamples and random sets.")] = 0,
+    scenario: Scenario = None,
+    overrides: Overrides = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write evaluation.json and .csv here.")
+    ] = None,
+    allow_outside: Outside = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Report realised accuracy, energy and delay on the test part, beside every baseline.
+
+    Needs `experts.outcomes`. The test part is used for nothing else.
+    """
+    from moe2opt.cli.gating import Request, run_evaluate
+
+    request = Request(config, scenario, overrides or [], allow_outside, out, as_json, quiet)
+    raise typer.Exit(run_evaluate(request, replicates, seed))
 
 
 @app.command()

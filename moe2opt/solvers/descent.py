@@ -46,6 +46,25 @@ def _copy_to(target: FloatArray, source: FloatArray) -> None:
         target[c] = source[c]
 
 
+@inner
+def _blend(average: FloatArray, part_best: IntArray, share: float) -> None:
+    """Move the average choice towards the latest maximiser."""
+    for n in range(len(average)):
+        average[n] *= 1.0 - share
+    for i in part_best:
+        if i >= 0:
+            average[i] += share
+
+
+@inner
+def _step(
+    values: FloatArray, floor: FloatArray, scale: float, direction: FloatArray, length: FloatArray
+) -> None:
+    """Move multipliers against a direction, not below their floor."""
+    for c in range(len(values)):
+        values[c] = max(floor[c], values[c] - scale * direction[c] * length[c])
+
+
 @reordered
 def _sum(values: FloatArray) -> float:
     total = 0.0
@@ -308,11 +327,10 @@ def descend(
     part_best = np.zeros(parts, dtype=np.int64)
     best_cluster, best_price = cluster.copy(), price.copy()
     slope, direction, row_direction = np.zeros(clusters), np.zeros(clusters), np.zeros(rows)
-    average = np.zeros(size)
+    average, none = np.zeros(size), np.zeros(rows)
     best, length, stalled, aim = np.inf, _LENGTH, 0, target
     for step in range(steps):
-        for n in range(size):
-            profit[n] = bonus[n]
+        _copy_to(profit, bonus)
         if few:
             for i in free:
                 profit[i] += _column_excess(columns[i], cluster)
@@ -331,11 +349,7 @@ def descend(
         else:
             stalled += 1
         share = 1.0 if step == 0 else _SHARE
-        for n in range(size):
-            average[n] *= 1.0 - share
-        for i in part_best:
-            if i >= 0:
-                average[i] += share
+        _blend(average, part_best, share)
         if best < target:
             break
         if stalled >= _STALL:
@@ -349,10 +363,8 @@ def descend(
         if norm < 1e-12:
             break
         scale = length * (value - aim) / norm
-        for c in range(clusters):
-            cluster[c] = max(floor[c], cluster[c] - scale * direction[c] * cluster_step[c])
-        for r in range(rows):
-            price[r] = max(0.0, price[r] - scale * row_direction[r] * row_step[r])
+        _step(cluster, floor, scale, direction, cluster_step)
+        _step(price, none, scale, row_direction, row_step)
     for i in fixed:
         average[i] = 1.0
     return best, best_cluster, best_price, average

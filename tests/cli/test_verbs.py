@@ -178,11 +178,13 @@ def test_problems_are_listed(moe2opt: Run) -> None:
 
 
 def test_schema_is_json(moe2opt: Run) -> None:
-    """`schema` prints the JSON Schema of the whole file."""
+    """`schema` prints the JSON Schema of the whole file, one alternative per question."""
     schema = json.loads(moe2opt("schema").stdout)
-    assert {"schema_version", "problem", "solver", "scenarios", "servers"} <= set(
-        schema["properties"]
-    )
+    files = schema["$defs"]
+    for file, own in (("SelectionFile", "servers"), ("PlacementFile", "tiers")):
+        assert {"schema_version", "problem", "solver", "scenarios", own} <= set(
+            files[file]["properties"]
+        )
 
 
 def test_versions(moe2opt: Run) -> None:

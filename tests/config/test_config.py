@@ -223,6 +223,7 @@ def test_schema_joins_the_questions() -> None:
 def test_schema_of_one_question(monkeypatch: pytest.MonkeyPatch) -> None:
     """With a single question the schema needs no union."""
     monkeypatch.delitem(config.QUESTIONS, "toy")
+    monkeypatch.delitem(config.QUESTIONS, "placement")
     schema = json_schema()
     assert schema["properties"]["problem"]["const"] == "selection"
 

@@ -24,7 +24,7 @@ def test_a_group_with_one_option_shifts_no_other(groups: int, place: str) -> Non
     at = 0 if place == "first" else groups // 2
     values.insert(at, np.array([0.25]))
     usage.insert(at, np.array([[1.0, 0.0]]))
-    more = MultipleChoiceProblem(values, usage, budgets + [1.0, 0.0])
+    more = MultipleChoiceProblem(values, usage, budgets + np.array([1.0, 0.0]))
     expected, found = (run(p, "brb", rel_gap=1e-4, time_limit_s=30.0) for p in (plain, more))
     assert found.status is Status.OPTIMAL
     assert found.objective - 0.25 == pytest.approx(expected.objective, rel=2e-4)
