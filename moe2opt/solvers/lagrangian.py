@@ -53,7 +53,7 @@ class LagrangianBound:
         budgets = len(model.problem.limits)
         fixed_rows, cover = start.row[budgets:], start.cover
         bonus = cover @ model.covers - fixed_rows @ model.rows[budgets:]
-        constant = float(fixed_rows.sum() - cover.sum())
+        constant = float(fixed_rows @ model.limits[budgets:] - cover.sum())
         _, cluster, row, average = descend(
             model.columns,
             model.near,
