@@ -130,3 +130,15 @@ def test_changed_rounded_rows_are_rejected(
     changed = replace(result.certificate, rounded=change(result.certificate.rounded)).sealed()
     verdict = certify(problem, replace(result, certificate=changed))
     assert not verdict.ok
+
+
+@pytest.mark.parametrize("limit", [0.0, 5e-324, 1e-300])
+def test_next_to_no_capacity_is_no_reason_to_round(limit: float) -> None:
+    """Budgets of zero, or next to it, are proven like all others, without a warning."""
+    values, costs = np.array([[0, 0, 0, 0, 2.0], [0, 0, 2.0, 0, 0]]), np.zeros((2, 5))
+    costs[0], costs[1, 3] = [0, 0, 1, 2, 1], 1
+    problem = FacilityProblem(values, costs, np.array([1.6, limit]))
+    result = run(problem, "brb")
+    assert result.objective == 2.0
+    verdict = certify(problem, result)
+    assert verdict.ok, verdict.failures

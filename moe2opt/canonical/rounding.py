@@ -52,7 +52,9 @@ def rounded_row(merged: Merged, row: int, parts: int) -> tuple[FloatArray, float
         raise ValueError(f"budget row {row} has no capacity to round")
     sizes, place = np.unique(merged.problem.costs[row], return_inverse=True)
     part = Fraction(capacity) / (parts + 1)
-    taken = [max(0, math.ceil(Fraction(float(size)) / part) - 1) for size in sizes]
+    # What is larger than a bin is never chosen; a larger coefficient would say no more.
+    most = parts + 1
+    taken = [min(most, max(0, math.ceil(Fraction(float(size)) / part) - 1)) for size in sizes]
     return np.array(taken, dtype=np.float64)[place], float(parts * bins)
 
 
@@ -65,7 +67,7 @@ def bins_of(merged: Merged, row: int) -> tuple[int, float]:
     else:
         capacity, bins = float(merged.limits[row - plain]), len(merged.types[row - plain])
     # Usage is compared after rounding, so the exact sum may lie half a unit above the limit.
-    return bins, math.nextafter(capacity, math.inf)
+    return bins, math.nextafter(capacity, math.inf) if capacity > 0 else 0.0
 
 
 def violated_rows(merged: Merged, choice: FloatArray) -> list[tuple[int, int]]:
@@ -88,8 +90,9 @@ def violated_rows(merged: Merged, choice: FloatArray) -> list[tuple[int, int]]:
         bins, capacity = bins_of(merged, row)
         if capacity <= 0 or costs.max(initial=0.0) * (MOST_PARTS + 1) <= capacity:
             continue
+        shares = np.minimum(costs, 2.0 * capacity) / capacity
         for parts in range(1, MOST_PARTS + 1):
-            taken = np.maximum(np.ceil((parts + 1) * costs / capacity - 1e-9) - 1.0, 0.0)
+            taken = np.maximum(np.ceil((parts + 1) * shares - 1e-9) - 1.0, 0.0)
             excess = float(taken @ choice) / (parts * bins) - 1.0
             if excess > _VIOLATION:
                 found.append((excess, row, parts))
