@@ -33,8 +33,6 @@ from moe2opt.schema import (
 from moe2opt.schema.overrides import python_override
 from moe2opt.schema.source import did_you_mean, quoted
 
-SCHEMA_VERSION = 1
-
 
 class SolverSection(Section):
     """How to solve; every value can be overruled on the command line or in the call of `solve`."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from moe2opt.result import FloatArray, InputError, IntArray
 from moe2opt.selection.evaluate import budget_faults, expert_indices, set_faults
-from moe2opt.selection.plan import DeployedExpert, Usage, usage
+from moe2opt.selection.plan import DeployedExpert, Usage, frame_of_experts, rebuilt, usage
 from moe2opt.selection.routing import route
 
 if TYPE_CHECKING:
@@ -87,10 +87,7 @@ class GatedPlan:
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row per deployed expert."""
-        import pandas as pd
-
-        columns = list(DeployedExpert.__dataclass_fields__)
-        return pd.DataFrame([asdict(expert) for expert in self.experts], columns=columns)
+        return frame_of_experts(self.experts)
 
     def category_frame(self) -> pd.DataFrame:
         """Return one row per category."""
@@ -105,14 +102,7 @@ class GatedPlan:
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> GatedPlan:
         """Rebuild from `to_dict`; raise `InputError` when the content is not a plan."""
-        from pydantic import TypeAdapter, ValidationError
-
-        try:
-            return TypeAdapter(cls).validate_python(data)
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(map(str, first["loc"])) or "plan"
-            raise InputError(f"not a gated plan: {where}: {first['msg']}") from error
+        return rebuilt(cls, data, "gated plan")
 
     def summary(self) -> str:
         """Return a readable account of the plan."""

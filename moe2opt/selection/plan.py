@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 
 #: Index of the test split in the counts of the tables.
 _TEST = 2
+
+
+_Plan = TypeVar("_Plan")
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,12 +142,7 @@ class SelectionPlan:
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row per deployed expert."""
-        import pandas as pd
-
-        return pd.DataFrame(
-            [asdict(expert) for expert in self.experts],
-            columns=list(DeployedExpert.__dataclass_fields__),
-        )
+        return frame_of_experts(self.experts)
 
     def category_frame(self) -> pd.DataFrame:
         """Return one row per category."""
@@ -167,20 +166,33 @@ class SelectionPlan:
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> SelectionPlan:
         """Rebuild from `to_dict`; raise `InputError` when the content is not a plan."""
-        from pydantic import TypeAdapter, ValidationError
-
-        try:
-            return TypeAdapter(cls).validate_python(data)
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(map(str, first["loc"])) or "plan"
-            raise InputError(f"not a selection plan: {where}: {first['msg']}") from error
+        return rebuilt(cls, data, "selection plan")
 
     def summary(self) -> str:
         """Return a readable account of the plan."""
         from moe2opt.selection.summary import summarise
 
         return summarise(self)
+
+
+def frame_of_experts(experts: Sequence[DeployedExpert]) -> pd.DataFrame:
+    """Return one row per deployed expert."""
+    import pandas as pd
+
+    columns = list(DeployedExpert.__dataclass_fields__)
+    return pd.DataFrame([asdict(expert) for expert in experts], columns=columns)
+
+
+def rebuilt(kind: type[_Plan], data: dict[str, Any], what: str) -> _Plan:
+    """Rebuild a plan from its dictionary; raise `InputError` when the content is no `what`."""
+    from pydantic import TypeAdapter, ValidationError
+
+    try:
+        return TypeAdapter(kind).validate_python(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "plan"
+        raise InputError(f"not a {what}: {where}: {first['msg']}") from error
 
 
 def decode_plan(instance: SelectionInstance, x: IntArray) -> SelectionPlan:

@@ -151,12 +151,6 @@ class Torch:
         return waiting
 
 
-def host_library() -> Library:
-    """Return torch on the processor where it is installed, numpy otherwise."""
-    torch = find_torch()
-    return Numpy() if torch is None else Torch(torch)
-
-
 def find_torch() -> Any:
     """Return the module torch, None when it is not installed or does not load."""
     try:
