@@ -15,6 +15,7 @@ from typing import Any, Protocol, runtime_checkable
 from moe2opt.canonical import FacilityProblem, MultipleChoiceProblem, Problem
 from moe2opt.result import Certificate, Limit
 from moe2opt.solvers.base import Outcome, Search
+from moe2opt.solvers.ceiling import ceiling
 from moe2opt.solvers.crew import Crew
 from moe2opt.solvers.relaxation import Examined, Relaxation
 from moe2opt.solvers.tree import Leaf
@@ -47,8 +48,8 @@ def solve(problem: Problem, search: Search) -> Outcome:
     warm_start(search)
     explored = explore(relaxation, search)
     bound = max(explored.bound, search.objective)
-    if bound == math.inf:
-        return Outcome(bound=bound, limit=explored.limit)
+    if bound == math.inf:  # stopped before the first box: the best of everything bounds it
+        bound = ceiling(problem)
     certificate = relaxation.certificate(bound)
     if bound == -math.inf:
         from moe2opt.solvers.infeasibility import explain

@@ -41,3 +41,12 @@ def test_threads_stop_at_a_limit_with_a_proof() -> None:
     assert result.bound > result.objective
     assert np.isfinite(result.bound)
     assert certify(problem, result).ok
+
+
+def test_a_run_without_time_still_proves_a_bound() -> None:
+    """With no time at all, the best of everything is the bound, and it is certified."""
+    problem = structured(12, 15, 0.3, 0)
+    result = run(problem, "brb", time_limit_s=0.0)
+    assert result.objective <= result.bound <= float(problem.weighted.max(axis=1).sum())
+    verdict = certify(problem, result)
+    assert verdict.ok, verdict.failures
