@@ -8,10 +8,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-from orlib import read_cap, read_gap, read_mknap, read_mmkp, read_pmed, read_values
 from solving import run
 
+from moe2opt.bench.orlib import (
+    assignments,
+    knapsacks,
+    multiple_choice,
+    p_median,
+    read_values,
+    warehouses,
+)
+from moe2opt.canonical import MonotoneProblem, MultipleChoiceProblem
 from moe2opt.certify import certify
 from moe2opt.result import Status
 from moe2opt.solvers import SOLVERS
@@ -51,42 +60,49 @@ def as_is(objective: float) -> float:
     return objective
 
 
+def on_unit_box(problem: MultipleChoiceProblem) -> MonotoneProblem:
+    """Return groups {skip, take} as a linear objective and linear constraints on the unit box."""
+    values = np.array([options[1] for options in problem.values])
+    weights = np.stack([usage[1] for usage in problem.usage], axis=1)
+    return MonotoneProblem(
+        lower=np.zeros(len(values), dtype=int),
+        upper=np.ones(len(values), dtype=int),
+        objective=lambda points: points @ values,
+        constraints=[
+            lambda points, row=row, limit=limit: points @ row - limit
+            for row, limit in zip(weights, problem.budgets, strict=True)
+        ],
+        submodular=True,
+        integral=bool(np.all(values == np.floor(values))),
+    )
+
+
 def knapsack_choice(k: int) -> Callable[[Path], Loaded]:
     """Return the loader of the k-th multi-constraint knapsack as multiple choice."""
-    return lambda folder: (read_mknap(folder / "mknap/mknap1.txt")[k].as_choice(), as_is)
+    return lambda folder: (list(knapsacks(folder / "mknap/mknap1.txt"))[k], as_is)
 
 
 def knapsack_monotone(k: int) -> Callable[[Path], Loaded]:
     """Return the loader of the k-th multi-constraint knapsack as a monotone problem."""
-    return lambda folder: (read_mknap(folder / "mknap/mknap1.txt")[k].as_monotone(), as_is)
+    return lambda folder: (on_unit_box(list(knapsacks(folder / "mknap/mknap1.txt"))[k]), as_is)
 
 
 def assignment(name: str, k: int) -> Callable[[Path], Loaded]:
     """Return the loader of the k-th generalised assignment problem of a file."""
-    return lambda folder: (read_gap(folder / f"gap/{name}.txt")[k], as_is)
+    return lambda folder: (list(assignments(folder / f"gap/{name}.txt"))[k], as_is)
 
 
-def multiple_choice(name: str) -> Callable[[Path], Loaded]:
+def one_of_each(name: str) -> Callable[[Path], Loaded]:
     """Return the loader of a multiple-choice multi-dimensional knapsack."""
-    return lambda folder: (read_mmkp(folder / f"mmkp/{name}.txt"), as_is)
+    return lambda folder: (multiple_choice(folder / f"mmkp/{name}.txt"), as_is)
 
 
-def warehouses(name: str) -> Callable[[Path], Loaded]:
-    """Return the loader of an uncapacitated warehouse problem; its cost is minimised."""
-
-    def load(folder: Path) -> Loaded:
-        instance = read_cap(folder / f"cap/{name}.txt")
-        return instance.as_monotone(), lambda objective: instance.constant - objective
-
-    return load
-
-
-def median(name: str) -> Callable[[Path], Loaded]:
-    """Return the loader of a p-median problem; its sum of distances is minimised."""
+def minimised(read: Callable[[Path], tuple[Any, float]], file: str) -> Callable[[Path], Loaded]:
+    """Return the loader of a problem whose cost is a constant minus the objective."""
 
     def load(folder: Path) -> Loaded:
-        instance = read_pmed(folder / f"pmed/{name}.txt")
-        return instance.problem, instance.cost
+        problem, constant = read(folder / file)
+        return problem, lambda objective: constant - objective
 
     return load
 
@@ -111,15 +127,20 @@ CASES = [
         for k in range(5)
     ),
     *(
-        Case(name, ("mmkp", name), multiple_choice(name), ("brb", "milp"))
+        Case(name, ("mmkp", name), one_of_each(name), ("brb", "milp"))
         for name in ("I01", "I02", "I03")
     ),
     *(
-        Case(name, ("cap", f"{name}-uncap"), warehouses(name), ("brb", "enumerate"))
+        Case(
+            name,
+            ("cap", f"{name}-uncap"),
+            minimised(warehouses, f"cap/{name}.txt"),
+            ("brb", "enumerate"),
+        )
         for name in ("cap71", "cap73")
     ),
     *(
-        Case(name, ("pmed", name), median(name), ("brb", "milp"))
+        Case(name, ("pmed", name), minimised(p_median, f"pmed/{name}.txt"), ("brb", "milp"))
         for name in ("pmed1", "pmed2", "pmed6", "pmed11")
     ),
 ]

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from orlib import read_gap, read_mknap, read_mmkp, read_values
 from solving import run
 from strategies import brute_force
 
+from moe2opt.bench.orlib import assignments, knapsacks, multiple_choice, read_values
 from moe2opt.canonical import MultipleChoiceProblem
 from moe2opt.certify import certify
 from moe2opt.result import Limit, Status
@@ -82,12 +82,12 @@ def published(shared: Path, family: str) -> dict[str, tuple[MultipleChoiceProble
     known = read_values(folder)
     if family == "mmkp":
         names = ("I01", "I02", "I03", "I05")
-        return {n: (read_mmkp(folder / f"{n}.txt"), known[n].best_known) for n in names}
+        return {n: (multiple_choice(folder / f"{n}.txt"), known[n].best_known) for n in names}
     files = {"gap": ("gap1", "gap2"), "mknap": ("mknap1",)}[family]
     found: list[MultipleChoiceProblem] = []
     for name in files:
         path = folder / f"{name}.txt"
-        found += read_gap(path) if family == "gap" else [k.as_choice() for k in read_mknap(path)]
+        found += assignments(path) if family == "gap" else knapsacks(path)
     optima = [k.best_known for k in known.values()][: len(found)]
     return dict(zip(list(known)[: len(found)], zip(found, optima, strict=True), strict=True))
 
