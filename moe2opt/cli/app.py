@@ -8,7 +8,9 @@ from typing import Annotated
 
 import typer
 
+from moe2opt.cli.bench_verb import bench
 from moe2opt.cli.exits import Require, guarded
+from moe2opt.cli.flags import Config, Json, Outside, Overrides, Quiet, Scenario
 from moe2opt.cli.profile_verb import profile
 
 _EPILOG = "First command to try: moe2opt solve mmlu_pro_edge"
@@ -22,23 +24,6 @@ app = typer.Typer(
     add_completion=False,
 )
 
-Config = Annotated[
-    str,
-    typer.Argument(
-        help="YAML configuration, problem file (.json, .npz), or name of a built-in problem.",
-        show_default=False,
-    ),
-]
-Scenario = Annotated[str | None, typer.Option(help="Scenario of the configuration.")]
-Overrides = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="A.B=VALUE", help="Override a value; may be repeated."),
-]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
-Quiet = Annotated[bool, typer.Option("--quiet", help="No progress and no hints.")]
-Outside = Annotated[
-    bool, typer.Option("--allow-outside", help="Let paths leave the configuration's folder.")
-]
 gate = typer.Typer(
     name="gate",
     help="The gate that routes single prompts.",
@@ -257,62 +242,7 @@ def problems(as_json: Json = False, quiet: Quiet = False) -> None:
     list_problems(as_json=as_json, quiet=quiet)
 
 
-@app.command()
-@guarded
-def bench(
-    suites: Annotated[
-        list[str] | None,
-        typer.Argument(help="Suites, problem files or built-in problems.", show_default=False),
-    ] = None,
-    peers: Annotated[
-        str, typer.Option(metavar="A,B", help="Solvers and peers.")
-    ] = "brb,highs-milp,highs-cuts",
-    time_limit: Annotated[float, typer.Option(help="Seconds of each run.")] = 60.0,
-    seeds: Annotated[int, typer.Option(help="Number of seeds.")] = 1,
-    gap: Annotated[float, typer.Option(help="Relative gap that counts as closed.")] = 1e-6,
-    memory_limit: Annotated[float | None, typer.Option(help="Memory of each run in GiB.")] = None,
-    only: Annotated[str, typer.Option(metavar="PATTERN", help="Instances by name.")] = "*",
-    most_cells: Annotated[
-        int | None, typer.Option(help="Leave out instances with more experts x clusters.")
-    ] = None,
-    data: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Third-party data; default shared/data by the checkout."),
-    ] = None,
-    python: Annotated[
-        str | None, typer.Option(metavar="PATH", help="Interpreter that has the peers.")
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Write report and plots here.")
-    ] = None,
-    list_only: Annotated[bool, typer.Option("--list", help="List suites and peers.")] = False,
-    no_certify: Annotated[bool, typer.Option("--no-certify", help="Skip the checker.")] = False,
-    as_json: Json = False,
-    quiet: Quiet = False,
-) -> None:
-    """Compare solvers and peers on suites of instances, every run in its own process.
-
-    Exit code 6 when a claim turned out to be wrong or a certificate was rejected.
-    """
-    from moe2opt.cli.benching import Request, list_bench, run_bench_verb
-
-    if list_only:
-        list_bench(as_json=as_json, data=data)
-        return
-    settings = {
-        "time_limit_s": time_limit,
-        "memory_limit_bytes": None if memory_limit is None else _bytes(memory_limit),
-        "rel_gap": gap,
-        "seeds": seeds,
-        "only": only,
-        "most_cells": most_cells,
-        "python": python,
-        "certify": not no_certify,
-    }
-    request = Request(suites or [], peers, settings, data, out, as_json, quiet)
-    raise typer.Exit(run_bench_verb(request))
-
-
+app.command()(bench)
 app.command()(profile)
 
 

@@ -1,0 +1,25 @@
+"""Flags and arguments that several verbs share."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+Config = Annotated[
+    str,
+    typer.Argument(
+        help="YAML configuration, problem file (.json, .npz), or name of a built-in problem.",
+        show_default=False,
+    ),
+]
+Scenario = Annotated[str | None, typer.Option(help="Scenario of the configuration.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="A.B=VALUE", help="Override a value; may be repeated."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="No progress and no hints.")]
+Outside = Annotated[
+    bool, typer.Option("--allow-outside", help="Let paths leave the configuration's folder.")
+]
