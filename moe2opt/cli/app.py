@@ -10,7 +10,7 @@ import typer
 
 from moe2opt.cli.bench_verb import bench
 from moe2opt.cli.exits import Require, guarded
-from moe2opt.cli.flags import Config, Json, Outside, Overrides, Quiet, Scenario
+from moe2opt.cli.flags import Config, Json, Outside, Overrides, Quiet, Scenario, gib_in_bytes
 from moe2opt.cli.profile_verb import profile
 
 _EPILOG = "First command to try: moe2opt solve mmlu_pro_edge"
@@ -100,7 +100,7 @@ def solve(
         "seed": seed,
         "threads": threads,
         "node_limit": node_limit,
-        "memory_limit_bytes": None if memory_limit is None else _bytes(memory_limit),
+        "memory_limit_bytes": None if memory_limit is None else gib_in_bytes(memory_limit),
         "bound": bound,
         "proof": proof,
     }
@@ -309,14 +309,6 @@ def versions(as_json: Json = False, quiet: Quiet = False) -> None:
     from moe2opt.cli.listing import print_versions
 
     print_versions(as_json=as_json)
-
-
-def _bytes(gib: float) -> int:
-    if not 0 < gib < 2**30:
-        raise typer.BadParameter(
-            f"{gib} is not a positive number of GiB", param_hint="--memory-limit"
-        )
-    return int(gib * 2**30)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from moe2opt.cli.exits import guarded
-from moe2opt.cli.flags import Json, Quiet
+from moe2opt.cli.flags import Json, Quiet, gib_in_bytes
 
 
 @guarded
@@ -54,7 +54,7 @@ def bench(
         return
     settings = {
         "time_limit_s": time_limit,
-        "memory_limit_bytes": None if memory_limit is None else _bytes(memory_limit),
+        "memory_limit_bytes": None if memory_limit is None else gib_in_bytes(memory_limit),
         "rel_gap": gap,
         "seeds": seeds,
         "only": only,

@@ -23,3 +23,12 @@ Quiet = Annotated[bool, typer.Option("--quiet", help="No progress and no hints."
 Outside = Annotated[
     bool, typer.Option("--allow-outside", help="Let paths leave the configuration's folder.")
 ]
+
+
+def gib_in_bytes(gib: float) -> int:
+    """Return a limit of memory in bytes."""
+    if not 0 < gib < 2**30:
+        raise typer.BadParameter(
+            f"{gib} is not a positive number of GiB", param_hint="--memory-limit"
+        )
+    return int(gib * 2**30)
