@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import fields, replace
 from datetime import UTC, datetime
+from functools import cache
 from importlib import metadata
 from numbers import Integral, Real
 from typing import Any
@@ -353,13 +354,14 @@ def _provenance(
             **{k: encode_float(v) if isinstance(v, float) else v for k, v in settings.items()},
             "warm_start": options.warm_start is not None,
         },
-        "versions": versions(),
+        "versions": dict(versions()),
         "platform": platform.platform(),
         "cpu_count": os.cpu_count(),
         "utc": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 
 
+@cache
 def versions() -> dict[str, str]:
     """Return the versions of Python, moe2opt and the packages that results depend on."""
     found = {"python": platform.python_version()}

@@ -105,6 +105,14 @@ class Explorer(Protocol):
         """Return the certificate of the finished tree."""
 
 
+@runtime_checkable
+class Restarting(Protocol):
+    """A relaxation that may learn that another tree from the root would be smaller."""
+
+    def wants_restart(self) -> bool:
+        """Tell, at most once, to drop the tree below the root."""
+
+
 def explore(relaxation: Relaxation | Explorer, search: Search) -> Explored:
     """Work through the tree, best bound first, until it is closed or a limit is hit."""
     if isinstance(relaxation, Explorer):
@@ -112,6 +120,8 @@ def explore(relaxation: Relaxation | Explorer, search: Search) -> Explored:
     frontier = _Frontier(relaxation, search)
     with Crew(relaxation, search) as crew:
         while frontier.heap:
+            if isinstance(relaxation, Restarting) and relaxation.wants_restart():
+                frontier.restart()
             limit = frontier.report()
             if limit is not None:
                 return frontier.stop(limit)
@@ -127,6 +137,14 @@ class _Frontier:
         self.relaxation, self.search = relaxation, search
         self.heap = [_Node.of(math.inf, 0, 0, relaxation.root(), ("corner", 0))]
         self.closed_bound = -math.inf
+        self.reduced_root: tuple[_Node, float] | None = None
+
+    def restart(self) -> None:
+        """Forget the tree below the reduced root; incumbent, cuts and experience stay."""
+        if self.reduced_root is not None:
+            root, self.closed_bound = self.reduced_root
+            self.relaxation.tree.cut_back(root.position)
+            self.heap = [root]
 
     def report(self) -> Limit | None:
         """Log how far the search is; return the limit that it has hit, if any."""
@@ -163,6 +181,7 @@ class _Frontier:
         if examined.leaf is not None:
             self.relaxation.tree.close(node.position, examined.leaf)
         elif not self._close(node):
+            self.reduced_root = self.reduced_root or (node, self.closed_bound)
             _branch(self.relaxation, self.heap, node, examined)
 
     def _close(self, node: _Node) -> bool:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from moe2opt.canonical import FacilityProblem
-from moe2opt.result import FloatArray
-
-#: Clusters looked at first: most pairs are already incomparable on a few of them.
-_SAMPLE = 16
+from moe2opt.canonical import FacilityProblem, indicators
+from moe2opt.result import BoolArray, FloatArray, IntArray
+from moe2opt.solvers.jit import entry, inner
 
 
 def dominance_chains(problem: FacilityProblem) -> list[list[int]]:
@@ -18,38 +16,51 @@ def dominance_chains(problem: FacilityProblem) -> list[list[int]]:
     chain is needed; dropping the weaker one frees budget. The exception is a cover that only the
     weaker one meets, and such pairs are not chained.
     """
+    covers = np.ascontiguousarray(indicators(problem.covers, problem.size).T > 0)
     columns = np.ascontiguousarray(problem.weighted.T)
-    clusters = problem.clusters
     strongest_first = np.argsort(-problem.weighted.sum(axis=0), kind="stable")
-    rows = np.linspace(0, clusters - 1, min(_SAMPLE, clusters)).astype(np.int64)
-    sample = np.ascontiguousarray(problem.weighted[rows])
-    covered = [
-        frozenset(h for h, c in enumerate(problem.covers) if i in c) for i in range(problem.size)
-    ]
-    chains: list[list[int]] = []
+    chain_of = assign_chains(columns, covers, strongest_first)
+    chains: dict[int, list[int]] = {}
     for expert in strongest_first:
-        chain = _home(int(expert), chains, columns, sample, covered)
-        if chain is None:
-            chains.append([int(expert)])
-        else:
-            chain.append(int(expert))
-    return [chain[::-1] for chain in chains if len(chain) > 1]
+        chains.setdefault(int(chain_of[expert]), []).append(int(expert))
+    return [chain[::-1] for chain in chains.values() if len(chain) > 1]
 
 
-def _home(
-    expert: int,
-    chains: list[list[int]],
-    columns: FloatArray,
-    sample: FloatArray,
-    covered: list[frozenset[int]],
-) -> list[int] | None:
-    """Return the first chain whose weakest member dominates `expert`."""
-    if not chains:
-        return None
-    ends = np.array([chain[-1] for chain in chains])
-    likely = (sample[:, ends] >= sample[:, [expert]]).all(axis=0)
-    for k in np.flatnonzero(likely):
-        end = chains[k][-1]
-        if covered[expert] <= covered[end] and (columns[expert] <= columns[end]).all():
-            return chains[k]
-    return None
+@entry
+def assign_chains(columns: FloatArray, covers: BoolArray, order: IntArray) -> IntArray:
+    """Return ``(N,)`` the number of the first chain whose weakest member dominates each expert.
+
+    Most pairs are incomparable on the first few clusters, so comparing them is cheap.
+
+    Parameters
+    ----------
+    columns
+        ``(N, C)`` weighted values.
+    covers
+        ``(N, H)`` which cover sets each expert is in.
+    order
+        ``(N,)`` experts, strongest first.
+    """
+    ends = np.zeros(len(order), dtype=np.int64)
+    chain_of = np.zeros(len(order), dtype=np.int64)
+    chains = 0
+    for expert in order:
+        home = 0
+        while home < chains and not _dominates(columns, covers, ends[home], expert):
+            home += 1
+        if home == chains:
+            chains += 1
+        ends[home] = expert
+        chain_of[expert] = home
+    return chain_of
+
+
+@inner
+def _dominates(columns: FloatArray, covers: BoolArray, strong: int, weak: int) -> bool:
+    for c in range(columns.shape[1]):
+        if columns[weak, c] > columns[strong, c]:
+            return False
+    for h in range(covers.shape[1]):  # noqa: SIM110  (kernels know no generators)
+        if covers[weak, h] and not covers[strong, h]:
+            return False
+    return True

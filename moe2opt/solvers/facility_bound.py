@@ -115,6 +115,10 @@ class FacilityRelaxation:
             rounded=tuple(self.model.rounded),
         )
 
+    def wants_restart(self) -> bool:
+        """Tell, at most once, to begin again with the linear programme."""
+        return isinstance(self.bounder, AutomaticBound) and self.bounder.wants_restart()
+
     def can_start(self) -> bool:
         """Tell whether boxes are bounded by steps that threads can take side by side."""
         cheap = self.bounder
@@ -141,6 +145,8 @@ class FacilityRelaxation:
         if not box.free.any():
             return self._single_point(steps, box, search)
         bounded = ahead or self.bounder.bound(box, search)
+        if isinstance(self.bounder, AutomaticBound):
+            self.bounder.count(bounded, search)
         price = bounded.price
         self.scores.learn(box, price.value)
         index = self.tree.price(price.cluster, price.row, price.cover)

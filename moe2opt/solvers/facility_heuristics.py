@@ -101,7 +101,9 @@ def greedy_facility(problem: FacilityProblem) -> IntArray | None:
         proves nothing.
     """
     data = _Data.of(problem)
-    found = [x for score in SCORES if (x := _construct(problem, data, score)) is not None]
+    # Where all experts cost the same, both scores rank them alike.
+    scores = SCORES if np.ptp(data.price) > 0 else SCORES[:1]
+    found = [x for score in scores if (x := _construct(problem, data, score)) is not None]
     return max(found, key=problem.evaluate, default=None)
 
 

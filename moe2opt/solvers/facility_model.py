@@ -152,6 +152,9 @@ class FacilityModel:
         self.chains = dominance_chains(self.merged.problem) if simplify else []
         self._packings: list[dict[bytes, bool]] = [{} for _ in self.merged.types]
         self._largest: list[dict[bytes, float]] = [{} for _ in self.merged.types]
+        self.merged_index = np.empty(problem.size, dtype=np.int64)
+        for merged, copies in enumerate(self.merged.copies):
+            self.merged_index[list(copies)] = merged
         problem = self.merged.problem
         self.problem = problem
         self.bits = grid_bits(problem.weighted)
@@ -247,8 +250,6 @@ class FacilityModel:
         """Return free experts of type `t` whose size does not pack beside the forced ones."""
         of_type = self.merged.type_of == t
         forced = np.sort(self.merged.sizes[box.forced & of_type])[::-1]
-        if not len(forced):
-            return np.zeros(0, dtype=np.int64)
         key = forced.tobytes()
         if key not in self._largest[t]:
             self._largest[t][key] = self._largest_beside(forced, t)

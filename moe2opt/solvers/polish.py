@@ -22,9 +22,6 @@ class Polisher:
 
     def __init__(self, model: FacilityModel, original: FacilityProblem) -> None:
         self.model = model
-        self.original = np.empty(original.size, dtype=np.int64)
-        for merged, copies in enumerate(model.merged.copies):
-            self.original[list(copies)] = merged
         self.rows = np.vstack([original.costs, indicators(original.groups, original.size)])
         self.limits = np.concatenate([original.limits, np.ones(len(original.groups))])
         self.members = indicators(original.covers, original.size) > 0
@@ -66,7 +63,7 @@ class Polisher:
             gain, come, go = best_swap(
                 self.model.ranked,
                 self.model.experts,
-                self.original,
+                self.model.merged_index,
                 chosen,
                 self._needed(chosen),
                 self.rows,
@@ -125,7 +122,7 @@ class Polisher:
         return np.asarray((self.members[alone] & chosen).any(axis=0))
 
     def _value(self, chosen: BoolArray) -> float:
-        experts = self.original[chosen]
+        experts = self.model.merged_index[chosen]
         return float(self.model.columns[experts].max(axis=0, initial=0.0).sum())
 
     def _has_time(self, search: Search) -> bool:

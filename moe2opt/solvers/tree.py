@@ -131,6 +131,12 @@ class SplitTree:
         self.children[position] = (len(self.records) - 1,)
         return len(self.records) - 1
 
+    def cut_back(self, position: int) -> None:
+        """Forget everything at and below a position, after which no other was given out."""
+        del self.records[position:]
+        self.records.append(None)
+        self.children = {k: below for k, below in self.children.items() if k < position}
+
     def price(self, cluster: FloatArray, row: FloatArray, cover: FloatArray) -> int:
         """Return a number for multipliers; they are stored once a record uses it."""
         number = PriceNumber(self.prices)
