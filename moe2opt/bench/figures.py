@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from moe2opt import plotting
 from moe2opt.bench.growth import Fit
 from moe2opt.bench.job import Row
 from moe2opt.bench.tally import performance_profile, times_by_case
@@ -22,19 +23,9 @@ _SIZE_INCHES = (6.4, 4.0)
 
 def plot_profile(rows: Sequence[Row], limit_s: float, path: Path) -> None:
     """Draw the share of instances that each peer solves within a factor of the best time."""
-    curves = performance_profile(times_by_case(rows, limit_s), limit_s)
     figure, axes = _figure()
-    largest = max((float(f[-1]) for f, _ in curves.values() if len(f)), default=1.0)
-    for peer, (factors, share) in curves.items():
-        x = np.concatenate([[1.0], factors, [2.0 * largest]])
-        y = np.concatenate([[0.0], share, share[-1:] if len(share) else [0.0]])
-        axes.step(x, y, where="post", label=peer)
-    axes.set(
-        xscale="log",
-        ylim=(0.0, 1.02),
-        xlabel="time / best time of any peer",
-        ylabel="share of instances solved",
-    )
+    curves = performance_profile(times_by_case(rows, limit_s), limit_s)
+    plotting.performance_profile(axes, curves)
     _save(figure, axes, path)
 
 

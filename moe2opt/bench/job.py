@@ -83,6 +83,8 @@ class Row:
         Published value, if there is one.
     solve_s
         Seconds of the solver, without import, compilation of kernels and building of a model.
+    cpu_s
+        Processor seconds of the same; of a killed run, the limit.
     import_s, warmup_s, build_s, model_s, check_s
         Seconds to import, to compile kernels, to build the instance, to build the peer's model,
         and to check the certificate.
@@ -115,6 +117,7 @@ class Row:
     known: float | None = None
     is_optimum: bool = False
     solve_s: float = 0.0
+    cpu_s: float = 0.0
     import_s: float = 0.0
     warmup_s: float = 0.0
     build_s: float = 0.0

@@ -158,6 +158,7 @@ def _killed_row(job: Job, path: Path, reason: str, peak: int) -> Row:
     points = [line["point"] for line in _lines(path) if "point" in line]
     trajectory = [(float(t), float(o), float(b)) for t, o, b in points]
     row = replace(_blank(job, "killed"), note=reason, peak_bytes=peak, solve_s=job.time_limit_s)
+    row = replace(row, cpu_s=job.time_limit_s)
     if not trajectory:
         return row
     _, objective, bound = trajectory[-1]

@@ -93,7 +93,7 @@ def _measured(job: Job, info: PeerInfo, blank: Row, out: IO[str] | None) -> Row:
         on_point=lambda point: _write(out, {"point": [encode_float(v) for v in point]}),
     )
     answer = function(run)
-    solve_s = run.time_s
+    solve_s, cpu_s = run.time_s, run.cpu_s
     peak = peak_bytes()
     certificate, check_s, failure = _checked(job, built.problem, answer)
     status, bound = _judged(run, answer)
@@ -106,6 +106,7 @@ def _measured(job: Job, info: PeerInfo, blank: Row, out: IO[str] | None) -> Row:
         known=built.known,
         is_optimum=built.is_optimum,
         solve_s=solve_s,
+        cpu_s=cpu_s,
         import_s=imported - start,
         warmup_s=warmup_s,
         build_s=ready - imported,

@@ -38,6 +38,9 @@ def bench(
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write report and plots here.")
     ] = None,
+    clock: Annotated[
+        str, typer.Option(help="Seconds that count: wall, or processor on a busy machine.")
+    ] = "wall",
     list_only: Annotated[bool, typer.Option("--list", help="List suites and peers.")] = False,
     no_certify: Annotated[bool, typer.Option("--no-certify", help="Skip the checker.")] = False,
     as_json: Json = False,
@@ -61,6 +64,7 @@ def bench(
         "most_cells": most_cells,
         "python": python,
         "certify": not no_certify,
+        "clock": clock,
     }
     request = Request(suites or [], peers, settings, data, out, as_json, quiet)
     raise typer.Exit(run_bench_verb(request))

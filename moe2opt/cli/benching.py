@@ -99,7 +99,7 @@ def show_report(report: Report) -> None:
     """Print one line per run, then the means."""
     print_table(
         ("instance", "peer", "end", "status", "gap", "seconds", "MB", "remark"),
-        [_cells(row) for row in report.rows],
+        [_cells(row) for row in report.timed],
     )
     limit = report.plan.time_limit_s
     print(f"Means over the runs that count; an unsolved run counts {limit:g} s.")

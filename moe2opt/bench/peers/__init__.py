@@ -88,17 +88,23 @@ class Run:
     on_start: Callable[[], None] = lambda: None
     _created: float = field(default_factory=time.perf_counter)
     _start: float = math.nan
+    _start_cpu: float = math.nan
 
     def start(self) -> None:
         """Start the clock: the model is built. What came before counts as `model_s`."""
         self.on_start()
-        self._start = time.perf_counter()
+        self._start, self._start_cpu = time.perf_counter(), time.process_time()
         self.model_s = self._start - self._created
 
     @property
     def time_s(self) -> float:
         """Seconds since `start`."""
         return 0.0 if math.isnan(self._start) else time.perf_counter() - self._start
+
+    @property
+    def cpu_s(self) -> float:
+        """Processor seconds of this process since `start`."""
+        return 0.0 if math.isnan(self._start_cpu) else time.process_time() - self._start_cpu
 
     @property
     def time_left_s(self) -> float:
