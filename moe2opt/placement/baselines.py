@@ -99,6 +99,15 @@ def _rules(instance: PlacementInstance) -> Iterator[tuple[str, list[Assignment]]
         yield "top-n by frequency", [_filled(instance, q, _by_use(instance)) for q in order]
 
 
+def baseline_assignments(instance: PlacementInstance) -> Iterator[tuple[str, Assignment]]:
+    """Yield the best feasible assignment of each rule that gives experts fixed places."""
+    for name, candidates in _rules(instance):
+        fitting = [c for c in candidates if not violations(instance, c)]
+        if fitting:
+            objective = instance.config.objective
+            yield name, min(fitting, key=lambda c: evaluate(instance, c).value(objective))
+
+
 def by_frequency(instance: PlacementInstance) -> Baseline:
     """Return what the most used experts on the first tiers achieve."""
     order = np.argsort(-instance.expert_bytes)

@@ -119,8 +119,8 @@ def _check_robust(instance: PlacementInstance) -> None:
 
 
 def _check_energy(instance: PlacementInstance) -> None:
-    if instance.config.cache or instance.config.split or instance.config.pattern:
-        raise InputError("objective: joules are not modelled for cache, split and pattern")
+    if instance.piped:
+        raise InputError("objective: joules are not modelled for pipelines")
     if not np.isfinite(instance.use.joules).all() or not np.isfinite(instance.dense_j):
         tiers = [t.name for t in instance.topology.tiers if t.compute_bytes_per_s and not t.power_w]
         missing = f"tier '{tiers[0]}' has no power_w" if tiers else "a link has no joules_per_gb"

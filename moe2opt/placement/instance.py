@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from moe2opt.placement.baselines import Baseline
     from moe2opt.placement.compile import Compiled
     from moe2opt.placement.plan import PlacementPlan
+    from moe2opt.placement.rates import Rates
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +40,10 @@ class PlacementInstance:
         Folder that the paths of the configuration are relative to.
     notes
         What must be known about the data.
+    rates
+        Measured seconds of this machine, None without them.
+    tables
+        Tables of the parts that are switched on.
     """
 
     config: PlacementConfig
@@ -48,6 +53,7 @@ class PlacementInstance:
     activation: Activation
     folder: Path
     notes: tuple[str, ...] = ()
+    rates: Rates | None = None
     tables: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -89,7 +95,9 @@ class PlacementInstance:
 
     @cached_property
     def dense_s(self) -> float:
-        """Seconds per token of the dense part: its bytes are read once per step."""
+        """Seconds per token of the dense part: measured, or its bytes are read once per step."""
+        if self.rates is not None and self.rates.dense_s is not None and not self.piped:
+            return self.rates.dense_s / self.config.batch
         rate = self.topology.tiers[self.topology.home].compute_bytes_per_s
         assert rate is not None
         return self.home_bytes / rate / self.config.batch
@@ -157,6 +165,29 @@ class PlacementInstance:
         home = self.topology.home
         ways = [self.topology.use_in(backing, home, size, self.shape.hidden) for size in sizes]
         return np.array([[way[0] for way in ways], [way[1] for way in ways]])
+
+    @cached_property
+    def cache_joules(self) -> FloatArray:
+        """``(2, Q)`` joules to copy an expert from the backing tier, and to compute it at home."""
+        cache = self.config.cache
+        assert cache is not None
+        backing = self.topology.index(cache.backing, "cache.backing")
+        missed, found = self._joules_of([(backing, self.topology.home), (self.topology.home,) * 2])
+        return np.stack([missed - found, found])
+
+    @cached_property
+    def split_joules(self) -> FloatArray:
+        """``(3, Q)`` joules of a use: resident, computed in the slow tier, copied to the fast."""
+        fast, slow = self.split_tiers
+        return self._joules_of([(fast, fast), (slow, slow), (slow, fast)])
+
+    def _joules_of(self, ways: list[tuple[int, int]]) -> FloatArray:
+        """Return ``(W, Q)`` joules of uses from a tier, computed at a place."""
+        table = [
+            [self.topology.use_in(*way, size, self.shape.hidden)[3] for size in self.expert_bytes]
+            for way in ways
+        ]
+        return np.array(table)
 
     @cached_property
     def split_tiers(self) -> tuple[int, int]:
@@ -273,14 +304,17 @@ def build(
         reserved = 0.0
     from moe2opt.placement.topology import build_topology
 
+    precisions = reader.precisions(shape)
+    rates = reader.rates(shape, precisions)
     instance = PlacementInstance(
         config=config,
         shape=shape,
-        precisions=reader.precisions(shape),
-        topology=build_topology(config.tiers, config.links, config.home, reserved),
+        precisions=precisions,
+        topology=build_topology(config.tiers, config.links, config.home, reserved, rates),
         activation=reader.activation(shape),
         folder=folder,
-        notes=tuple(reader.notes(shape)),
+        notes=tuple(reader.notes(shape, rates)),
+        rates=rates,
         tables=reader.tables(shape),
     )
     _check_sizes(instance)

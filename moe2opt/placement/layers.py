@@ -137,6 +137,9 @@ def _cache_menus(instance: PlacementInstance, layer: int) -> Iterator[LayerMenu]
             "memory_gib": held.sum(axis=1) / GIB,
             "slots": slots.astype(np.float64),
         }
+        copy_j, compute_j = instance.cache_joules[:, q]
+        if np.isfinite([copy_j, compute_j]).all():
+            metrics["joules_per_token"] = misses * copy_j + instance.shape.top_k * compute_j
         nothing = np.zeros(len(slots), dtype=np.int64)
         yield LayerMenu(metrics, held, nothing, nothing + q, slots[:, None])
 
@@ -168,6 +171,9 @@ def _coverage_menus(instance: PlacementInstance, layer: int) -> Iterator[LayerMe
             "loss_nats": np.full(len(numbers), saliency * precision.loss_nats),
             "memory_gib": held.sum(axis=1) / GIB,
         }
+        joules = instance.use.joules[:, q]
+        if np.isfinite(joules[[fast, slow]]).all():
+            metrics["joules_per_token"] = kept * joules[fast] + rest * joules[slow]
         nothing = np.zeros(len(numbers), dtype=np.int64)
         yield LayerMenu(metrics, held, nothing, nothing + q, numbers[:, None])
 
@@ -220,7 +226,9 @@ def _order_of_tiers(instance: PlacementInstance, precision: int) -> IntArray:
     """Return the tiers from the cheapest use to the dearest: the most used experts go first."""
     if instance.config.split is not None:
         return np.array(instance.split_tiers)
-    return np.asarray(np.argsort(instance.use.seconds[:, precision], kind="stable"))
+    thrifty = instance.config.objective == "joules_per_token"
+    each = instance.use.joules if thrifty else instance.use.seconds
+    return np.asarray(np.argsort(each[:, precision], kind="stable"))
 
 
 def _tier_figures(
@@ -244,7 +252,14 @@ def _tier_figures(
         found = [best_split(instance, stored.uses, int(n), precision) for n in ends[:, 0]]
         metrics["seconds_per_token"] = np.array([s.seconds for s in found])
         metrics["loads_per_token"] = np.array([s.copied_uses for s in found])
-    elif instance.config.prefetch is not None:
+        stay_j, slow_j, copy_j = instance.split_joules[:, precision]
+        kept = used[ends[:, 0]]
+        copied = metrics["loads_per_token"]
+        rest_j = (used[-1] - kept - copied) * slow_j + copied * copy_j
+        if np.isfinite([stay_j, slow_j, copy_j]).all():
+            metrics["joules_per_token"] = kept * stay_j + rest_j
+        return metrics, held
+    if instance.config.prefetch is not None:
         from moe2opt.placement.times import exposed
 
         metrics["seconds_per_token"] = rest + exposed(moves, instance)

@@ -45,6 +45,9 @@ def pattern_options(
     }
     if pattern.kind != "pipeline":
         metrics["loads_per_token"] = _per_layer(moved, tiers).reshape(1, -1)
+        joules = np.einsum("le,tq->ltq", instance.uses, instance.use.joules)
+        if np.isfinite(joules).all():
+            metrics["joules_per_token"] = _per_layer(joules, tiers).reshape(1, -1)
 
     def read(x: IntArray) -> Assignment:
         way, quality = divmod(int(x[0]), qualities)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from moe2opt.placement import activation as use
 from moe2opt.placement.activation import Activation
@@ -14,6 +14,9 @@ from moe2opt.placement.precisions import Precision, read_precisions
 from moe2opt.placement.sections import PlacementConfig
 from moe2opt.placement.shape import ModelShape, builtin_table, shape_from_table
 from moe2opt.result import InputError
+
+if TYPE_CHECKING:
+    from moe2opt.placement.rates import Rates
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,14 +118,34 @@ class Reader:
             found["distances"] = read_distances(path, shape)
         return found
 
-    def notes(self, shape: ModelShape) -> Iterator[str]:
+    def rates(self, shape: ModelShape, precisions: tuple[Precision, ...]) -> Rates | None:
+        """Return what the profile named by `rates` says, None without one."""
+        named = self.config.rates
+        if named is None:
+            return None
+        from moe2opt.placement.rates import read_rates
+
+        config = self.config
+        return read_rates(
+            self.path(named, "rates"),
+            config.tiers,
+            config.execute.tiers,
+            shape,
+            precisions,
+            shape.dense_bytes,
+        )
+
+    def notes(self, shape: ModelShape, rates: Rates | None = None) -> Iterator[str]:
         """Yield what must be known about the data."""
         if shape.note:
             yield f"model: {shape.note}"
-        yield (
-            "seconds come from a model of bytes over bandwidth plus latencies (not measured on "
-            "these machines)"
-        )
+        if rates is not None:
+            yield rates.note
+        else:
+            yield (
+                "seconds come from a model of bytes over bandwidth plus latencies (not measured on "
+                "these machines)"
+            )
         if len(self.config.precisions) > 1 or self.config.budgets.loss_nats is not None:
             yield (
                 "losses add up over experts in proportion to saliency, an assumption; the totals "

@@ -75,7 +75,7 @@ class Tier(Section):
     """Taken by other things than this model, in GiB."""
     compute_gb_per_s: Positive | None = None
     """Rate in GB/s at which weights held here are used for computing; none when nothing computes
-    here and experts must be copied elsewhere first."""
+    here and experts must be copied elsewhere first (or when `rates` tells it)."""
     overhead_us: NonNegative = 0.0
     """Microseconds that every use of an expert costs here besides reading its weights."""
     power_w: NonNegative | None = None
@@ -87,8 +87,8 @@ class Link(Section):
 
     between: tuple[Name, Name]
     """The two tiers."""
-    gb_per_s: Positive
-    """Bandwidth in GB/s."""
+    gb_per_s: Positive | None = None
+    """Bandwidth in GB/s; from `rates` when left out."""
     latency_us: NonNegative = 0.0
     """Microseconds that each transfer costs besides its bytes."""
     joules_per_gb: NonNegative | None = None
@@ -129,6 +129,30 @@ class Activation(Section):
             got = ", ".join(named) or "none"
             raise ValueError(f"give exactly one of counts, trace, law, zipf and uniform, got {got}")
         return self
+
+
+class Execute(Section):
+    """What `moe2opt execute` runs the plan with."""
+
+    model: Name | None = None
+    """Folder with the weights in Hugging Face format, relative to this file; the folder of
+    `model.safetensors` or `model.hf` when left out."""
+    text: Name | None = None
+    """Held-out text (a file, or a folder of .txt files), relative to this file."""
+    tokens: Annotated[int, Field(ge=2)] = 512
+    """Tokens that are run."""
+    sequence: Annotated[int, Field(ge=2)] = 128
+    """Tokens of a sequence; each starts from an empty context and empty caches."""
+    repeats: Count = 3
+    """Passes over the tokens; a token's time is their median."""
+    tiers: dict[Name, Literal["cuda", "dram", "disk", "mmap"]] = Field(default_factory=dict)
+    """Real memory that stands for a tier; by its kind when left out (gpu: cuda, or DRAM where
+    there is none; cpu: dram; disk: disk, read past the page cache)."""
+    policy: Literal["lru", "lfu", "pinned"] | None = None
+    """Policy of cache slots; what `cache.hits` assumes when left out."""
+    scratch: Name | None = None
+    """Folder on the disk that stands for disk tiers, relative to this file; the temporary folder
+    when left out."""
 
 
 class Prune(Section):
@@ -214,6 +238,11 @@ class PlacementConfig(Section):
     """Whole layers by a rule: contiguous, periodic, pipeline."""
     budgets: Budgets = Budgets()
     """Limits."""
+    rates: Name | None = None
+    """Profile folder of this machine, relative to this file: measured seconds of experts take the
+    place of typed bandwidths (`moe2opt profile --from-run`)."""
+    execute: Execute = Execute()
+    """How plans are run."""
 
     @model_validator(mode="after")
     def _names_differ(self) -> PlacementConfig:

@@ -43,10 +43,49 @@ def seconds(instance: PlacementInstance, assignment: Assignment, shares: FloatAr
     return instance.dense_s + _sum(uses, each)
 
 
+def seconds_by_layer(
+    instance: PlacementInstance, assignment: Assignment, shares: FloatArray
+) -> FloatArray:
+    """Return the ``(L,)`` seconds per token of the experts of each layer.
+
+    Not for pipelines, splits and coverage, whose layers are not judged by themselves.
+    """
+    config = instance.config
+    if config.cache is not None:
+        assert assignment.slots is not None
+        copy, compute = instance.cache_costs[:, assignment.precision[:, 0, 0]]
+        return np.asarray(
+            loads_by_layer(instance, assignment, shares) * copy + instance.shape.top_k * compute
+        )
+    uses = layer_uses(instance, assignment, shares)
+    if config.prefetch is not None:
+        copies = (uses * _each(assignment, instance.use.move_s)).sum(axis=1)
+        rest = _each(assignment, instance.use.compute_s + instance.use.hand_over_s)
+        return np.asarray((uses * rest).sum(axis=1) + exposed(copies, instance))
+    each = _each(assignment, instance.use.seconds, instance.pruned_use_s)
+    return np.asarray((uses * each).sum(axis=1))
+
+
+def loads_by_layer(
+    instance: PlacementInstance, assignment: Assignment, shares: FloatArray
+) -> FloatArray:
+    """Return the ``(L,)`` copies of experts per token of each layer."""
+    if instance.config.cache is not None:
+        assert assignment.slots is not None
+        return np.asarray(instance.load_table[np.arange(len(assignment.slots)), assignment.slots])
+    uses = layer_uses(instance, assignment, shares)
+    moved = (_each(assignment, instance.use.move_s) > 0).astype(np.float64)
+    return np.asarray((uses * moved).sum(axis=1))
+
+
 def joules(instance: PlacementInstance, assignment: Assignment, shares: FloatArray) -> float:
     """Return the joules per token; NaN where a power or a link's energy is unknown."""
+    if instance.config.cache is not None:
+        return instance.dense_j + _cached_joules(instance, assignment)
     uses = layer_uses(instance, assignment, shares)
     each = _each(assignment, instance.use.joules, instance.pruned_use_j)
+    if instance.config.split is not None:
+        each = _split_joules(instance, assignment)
     used = uses > 0
     return instance.dense_j + math.fsum((uses[used] * each[used]).tolist())
 
@@ -162,6 +201,22 @@ def _cached_seconds(instance: PlacementInstance, assignment: Assignment) -> floa
     misses = instance.load_table[layer, assignment.slots]
     copy, compute = instance.cache_costs[:, quality]
     return math.fsum((misses * copy + instance.shape.top_k * compute).tolist())
+
+
+def _cached_joules(instance: PlacementInstance, assignment: Assignment) -> float:
+    assert assignment.slots is not None
+    misses = instance.load_table[np.arange(len(assignment.slots)), assignment.slots]
+    copy, compute = instance.cache_joules[:, assignment.precision[:, 0, 0]]
+    return math.fsum((misses * copy + instance.shape.top_k * compute).tolist())
+
+
+def _split_joules(instance: PlacementInstance, assignment: Assignment) -> FloatArray:
+    """Return the ``(L, E)`` joules of one use of each expert."""
+    assert assignment.copied is not None
+    stay, slow, copy = instance.split_joules[:, assignment.precision[:, :, 0]]
+    off = assignment.tier[:, :, 0] == instance.split_tiers[1]
+    each = np.where(assignment.copied == 1, copy, np.where(off, slow, stay))
+    return np.where(assignment.tier[:, :, 0] == NOWHERE, instance.pruned_use_j, each)
 
 
 def _covered_seconds(

@@ -12,7 +12,9 @@ import numpy as np
 from moe2opt.result import FloatArray, InputError, IntArray
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+
+    from moe2opt.placement.rates import Rates
 
 GIB = 2.0**30
 _GB = 1e9
@@ -105,11 +107,14 @@ class Topology:
         Fastest tier first.
     home
         Index of the tier of the dense part.
+    measured
+        Seconds to copy and to compute an expert, by tier, place and bytes, where they are known.
     """
 
     tiers: tuple[Tier, ...]
     links: tuple[Link, ...]
     home: int
+    measured: Mapping[tuple[str, str, int], tuple[float, float]] = field(default_factory=dict)
     graph: Any = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -169,6 +174,9 @@ class Topology:
         hops = self.path(self.home, place, activation)
         move = sum(_transfer_s(link, size) for link in weights)
         compute = size / rate + at.overhead_s
+        known = self.measured.get((self.names[tier], at.name, round(size)))
+        if known is not None:
+            move, compute = known
         hand_over = 2 * sum(_transfer_s(link, activation) for link in hops)
         joules = _joules(weights, size) + 2 * _joules(hops, activation)
         joules += np.nan if at.power_w is None else at.power_w * compute
@@ -213,9 +221,16 @@ def _list(names: Sequence[str]) -> str:
 
 
 def build_topology(
-    tiers: Sequence[Any], links: Sequence[Any], home: str | None, reserved_bytes: float
+    tiers: Sequence[Any],
+    links: Sequence[Any],
+    home: str | None,
+    reserved_bytes: float,
+    rates: Rates | None = None,
 ) -> Topology:
     """Return the topology of the YAML sections; `reserved_bytes` are taken on the home tier.
+
+    Measured rates, where there are any, stand for those that the sections leave out, and measured
+    seconds of experts for all that follows from rates.
 
     Raises
     ------
@@ -224,6 +239,12 @@ def build_topology(
         below what is reserved.
     """
     names = [tier.name for tier in tiers]
+    if rates is not None:
+        tiers = [_rated(tier, rates) for tier in tiers]
+        links = [_linked(link, rates) for link in links]
+    for k, link in enumerate(links):
+        if link.gb_per_s is None:
+            raise InputError(f"links.{k}.gb_per_s: is missing, and no `rates` tell it")
     computing = [tier.name for tier in tiers if tier.compute_gb_per_s is not None]
     if not computing:
         raise InputError("tiers: nothing computes on any tier; give one a compute_gb_per_s")
@@ -240,7 +261,23 @@ def build_topology(
                 f"{(tier.reserved_bytes + tier.margin_bytes) / GIB:.2f} GiB are reserved "
                 "(dense part, context, margin)"
             )
-    return Topology(made, tuple(_link(link) for link in links), at)
+    cells = {} if rates is None else rates.cells
+    return Topology(made, tuple(_link(link) for link in links), at, cells)
+
+
+def _rated(tier: Any, rates: Rates) -> Any:
+    """Return the section with the measured rate where none is typed."""
+    rate = rates.compute_bytes_per_s.get(tier.name)
+    if tier.compute_gb_per_s is not None or rate is None:
+        return tier
+    return tier.model_copy(update={"compute_gb_per_s": rate / _GB})
+
+
+def _linked(link: Any, rates: Rates) -> Any:
+    found = rates.links.get(frozenset(link.between))
+    if link.gb_per_s is not None or found is None:
+        return link
+    return link.model_copy(update={"gb_per_s": found[0] / _GB, "latency_us": found[1] / _US})
 
 
 def _tier(tier: Any, reserved_bytes: float) -> Tier:

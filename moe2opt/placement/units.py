@@ -38,7 +38,7 @@ class Menu:
 def menu_of(instance: PlacementInstance, *, prunable: bool) -> Menu:
     """Return every tier with every precision, and pruning where it is allowed.
 
-    A format that is larger and loses no less than another is left out.
+    A format that is larger, loses no less and is nowhere faster than another is left out.
     """
     kept = _useful_precisions(instance)
     pairs = [(t, q) for t in range(len(instance.topology.tiers)) for q in kept]
@@ -59,13 +59,15 @@ def prunable_units(instance: PlacementInstance) -> BoolArray:
 
 
 def _useful_precisions(instance: PlacementInstance) -> list[int]:
-    size = instance.expert_bytes
+    size, seconds = instance.expert_bytes, instance.use.seconds
     loss = np.array([p.loss_nats for p in instance.precisions])
     return [
         q
         for q in range(len(size))
         if not any(
-            (size[p], loss[p], p) < (size[q], loss[q], q) and loss[p] <= loss[q]
+            (size[p], loss[p], p) < (size[q], loss[q], q)
+            and loss[p] <= loss[q]
+            and (seconds[:, p] <= seconds[:, q]).all()
             for p in range(len(size))
         )
     ]

@@ -167,6 +167,40 @@ def test_coverage(build: Any, trace: Any) -> None:
     assert optimum(instance) == pytest.approx(minimum(direct_model(instance)), abs=1e-9)
 
 
+JOULES: dict[str, dict[str, Any]] = {
+    "tiers": {},
+    "lots": {"lots": {"tier": "fast", "least_share": 0.5}},
+    "cache": {"cache": {"backing": "slow"}, "budgets": {"cache_slots": 4}},
+    "split": {"split": {"fast": "fast", "slow": "slow"}},
+    "contiguous": {"pattern": {"kind": "contiguous", "fast": "fast", "slow": "slow"}},
+}
+
+
+@pytest.mark.parametrize("part", JOULES)
+def test_joules_of_a_part_agree(part: str, build: Any) -> None:
+    """The certified least joules are those that the plan's own definition counts."""
+    instance = build(layers=2, objective="joules_per_token", **JOULES[part])
+    least = optimum(instance)
+    assert 0 < instance.dense_j < least
+
+
+def test_joules_of_coverage_agree(build: Any, trace: Any) -> None:
+    """Coverage counts the joules of the tier that each resident or absent expert is on."""
+    part = {"tier": "fast", "backing": "slow"}
+    changes = {"coverage": part, "activation": {"trace": trace(2, 6, 2)}, "budgets": {}}
+    assert optimum(build(layers=2, objective="joules_per_token", **changes)) > 0
+
+
+def test_a_cache_spends_less_with_more_slots(build: Any) -> None:
+    """A miss costs its transfer on top of the computing that a hit costs too."""
+    cache = {"backing": "slow"}
+    few, many = (
+        optimum(build(objective="joules_per_token", cache=cache, budgets={"cache_slots": n}))
+        for n in (2, 6)
+    )
+    assert many < few
+
+
 def test_robust_plan_is_the_least_worst_case(build: Any, tmp_path: Any) -> None:
     """A robust plan is within the resolution of the least worst case over domains."""
     rng = np.random.default_rng(5)
