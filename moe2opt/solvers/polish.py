@@ -10,8 +10,9 @@ from moe2opt.solvers.base import Search
 from moe2opt.solvers.facility_model import FacilityModel, Subset
 from moe2opt.solvers.kernels import add_what_fits, best_swap
 
-#: Kicks in a row without an improvement before the search for incumbents ends.
-_PATIENCE = 60
+#: Kicks in a row without an improvement before the search for incumbents ends. Measured: 60 made
+#: no tree smaller than 20 did, and cost a fifth of the time on small instances.
+_PATIENCE = 20
 
 #: Share of the time limit that kicks may use.
 _TIME_SHARE = 0.1

@@ -6,6 +6,7 @@ import json
 import sys
 import types
 import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -223,6 +224,10 @@ def test_report_of_a_whole_run(tmp_path: Path) -> None:
     assert ours["solved"] and highs["solved"]
     assert ours["objective"] == highs["objective"]
     assert ours["peak_bytes"] > ours["before_bytes"] / 2 > 0
+    assert ours["cpu_s"] > 0 and highs["cpu_s"] > 0
+    busy = replace(report, plan=replace(report.plan, clock="processor"))
+    assert [row.solve_s for row in busy.timed] == [row.cpu_s for row in report.rows]
+    assert [row.solve_s for row in report.timed] == [row.solve_s for row in report.rows]
     assert highs["versions"]["highspy"]
     for path in report.write(tmp_path / "out"):
         if path.suffix == ".svg":
