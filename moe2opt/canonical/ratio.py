@@ -18,7 +18,7 @@ import numpy as np
 from moe2opt.canonical import validate
 from moe2opt.canonical.facility import FacilityProblem
 from moe2opt.canonical.monotone import MonotoneProblem
-from moe2opt.result import FloatArray, InputError, IntArray
+from moe2opt.result import BoolArray, FloatArray, InputError, IntArray
 
 #: Widest range of logits in a cluster whose weights stay clear of underflow.
 WIDEST_LOGITS = 600.0
@@ -44,6 +44,11 @@ class MaskedSoftmax:
         ``(C, N)`` non-negative quality of expert i on cluster c.
     weights
         ``(C,)`` non-negative cluster weights, all one by default.
+    k
+        Only the k chosen experts of highest quality take part (ties to the lower index); their
+        logits must rank as their qualities do. By default all of them.
+    allowed
+        ``(C, N)`` whether expert i may serve cluster c at all; by default everywhere.
 
     Raises
     ------
@@ -63,6 +68,10 @@ class MaskedSoftmax:
     :math:`\sum_i t_i e_{ci} (q_{ci} - \lambda)` over y ≤ t ≤ x is :math:`g_\lambda(x, y)`, so some
     t reaches the ratio λ exactly as long as it is not negative (Dinkelbach 1967).
 
+    With k, an expert counts on either side only if fewer than k experts of x are better than it:
+    who is among the best k of x is among the best k of every smaller t that holds it. So the same
+    three statements hold, tightness excepted: λ bounds every y ≤ t ≤ x.
+
     Examples
     --------
     >>> import numpy as np
@@ -76,6 +85,8 @@ class MaskedSoftmax:
     logits: FloatArray
     quality: FloatArray
     weights: FloatArray | None = None
+    k: int | None = None
+    allowed: BoolArray | None = None
 
     def __post_init__(self) -> None:
         quality = validate.real_array("quality", self.quality, 2, nonnegative=True)
@@ -95,9 +106,27 @@ class MaskedSoftmax:
             weights = validate.real_array("weights", self.weights, 1, nonnegative=True)
             validate.shaped("weights", weights, (len(quality),), "(C,)")
             object.__setattr__(self, "weights", weights)
+        if self.allowed is not None:
+            allowed = np.asarray(self.allowed, dtype=bool)
+            validate.shaped("allowed", allowed, quality.shape, "(C, N)")
+            object.__setattr__(self, "allowed", allowed)
+        if self.k is not None:
+            self._check_ranking(self.k)
+
+    def _check_ranking(self, k: int) -> None:
+        """Raise unless better experts have larger logits."""
+        if k < 1:
+            raise InputError(f"k is {k}; expected at least 1")
+        order = np.argsort(-self.quality, axis=1, kind="stable")
+        falling = np.diff(np.take_along_axis(self.logits, order, axis=1), axis=1) <= 0
+        if not falling.all():
+            c = int(np.argmin(falling.all(axis=1)))
+            raise InputError(f"logits[{c}] do not rank as quality[{c}], which k needs")
 
     def __call__(self, upper: IntArray, lower: IntArray) -> FloatArray:
         """Return F for ``(B, N)`` 0/1 corners `upper` and `lower`, shape ``(B,)``."""
+        if upper is lower:
+            return np.array([self._at(np.flatnonzero(point)) for point in upper])
         rows = max(1, _MOST_NUMBERS // max(1, self.quality.size))
         values = np.zeros(len(upper))
         for k in range(0, len(upper), rows):
@@ -106,11 +135,30 @@ class MaskedSoftmax:
             values[k : k + rows] = weighted.sum(axis=1)
         return values
 
+    def _at(self, chosen: IntArray) -> float:
+        """Return the value of the chosen experts, looking at no others."""
+        order = np.argsort(-self.quality[:, chosen], axis=1, kind="stable")
+        mass = np.take_along_axis(self._mass[:, chosen], order, axis=1)
+        quality = np.take_along_axis(self.quality[:, chosen], order, axis=1)
+        if self.k is not None:
+            present = mass > 0
+            mass = mass * (np.cumsum(present, axis=1) - present < self.k)
+        total = mass.sum(axis=1)
+        reached = (mass * quality).sum(axis=1)
+        best = np.divide(reached, total, out=np.zeros_like(total), where=total > 0)
+        return float((best if self.weights is None else best * self.weights).sum())
+
     def best_mixtures(self, upper: IntArray, lower: IntArray) -> FloatArray:
         """Return every cluster's own F for ``(B, N)`` corners, shape ``(B, C)``, unweighted."""
-        order, quality, parts = self._sorted
-        offered = parts * _columns(upper)[order][:, None]
-        forced = parts * _columns(lower)[order][:, None]
+        active = np.asarray((upper > 0).any(axis=0) | (lower > 0).any(axis=0))
+        order, quality, parts = self._among(active)
+        chosen, kept = _columns(upper)[order], _columns(lower)[order]
+        if self.k is not None:
+            # Who has no mass may not serve and takes nobody's place.
+            present = chosen * (parts[:, 0] > 0)
+            leading = np.cumsum(present, axis=0) - present < self.k
+            chosen, kept = chosen * leading, kept * leading
+        offered, forced = parts * chosen[:, None], parts * kept[:, None]
         # The k best of x mixed with the rest of y: k grows while its last expert does not lose.
         mixed = _head_and_tail(offered, forced)
         count = (mixed[:, 1] <= quality * mixed[:, 0]).sum(axis=0)
@@ -120,6 +168,29 @@ class MaskedSoftmax:
         best = np.divide(reached, mass, out=np.zeros_like(mass), where=mass > 0)
         return np.ascontiguousarray(best.T)
 
+    def _among(self, active: BoolArray) -> tuple[IntArray, FloatArray, FloatArray]:
+        """Return `_sorted` without the experts that are on neither corner of any box."""
+        order, quality, parts = self._sorted
+        if active.all() or not active.any():
+            return order, quality, parts
+        clusters, left = order.shape[1], int(active.sum())
+        # Every cluster keeps the same number of experts, so the transposed arrays stay whole.
+        kept = active[order.T]
+        shape = (clusters, left)
+        return (
+            np.ascontiguousarray(order.T[kept].reshape(shape).T),
+            np.ascontiguousarray(quality[:, :, 0].T[kept].reshape(shape).T)[:, :, None],
+            np.stack(
+                [part[:, :, 0].T[kept].reshape(shape).T for part in parts.swapaxes(0, 1)], axis=1
+            )[:, :, :, None],
+        )
+
+    @cached_property
+    def _mass(self) -> FloatArray:
+        """``(C, N)`` weights before they are made to sum to one."""
+        mass = np.exp(self.logits - self.logits.max(axis=1, keepdims=True))
+        return mass if self.allowed is None else np.where(self.allowed, mass, 0.0)
+
     @cached_property
     def _sorted(self) -> tuple[IntArray, FloatArray, FloatArray]:
         """Experts by falling quality: index, quality, and weight with weight times quality.
@@ -128,9 +199,8 @@ class MaskedSoftmax:
         lie along the last.
         """
         order = np.argsort(-self.quality, axis=1, kind="stable")
-        mass = np.exp(self.logits - self.logits.max(axis=1, keepdims=True))
         quality = np.take_along_axis(self.quality, order, axis=1)
-        mass = np.take_along_axis(mass, order, axis=1)
+        mass = np.take_along_axis(self._mass, order, axis=1)
         parts = np.stack([mass, mass * quality])
         return (
             np.ascontiguousarray(order.T),

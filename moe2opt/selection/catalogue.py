@@ -102,13 +102,16 @@ class Catalogue:
         quantile of their predictions that the configuration asks for.
     loads
         The N experts as the profiles see them.
+    busy_s
+        ``(K, N)`` seconds that a server works on an answer: `delay_s` without network and gate.
     """
 
     experts: tuple[Expert, ...]
     hosts: tuple[Host, ...]
     delay_s: FloatArray
     energy_j: FloatArray
-    loads: tuple[Load, ...] = ()
+    loads: tuple[Load, ...]
+    busy_s: FloatArray
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -144,7 +147,7 @@ def build_catalogue(
     formats = [_format(k, item, profiles) for k, item in enumerate(config.precisions)]
     servers, hosts = _hosts(config.servers, profiles)
     quantile = config.robust.level if config.robust else None
-    experts, delays, energies, loads = [], [], [], []
+    experts, delays, energies, loads, busy = [], [], [], [], []
     for m, llm in enumerate(tables.llms):
         for form in formats:
             for server, host in zip(servers, hosts, strict=True):
@@ -152,7 +155,8 @@ def build_catalogue(
                 joules = answer.joules(quantile)
                 experts.append(_expert(config, llm, form, host, math.fsum(traffic.shares * joules)))
                 network_s = _network_s(config, server, traffic, m)
-                delays.append(answer.seconds(quantile) + network_s)
+                busy.append(answer.seconds(quantile))
+                delays.append(busy[-1] + network_s)
                 energies.append(joules)
                 loads.append(answer.load)
     return Catalogue(
@@ -161,6 +165,7 @@ def build_catalogue(
         np.stack(delays, axis=1),
         np.stack(energies, axis=1),
         tuple(loads),
+        np.stack(busy, axis=1),
     )
 
 

@@ -1,4 +1,9 @@
-"""Selection instance -> facility problem: rows, groups and covers with their names."""
+"""Selection instance -> canonical problem: rows, groups and covers with their names.
+
+Where everything is a sum over experts, or can be written so with some further columns, the problem
+is a facility problem. Objectives that mix experts and budgets on other monotone functions of the
+deployed set make it a monotone problem, see `moe2opt.selection.general`.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +15,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from moe2opt.canonical import FacilityProblem
-from moe2opt.result import FloatArray
+from moe2opt.result import FloatArray, IntArray
+from moe2opt.selection.category_sets import with_everyone, with_sets
+from moe2opt.selection.compiled import Compiled
+from moe2opt.selection.general import general
+from moe2opt.selection.largest import with_threshold, with_thresholds
+from moe2opt.selection.nonlinear import ENERGY, measures_of, times_add_up
 
 if TYPE_CHECKING:
     from moe2opt.selection.instance import SelectionInstance
@@ -25,17 +35,8 @@ class Row:
     limit: float
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Compiled:
-    """A facility problem with the names of its rows and covers."""
-
-    problem: FacilityProblem
-    row_names: tuple[str, ...]
-    cover_names: tuple[str, ...]
-
-
 def compile_instance(instance: SelectionInstance) -> Compiled:
-    """Compile to: maximise the share of correct answers, each cluster served by its best expert.
+    """Compile to: maximise the share of correct answers within the budgets.
 
     Values are accuracy times quality factor, 0 where the expert misses the category's deadline;
     weights are prompt shares; groups hold the precisions of one LLM on one server; covers ask for
@@ -46,18 +47,38 @@ def compile_instance(instance: SelectionInstance) -> Compiled:
     Where no expert at all meets a category's deadline, the deadline itself becomes a row: every
     single expert breaks it, and the cover asks for one, which is the proof of infeasibility.
     """
+    scored = instance.scored
     rows = list(_rows(instance))
     covers = _covers(instance)
-    problem = FacilityProblem(
-        values=instance.quality,
+    base = FacilityProblem(
+        values=scored.values,
         costs=np.stack([row.costs for row in rows]),
         budgets=np.array([row.limit for row in rows]),
-        weights=instance.tables.weights,
+        weights=scored.weights,
         groups=instance.groups,
         covers=tuple(np.array(members, dtype=np.int64) for members in covers),
     )
     names = tuple(row.name for row in rows)
-    return Compiled(problem, names, tuple(_cover_name(instance, ks) for ks in covers.values()))
+    cover_names = tuple(_cover_name(instance, ks) for ks in covers.values())
+    if instance.sets == "per_category":
+        return with_sets(instance, Compiled(base, names, cover_names, base, names, cover_names))
+    measures = measures_of(instance)
+    plain = Compiled(base, names, cover_names, base, names, cover_names, measures)
+    if instance.mixture is None and not measures:
+        return plain
+    if instance.mixture is None and [m.name for m in measures] == [ENERGY]:
+        return with_thresholds(instance, plain)
+    return general(instance, plain)
+
+
+def completed(instance: SelectionInstance, x: IntArray) -> IntArray:
+    """Return the solution of the canonical problem that deploys the experts of ``(N,)`` `x`."""
+    compiled = instance.compiled
+    if compiled.problem.size == len(x):
+        return np.asarray(x, dtype=np.int64)
+    if instance.sets == "per_category":
+        return with_everyone(instance, x)
+    return with_threshold(instance, compiled, x)
 
 
 def _rows(instance: SelectionInstance) -> Iterator[Row]:
@@ -81,13 +102,14 @@ def _energy_rows(instance: SelectionInstance) -> Iterator[Row]:
     energy = np.array([expert.energy_j_per_prompt for expert in instance.experts])
     if instance.energy_counts == "all":
         yield Row("energy_j_per_prompt", energy, limit)
-    else:
+    elif instance.energy_counts == "one":
         yield Row("experts_over_energy", (energy > limit).astype(np.float64), 0)
 
 
 def _delay_rows(instance: SelectionInstance) -> Iterator[Row]:
     if instance.delay_sharing == "shared":
-        yield from _turn_rows(instance)
+        if times_add_up(instance):
+            yield from _turn_rows(instance)
     elif instance.delay_scope == "everywhere" and instance.late.any():
         missed = np.count_nonzero(instance.late, axis=0)
         yield Row("experts_over_deadline", np.minimum(missed, 1).astype(np.float64), 0)

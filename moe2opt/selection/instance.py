@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from moe2opt.canonical import FacilityProblem
 from moe2opt.profiles import BUILTIN, Profiles, read_profiles
 from moe2opt.result import BoolArray, FloatArray, InputError, IntArray, Result
+from moe2opt.selection.agreement import notes_of
 from moe2opt.selection.catalogue import (
     Catalogue,
     Expert,
@@ -22,11 +24,16 @@ from moe2opt.selection.catalogue import (
     pool_of,
     traffic_of,
 )
-from moe2opt.selection.compile import Compiled, compile_instance
+from moe2opt.selection.compile import compile_instance, completed
+from moe2opt.selection.compiled import Compiled, Scored
 from moe2opt.selection.evaluate import check_plan, evaluate_plan
+from moe2opt.selection.lengths import LengthSource, Samples, samples_of, times_of
+from moe2opt.selection.load_sections import Queue
+from moe2opt.selection.objectives import Mixture, mixture_of
 from moe2opt.selection.plan import SelectionPlan, decode_plan
 from moe2opt.selection.robustness import compared
 from moe2opt.selection.sections import SelectionConfig
+from moe2opt.selection.sets_plan import check_sets, decode_sets
 from moe2opt.selection.tables import ClusterTables, read_tables
 
 
@@ -62,6 +69,20 @@ class SelectionInstance:
         The same instance without robustness; None when it is this one.
     profiles_sha256
         Digest of the profile tables that seconds and joules come from.
+    mixture
+        How experts share a prompt; None when the best one answers.
+    energy_largest
+        How many experts count where energy counts the ``largest``.
+    delay_statistic, delay_level
+        What of the time of an answer keeps the deadline; `delay_s` is that statistic.
+    delay_counts
+        ``one`` expert answers a prompt in time, or ``all`` of them do.
+    samples
+        Times of single answers, where anything but their means is asked for.
+    queue
+        Arrivals and the longest mean wait; None for one request at a time.
+    sets
+        ``one`` set for all categories, or one ``per_category``.
     """
 
     name: str
@@ -82,6 +103,14 @@ class SelectionInstance:
     robust_quantile: float | None = None
     nominal: SelectionInstance | None = None
     profiles_sha256: str = ""
+    mixture: Mixture | None = None
+    energy_largest: int = 0
+    delay_statistic: str = "mean"
+    delay_level: float | None = None
+    delay_counts: str = "one"
+    samples: Samples | None = None
+    queue: Queue | None = None
+    sets: str = "one"
 
     @cached_property
     def category_of(self) -> IntArray:
@@ -113,6 +142,18 @@ class SelectionInstance:
         return np.where(self.late[self.category_of], 0.0, quality)
 
     @cached_property
+    def scored(self) -> Scored:
+        """Rows of the objective: values, weights, and who may serve."""
+        allowed = ~self.late[self.category_of]
+        return Scored(self.quality, self.tables.weights, allowed)
+
+    @cached_property
+    def shares(self) -> FloatArray:
+        """``(K,)`` share of the prompts of each category."""
+        own = (self.tables.weights[self.category_of == k] for k in range(len(self.categories)))
+        return np.array([math.fsum(weights) for weights in own])
+
+    @cached_property
     def groups(self) -> tuple[IntArray, ...]:
         """Experts that are the same LLM on the same server: at most one precision of each."""
         members: dict[tuple[str, str], list[int]] = {}
@@ -122,7 +163,7 @@ class SelectionInstance:
 
     @cached_property
     def compiled(self) -> Compiled:
-        """The facility problem and the names of its rows and covers."""
+        """The canonical problem, the budgets, and the names of rows and covers."""
         return compile_instance(self)
 
     @cached_property
@@ -142,13 +183,21 @@ class SelectionInstance:
         """Return the ``(N,)`` mask of the experts on a server."""
         return np.asarray(self.host_of == [host.name for host in self.hosts].index(server))
 
-    def problem(self) -> FacilityProblem:
-        """Return the facility problem; the same object at every call."""
+    def problem(self) -> Any:
+        """Return the canonical problem; the same object at every call.
+
+        A facility problem, or a monotone one where that does not do; see `compile_instance`. Its
+        first N variables say which experts are deployed.
+        """
         return self.compiled.problem
+
+    def completed(self, x: IntArray) -> IntArray:
+        """Return the solution of the canonical problem that deploys the experts of ``(N,)`` `x`."""
+        return completed(self, x)
 
     def decode(self, x: IntArray) -> SelectionPlan:
         """Return the plan that the 0/1 vector `x` stands for."""
-        return decode_plan(self, x)
+        return decode_sets(self, x) if self.sets == "per_category" else decode_plan(self, x)
 
     @property
     def origin(self) -> dict[str, str]:
@@ -160,12 +209,15 @@ class SelectionInstance:
         return compared(self, plan, nominal)
 
     def evaluate(self, plan: SelectionPlan) -> float:
-        """Return the expected share of correct answers under the plan's own routing table."""
+        """Return the expected share of correct answers under the plan's own routing table.
+
+        Where experts share prompts, under the weights of the plan's experts.
+        """
         return evaluate_plan(self, plan)
 
     def check(self, plan: SelectionPlan) -> list[str]:
         """Return the violated requirements in words; empty for a valid plan."""
-        return check_plan(self, plan)
+        return check_sets(self, plan) if self.sets == "per_category" else check_plan(self, plan)
 
     def row_names(self) -> list[str]:
         """Return the name (with unit) of each budget row."""
@@ -231,16 +283,26 @@ def profiles_of(config: SelectionConfig, folder: Path, *, allow_outside: bool) -
 
 
 def assemble(
-    config: SelectionConfig, tables: ClusterTables, profiles: Profiles
+    config: SelectionConfig,
+    tables: ClusterTables,
+    profiles: Profiles,
+    lengths: LengthSource | None = None,
 ) -> SelectionInstance:
-    """Return the instance for tables already in memory, at whatever granularity they have."""
+    """Return the instance for tables already in memory, at whatever granularity they have.
+
+    `lengths` gives the lengths of single answers of the tables' LLMs where they are known;
+    otherwise, and where the configuration declares a distribution, that is taken.
+    """
     nominal = None
     if config.robust is not None:
         plain = config.model_copy(update={"robust": None})
-        nominal = assemble(plain, tables, profiles)
+        nominal = assemble(plain, tables, profiles, lengths)
     tables = tables.restricted_to(pool_of(config.llms, tables))
     traffic = traffic_of(tables)
     catalogue = build_catalogue(config, tables, profiles, traffic)
+    samples = samples_of(config, tables, profiles, traffic, lengths)
+    wait_s = config.queue.wait_limit_s if config.queue else 0.0
+    energy, delay = config.energy, config.delay
     return SelectionInstance(
         name=config.name,
         description=config.description,
@@ -248,26 +310,37 @@ def assemble(
         categories=traffic.categories,
         experts=catalogue.experts,
         hosts=catalogue.hosts,
-        delay_s=catalogue.delay_s,
+        delay_s=times_of(config, catalogue.delay_s, samples) + wait_s,
         energy_j=catalogue.energy_j,
         deadline_s=deadlines(config, traffic.categories),
-        energy_limit_j_per_prompt=config.energy.limit_j_per_prompt if config.energy else None,
-        energy_counts=config.energy.counts if config.energy else "all",
-        delay_sharing=config.delay.sharing,
-        delay_scope=config.delay.scope,
+        energy_limit_j_per_prompt=energy.limit_j_per_prompt if energy else None,
+        energy_counts=energy.counts if energy else "all",
+        delay_sharing=delay.sharing,
+        delay_scope="everywhere" if delay.counts == "all" else delay.scope,
         max_experts=config.max_experts,
-        notes=tuple(_notes(tables, profiles, catalogue)),
+        notes=tuple(_notes(config, tables, profiles, catalogue)),
         robust_quantile=config.robust.level if config.robust else None,
         nominal=nominal,
         profiles_sha256=profiles.digest,
+        mixture=mixture_of(config),
+        energy_largest=(energy.largest if energy else None) or 0,
+        delay_statistic=delay.statistic,
+        delay_level=delay.level,
+        delay_counts=delay.counts,
+        samples=None if samples is None else samples.later(wait_s),
+        queue=config.queue,
+        sets=config.sets,
     )
 
 
-def _notes(tables: ClusterTables, profiles: Profiles, catalogue: Catalogue) -> Iterator[str]:
+def _notes(
+    config: SelectionConfig, tables: ClusterTables, profiles: Profiles, catalogue: Catalogue
+) -> Iterator[str]:
     """Yield what a reader must know about the data."""
     if tables.synthetic:
         yield f"the outcomes are synthetic: {tables.provenance.get('title', 'no title')}"
     yield from accounts(catalogue, profiles)
+    yield from notes_of(config)
     if any(expert.quality_factor < 1 for expert in catalogue.experts):
         yield "the accuracy kept by quantised weights is estimated, not measured on these prompts"
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from moe2opt.result import FloatArray, InputError, IntArray
+from moe2opt.result import BoolArray, FloatArray, InputError, IntArray
 from moe2opt.selection.robustness import Robustness, robustness_of
+from moe2opt.selection.shares import delay_words, objective_words, shared_out
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -70,6 +71,14 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
+class CategorySet:
+    """Whom a category asks: indices into the plan's experts."""
+
+    category: str
+    experts: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class CategoryReport:
     """What one category gets.
 
@@ -85,7 +94,7 @@ class CategoryReport:
     energy_j_per_prompt
         Expected joules of the routed expert alone.
     delay_s, deadline_s
-        Slowest mean answer among the experts that serve it, and the deadline (None for none).
+        Time of the slowest expert that serves it, and the deadline (None for none).
     """
 
     category: str
@@ -125,6 +134,12 @@ class SelectionPlan:
         What must be known to read the figures.
     robustness
         Margins and price of robust budgets; None where the predictions themselves count.
+    delay_statistic
+        What the seconds are: ``mean``, ``quantile 0.95``, ...
+    objective
+        Who answers a prompt.
+    sets
+        Who is asked by each category; empty where all are.
     """
 
     instance: str
@@ -139,6 +154,9 @@ class SelectionPlan:
     energy_j_per_prompt: float
     caveats: tuple[str, ...] = ()
     robustness: Robustness | None = None
+    delay_statistic: str = "mean"
+    objective: str = "best expert"
+    sets: tuple[CategorySet, ...] = ()
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row per deployed expert."""
@@ -196,42 +214,67 @@ def rebuilt(kind: type[_Plan], data: dict[str, Any], what: str) -> _Plan:
 
 
 def decode_plan(instance: SelectionInstance, x: IntArray) -> SelectionPlan:
-    """Return the plan of the 0/1 vector `x`: each cluster goes to its best deployed expert."""
-    problem = instance.problem()
-    chosen = np.flatnonzero(problem.vector(x))
-    route = best_experts(instance, chosen)
-    experts = tuple(_deployed(instance, int(i), route) for i in chosen)
+    """Return the plan of a solution: each cluster goes to its best deployed expert.
+
+    Where experts share prompts, that is the leading one; shares, joules and accuracies are those
+    of all that take part.
+    """
+    own = instance.problem().vector(x)[: len(instance.experts)]
+    chosen, compiled = np.flatnonzero(own), instance.compiled
+    plan = decode_for(instance, chosen, None, usage(instance, compiled.usage_of(own)))
+    plan = replace(plan, robustness=robustness_of(instance, own))
+    return shared_out(instance, plan, chosen, instance.category_of)
+
+
+def decode_for(
+    instance: SelectionInstance,
+    chosen: IntArray,
+    asked: BoolArray | None,
+    budgets: tuple[Usage, ...],
+) -> SelectionPlan:
+    """Return the plan that deploys `chosen`; category k asks those of ``asked[k]``, or all."""
+    route = best_experts(instance, chosen, asked)
     place = {int(i): k for k, i in enumerate(chosen)}
     reports = tuple(_report(instance, k, route) for k in range(len(instance.categories)))
     correct = sum(report.test_correct for report in reports)
     prompts = sum(report.test_prompts for report in reports)
     return SelectionPlan(
         instance=instance.name,
-        experts=experts,
+        experts=tuple(_deployed(instance, int(i), route) for i in chosen),
         routing=tuple(
             Route(cluster, place.get(int(i)))
             for cluster, i in zip(instance.tables.clusters, route, strict=True)
         ),
-        budgets=usage(instance, problem.usage_of(x)),
+        budgets=budgets,
         by_category=reports,
-        predicted_accuracy=problem.evaluate(x),
+        predicted_accuracy=_worth(instance, route),
         test_correct=correct,
         test_prompts=prompts,
         test_accuracy=correct / prompts if prompts else None,
         energy_j_per_prompt=math.fsum(r.share_of_prompts * r.energy_j_per_prompt for r in reports),
         caveats=instance.caveats,
-        robustness=robustness_of(instance, problem.vector(x)),
+        delay_statistic=delay_words(instance),
+        objective=objective_words(instance),
     )
 
 
-def best_experts(instance: SelectionInstance, chosen: IntArray) -> IntArray:
+def _worth(instance: SelectionInstance, route: IntArray) -> float:
+    """Return the expected share of correct answers, each product rounded once."""
+    rows = np.flatnonzero(route >= 0)
+    return math.fsum(instance.quality[rows, route[rows]] * instance.tables.weights[rows])
+
+
+def best_experts(
+    instance: SelectionInstance, chosen: IntArray, asked: BoolArray | None = None
+) -> IntArray:
     """Return the ``(C,)`` expert of each cluster, -1 where no chosen one serves it.
 
     Ties go to the lower energy in the category, then to the lower index.
     """
     route = np.full(len(instance.tables.clusters), -1, dtype=np.int64)
+    able = ~instance.late if asked is None else asked & ~instance.late
     for c, k in enumerate(instance.category_of):
-        serving = chosen[~instance.late[k, chosen]]
+        serving = chosen[able[k, chosen]]
         if len(serving):
             keys = (serving, instance.energy_j[k, serving], -instance.quality[c, serving])
             route[c] = serving[np.lexsort(keys)[0]]
@@ -253,10 +296,11 @@ def _deployed(instance: SelectionInstance, i: int, route: IntArray) -> DeployedE
 
 def usage(instance: SelectionInstance, used: FloatArray) -> tuple[Usage, ...]:
     """Return the use of every budget row with its name and limit."""
-    limits = instance.problem().budgets
+    compiled = instance.compiled
+    names = compiled.budget_names
     return tuple(
         Usage(name, float(u), float(b), float(u / b) if b > 0 else None)
-        for name, u, b in zip(instance.row_names(), used, limits, strict=True)
+        for name, u, b in zip(names, used, compiled.budgets, strict=True)
     )
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from moe2opt.result import IntArray, Result
 
 if TYPE_CHECKING:
+    from moe2opt.selection.gated_plan import GatedPlan
     from moe2opt.selection.instance import SelectionInstance
     from moe2opt.selection.plan import SelectionPlan
 
@@ -86,14 +87,12 @@ def robustness_of(instance: SelectionInstance, x: IntArray) -> Robustness | None
 def _margins(
     instance: SelectionInstance, nominal: SelectionInstance, x: IntArray
 ) -> tuple[Margin, ...]:
-    plain = dict(zip(nominal.row_names(), nominal.problem().usage_of(x).tolist(), strict=True))
-    problem = instance.problem()
+    own, other = instance.compiled, nominal.compiled
+    plain = dict(zip(other.budget_names, other.usage_of(x).tolist(), strict=True))
     rows = [
         (name, float(limit), plain[name], float(used))
-        for name, limit, used in zip(
-            instance.row_names(), problem.budgets, problem.usage_of(x), strict=True
-        )
-        if name in plain and name.startswith(("energy", "delay", "experts_over"))
+        for name, limit, used in zip(own.budget_names, own.budgets, own.usage_of(x), strict=True)
+        if name in plain and name.startswith(("energy", "delay", "experts_over", "waiting"))
     ]
     fullest = max((used / limit for _, limit, _, used in rows if limit > 0), default=0.0)
     return tuple(
@@ -118,11 +117,11 @@ def compared(instance: SelectionInstance, plan: SelectionPlan, nominal: Result) 
 
 
 def _broken(instance: SelectionInstance, x: IntArray) -> list[str]:
-    problem = instance.problem()
-    used = problem.usage_of(x)
+    own = instance.compiled
+    x = x[: len(instance.experts)]
     names = [
         name
-        for name, amount, limit in zip(instance.row_names(), used, problem.limits, strict=True)
+        for name, amount, limit in zip(own.budget_names, own.usage_of(x), own.limits, strict=True)
         if amount > limit
     ]
     served = np.asarray((~instance.late[:, np.flatnonzero(x)]).any(axis=1))
@@ -134,7 +133,7 @@ def _broken(instance: SelectionInstance, x: IntArray) -> list[str]:
     return names + late
 
 
-def robust_lines(plan: SelectionPlan) -> list[str]:
+def robust_lines(plan: SelectionPlan | GatedPlan) -> list[str]:
     """Return the robustness of a plan in words; empty when there is none."""
     own = plan.robustness
     if own is None:

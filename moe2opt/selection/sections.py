@@ -8,7 +8,10 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from moe2opt.schema import Section
+from moe2opt.selection.agreement import complaints_of
 from moe2opt.selection.gate_sections import Experts, GateSection, RoutingSection, Splits
+from moe2opt.selection.load_sections import Lengths, MixtureSection, Queue
+from moe2opt.selection.serving_section import Serving
 
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
@@ -70,9 +73,20 @@ class EnergyBudget(Section):
 
     limit_j_per_prompt: NonNegative
     """Limit in joules per prompt."""
-    counts: Literal["all", "one"] = "all"
+    counts: Literal["all", "one", "largest"] = "all"
     """`all`: worst case, every deployed expert answers (the sum of all experts stays within the
-    limit); `one`: only the routed expert answers (every deployed expert stays within it)."""
+    limit); `one`: only the routed expert answers (every deployed expert stays within it);
+    `largest`: some of them answer (the sum of the costliest ones stays within it)."""
+    largest: Annotated[int, Field(ge=1)] | None = None
+    """How many experts answer a prompt (`counts: largest`)."""
+
+    @model_validator(mode="after")
+    def _how_many(self) -> EnergyBudget:
+        if self.counts == "largest" and self.largest is None:
+            raise ValueError("largest: needed with counts 'largest'")
+        if self.counts != "largest" and self.largest is not None:
+            raise ValueError("largest: only goes with counts 'largest'")
+        return self
 
 
 class DelayBudget(Section):
@@ -90,6 +104,24 @@ class DelayBudget(Section):
     """Seconds of the gate and of putting the answer together, added to every answer."""
     bytes_per_token: Positive = 4.0
     """Size of a token on the network in bytes."""
+    statistic: Literal["mean", "quantile", "cvar"] = "mean"
+    """What of the time of an answer keeps the deadline, over the lengths of the answers: its
+    `mean`, a `quantile`, or `cvar`, the mean of the slowest answers beyond that quantile."""
+    level: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Level of the quantile or of CVaR, such as 0.95."""
+    counts: Literal["one", "all"] = "one"
+    """`one`: the deadline holds for each expert that serves a category; `all`: all deployed
+    experts answer every prompt, and it holds for the last of their answers."""
+
+    @model_validator(mode="after")
+    def _agree(self) -> DelayBudget:
+        if self.statistic != "mean" and self.level is None:
+            raise ValueError(f"level: needed with statistic '{self.statistic}'")
+        if self.statistic == "mean" and self.level is not None:
+            raise ValueError("level: only goes with statistic 'quantile' or 'cvar'")
+        if self.counts == "all" and self.scope == "category" and "scope" in self.model_fields_set:
+            raise ValueError("scope: 'category' does not go with counts 'all': everybody answers")
+        return self
 
 
 class Robust(Section):
@@ -127,10 +159,17 @@ class SelectionConfig(Section):
     """Short name of the instance."""
     description: str = ""
     """What the instance is about, and where its figures come from."""
-    objective: Literal["expected_accuracy", "expected_max"] | None = None
+    objective: Literal["expected_accuracy", "expected_max", "masked_softmax", "top_k"] | None = None
     """Share of prompts expected to be answered correctly. `expected_accuracy` (with `tables`): each
     cluster of prompts goes to the best deployed expert; `expected_max` (with `experts`): each
-    prompt of the selection part goes to the deployed expert that the gate rates highest."""
+    prompt of the selection part goes to the deployed expert that the gate rates highest;
+    `masked_softmax`: all deployed experts share every prompt by the gate's weights; `top_k`: the
+    best k of them do."""
+    mixture: MixtureSection = MixtureSection()
+    """Weights of experts that answer together (`masked_softmax`, `top_k`)."""
+    sets: Literal["one", "per_category"] = "one"
+    """`one`: every category asks all deployed experts; `per_category`: each category asks experts
+    of its own among the deployed ones, and energy counts these only (with `tables`)."""
     experts: Experts | None = None
     """Outcome matrix to learn a gate from, instead of `tables` and `llms`."""
     tables: Annotated[Name | None, Field(validate_default=True)] = None
@@ -141,6 +180,8 @@ class SelectionConfig(Section):
     """The gate (with `experts`)."""
     routing: RoutingSection = RoutingSection()
     """Routing of single prompts (with `experts`)."""
+    serving: Serving = Serving()
+    """Hosts and weight files for `moe2opt export`; no part of the problem."""
     profiles: Name | Annotated[tuple[Name, ...], Field(min_length=1)] | None = None
     """Folder of the profile tables, relative to this file; the built-in ones when left out. A list
     joins folders, `builtin` standing for the built-in tables: the first folder that knows a device
@@ -157,6 +198,10 @@ class SelectionConfig(Section):
     """Energy budget; none for no limit."""
     delay: DelayBudget = DelayBudget()
     """Deadlines."""
+    lengths: Lengths | None = None
+    """Lengths of single answers, for quantiles, CVaR and queues."""
+    queue: Queue | None = None
+    """Waiting at a load; none for one request at a time."""
     robust: Robust | None = None
     """Keep the budgets robustly; the predictions themselves count when left out."""
     max_experts: Annotated[int, Field(ge=1)] | None = None
@@ -181,8 +226,14 @@ class SelectionConfig(Section):
                 raise ValueError("llms: with `experts`, max_params_b, include and exclude go there")
         elif extra := {"splits", "gate", "routing"} & self.model_fields_set:
             raise ValueError(f"{min(extra)}: needs `experts`")
-        if self.objective not in (None, objective):
+        if self.objective not in (None, objective, "masked_softmax", "top_k"):
             raise ValueError(f"objective: '{self.objective}' does not go with `{source}`")
+        return self
+
+    @model_validator(mode="after")
+    def _parts_agree(self) -> SelectionConfig:
+        for complaint in complaints_of(self):
+            raise ValueError(complaint)
         return self
 
     @model_validator(mode="after")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from moe2opt.selection.robustness import robust_lines
 
 if TYPE_CHECKING:
+    from moe2opt.selection.gated_plan import GatedPlan
     from moe2opt.selection.plan import DeployedExpert, SelectionPlan, Usage
 
 
@@ -24,6 +25,8 @@ def summarise(plan: SelectionPlan) -> str:
         *budget_lines(plan.budgets),
         "",
         *_categories(plan),
+        *_sets(plan),
+        *plan_words(plan),
         *robust_lines(plan),
         "",
         *(f"Note: {caveat}" for caveat in plan.caveats),
@@ -56,6 +59,29 @@ def _categories(plan: SelectionPlan) -> list[str]:
     ]  # fmt: skip
     header = ("category", "prompts", "predicted", "test split", "J/prompt", "delay s", "deadline s")
     return text_table(header, rows)
+
+
+def plan_words(plan: SelectionPlan | GatedPlan) -> list[str]:
+    """Return what is not a mean, and who answers where it is not the best expert alone."""
+    lines = []
+    if plan.objective != "best expert":
+        lines.append(f"Every prompt is answered by: {plan.objective}.")
+    if plan.delay_statistic != "mean":
+        lines.append(f"Seconds are the {plan.delay_statistic} over the lengths of answers.")
+    return ["", *lines] if lines else []
+
+
+def _sets(plan: SelectionPlan) -> list[str]:
+    """Return who is asked by each category, where they differ."""
+    if not plan.sets:
+        return []
+    rows = [
+        (own.category, ", ".join(f"{plan.experts[n].llm} @ {plan.experts[n].server}"
+                                 for n in own.experts))
+        for own in plan.sets
+    ]  # fmt: skip
+    width = max(len(name) for name, _ in rows)
+    return ["", *(f"{name.ljust(width)}  asks {who}" for name, who in rows)]
 
 
 def text_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

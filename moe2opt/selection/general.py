@@ -1,0 +1,153 @@
+"""Instances that are no facility problem: mixtures of experts, and budgets that are no sums."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from moe2opt.canonical import FacilityProblem, MonotoneProblem
+from moe2opt.canonical.monotone import MixedOracle
+from moe2opt.canonical.validate import BUDGET_TOLERANCE
+from moe2opt.result import BoolArray, FloatArray, IntArray
+from moe2opt.selection.ceiling import below, priced_ceiling
+from moe2opt.selection.compiled import Compiled
+from moe2opt.selection.largest import necessary_rows
+from moe2opt.selection.measures import Measure, digest_of
+from moe2opt.selection.nonlinear import ENERGY
+from moe2opt.selection.objectives import mixture_oracle
+from moe2opt.selection.queueing import work_shares
+
+if TYPE_CHECKING:
+    from moe2opt.selection.instance import SelectionInstance
+
+
+@dataclass(frozen=True, eq=False)
+class BudgetedProblem(MonotoneProblem):
+    """A monotone problem over 0/1 variables whose constraints have names and limits.
+
+    Parameters
+    ----------
+    base
+        Facility problem with the same variables: its rows, groups and covers are constraints here.
+    measures
+        The constraints that follow its rows.
+    key
+        What tells this problem from others with the same box.
+    """
+
+    base: FacilityProblem = field(kw_only=True)
+    measures: Sequence[Measure] = field(kw_only=True)
+    key: str = field(kw_only=True)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of the data behind the oracles."""
+        return digest_of(self.key, self.base.fingerprint, *(m.digest for m in self.measures))
+
+    @property
+    def budgets(self) -> FloatArray:
+        """Limit of each constraint, groups included."""
+        own = [measure.limit for measure in self.measures]
+        return np.array([*self.base.budgets, *own, *(1.0 for _ in self.base.groups)])
+
+    def usage_of(self, x: Any) -> FloatArray:
+        """Return what `x` uses of each of `budgets`."""
+        point = self.vector(x)
+        own = [measure.use(point > 0) for measure in self.measures]
+        groups = [float(point[group].sum()) for group in self.base.groups]
+        return np.array([*self.base.usage_of(point), *own, *groups])
+
+
+def general(instance: SelectionInstance, plain: Compiled) -> Compiled:
+    """Return the instance compiled to a monotone problem.
+
+    The objective is the lesser of its own bound over a box and of the ceiling that knows the
+    linear budgets; both are mixed monotone, and the ceiling is no less than the objective wherever
+    the budgets are kept.
+    """
+    base, view = plain.base, plain.base.as_monotone()
+    own: MixedOracle = BestOfChosen(base.weighted)
+    if instance.mixture is not None:
+        own = mixture_oracle(instance.mixture, instance.scored)
+    rows = len(base.budgets)
+    problem = BudgetedProblem(
+        lower=view.lower,
+        upper=view.upper,
+        mixed_objective=below(own, priced_ceiling(_linear(instance, plain))),
+        constraints=[
+            *view.constraints[:rows],
+            *(measure.excess for measure in plain.measures),
+            *view.constraints[rows:],
+        ],
+        reverse_constraints=view.reverse_constraints,
+        # Short of the ceiling it is; where the ceiling is lower, no budget is kept.
+        submodular=instance.mixture is None,
+        base=base,
+        measures=plain.measures,
+        key=repr(instance.mixture),
+    )
+    groups = (instance.experts[group[0]] for group in base.groups)
+    names = (f"precisions[{expert.llm} @ {expert.server}]" for expert in groups)
+    return replace(plain, problem=problem, row_names=(*plain.budget_names, *names))
+
+
+def _linear(instance: SelectionInstance, plain: Compiled) -> FacilityProblem:
+    """Return the facility problem with what is known to be linear about the other budgets."""
+    base = plain.base
+    costs, budgets = [base.costs], [base.budgets]
+    alone = np.eye(base.size, dtype=np.int64)
+    for measure in plain.measures:
+        # Nobody who exceeds a budget alone keeps it with others.
+        costs.append((measure.excess(alone) > 0)[None, :].astype(np.float64))
+        budgets.append(np.zeros(1))
+        if measure.name == ENERGY:
+            energy = np.array([expert.energy_j_per_prompt for expert in instance.experts])
+            more = necessary_rows(energy, instance.energy_largest, measure.allowed)
+            costs.append(more[0])
+            budgets.append(more[1])
+    if instance.queue is not None and instance.queue.counts == "all":
+        assert instance.samples is not None
+        host = (instance.host_of == np.arange(len(instance.hosts))[:, None]).astype(np.float64)
+        costs.append(host * work_shares(instance.samples, instance.queue))
+        budgets.append(np.full(len(host), 1 + BUDGET_TOLERANCE))
+    return FacilityProblem(
+        base.values, np.concatenate(costs), np.concatenate(budgets), base.weights
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class BestOfChosen:
+    """The facility objective as an oracle; the lower corner does not matter.
+
+    Parameters
+    ----------
+    weighted
+        ``(C, N)`` values times weights.
+    """
+
+    weighted: FloatArray
+
+    def __call__(self, upper: IntArray, lower: IntArray) -> FloatArray:
+        """Return the objective at ``(B, N)`` upper corners."""
+        everyone = np.asarray(upper.max(axis=0) > 0)
+        missing = everyone & (upper <= 0)
+        if len(upper) > 1 and everyone.sum() > 1 and (missing.sum(axis=1) <= 1).all():
+            return self._short_of_one(everyone, missing)
+        return np.array([self._value(point > 0) for point in upper])
+
+    def _value(self, chosen: BoolArray) -> float:
+        return float(self.weighted[:, chosen].max(axis=1, initial=0.0).sum())
+
+    def _short_of_one(self, everyone: BoolArray, missing: BoolArray) -> FloatArray:
+        """Return the values of sets that each lack one expert of `everyone`, or none."""
+        members = np.flatnonzero(everyone)
+        own = self.weighted[:, members]
+        best = own.argmax(axis=1)
+        second, first = np.partition(own, -2, axis=1)[:, -2:].T
+        loss = np.bincount(members[best], weights=first - second, minlength=len(everyone))
+        lost = np.where(missing.any(axis=1), loss[missing.argmax(axis=1)], 0.0)
+        return np.asarray(first.sum() - lost)
