@@ -1,4 +1,4 @@
-"""The verb ``export``: a placement in the words of a runtime."""
+"""The verb ``export``: a plan in the words of a runtime."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from moe2opt.cli.checking import other_problem, reopened
+from moe2opt.cli.checking import other_problem, recorded, reopened
 from moe2opt.cli.exits import Exit, say
+from moe2opt.config import LoadedInstance
 from moe2opt.placement import PlacementInstance, PlacementPlan
 from moe2opt.placement.export import FORMATS, Export
 from moe2opt.placement.export import export as export_plan
@@ -29,8 +30,9 @@ class Request:
     ----------
     result, to, out
         Stored result, format, file to write (None for stdout).
-    config, allow_outside
-        Configuration of the result, None when not given; whether its paths may leave its folder.
+    config, allow_outside, overrides
+        Configuration of the result, None when not given; whether its paths may leave its folder;
+        values to override in it, besides those that the result recorded.
     as_json, quiet
         Flags.
     """
@@ -42,12 +44,17 @@ class Request:
     allow_outside: bool
     as_json: bool
     quiet: bool
+    overrides: tuple[str, ...] = ()
 
 
 def run_export(request: Request) -> Exit:
     """Do what was asked and return the exit code."""
-    result, instance = _opened(request)
+    result, opened = _opened(request)
+    if _selects(result) and request.to in SELECTION_FORMATS:
+        return _run_selection(request, result, opened)
     plan = _plan(request, result)
+    instance = getattr(opened, "instance", None)
+    instance = instance if isinstance(instance, PlacementInstance) else None
     exports = export_plan(plan, request.to, instance)
     files = [] if request.out is None else _write(request.out, exports)
     if request.as_json:
@@ -61,17 +68,54 @@ def run_export(request: Request) -> Exit:
     return Exit.OK
 
 
-def _opened(request: Request) -> tuple[Result, PlacementInstance | None]:
-    """Return the result, and its instance when the configuration is named."""
+def _opened(request: Request) -> tuple[Result, Any]:
+    """Return the result, and what its configuration holds when that is named."""
     if request.config is None:
+        if request.overrides:
+            raise InputError("--set: needs --config")
         return Result.load(request.result), None
+    _, overrides = recorded(request.result, Result.load(request.result))
     result, target, problem = reopened(
-        request.result, request.config, None, (), request.allow_outside
+        request.result,
+        request.config,
+        None,
+        (*overrides, *request.overrides),
+        request.allow_outside,
     )
     if failures := other_problem(problem, result):
         raise InputError(f"{request.result}: {failures[0]}")
-    instance = getattr(target, "instance", None)
-    return result, instance if isinstance(instance, PlacementInstance) else None
+    return result, target
+
+
+def _content(result: Result) -> dict[str, Any]:
+    """Return the plan as a dictionary, empty when there is none."""
+    if result.plan is None or isinstance(result.plan, dict):
+        return result.plan or {}
+    content: dict[str, Any] = result.plan.to_dict()
+    return content
+
+
+def _selects(result: Result) -> bool:
+    content = _content(result)
+    return "experts" in content and "assignment" not in content
+
+
+def _run_selection(request: Request, result: Result, opened: Any) -> Exit:
+    """Export a selection."""
+    from moe2opt.cli.serving import export_selection, run_export_selection
+    from moe2opt.selection.instance import SelectionInstance
+    from moe2opt.selection.serving_section import Serving
+
+    instance, serving = None, Serving()
+    if isinstance(opened, LoadedInstance) and isinstance(opened.instance, SelectionInstance):
+        instance = opened.instance
+        serving = Serving.model_validate(opened.effective.get("serving", {}))
+    try:
+        prepared = export_selection(_content(result), instance, serving)
+    except InputError as error:
+        raise InputError(f"{request.result}: {error}") from error
+    flags = {"as_json": request.as_json, "quiet": request.quiet}
+    return run_export_selection(prepared, result, request.out, **flags)
 
 
 def _plan(request: Request, result: Result) -> PlacementPlan:
@@ -80,11 +124,11 @@ def _plan(request: Request, result: Result) -> PlacementPlan:
         raise InputError(
             f"{request.result}: there is no plan to export, the status is {result.status}"
         )
-    content = result.plan if isinstance(result.plan, dict) else result.plan.to_dict()
+    content = _content(result)
     if "assignment" not in content:
         raise InputError(
             f"{request.result}: the plan answers a selection, not a placement; it cannot be "
-            f"exported to {request.to}"
+            f"exported to {request.to}, only to {', '.join(SELECTION_FORMATS)}"
         )
     if request.to in SELECTION_FORMATS:
         raise InputError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,8 +64,14 @@ def run_train(request: Request) -> Exit:
     return Exit.OK
 
 
-def run_evaluate(request: Request, replicates: int, seed: int) -> Exit:
+def run_evaluate(
+    request: Request, replicates: int, seed: int, grid: Sequence[str] = (), *, retrain: bool = False
+) -> Exit:
     """Compare the plan with the baselines on the test part, print and write the table."""
+    if grid:
+        return _run_grid(request, seed, grid, retrain)
+    if retrain:
+        raise InputError("--retrain: goes with --grid; without it a gate is always trained anew")
     from moe2opt.selection.evaluate_test import evaluate_on_test
     from moe2opt.solve import run
 
@@ -90,8 +96,25 @@ def run_evaluate(request: Request, replicates: int, seed: int) -> Exit:
     return Exit.OK
 
 
+def _run_grid(request: Request, seed: int, grid: Sequence[str], retrain: bool) -> Exit:
+    from moe2opt.cli.gridding import axes_of, run_grid
+
+    axes = axes_of(grid)
+    with nullcontext() if request.quiet else progress.on_stderr(always=True):
+        target, solver, _ = _opened(request, "evaluate")
+        settings = {"time_limit_s": solver.time_limit_s, "rel_gap": solver.rel_gap}
+        judging: dict[str, Any] = {"retrain": retrain, "seed": seed}
+        flags = {"as_json": request.as_json, "quiet": request.quiet}
+        return run_grid(target, axes, request.out, settings, **judging, **flags)
+
+
 def _loaded(request: Request, verb: str) -> tuple[SolverSection, GatedInstance]:
     """Return the solver section and the instance of the file."""
+    return _opened(request, verb)[1:]
+
+
+def _opened(request: Request, verb: str) -> tuple[LoadedInstance, SolverSection, GatedInstance]:
+    """Return what the file holds, its solver section and its instance."""
     from moe2opt.selection.gated import GatedInstance
 
     target = load(
@@ -102,7 +125,7 @@ def _loaded(request: Request, verb: str) -> tuple[SolverSection, GatedInstance]:
             f"{request.config}: `{verb}` needs single outcomes: a selection file with "
             "`experts: {outcomes: FOLDER}` (docs/outcome-format.md)"
         )
-    return target.solver, target.instance
+    return target, target.solver, target.instance
 
 
 def _settings(section: SolverSection) -> dict[str, Any]:

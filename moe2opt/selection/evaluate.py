@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from moe2opt.result import InputError, IntArray
+from moe2opt.selection.objectives import mixture_value
 
 if TYPE_CHECKING:
     from moe2opt.selection.instance import SelectionInstance
@@ -17,12 +18,17 @@ if TYPE_CHECKING:
 def evaluate_plan(instance: SelectionInstance, plan: SelectionPlan) -> float:
     """Return the expected share of correct answers under the plan's own routing table.
 
+    Where experts share prompts, it is the expectation under their weights.
+
     Raises
     ------
     InputError
         When the plan names an expert or a cluster that the instance does not have.
     """
     indices = expert_indices(instance, plan.experts)
+    if instance.mixture is not None:
+        chosen = np.array(indices, dtype=np.int64)
+        return mixture_value(instance.mixture, instance.scored, chosen)
     clusters = {name: c for c, name in enumerate(instance.tables.clusters)}
     terms = []
     for route in plan.routing:
@@ -41,13 +47,15 @@ def check_plan(instance: SelectionInstance, plan: SelectionPlan) -> list[str]:
         evaluate_plan(instance, plan)
     except InputError as error:
         return [str(error)]
-    violations = _routing_faults(instance, plan, indices)
+    violations = routing_faults(instance, plan, indices)
     if len(set(indices)) < len(indices):
         return [*violations, "plan: an expert is deployed twice"]
     x = np.zeros(len(instance.experts), dtype=np.int64)
     x[indices] = 1
     faults = violations + budget_faults(instance, x) + set_faults(instance, x)
-    return faults + _figure_faults(instance, plan, indices, x)
+    compiled = instance.compiled
+    used = dict(zip(compiled.budget_names, compiled.usage_of(x).tolist(), strict=True))
+    return faults + figure_faults(instance, plan, indices, used)
 
 
 def expert_indices(instance: SelectionInstance, experts: tuple[DeployedExpert, ...]) -> list[int]:
@@ -68,9 +76,10 @@ def _routed(indices: list[int], expert: int) -> int:
     return indices[expert]
 
 
-def _routing_faults(
+def routing_faults(
     instance: SelectionInstance, plan: SelectionPlan, indices: list[int]
 ) -> list[str]:
+    """Return the clusters that nobody answers, or nobody in time."""
     if [route.cluster for route in plan.routing] != list(instance.tables.clusters):
         return ["plan: the routing table must list every cluster once, in order"]
     faults = []
@@ -86,20 +95,19 @@ def _routing_faults(
 
 def budget_faults(instance: SelectionInstance, x: IntArray) -> list[str]:
     """Return the exceeded budgets in words."""
-    problem = instance.problem()
-    used = problem.usage_of(x)
+    compiled = instance.compiled
+    used, limits = compiled.usage_of(x), compiled.limits
     return [
-        f"{name}: {used[k]:.6g} used, the limit is {problem.budgets[k]:.6g}"
-        for k, name in enumerate(instance.row_names())
-        if used[k] > problem.limits[k]
+        f"{name}: {used[k]:.6g} used, the limit is {compiled.budgets[k]:.6g}"
+        for k, name in enumerate(compiled.budget_names)
+        if used[k] > limits[k]
     ]
 
 
-def _figure_faults(
-    instance: SelectionInstance, plan: SelectionPlan, indices: list[int], x: IntArray
+def figure_faults(
+    instance: SelectionInstance, plan: SelectionPlan, indices: list[int], used: dict[str, float]
 ) -> list[str]:
     """Compare the figures that the plan states with the instance's own."""
-    used = dict(zip(instance.row_names(), instance.problem().usage_of(x).tolist(), strict=True))
     pairs = [("predicted_accuracy", plan.predicted_accuracy, evaluate_plan(instance, plan))]
     pairs += [(b.name, b.used, used.get(b.name, math.nan)) for b in plan.budgets]
     for stated, i in zip(plan.experts, indices, strict=True):
@@ -116,8 +124,8 @@ def _figure_faults(
 
 def set_faults(instance: SelectionInstance, x: IntArray) -> list[str]:
     """Return the groups with two experts and the covers with none, in words."""
-    problem = instance.problem()
-    crowded = [group for group in problem.groups if x[group].sum() > 1]
+    base, names = instance.compiled.base, instance.compiled.base_covers
+    crowded = [group for group in base.groups if x[group].sum() > 1]
     faults = [f"{instance.experts[g[0]].llm}: two precisions on one server" for g in crowded]
-    covers = zip(instance.cover_names(), problem.covers, strict=True)
+    covers = zip(names, base.covers, strict=True)
     return faults + [f"not met: {name}" for name, cover in covers if not x[cover].any()]

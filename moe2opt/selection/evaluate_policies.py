@@ -9,8 +9,10 @@ from typing import Literal
 import numpy as np
 
 from moe2opt.result import BoolArray, FloatArray, IntArray
+from moe2opt.selection.compiled import Scored
 from moe2opt.selection.gated import GatedInstance
 from moe2opt.selection.gated_plan import routed
+from moe2opt.selection.objectives import mixture_weights
 from moe2opt.selection.routing import Routing, majority_score, route, vote
 
 #: How the answers of several experts become one.
@@ -114,6 +116,21 @@ class TestPart:
     def by_gate(self, chosen: IntArray) -> Routing:
         """Route each prompt to the chosen expert that the instance's gate rates highest."""
         return answered_by(routed(self.instance, self.prompts, chosen))
+
+    def deployed(self, x: IntArray) -> IntArray:
+        """Return the experts of a solution; further variables of the problem say nothing here."""
+        return np.flatnonzero(np.asarray(x)[: len(self.instance.experts)])
+
+    def as_planned(self, chosen: IntArray) -> tuple[Routing, Rule]:
+        """Route as the objective does: to the best expert, or by lot where experts share."""
+        mixture = self.instance.mixture
+        if mixture is None:
+            return self.by_gate(chosen), "first"
+        values = np.where(self.allowed, self.instance.expert_scores[self.prompts], 0.0)
+        scored = Scored(values, np.full(len(values), 1 / len(values)), self.allowed)
+        weights = mixture_weights(mixture, scored, chosen)
+        experts = np.where(weights > 0, np.broadcast_to(chosen, weights.shape), -1)
+        return Routing(experts, weights), "uniform"
 
     def by_scores(self, scores: FloatArray, chosen: IntArray, k: int = 1) -> Routing:
         """Route by any ``(P, N)`` scores."""

@@ -3,17 +3,98 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from moe2opt.canonical import FacilityProblem
 from moe2opt.result import FloatArray, IntArray
+
+if TYPE_CHECKING:
+    from moe2opt.selection.compiled import Compiled
 
 #: Random orders tried for each random set before giving up.
 _TRIES = 50
 
 
-def grow(problem: FacilityProblem, order: Iterable[int]) -> IntArray | None:
+class Deployable(Protocol):
+    """Budgets, groups and covers of a set of experts; a facility problem has them."""
+
+    @property
+    def size(self) -> int:
+        """Number of experts N."""
+
+    @property
+    def clusters(self) -> int:
+        """Number of rows of the objective C."""
+
+    @property
+    def groups(self) -> tuple[IntArray, ...]:
+        """At most one expert of each."""
+
+    @property
+    def limits(self) -> FloatArray:
+        """Budgets with the numerical slack."""
+
+    @property
+    def weighted(self) -> FloatArray:
+        """``(C, N)`` values times weights, for lazy greedy."""
+
+    def usage_of(self, x: IntArray) -> FloatArray:
+        """Return the use of every budget."""
+
+    def is_feasible(self, x: IntArray) -> bool:
+        """Tell whether a set keeps everything."""
+
+
+@dataclass(frozen=True, slots=True)
+class OwnBudgets:
+    """All budgets of an instance, those included that are no sums over experts.
+
+    Attributes
+    ----------
+    compiled
+        The compiled instance.
+    """
+
+    compiled: Compiled
+
+    @property
+    def size(self) -> int:
+        """Number of experts N."""
+        return self.compiled.base.size
+
+    @property
+    def clusters(self) -> int:
+        """Number of rows of the objective C."""
+        return self.compiled.base.clusters
+
+    @property
+    def groups(self) -> tuple[IntArray, ...]:
+        """At most one expert of each."""
+        return self.compiled.base.groups
+
+    @property
+    def limits(self) -> FloatArray:
+        """Budgets with the numerical slack."""
+        return self.compiled.limits
+
+    @property
+    def weighted(self) -> FloatArray:
+        """``(C, N)`` values of the best expert times weights."""
+        return self.compiled.base.weighted
+
+    def usage_of(self, x: IntArray) -> FloatArray:
+        """Return the use of every budget."""
+        return self.compiled.usage_of(x)
+
+    def is_feasible(self, x: IntArray) -> bool:
+        """Tell whether a set keeps everything."""
+        kept = bool((self.usage_of(x) <= self.limits).all())
+        return kept and bool(self.compiled.base.is_feasible(x))
+
+
+def grow(problem: Deployable, order: Iterable[int]) -> IntArray | None:
     """Take experts in order while they fit; None when the result misses a cover."""
     x = np.zeros(problem.size, dtype=np.int64)
     for i in order:
@@ -22,7 +103,7 @@ def grow(problem: FacilityProblem, order: Iterable[int]) -> IntArray | None:
     return np.flatnonzero(x) if problem.is_feasible(x) else None
 
 
-def fits(problem: FacilityProblem, x: IntArray, i: int) -> bool:
+def fits(problem: Deployable, x: IntArray, i: int) -> bool:
     """Tell whether expert i can join without breaking a budget or a group."""
     if x[i]:
         return False
@@ -32,7 +113,7 @@ def fits(problem: FacilityProblem, x: IntArray, i: int) -> bool:
     return bool(kept) and all(joined[group].sum() <= 1 for group in problem.groups)
 
 
-def greedy_on_objective(problem: FacilityProblem) -> IntArray | None:
+def greedy_on_objective(problem: Deployable) -> IntArray | None:
     """Add the expert with the largest gain that fits, until none gains.
 
     This is the set that lazy greedy returns; ties go to the lower index.
@@ -49,13 +130,36 @@ def greedy_on_objective(problem: FacilityProblem) -> IntArray | None:
         best = np.maximum(best, problem.weighted[:, taken])
 
 
-def best_single(problem: FacilityProblem, worth: FloatArray) -> IntArray | None:
+def best_single(problem: Deployable, worth: FloatArray) -> IntArray | None:
     """Return the feasible single expert that is worth most; None when no single one is feasible."""
     able = [i for i in range(problem.size) if problem.is_feasible(_unit(problem.size, i))]
     return np.array([max(able, key=lambda i: (worth[i], -i))]) if able else None
 
 
-def random_sets(problem: FacilityProblem, count: int, seed: int) -> list[IntArray]:
+def baseline_sets(
+    problem: Deployable, worth: FloatArray, energy_j: FloatArray
+) -> dict[str, IntArray | None]:
+    """Return the sets that need no gate to be chosen, and lazy greedy, by their names.
+
+    Parameters
+    ----------
+    problem
+        Budgets, groups and covers that every set keeps; its values serve lazy greedy.
+    worth
+        ``(N,)`` accuracy of each expert alone, from prompts outside the test part.
+    energy_j
+        ``(N,)`` joules per prompt.
+    """
+    per_joule = worth / np.maximum(energy_j, 1e-12)
+    return {
+        "best single LLM": best_single(problem, worth),
+        "greedy by accuracy": grow(problem, np.argsort(-worth, kind="stable")),
+        "greedy by accuracy per joule": grow(problem, np.argsort(-per_joule, kind="stable")),
+        "lazy greedy on the objective": greedy_on_objective(problem),
+    }
+
+
+def random_sets(problem: Deployable, count: int, seed: int) -> list[IntArray]:
     """Return feasible sets that nothing can be added to, each from a random order."""
     rng = np.random.default_rng(seed)
     found: list[IntArray] = []

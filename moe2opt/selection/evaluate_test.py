@@ -11,12 +11,14 @@ from moe2opt.canonical import FacilityProblem
 from moe2opt.result import FloatArray, InputError, IntArray
 from moe2opt.selection.evaluate_policies import Policy, TestPart, answered_by
 from moe2opt.selection.evaluate_report import Evaluation, build_report
-from moe2opt.selection.evaluate_sets import best_single, greedy_on_objective, grow, random_sets
+from moe2opt.selection.evaluate_sets import OwnBudgets, baseline_sets, random_sets
 from moe2opt.selection.gate.train import train_gate
 from moe2opt.selection.gated import GatedInstance
+from moe2opt.selection.gated_plan import evaluated
 from moe2opt.selection.routing import Routing
 from moe2opt.selection.routing_joint import solve_jointly
-from moe2opt.selection.routing_prices import Market, price
+from moe2opt.selection.routing_market import limited, market_of
+from moe2opt.selection.routing_prices import price
 
 #: Name of the policy that the others are compared with.
 PLAN = "moe2"
@@ -105,9 +107,11 @@ def _policies(test: TestPart, solve: Solver, seed: int) -> Iterator[Policy]:
     result = solve(instance)
     if result.x is None:
         raise InputError("evaluate: no deployment keeps the budgets (moe2opt solve says why)")
-    chosen = np.flatnonzero(result.x)
+    chosen = test.deployed(result.x)
     note = f"selected on the selection part: {str(result.status).lower()}, bound {result.bound:.4f}"
-    yield Policy(PLAN, chosen, test.by_gate(chosen), promised=result.objective, note=note)
+    if instance.mixture is not None:
+        note += "; one of the experts answers, by lot with the weights of the objective"
+    yield Policy(PLAN, chosen, *test.as_planned(chosen), result.objective, note)
     yield from _selected_on_train(test, solve)
     yield from _other_sets(test, seed)
     yield from _other_routings(test, chosen)
@@ -120,27 +124,18 @@ def _selected_on_train(test: TestPart, solve: Solver) -> Iterator[Policy]:
     """Yield the set that looks best on the prompts the gate has learnt: over-fitting shows here."""
     result = solve(test.instance.on_part("train"))
     if result.x is not None:
-        chosen = np.flatnonzero(result.x)
+        chosen, name = test.deployed(result.x), "moe2, selected on train"
         note = "selected on the gate's own training part"
-        routing = test.by_gate(chosen)
-        yield Policy("moe2, selected on train", chosen, routing, "first", result.objective, note)
+        yield Policy(name, chosen, *test.as_planned(chosen), result.objective, note)
 
 
 def _other_sets(test: TestPart, seed: int) -> Iterator[Policy]:
-    instance, problem = test.instance, test.instance.problem()
-    worth = expert_accuracy(instance)
+    instance, problem = test.instance, OwnBudgets(test.instance.compiled)
     energy = np.array([expert.energy_j_per_prompt for expert in instance.experts])
-    single = best_single(problem, worth)
-    yield from _named(test, "best single LLM", single, "chosen on all but the test part")
-    sets = {
-        "greedy by accuracy": grow(problem, np.argsort(-worth, kind="stable")),
-        "greedy by accuracy per joule": grow(
-            problem, np.argsort(-worth / np.maximum(energy, 1e-12), kind="stable")
-        ),
-        "lazy greedy on the objective": greedy_on_objective(problem),
-    }
-    for name, chosen in sets.items():
-        yield from _named(test, name, chosen, "routed by the gate")
+    for name, chosen in baseline_sets(problem, expert_accuracy(instance), energy).items():
+        single = name == "best single LLM"
+        note = "chosen on all but the test part" if single else "routed by the gate"
+        yield from _named(test, name, chosen, note)
     for number, chosen in enumerate(random_sets(problem, _RANDOM_SETS, seed)):
         yield from _named(test, f"random feasible set #{number}", chosen, "routed by the gate")
 
@@ -148,10 +143,8 @@ def _other_sets(test: TestPart, seed: int) -> Iterator[Policy]:
 def _named(test: TestPart, name: str, chosen: IntArray | None, note: str) -> Iterator[Policy]:
     if chosen is None:
         return
-    x = np.zeros(len(test.instance.experts), dtype=np.int64)
-    x[chosen] = 1
-    promised = test.instance.problem().evaluate(x)
-    yield Policy(name, chosen, test.by_gate(chosen), promised=promised, note=note)
+    promised = evaluated(test.instance, chosen)
+    yield Policy(name, chosen, *test.as_planned(chosen), promised, note)
 
 
 def _other_routings(test: TestPart, chosen: IntArray) -> Iterator[Policy]:
@@ -169,15 +162,15 @@ def _other_routings(test: TestPart, chosen: IntArray) -> Iterator[Policy]:
         routing = test.by_scores(instance.expert_scores, chosen, k)
         yield Policy(f"top-{k} vote", chosen, routing, "vote", note=f"weights of the gate; {votes}")
     yield Policy("uniform routing", chosen, test.everybody(chosen, equal=True), "uniform")
-    yield Policy("category table", chosen, _by_category(test, chosen), note="no gate")
-    names = sorted({instance.experts[i].llm for i in chosen})
-    retrained = train_gate(instance.outcomes, instance.split, instance.gate_settings, llms=names)
-    scores = _spread(instance, retrained, chosen)
+    yield Policy("category table", chosen, by_category(test, chosen), note="no gate")
+    scores = retrained_scores(instance, chosen)
     yield Policy("gate retrained for the set", chosen, test.by_scores(scores, chosen))
 
 
-def _spread(instance: GatedInstance, gate: Any, chosen: IntArray) -> FloatArray:
-    """Return ``(P, N)`` scores of a gate that knows only the LLMs of the chosen experts."""
+def retrained_scores(instance: GatedInstance, chosen: IntArray) -> FloatArray:
+    """Return ``(P, N)`` scores of a gate trained on the LLMs of the chosen experts alone."""
+    names = sorted({instance.experts[i].llm for i in chosen})
+    gate = train_gate(instance.outcomes, instance.split, instance.gate_settings, llms=names)
     chances = gate.scores(instance.outcomes.vectors, instance.outcomes.category)
     scores = np.zeros((len(chances), len(instance.experts)))
     for i in chosen:
@@ -186,7 +179,7 @@ def _spread(instance: GatedInstance, gate: Any, chosen: IntArray) -> FloatArray:
     return scores
 
 
-def _by_category(test: TestPart, chosen: IntArray) -> Routing:
+def by_category(test: TestPart, chosen: IntArray) -> Routing:
     """Send each category to the chosen expert that was best in it outside the test part."""
     instance = test.instance
     accuracy = category_accuracy(instance)[instance.outcomes.category_of]
@@ -202,7 +195,7 @@ def _cost_aware(test: TestPart, chosen: IntArray, solve: Solver) -> Iterator[Pol
         free = select.restricted_to(chosen).response(np.zeros(len(select.limits)))
         limit = _SHARE_OF_ENERGY * select.restricted_to(chosen).worth(free)[1][0]
     limits = np.array([limit, np.inf if budgets.delay_s is None else budgets.delay_s])
-    select, own = (_limited(market, limits) for market in (select, own))
+    select, own = (limited(market, limits) for market in (select, own))
     if not select.allowed[:, chosen].any(axis=1).all():
         return
     found = price(select.restricted_to(chosen))
@@ -216,14 +209,16 @@ def _cost_aware(test: TestPart, chosen: IntArray, solve: Solver) -> Iterator[Pol
         promised=found.value if kept else None,
         note=note if kept else f"{note} cannot be kept: the cheapest routing of the set",
     )
-    if budgets.energy_j_per_prompt is None and budgets.delay_s is None:
+    problem = instance.problem()
+    plain = isinstance(problem, FacilityProblem) and problem.size == len(instance.experts)
+    if not plain or (budgets.energy_j_per_prompt is None and budgets.delay_s is None):
         return
 
     def facility(problem: FacilityProblem) -> tuple[IntArray | None, float]:
         done = solve(problem)
         return done.x, done.bound
 
-    joint = solve_jointly(instance.problem(), select, facility)
+    joint = solve_jointly(problem, select, facility)
     if joint.chosen is not None and joint.routing is not None:
         answer = joint.chosen[own.restricted_to(joint.chosen).response(joint.routing.prices)]
         note += f"; set and prices together, at most {joint.bound:.4f} is possible"
@@ -236,23 +231,6 @@ def _budget_words(limits: FloatArray) -> str:
     if np.isfinite(limits[1]):
         words.append(f"expected delay at most {limits[1]:.4g} s")
     return ", ".join(words)
-
-
-def market_of(instance: GatedInstance, prompts: IntArray) -> Market:
-    """Return scores, expected joules and expected seconds of all experts on some prompts."""
-    category = instance.outcomes.category_of[prompts]
-    return Market(
-        values=instance.expert_scores[prompts],
-        costs=np.stack([instance.energy_j[category], instance.delay_s[category]]),
-        limits=np.full(2, np.inf),
-        allowed=instance.in_time[prompts],
-    )
-
-
-def _limited(market: Market, limits: FloatArray) -> Market:
-    """Return the market with the finite ones of the budgets."""
-    kept = np.flatnonzero(np.isfinite(limits))
-    return Market(market.values, market.costs[kept], limits[kept], market.allowed)
 
 
 def _oracle(test: TestPart, chosen: IntArray) -> Policy:
@@ -269,7 +247,7 @@ def _largest(test: TestPart) -> Policy:
     note = f"{instance.experts[best].llm}: ignores budgets and deadlines"
     x = np.zeros(len(instance.experts), dtype=np.int64)
     x[best] = 1
-    fits = instance.problem().is_feasible(x)
+    fits = OwnBudgets(instance.compiled).is_feasible(x)
     return Policy(
         "largest LLM of the pool", np.array([best]), answered_by(answer), note=note, feasible=fits
     )

@@ -10,21 +10,24 @@ from typing import Any
 import numpy as np
 
 from moe2opt import progress
-from moe2opt.canonical import FacilityProblem
 from moe2opt.profiles import Profiles
 from moe2opt.result import BoolArray, FloatArray, InputError, IntArray
+from moe2opt.selection.agreement import unusual
 from moe2opt.selection.catalogue import Traffic, build_catalogue
-from moe2opt.selection.compile import Compiled, compile_instance
+from moe2opt.selection.compiled import Scored
 from moe2opt.selection.gate.model import Gate, exists, load_gate
 from moe2opt.selection.gate.settings import TORCH_ONLY, GateSettings
 from moe2opt.selection.gate.train import Listener, train_gate
 from moe2opt.selection.gated_plan import GatedPlan, check_gated, decode_gated, evaluate_gated
 from moe2opt.selection.instance import SelectionInstance, assemble, inside, profiles_of
+from moe2opt.selection.lengths import LengthRows, LengthSource, observed_rows
+from moe2opt.selection.load_sections import Lengths
 from moe2opt.selection.outcome_files import LARGEST_CELLS, with_hint
 from moe2opt.selection.outcome_folder import Assumed, read_outcome_folder
 from moe2opt.selection.outcome_matrix import OutcomeMatrix
 from moe2opt.selection.partition import Split, split_four
 from moe2opt.selection.sections import LlmPool, SelectionConfig
+from moe2opt.selection.tables import ClusterTables
 
 #: Decimals of a score. Coarser than what different linear algebra libraries disagree about, so that
 #: a certificate made on one machine belongs to the same problem on another.
@@ -113,6 +116,12 @@ class GatedInstance(SelectionInstance):
         """``(P, N)`` whether the expert meets the deadline of the prompt's category."""
         return ~self.late[self.outcomes.category_of]
 
+    def require_sums(self, verb: str) -> None:
+        """Raise unless the objective is the best expert's, and every budget a sum over experts."""
+        if self.compiled.problem is not self.compiled.base:
+            asked = ", ".join(unusual(self.config))
+            raise InputError(f"{verb}: compares deployments on sums over experts only, not {asked}")
+
     def members(self) -> IntArray:
         """Return the prompts that the objective averages over."""
         return self.split.members(*self.part)
@@ -127,19 +136,12 @@ class GatedInstance(SelectionInstance):
         return other
 
     @cached_property
-    def compiled(self) -> Compiled:
-        """The facility problem, one row per prompt, with the names of its budgets and covers."""
-        budgets = compile_instance(self)
-        rows, base = self.members(), budgets.problem
-        problem = FacilityProblem(
-            values=np.where(self.in_time[rows], self.expert_scores[rows], 0.0),
-            costs=base.costs,
-            budgets=base.budgets,
-            weights=np.full(len(rows), 1 / len(rows)),
-            groups=base.groups,
-            covers=base.covers,
-        )
-        return Compiled(problem, budgets.row_names, budgets.cover_names)
+    def scored(self) -> Scored:
+        """Rows of the objective, one per prompt: values, weights, and who may serve."""
+        rows = self.members()
+        allowed = self.in_time[rows]
+        values = np.where(allowed, self.expert_scores[rows], 0.0)
+        return Scored(values, np.full(len(rows), 1 / len(rows)), allowed)
 
     def realised(self, prompts: IntArray, experts: IntArray) -> tuple[FloatArray, FloatArray]:
         """Return ``(len(prompts), N)`` seconds and joules of the answers that were given.
@@ -191,6 +193,7 @@ class GatedInstance(SelectionInstance):
         record = self.gate.record
         kept = ("settings", "data_sha256", "versions", "measures")
         return {
+            **super().origin,
             "outcomes": self.outcomes.provenance,
             "split": self.split.record(),
             "selected_on": list(self.part),
@@ -263,7 +266,12 @@ def gated_instance(
     pool = config.experts
     llms = LlmPool(max_params_b=pool.max_params_b, include=pool.include, exclude=pool.exclude)
     try:
-        base = assemble(config.model_copy(update={"llms": llms}), tables, profiles)
+        base = assemble(
+            config.model_copy(update={"llms": llms}),
+            tables,
+            profiles,
+            _observed_lengths(config, outcomes, split),
+        )
     except InputError as error:
         raise InputError(str(error).replace("llms", "experts", 1)) from error
     cells = len(outcomes.prompts) * len(base.experts)
@@ -272,17 +280,43 @@ def gated_instance(
             f"experts: {len(outcomes.prompts):,} prompts x {len(base.experts):,} experts are more "
             f"than {LARGEST_CELLS:,} scores; fewer LLMs, precisions or servers would fit"
         )
+    data = {
+        "profiles": profiles,
+        "outcomes": outcomes,
+        "split": split,
+        "gate_folder": gate_folder,
+    }
+    notes = (*outcomes.notes, *left_out)
+    nominal = None
+    if base.nominal is not None:
+        plain = config.model_copy(update={"robust": None})
+        nominal = _gated(base.nominal, notes, None, {**data, "config": plain})
+    return _gated(base, notes, nominal, {**data, "config": config})
+
+
+def _gated(
+    base: SelectionInstance,
+    notes: tuple[str, ...],
+    nominal: GatedInstance | None,
+    data: dict[str, Any],
+) -> GatedInstance:
+    """Return the instance of clusters with a gate instead of its cluster tables."""
     own = {f.name: getattr(base, f.name) for f in fields(base)}
-    # The nominal twin of a robust instance is one of clusters; its plans are of another kind.
-    own |= {"notes": (*base.notes, *outcomes.notes, *left_out), "nominal": None}
-    return GatedInstance(
-        **own,
-        config=config,
-        profiles=profiles,
-        outcomes=outcomes,
-        split=split,
-        gate_folder=gate_folder,
-    )
+    own |= {"notes": (*base.notes, *notes), "nominal": nominal}
+    return GatedInstance(**own, **data)
+
+
+def _observed_lengths(
+    config: SelectionConfig, outcomes: OutcomeMatrix, split: Split
+) -> LengthSource:
+    """Return what finds the lengths of single answers by the LLMs of some tables."""
+    points = (config.lengths or Lengths()).points
+
+    def rows(tables: ClusterTables, traffic: Traffic) -> LengthRows:
+        own = outcomes.restricted_to([llm.name for llm in tables.llms])
+        return observed_rows(own, split, traffic, points)
+
+    return rows
 
 
 def _check_names(config: SelectionConfig, outcomes: OutcomeMatrix) -> None:

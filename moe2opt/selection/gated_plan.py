@@ -10,8 +10,11 @@ import numpy as np
 
 from moe2opt.result import FloatArray, InputError, IntArray
 from moe2opt.selection.evaluate import budget_faults, expert_indices, set_faults
+from moe2opt.selection.objectives import mixture_value
 from moe2opt.selection.plan import DeployedExpert, Usage, frame_of_experts, rebuilt, usage
+from moe2opt.selection.robustness import Robustness, robustness_of
 from moe2opt.selection.routing import route
+from moe2opt.selection.shares import delay_words, objective_words, shared_out
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -69,9 +72,16 @@ class GatedPlan:
     energy_j_per_prompt
         Expected joules per prompt when only the routed expert answers.
     routing
-        What routes: the gate's head, calibration, folder and data digest, and the split.
+        What routes: the gate's head, calibration, folder and data digest, the split, and a table
+        of scores and costs by category.
     caveats
         What must be known to read the figures.
+    delay_statistic
+        What the seconds are: ``mean``, ``quantile 0.95``, ...
+    objective
+        Who answers a prompt.
+    robustness
+        Margins and price of robust budgets; None where the predictions themselves count.
     """
 
     instance: str
@@ -84,6 +94,9 @@ class GatedPlan:
     energy_j_per_prompt: float
     routing: dict[str, Any] = field(default_factory=dict)
     caveats: tuple[str, ...] = ()
+    delay_statistic: str = "mean"
+    objective: str = "best expert"
+    robustness: Robustness | None = None
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row per deployed expert."""
@@ -116,28 +129,32 @@ def decode_gated(instance: GatedInstance, x: IntArray) -> GatedPlan:
 
     A prompt goes to the deployed expert in time with the highest score; ties to the lower energy.
     """
-    problem = instance.problem()
-    chosen = np.flatnonzero(problem.vector(x))
+    own = instance.problem().vector(x)[: len(instance.experts)]
+    chosen = np.flatnonzero(own)
     rows, test = instance.members(), instance.split.members("test")
     answer, tested = (routed(instance, part, chosen) for part in (rows, test))
     score = test_scores(instance, test, tested)
     known = ~np.isnan(score)
     joules = _expected_j(instance, rows, answer)
-    return GatedPlan(
+    plan = GatedPlan(
         instance=instance.name,
         experts=tuple(_deployed(instance, int(i), answer) for i in chosen),
-        budgets=usage(instance, problem.usage_of(x)),
+        budgets=usage(instance, instance.compiled.usage_of(own)),
         by_category=tuple(
             _report(instance, k, (rows, answer, joules), (test, score))
             for k in range(len(instance.categories))
         ),
-        predicted_accuracy=problem.evaluate(x),
+        predicted_accuracy=evaluated(instance, chosen),
         test_prompts=int(known.sum()),
         test_accuracy=float(score[known].mean()) if known.any() else None,
         energy_j_per_prompt=float(joules.mean()) if len(rows) else 0.0,
-        routing=_routing(instance),
+        routing={**_routing(instance), "table": category_table(instance, chosen)},
         caveats=instance.caveats,
+        delay_statistic=delay_words(instance),
+        objective=objective_words(instance),
+        robustness=robustness_of(instance, own),
     )
+    return shared_out(instance, plan, chosen, instance.outcomes.category_of[rows])
 
 
 def routed(instance: GatedInstance, prompts: IntArray, chosen: IntArray) -> IntArray:
@@ -165,8 +182,14 @@ def evaluate_gated(instance: GatedInstance, plan: GatedPlan) -> float:
     InputError
         When the plan names an expert that the instance does not have.
     """
-    chosen = np.array(expert_indices(instance, plan.experts), dtype=np.int64)
+    return evaluated(instance, np.array(expert_indices(instance, plan.experts), dtype=np.int64))
+
+
+def evaluated(instance: GatedInstance, chosen: IntArray) -> float:
+    """Return the objective of the chosen experts over its prompts."""
     rows = instance.members()
+    if instance.mixture is not None:
+        return mixture_value(instance.mixture, instance.scored, chosen)
     if not len(chosen):
         return 0.0
     scores = np.where(instance.in_time, instance.expert_scores, 0.0)[np.ix_(rows, chosen)]
@@ -188,7 +211,7 @@ def check_gated(instance: GatedInstance, plan: GatedPlan) -> list[str]:
 
 def _figure_faults(instance: GatedInstance, plan: GatedPlan, x: IntArray) -> list[str]:
     """Compare the figures that the plan states with the instance's own."""
-    own = decode_gated(instance, x)
+    own = decode_gated(instance, instance.completed(x))
     used = {b.name: b.used for b in own.budgets}
     pairs = [
         ("predicted_accuracy", plan.predicted_accuracy, evaluate_gated(instance, plan)),
@@ -257,4 +280,18 @@ def _routing(instance: GatedInstance) -> dict[str, Any]:
         "data_sha256": gate.record.get("data_sha256"),
         "selected_on": list(instance.part),
         "split": instance.split.record(),
+    }
+
+
+def category_table(instance: GatedInstance, chosen: IntArray) -> dict[str, Any]:
+    """Return what routing by category needs: ``(K, S)`` mean scores, costs, who is in time."""
+    rows = instance.members()
+    category, scores = instance.outcomes.category_of[rows], instance.expert_scores[rows][:, chosen]
+    own = [scores[category == k] for k in range(len(instance.categories))]
+    worth = [(part if len(part) else scores).mean(axis=0) for part in own]
+    return {
+        "worth": [np.round(row, 6).tolist() for row in worth],
+        "energy_j": instance.energy_j[:, chosen].tolist(),
+        "delay_s": instance.delay_s[:, chosen].tolist(),
+        "in_time": (~instance.late[:, chosen]).tolist(),
     }

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from moe2opt.selection.summary import budget_lines, expert_lines, percent, seconds, text_table
+from moe2opt.selection.robustness import robust_lines
+from moe2opt.selection.summary import (
+    budget_lines,
+    expert_lines,
+    percent,
+    plan_words,
+    seconds,
+    text_table,
+)
 
 if TYPE_CHECKING:
     from moe2opt.selection.gated_plan import GatedPlan
@@ -21,8 +29,10 @@ def summarise_gated(plan: GatedPlan) -> str:
         *expert_lines(plan.experts),
         "",
         *budget_lines(plan.budgets),
+        *robust_lines(plan),
         "",
         *_categories(plan),
+        *plan_words(plan),
         "",
         f"Gate: {gate['head']} ({gate['backend']}), {gate['calibration']} calibration; selected on "
         f"{', '.join(gate['selected_on'])}; split seed {gate['split']['seed']}",

@@ -51,7 +51,9 @@ def read_frame(path: Path) -> pd.DataFrame:
         meta = parquet.ParquetFile(path).metadata
         if meta.num_rows * meta.num_columns > LARGEST_CELLS:
             raise InputError(f"{path}: more than {LARGEST_CELLS:,} cells")
-        return pd.read_parquet(path)
+        frame = pd.read_parquet(path)
+        # pandas stores an index that has a name as a column that it hides when reading.
+        return frame if frame.index.name is None else frame.reset_index()
     except ImportError as error:
         raise InputError(
             f"{path}: reading Parquet needs pyarrow: pip install 'moe2opt[parquet]'"

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+from importlib import util
 from pathlib import Path
-
-import pandas as pd
 
 #: Deployment of a real outcome folder without any budget that binds.
 FREE = """\
@@ -19,9 +18,6 @@ gate: {{backend: {backend}}}
 splits: {{seed: {seed}}}
 """
 
-#: Parameters of the specialists in 1e9, as their names or base models say.
-SPECIALISTS = {"Mistral": 7.2, "zephyr": 7.2, "mistral": 7.2, "lama-3": 8.0, "llama3": 8.0}
-
 
 def mmlu_pro(data: Path, folder: Path) -> Path:
     """Link the MMLU-Pro outcomes into `folder`."""
@@ -32,15 +28,11 @@ def mmlu_pro(data: Path, folder: Path) -> Path:
 
 
 def routerdc(data: Path, folder: Path) -> Path:
-    """Write the outcomes of the seven specialists as an outcome folder without any lengths."""
-    folder.mkdir(parents=True, exist_ok=True)
-    table = pd.read_parquet(data / "routing" / "routerdc" / "split2_model7.parquet")
-    row = pd.DataFrame({"row": range(len(table))})
-    models = list(table.columns[3:])
-    prompts = row.assign(question=table["question"], category=table["file"])
-    prompts.to_parquet(folder / "prompts.parquet")
-    pd.concat([row, table[models]], axis=1).to_parquet(folder / "correct.parquet")
-    sizes = [next(b for part, b in SPECIALISTS.items() if part in name) for name in models]
-    sheet = pd.DataFrame({"model": models, "params_total_b": sizes})
-    sheet.to_csv(folder / "models.csv", index=False)
-    return folder
+    """Write the outcomes of the seven specialists as docs/evaluation.md says."""
+    path = Path(__file__).resolve().parents[2] / "docs" / "scripts" / "specialist_outcomes.py"
+    spec = util.spec_from_file_location("specialist_outcomes", path)
+    assert spec is not None
+    assert spec.loader is not None
+    script = util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    return Path(script.write(data / "routing" / "routerdc" / "split2_model7.parquet", folder))

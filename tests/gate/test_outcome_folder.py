@@ -42,6 +42,17 @@ def test_both_formats_read_alike(tmp_path: Path) -> None:
     assert np.array_equal(first.output_tokens, second.output_tokens, equal_nan=True)
 
 
+def test_index_is_a_column(tmp_path: Path) -> None:
+    """Parquet tables that pandas wrote with the prompts as their index read alike."""
+    pytest.importorskip("pyarrow")
+    folder = write_folder(tmp_path / "outcomes", 30, 5)
+    before = read_outcome_folder(folder).digest
+    for name in ("prompts", "correct", "output_tokens"):
+        path = folder / f"{name}.parquet"
+        pd.read_parquet(path).set_index("prompt_id").to_parquet(path)
+    assert read_outcome_folder(folder).digest == before
+
+
 def test_what_is_read(folder: Path) -> None:
     """Names, categories, sizes, outcomes, lengths and vectors arrive where they belong."""
     table = pd.read_csv(folder / "correct.csv").set_index("prompt_id")

@@ -1,0 +1,231 @@
+"""``evaluate --grid``: certified plans beside every baseline over a grid of budgets."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from moe2opt import progress
+from moe2opt.cli.exits import Exit
+from moe2opt.result import FloatArray, InputError
+
+if TYPE_CHECKING:
+    from moe2opt.config import LoadedInstance
+    from moe2opt.pareto import Grid
+    from moe2opt.pareto.family import Family
+    from moe2opt.selection.evaluate_grid import SolvedCell
+    from moe2opt.selection.evaluate_grid_report import GridEvaluation
+
+#: Curves in one picture.
+_MOST_CURVES = 5
+
+_BOX = {"facecolor": "#00000066", "edgecolor": "none", "pad": 0.8}
+_SMALL: dict[str, Any] = {"fontsize": 5.5, "color": "white", "ha": "center", "va": "center"}
+
+
+def axes_of(texts: Sequence[str]) -> dict[str, list[float]]:
+    """Return the budgets of each axis: ``NAME=LOW:HIGH:COUNT`` (equal ratios) or ``NAME=A,B,C``.
+
+    Raises
+    ------
+    InputError
+        For another form, or numbers that are none.
+    """
+    found: dict[str, list[float]] = {}
+    for text in texts:
+        name, equals, budgets = text.partition("=")
+        if not equals or not name or name in found:
+            raise InputError(f"--grid {text}: expected NAME=LOW:HIGH:COUNT or NAME=A,B,C, once")
+        try:
+            found[name] = _budgets(budgets)
+        except ValueError as error:
+            raise InputError(f"--grid {text}: {error}") from error
+    return found
+
+
+def _budgets(text: str) -> list[float]:
+    if ":" not in text:
+        return [float(part) for part in text.split(",")]
+    low, high, count = text.split(":")
+    if not 0 < float(low) < float(high) or not 2 <= int(count) <= 1000:
+        raise ValueError("expected 0 < LOW < HIGH and 2 to 1000 budgets")
+    return [float(f"{b:.6g}") for b in np.geomspace(float(low), float(high), int(count))]
+
+
+def run_grid(
+    target: Any,
+    axes: dict[str, list[float]],
+    out: Path | None,
+    settings: dict[str, Any],
+    *,
+    retrain: bool,
+    seed: int,
+    as_json: bool,
+    quiet: bool,
+) -> Exit:
+    """Solve every cell, judge it on the test part, print and write the tables."""
+    solved, done = judged(target, axes, retrain=retrain, seed=seed, **settings)
+    if out is not None:
+        _write(out, solved, done)
+    if as_json:
+        print(json.dumps(done.to_dict(), indent=1, allow_nan=False))
+    else:
+        print(done.summary())
+        if out is not None and not quiet:
+            print(f"\nWritten to {out}: {', '.join(sorted(p.name for p in out.glob('grid*')))}")
+    return Exit.OK
+
+
+def judged(
+    target: LoadedInstance,
+    axes: Mapping[str, Sequence[float]],
+    *,
+    retrain: bool = False,
+    seed: int = 0,
+    **settings: Any,
+) -> tuple[Grid, GridEvaluation]:
+    """Solve every combination of budgets, and compare the plans with the baselines.
+
+    Parameters
+    ----------
+    target
+        What `moe2opt.load` returned for a configuration with `experts.outcomes`.
+    axes
+        Budgets of each axis, a budget row or a key of the configuration.
+    retrain, seed
+        As in `moe2opt.selection.evaluate_grid.evaluate_grid`.
+    settings
+        As for `moe2opt.pareto.grid`.
+    """
+    from moe2opt.pareto import grid
+    from moe2opt.pareto.family import Family
+    from moe2opt.selection.evaluate_grid import evaluate_grid
+
+    total = int(np.prod([len(budgets) for budgets in axes.values()]))
+    solved = grid(target, axes, on_step=_every(total, "solved"), **settings)
+    cells, heard = _cells(Family(target, tuple(axes)), solved), _every(total, "judged")
+    return solved, evaluate_grid(axes, cells, retrain=retrain, seed=seed, on_step=heard)
+
+
+def _cells(family: Family, solved: Grid) -> Iterator[SolvedCell]:
+    """Yield each solved cell with its problem and its instance."""
+    from moe2opt.selection.evaluate_grid import SolvedCell
+
+    for cell in solved:
+        posed = family.posed(cell.budgets)
+        yield SolvedCell(
+            budgets=cell.budgets,
+            instance=getattr(posed.instance, "instance", posed.instance),
+            problem=posed.problem,  # type: ignore[arg-type]
+            x=None if cell.x is None else np.array(cell.x, dtype=np.int64),
+            status=cell.status,
+            certified=cell.certified,
+            objective=cell.objective,
+            bound=cell.bound,
+        )
+
+
+def _every(total: int, word: str) -> Any:
+    """Return a listener that writes a line now and then."""
+    step = max(1, total // 20)
+
+    def hear(known: int, _: int = 0) -> None:
+        if known % step == 0 or known == total:
+            progress.logger.info(f"  {known} of {total} cells {word}")
+
+    return hear
+
+
+def _write(out: Path, solved: Grid, done: GridEvaluation) -> None:
+    from moe2opt.plotting import save
+
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        solved.save(out / "grid.json")
+        text = json.dumps(done.to_dict(), indent=1, allow_nan=False)
+        (out / "grid_evaluation.json").write_text(text + "\n", encoding="utf-8")
+        done.to_frame().to_csv(out / "grid_evaluation.csv", index=False)
+        chosen_sets(done).to_csv(out / "grid_sets.csv", index=False)
+    except OSError as error:
+        raise InputError(f"--out {out}: {error.strerror}") from error
+    if len(done.axes) == 2:
+        for name, figure in pictures(done):
+            save(figure, out / f"grid_{name}.png")
+
+
+def chosen_sets(done: GridEvaluation) -> Any:
+    """Return the deployed set of every cell as a table; equal sets have equal numbers."""
+    import pandas as pd
+
+    numbers = {
+        deployed: k for k, deployed in enumerate(dict.fromkeys(c.deployed for c in done.planned))
+    }
+    rows = [
+        {
+            **{f"budget {n}": b for n, b in zip(done.axes, cell.budgets, strict=True)},
+            "set": numbers.get(cell.deployed),
+            "deployed": "; ".join(cell.deployed),
+            "objective": cell.objective if cell.has_plan else np.nan,
+            "test_accuracy": cell.accuracy,
+            "status": cell.status,
+            "certified": cell.certified,
+        }
+        for cell in done.cells
+    ]
+    return pd.DataFrame(rows).astype({"set": "Int64"})
+
+
+def pictures(done: GridEvaluation) -> Iterator[tuple[str, Any]]:
+    """Yield a map of budget × budget and the two families of trade-off curves, with their names."""
+    from moe2opt.plotting import budget_map, new_figure
+
+    first, second = (sorted({cell.budgets[k] for cell in done.cells}) for k in (0, 1))
+    shape = (len(first), len(second))
+    accuracy = np.array([cell.accuracy for cell in done.cells]).reshape(shape)
+    proven = np.array([cell.certified for cell in done.cells]).reshape(shape)
+    about = f"{done.instance}, test part; plans certified on the selection part"
+    numbered = f"{about}; numbers: deployed set (grid_sets.csv)"
+    figure, ax = new_figure(7.2, 5.2)
+    budget_map(ax, second, first, accuracy, proven, x=done.axes[1], y=done.axes[0],
+               value="test accuracy", percent=True, subtitle=numbered)  # fmt: skip
+    _number_sets(ax, done, shape)
+    yield "map", figure
+    for name, table, certified, (x, other), (along, across) in (
+        ("curves", accuracy, proven, (1, 0), (second, first)),
+        ("curves_reverse", accuracy.T, proven.T, (0, 1), (first, second)),
+    ):
+        lines = (np.array(along), np.array(across), table, certified)
+        yield name, _curves(done, lines, done.axes[x], done.axes[other], about)
+
+
+def _number_sets(ax: Any, done: GridEvaluation, shape: tuple[int, ...]) -> None:
+    """Write the number of the deployed set into every cell."""
+    table = chosen_sets(done)["set"].to_numpy(dtype=np.float64, na_value=np.nan).reshape(shape)
+    for (row, column), number in np.ndenumerate(table):
+        if np.isfinite(number):
+            ax.text(column, row, f"{number:.0f}", bbox=_BOX, **_SMALL)
+
+
+def _curves(
+    done: GridEvaluation,
+    lines: tuple[FloatArray, FloatArray, FloatArray, Any],
+    x: str,
+    other: str,
+    about: str,
+) -> Any:
+    """Return accuracy against one budget, at some budgets of the other axis."""
+    from moe2opt.plotting import Curve, label_of, new_figure, tradeoff
+
+    along, across, table, proven = lines
+    figure, ax = new_figure(7.2, 4.6)
+    shown = np.unique(np.linspace(0, len(across) - 1, _MOST_CURVES).round().astype(int))
+    curves = [
+        Curve(f"{label_of(other)}: {across[k]:.4g}", along, table[k], proven[k])
+        for k in shown[::-1]
+    ]
+    tradeoff(ax, curves, x=x, y="test accuracy", percent=True, subtitle=about)
+    return figure

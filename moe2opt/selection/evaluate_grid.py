@@ -1,0 +1,207 @@
+"""Certified plans on a grid of budgets, beside every baseline, on the test part."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from moe2opt.canonical import FacilityProblem
+from moe2opt.result import FloatArray, InputError, IntArray
+from moe2opt.selection.evaluate_grid_report import GridCell, GridEvaluation, Rival
+from moe2opt.selection.evaluate_policies import Outcome, Policy, TestPart
+from moe2opt.selection.evaluate_sets import baseline_sets, random_sets
+from moe2opt.selection.evaluate_test import by_category, expert_accuracy, retrained_scores
+from moe2opt.selection.gated import GatedInstance
+
+_RANDOM = "random feasible set"
+_RANDOM_SETS = 20
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SolvedCell:
+    """A solved combination of budgets.
+
+    Attributes
+    ----------
+    budgets
+        Budget on each axis.
+    instance
+        The instance there; cells may share it where they differ in rows of the problem alone.
+    problem
+        The facility problem there.
+    x
+        Its solution, None without one.
+    status, certified, objective, bound
+        What is proven.
+    """
+
+    budgets: tuple[float, ...]
+    instance: GatedInstance
+    problem: FacilityProblem
+    x: IntArray | None
+    status: str
+    certified: bool
+    objective: float
+    bound: float
+
+
+def evaluate_grid(
+    names: Iterable[str],
+    cells: Iterable[SolvedCell],
+    *,
+    retrain: bool = False,
+    seed: int = 0,
+    on_step: Callable[[int], None] | None = None,
+) -> GridEvaluation:
+    """Compare the plan of every cell with the baselines that keep the same budgets.
+
+    Parameters
+    ----------
+    names
+        Name of each axis.
+    cells
+        Solved cells; `moe2opt.pareto.grid` solves them.
+    retrain
+        Whether to train a gate for every deployed set as well, once per set of LLMs.
+    seed
+        Seed of the random sets.
+    on_step
+        Hears how many cells are done.
+
+    Raises
+    ------
+    InputError
+        When the test part is empty, there is no cell, or a cell is not a plain facility problem.
+    """
+    judge, found = _Judge(retrain, seed), []
+    for cell in cells:
+        found.append(judge.cell(cell))
+        if on_step is not None:
+            on_step(len(found))
+    if not found or judge.origin is None:
+        raise InputError("grid: no cells")
+    notes = (
+        "accuracies are those of the published answers, without loss by quantisation",
+        "joules and seconds are those expected of who answers, by category",
+    )
+    caveats = (*notes, *judge.origin.caveats)
+    origin = {**judge.origin.origin, "seed": seed}
+    return GridEvaluation(judge.origin.name, tuple(names), tuple(found), origin, caveats)
+
+
+@dataclass(slots=True)
+class _Judge:
+    """Judges cells, remembering what cells of one instance share.
+
+    Attributes
+    ----------
+    retrain, seed
+        As in `evaluate_grid`.
+    origin
+        The first instance met.
+    """
+
+    retrain: bool
+    seed: int
+    origin: GatedInstance | None = None
+    _tests: dict[GatedInstance, TestPart] = field(default_factory=dict)
+    _worth: dict[GatedInstance, FloatArray] = field(default_factory=dict)
+    _scores: dict[tuple[GatedInstance, tuple[str, ...]], FloatArray] = field(default_factory=dict)
+    _outcomes: dict[Any, Outcome] = field(default_factory=dict)
+
+    def cell(self, cell: SolvedCell) -> GridCell:
+        """Return what the plan and every baseline of a cell get."""
+        self._meet(cell)
+        facts = (cell.status, cell.certified, cell.objective, cell.bound)
+        if cell.x is None:
+            return GridCell(cell.budgets, *facts)
+        chosen, instance = np.flatnonzero(cell.x), cell.instance
+        plan = self._outcome(instance, self._gated("moe2", instance, chosen))
+        rivals = [_rival(name, outcome, plan) for name, outcome in self._rivals(cell, chosen)]
+        return GridCell(
+            cell.budgets,
+            *facts,
+            deployed=tuple(instance.experts[i].label for i in chosen),
+            accuracy=float(np.nanmean(plan.score)),
+            energy_j_per_prompt=float(plan.energy_j.mean()),
+            delay_s=float(plan.delay_s.mean()),
+            rivals=tuple(rivals),
+        )
+
+    def _meet(self, cell: SolvedCell) -> None:
+        instance = cell.instance
+        instance.require_sums("grid")
+        if cell.problem.size != len(instance.experts):
+            raise InputError("grid: the problem of a cell is not that of its instance")
+        if instance not in self._tests:
+            test = TestPart(instance, instance.split.members("test"))
+            if not len(test.prompts):
+                raise InputError("splits.test: the test part is empty")
+            self._tests[instance] = test
+            self._worth[instance] = expert_accuracy(instance)
+        self.origin = self.origin or instance
+
+    def _gated(self, name: str, instance: GatedInstance, chosen: IntArray) -> Policy:
+        return Policy(name, chosen, self._tests[instance].by_gate(chosen))
+
+    def _rivals(self, cell: SolvedCell, chosen: IntArray) -> Iterator[tuple[str, Outcome]]:
+        instance, test = cell.instance, self._tests[cell.instance]
+        energy = np.array([expert.energy_j_per_prompt for expert in instance.experts])
+        for name, other in baseline_sets(cell.problem, self._worth[instance], energy).items():
+            if other is not None:
+                yield name, self._outcome(instance, self._gated(name, instance, other))
+        drawn = random_sets(cell.problem, _RANDOM_SETS, self.seed)
+        if drawn:
+            parts = [self._outcome(instance, self._gated("moe2", instance, s)) for s in drawn]
+            yield _RANDOM, _mean(parts)
+        equal = test.everybody(chosen, equal=True)
+        routings = [
+            ("majority vote", equal, "vote"),
+            ("uniform routing", equal, "uniform"),
+            ("category table", by_category(test, chosen), "first"),
+        ]
+        if self.retrain:
+            scores = self._retrained(instance, chosen)
+            routings.append(("gate retrained for the set", test.by_scores(scores, chosen), "first"))
+        for name, routing, rule in routings:
+            policy = Policy(name, chosen, routing, rule)  # type: ignore[arg-type]
+            yield name, self._outcome(instance, policy)
+
+    def _retrained(self, instance: GatedInstance, chosen: IntArray) -> FloatArray:
+        key = (instance, tuple(chosen.tolist()))
+        if key not in self._scores:
+            self._scores[key] = retrained_scores(instance, chosen)
+        return self._scores[key]
+
+    def _outcome(self, instance: GatedInstance, policy: Policy) -> Outcome:
+        """Return what a policy gets; sets come back in many cells."""
+        key = (instance, policy.chosen.tobytes(), policy.rule, policy.routing.experts.tobytes())
+        if key not in self._outcomes:
+            test = self._tests[instance]
+            delay = instance.delay_s[instance.outcomes.category_of[test.prompts]]
+            self._outcomes[key] = test.outcome(policy, delay, test.energy)
+        return self._outcomes[key]
+
+
+def _mean(parts: list[Outcome]) -> Outcome:
+    names = ("score", "quantised", "delay_s", "energy_j", "all_energy_j")
+    means = {name: np.mean([getattr(part, name) for part in parts], axis=0) for name in names}
+    return Outcome(**means, answered=np.all([part.answered for part in parts], axis=0))
+
+
+def _rival(name: str, other: Outcome, plan: Outcome) -> Rival:
+    """Return a baseline beside the plan, on the prompts where both outcomes are known."""
+    difference = other.score - plan.score
+    known = difference[~np.isnan(difference)]
+    error = float(known.std(ddof=1) / np.sqrt(len(known))) if len(known) > 1 else 0.0
+    return Rival(
+        policy=name,
+        accuracy=float(np.nanmean(other.score)),
+        difference=float(known.mean()) if len(known) else 0.0,
+        error=error,
+        energy_j_per_prompt=float(other.energy_j.mean()),
+        delay_s=float(other.delay_s.mean()),
+    )

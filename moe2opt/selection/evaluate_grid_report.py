@@ -1,0 +1,285 @@
+"""The tables of an evaluation on a grid of budgets."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from moe2opt.result import encode_float
+from moe2opt.selection.summary import text_table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: Differences below this are rounding.
+_ROUNDING = 1e-12
+
+#: Quantile of the normal distribution for a two-sided interval of 95 %.
+_TWO_SIDED = 1.96
+
+_EVERY = "every baseline"
+
+
+@dataclass(frozen=True, slots=True)
+class Rival:
+    """A baseline in one cell.
+
+    Attributes
+    ----------
+    policy
+        Its name.
+    accuracy
+        Mean test score.
+    difference, error
+        Mean of its score minus the plan's over the test prompts whose outcome is known for both,
+        and the standard error of that.
+    energy_j_per_prompt, delay_s
+        Expected joules and seconds of who answers.
+    """
+
+    policy: str
+    accuracy: float
+    difference: float
+    error: float
+    energy_j_per_prompt: float
+    delay_s: float
+
+    @property
+    def beaten(self) -> bool:
+        """Whether the plan scores at least as much."""
+        return self.difference <= _ROUNDING
+
+    @property
+    def level(self) -> bool:
+        """Whether it is not better than the plan beyond chance (95 %, paired, two-sided)."""
+        return self.difference <= max(_ROUNDING, _TWO_SIDED * self.error)
+
+
+@dataclass(frozen=True, slots=True)
+class GridCell:
+    """The plan of one cell and its baselines.
+
+    Attributes
+    ----------
+    budgets
+        Budget on each axis.
+    status, certified, objective, bound
+        What is proven about the plan.
+    deployed
+        Labels of the deployed experts.
+    accuracy
+        Mean test score of the plan; NaN without one.
+    energy_j_per_prompt, delay_s
+        Expected joules and seconds of who answers; NaN without a plan.
+    rivals
+        The baselines; empty without a plan.
+    """
+
+    budgets: tuple[float, ...]
+    status: str
+    certified: bool
+    objective: float
+    bound: float
+    deployed: tuple[str, ...] = ()
+    accuracy: float = np.nan
+    energy_j_per_prompt: float = np.nan
+    delay_s: float = np.nan
+    rivals: tuple[Rival, ...] = ()
+
+    @property
+    def has_plan(self) -> bool:
+        """Whether anything is deployed."""
+        return bool(self.deployed)
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """How the plans fare against one baseline.
+
+    Attributes
+    ----------
+    policy
+        Its name.
+    cells
+        Cells in which it exists.
+    beaten, level
+        Cells in which the plan scores at least as much, and in which the baseline is not better
+        beyond chance.
+    mean
+        Mean of the differences baseline - plan.
+    worst, where
+        Largest difference, and the budgets of its cell.
+    """
+
+    policy: str
+    cells: int
+    beaten: int
+    level: int
+    mean: float
+    worst: float
+    where: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class GridEvaluation:
+    """Certified plans and baselines over a grid of budgets.
+
+    Attributes
+    ----------
+    instance
+        Its name.
+    axes
+        Names of the budgets.
+    cells
+        One per combination.
+    provenance
+        Data, split, gate.
+    caveats
+        What must be known to read the figures.
+    """
+
+    instance: str
+    axes: tuple[str, ...]
+    cells: tuple[GridCell, ...]
+    provenance: dict[str, Any] = field(default_factory=dict)
+    caveats: tuple[str, ...] = ()
+
+    @property
+    def planned(self) -> tuple[GridCell, ...]:
+        """The cells with a plan."""
+        return tuple(cell for cell in self.cells if cell.has_plan)
+
+    def tallies(self) -> tuple[Tally, ...]:
+        """Return one tally per baseline, and one for all of them at once.
+
+        The difference of the last is that of the best baseline of the cell.
+        """
+        names = dict.fromkeys(r.policy for cell in self.planned for r in cell.rivals)
+        return (*(self._tally(name) for name in names), self._tally(_EVERY))
+
+    def _tally(self, policy: str) -> Tally:
+        met = []
+        for cell in self.planned:
+            own = [r for r in cell.rivals if policy in (_EVERY, r.policy)]
+            if own:
+                beaten, level = all(r.beaten for r in own), all(r.level for r in own)
+                met.append((max(r.difference for r in own), beaten, level, cell.budgets))
+        differences = [difference for difference, *_ in met]
+        worst = int(np.argmax(differences)) if met else 0
+        return Tally(
+            policy=policy,
+            cells=len(met),
+            beaten=sum(beaten for _, beaten, _, _ in met),
+            level=sum(level for _, _, level, _ in met),
+            mean=float(np.mean(differences)) if met else np.nan,
+            worst=differences[worst] if met else np.nan,
+            where=met[worst][3] if met else (),
+        )
+
+    def losses(self) -> list[dict[str, Any]]:
+        """Return the cells in which some baseline is better beyond chance, and which one."""
+        found = []
+        for cell in self.planned:
+            better = [r for r in cell.rivals if not r.level]
+            if better:
+                best = max(better, key=lambda r: r.difference)
+                budgets = dict(zip(self.axes, cell.budgets, strict=True))
+                found.append({**budgets, "policy": best.policy, "difference": best.difference})
+        return found
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON-ready content."""
+        return {
+            "instance": self.instance,
+            "axes": list(self.axes),
+            "tallies": [_plain(asdict(tally)) for tally in self.tallies()],
+            "losses": self.losses(),
+            "cells": [_plain(asdict(cell)) for cell in self.cells],
+            "provenance": self.provenance,
+            "caveats": list(self.caveats),
+        }
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return one row per cell and policy, the plan as ``moe2``."""
+        import pandas as pd
+
+        return pd.DataFrame([row for cell in self.cells for row in self._rows(cell)])
+
+    def _rows(self, cell: GridCell) -> Iterator[dict[str, Any]]:
+        head = {f"budget {n}": b for n, b in zip(self.axes, cell.budgets, strict=True)}
+        proof = {name: getattr(cell, name) for name in _PROVEN}
+        figures = {name: getattr(cell, name) for name in _FIGURES}
+        deployed = "; ".join(cell.deployed)
+        yield {**head, "policy": "moe2", **figures, "difference": 0.0, "error": 0.0, **proof,
+               "deployed": deployed}  # fmt: skip
+        for rival in cell.rivals:
+            yield {**head, **asdict(rival)}
+
+    def summary(self) -> str:
+        """Return the tallies, the losses and the plans as text."""
+        planned = self.planned
+        proven = sum(cell.certified for cell in self.cells)
+        optimal = sum(c.certified and c.status == "OPTIMAL" for c in planned)
+        without = Counter(cell.status for cell in self.cells if not cell.has_plan)
+        lines = [
+            f"{self.instance}: {len(self.cells)} cells ({' x '.join(self.axes)}), {proven} "
+            f"certified: {optimal} optimal plans"
+            + "".join(f", {count} {status.lower()}" for status, count in without.items()),
+            f"{len({cell.deployed for cell in planned})} different deployments",
+            "",
+            *_tally_table(self.tallies()),
+            "",
+            "at least: the plan's test accuracy is that of the baseline or higher; level: the "
+            "baseline is not better beyond chance (paired, 95 %)",
+            *_loss_lines(self.losses()),
+            *(f"Note: {caveat}" for caveat in self.caveats),
+        ]
+        return "\n".join(lines)
+
+
+_PROVEN = ("status", "certified", "objective", "bound")
+_FIGURES = ("accuracy", "energy_j_per_prompt", "delay_s")
+
+
+def _tally_table(tallies: tuple[Tally, ...]) -> list[str]:
+    rows = [
+        (
+            tally.policy,
+            str(tally.cells),
+            _share(tally.beaten, tally.cells),
+            _share(tally.level, tally.cells),
+            f"{100 * tally.mean:+.2f}",
+            f"{100 * tally.worst:+.2f}",
+            " / ".join(f"{budget:g}" for budget in tally.where),
+        )
+        for tally in tallies
+    ]
+    header = ("baseline", "cells", "at least %", "level %", "points to the plan", "most", "where")
+    return text_table(header, rows)
+
+
+def _loss_lines(losses: list[dict[str, Any]]) -> list[str]:
+    if not losses:
+        return ["No baseline is better beyond chance in any cell"]
+    counted = Counter(loss["policy"] for loss in losses)
+    words = ", ".join(f"{policy} in {count}" for policy, count in counted.most_common())
+    return [f"Better than the plan beyond chance: {words} of the cells"]
+
+
+def _share(part: int, whole: int) -> str:
+    return f"{100 * part / whole:.1f}" if whole else "-"
+
+
+def _plain(data: Any) -> Any:
+    """Return JSON-ready content: numbers that JSON does not know become text or null."""
+    if isinstance(data, dict):
+        return {key: _plain(value) for key, value in data.items()}
+    if isinstance(data, list | tuple):
+        return [_plain(value) for value in data]
+    if isinstance(data, float):
+        return None if np.isnan(data) else encode_float(data)
+    return data

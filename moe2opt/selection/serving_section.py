@@ -1,0 +1,34 @@
+"""YAML section about the machines that serve a selection."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from moe2opt.schema import Section
+
+Name = Annotated[str, Field(min_length=1)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+class Serving(Section):
+    """Where the deployed experts run and where their weights are; read by `moe2opt export` only.
+
+    What is left out becomes a placeholder that the export marks.
+    """
+
+    group: Name = "moe2"
+    """Name of the model that clients ask the proxy for."""
+    hosts: dict[Name, Name] = Field(default_factory=dict)
+    """Host name or address of each server, as the proxy reaches it."""
+    first_port: Port = 8080
+    """Port of the first expert on a host; the others follow."""
+    model_folder: Name = "/models"
+    """Folder of the weight files on the servers."""
+    model_files: dict[Name, dict[Name, Name]] = Field(default_factory=dict)
+    """Weight file of each LLM and precision, relative to `model_folder`."""
+    context_tokens: Annotated[int, Field(ge=1)] = 4096
+    """Context of one request in tokens; `context_gib` must have room for it."""
+    gpu_layers: Annotated[int, Field(ge=0)] = 99
+    """Layers of every model on the accelerator; selections assume all of them."""

@@ -1,0 +1,185 @@
+"""Plans and baselines over a grid of budgets, on the test part."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+import moe2opt as mo
+from moe2opt.canonical import FacilityProblem
+from moe2opt.cli.app import app
+from moe2opt.cli.gridding import axes_of
+from moe2opt.result import InputError
+from moe2opt.selection.evaluate_grid import SolvedCell, evaluate_grid
+from moe2opt.selection.evaluate_grid_report import GridEvaluation, Rival
+from moe2opt.selection.evaluate_policies import TestPart
+from moe2opt.selection.evaluate_sets import baseline_sets
+from moe2opt.selection.evaluate_test import evaluate_on_test, expert_accuracy
+
+BUDGETS = (40.0, 90.0, 150.0, 300.0)
+
+
+@cache
+def tiny() -> Any:
+    """Return the tiny gated instance."""
+    return mo.load("tiny_gate").instance
+
+
+def solved(budget: float) -> SolvedCell:
+    """Return the solved cell of an energy budget."""
+    instance = tiny()
+    problem = instance.problem()
+    limits = problem.budgets.copy()
+    limits[instance.row_names().index("energy_j_per_prompt")] = budget
+    problem = problem.with_budgets(limits)
+    found = mo.solve(problem)
+    proof = (str(found.status), True, found.objective, found.bound)
+    return SolvedCell((budget,), instance, problem, found.x, *proof)
+
+
+@cache
+def done() -> GridEvaluation:
+    """Return the evaluation over four energy budgets."""
+    return evaluate_grid(["energy_j_per_prompt"], map(solved, BUDGETS), retrain=True)
+
+
+def test_cell_agrees_with_evaluate() -> None:
+    """At the file's own budget the figures are those of `evaluate`."""
+    own = evaluate_on_test(tiny(), mo.solve, replicates=20)
+    cell = next(cell for cell in done().cells if cell.budgets == (150.0,))
+    assert cell.accuracy == pytest.approx(own.row("moe2").accuracy.mean)
+    for rival in cell.rivals:
+        row = own.row(rival.policy)
+        assert rival.accuracy == pytest.approx(row.accuracy.mean), rival.policy
+
+
+def test_differences_are_paired() -> None:
+    """A difference is the mean over the prompts whose outcome is known for both."""
+    cell, test = solved(150.0), TestPart(tiny(), tiny().split.members("test"))
+    chosen = np.flatnonzero(cell.x)
+    answer = test.by_gate(chosen).first
+    single = baseline_sets(cell.problem, expert_accuracy(tiny()), np.ones(cell.problem.size))
+    (one,) = single["best single LLM"]
+    gap = test.score[:, one] - test.score[np.arange(len(answer)), answer]
+    found = evaluate_grid(["energy"], [cell]).cells[0]
+    rival = next(rival for rival in found.rivals if rival.policy == "best single LLM")
+    assert rival.difference == pytest.approx(np.nanmean(gap))
+    known = gap[~np.isnan(gap)]
+    assert rival.error == pytest.approx(known.std(ddof=1) / np.sqrt(len(known)))
+
+
+def test_every_baseline_is_there() -> None:
+    """Each cell has the baselines that keep its budgets."""
+    assert {
+        "best single LLM", "greedy by accuracy", "greedy by accuracy per joule",
+        "lazy greedy on the objective", "random feasible set", "majority vote", "uniform routing",
+        "category table", "gate retrained for the set",
+    } == {rival.policy for cell in done().cells for rival in cell.rivals}  # fmt: skip
+
+
+def test_baseline_sets_keep_the_budgets() -> None:
+    """Every set that a cell compares with is feasible in that cell."""
+    for budget in BUDGETS:
+        cell = solved(budget)
+        worth = np.arange(cell.problem.size, dtype=float)
+        for name, chosen in baseline_sets(cell.problem, worth, worth + 1).items():
+            x = np.zeros(cell.problem.size, dtype=np.int64)
+            x[[] if chosen is None else chosen] = 1
+            assert chosen is None or cell.problem.is_feasible(x), name
+
+
+def test_tallies_count_by_hand() -> None:
+    """Counts, means and the worst cell are those of the single cells."""
+    tallies = {tally.policy: tally for tally in done().tallies()}
+    assert tallies["every baseline"].cells == len(BUDGETS)
+    for name, tally in tallies.items():
+        if name == "every baseline":
+            continue
+        rivals = [r for cell in done().cells for r in cell.rivals if r.policy == name]
+        assert tally.beaten == sum(r.difference <= 1e-12 for r in rivals)
+        assert tally.worst == max(r.difference for r in rivals)
+        assert tally.mean == pytest.approx(np.mean([r.difference for r in rivals]))
+    worst = max(tally.worst for tally in tallies.values())
+    assert tallies["every baseline"].worst == worst
+
+
+def test_level_allows_for_chance() -> None:
+    """A baseline is better only when its lead exceeds 1.96 standard errors of the pairs."""
+    rival = Rival("a", 0.5, 0.019, 0.01, 1.0, 1.0)
+    assert not rival.beaten
+    assert rival.level
+    assert not replace(rival, difference=0.020).level
+    assert replace(rival, difference=0.0, error=0.0).beaten
+
+
+def test_losses_name_the_baseline() -> None:
+    """A cell with a baseline that is better beyond chance is listed, with the best of them."""
+    cell = done().cells[0]
+    better = (Rival("a", 0, 0.1, 0.01, 0, 0), Rival("b", 0, 0.2, 0.01, 0, 0))
+    faked = replace(done(), cells=(replace(cell, rivals=better),))
+    (loss,) = faked.losses()
+    assert loss == {"energy_j_per_prompt": BUDGETS[0], "policy": "b", "difference": 0.2}
+    assert "b in 1 of the cells" in faked.summary()
+
+
+def test_cells_without_a_plan_count_nowhere() -> None:
+    """An infeasible cell has no figures and is no win."""
+    cell = replace(solved(BUDGETS[0]), x=None, status="INFEASIBLE", objective=-np.inf)
+    found = evaluate_grid(["energy"], [cell, solved(150.0)])
+    assert found.tallies()[-1].cells == 1
+    assert "1 infeasible" in found.summary()
+    content = json.loads(json.dumps(found.to_dict(), allow_nan=False))
+    assert content["cells"][0]["accuracy"] is None
+    assert len(found.to_frame().query("policy == 'moe2'")) == 2
+
+
+def test_other_problems_are_refused() -> None:
+    """No cell, and a problem that is not one column per expert, are input errors."""
+    with pytest.raises(InputError, match="no cells"):
+        evaluate_grid(["a"], [])
+    small = FacilityProblem(values=[[1.0]], costs=[[1.0]], budgets=[1.0])
+    with pytest.raises(InputError, match="not that of its instance"):
+        evaluate_grid(["a"], [replace(solved(150.0), problem=small)])
+    mixed = mo.load("tiny_gate", overrides=["objective=masked_softmax"]).instance
+    with pytest.raises(InputError, match="grid: compares deployments on sums"):
+        evaluate_grid(["a"], [replace(solved(150.0), instance=mixed)])
+
+
+def test_axes_of_the_command_line() -> None:
+    """Budgets are listed, or in equal ratios between two ends."""
+    assert axes_of(["a=1:100:3", "b.c=4,5"]) == {"a": [1.0, 10.0, 100.0], "b.c": [4.0, 5.0]}
+
+
+@pytest.mark.parametrize("text", ["a", "a=", "a=x", "a=1:2", "a=2:1:3", "a=1:2:1", "=1,2"])
+def test_bad_axes(text: str) -> None:
+    """Another form is an input error that repeats the text."""
+    with pytest.raises(InputError, match="--grid"):
+        axes_of([text])
+
+
+def test_command_writes_tables_and_pictures(tmp_path: Path) -> None:
+    """`evaluate --grid` certifies every cell and writes tables, maps and curves."""
+    words = ["evaluate", "tiny_gate", "--set", "delay.limit_s=20", "--out", str(tmp_path), "--json"]
+    words += ["--quiet", "--grid", "energy_j_per_prompt=60,150", "--grid", "delay.limit_s=2,20"]
+    ran = CliRunner().invoke(app, words)
+    assert ran.exit_code == 0, ran.stderr
+    content = json.loads(ran.stdout)
+    assert [cell["certified"] for cell in content["cells"]] == [True] * 4
+    sets = pd.read_csv(tmp_path / "grid_sets.csv")
+    assert sets["status"].tolist() == ["OPTIMAL"] * 4
+    table = pd.read_csv(tmp_path / "grid_evaluation.csv").query("policy == 'moe2'")
+    assert table["budget energy_j_per_prompt"].tolist() == [60, 60, 150, 150]
+    assert (table["energy_j_per_prompt"] < 150).all()
+    for name in ("grid_map.png", "grid_curves.png", "grid_curves_reverse.png", "grid.json"):
+        assert (tmp_path / name).stat().st_size > 0
+    again = CliRunner().invoke(app, ["evaluate", "tiny_gate", "--retrain"])
+    assert again.exit_code == 2
+    assert "--retrain: goes with --grid" in again.stderr
