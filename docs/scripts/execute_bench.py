@@ -1,0 +1,423 @@
+"""Run plans that span the front, and hold time, bytes and memory against their prediction.
+
+    python docs/scripts/execute_bench.py prepare WORK [--model FOLDER]
+    python docs/scripts/execute_bench.py calibrate WORK
+    python docs/scripts/execute_bench.py plan WORK
+    python docs/scripts/execute_bench.py count WORK
+    python docs/scripts/execute_bench.py time WORK          (several times: each is one round)
+    python docs/scripts/execute_bench.py table WORK
+
+WORK is a folder on the disk that is to be measured. Without ``--model`` the model has SYNTHETIC
+weights and the expert sizes of Switch-Base-128. ``calibrate`` and ``time`` want a quiet machine;
+plans are run in another order in every round, and a token's time is the median of the rounds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import moe2opt as mo
+from moe2opt.executor import calibrate
+from moe2opt.executor.compare import compare, predict
+from moe2opt.executor.folder import open_folder
+from moe2opt.executor.routing_trace import read_texts, record_routing
+from moe2opt.executor.run import Settings, run_plan, shapes_of
+from moe2opt.executor.run_job import plain_instance
+from moe2opt.executor.run_text import sequences
+from moe2opt.executor.store_bank import Bank
+from moe2opt.placement.assignment import Assignment
+from moe2opt.placement.baselines import baseline_assignments
+from moe2opt.placement.cache import cache_assignment
+
+FORMATS = (("fp16", 16.0, 0.0), ("int8", 8.25, 0.001), ("int4", 4.25, 0.02))
+
+#: Shares of the fp16 experts that DRAM may hold, for small and for large experts, and losses that
+#: are allowed. A few much used experts make up most of the time of the large ones.
+SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+LARGE_SHARES = (0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.14, 0.2, 0.3, 0.5)
+LOSSES = (0.0, 0.0005, 0.004)
+
+#: Weights from which an expert counts as large.
+LARGE = 1e6
+
+#: Tokens of a sequence, of a timed round, of the count of bytes and of the calibration, with small
+#: and with large experts.
+SEQUENCE, TIMED, COUNTED, CALIBRATION = (64, 128), (640, 128), (7680, 2048), (640, 384)
+
+
+def large(model: Any) -> bool:
+    """Tell whether the experts are large."""
+    return bool(model.spec.expert_weights > LARGE)
+
+
+def config_text(work: Path, model: Any, share: float, loss: float, *, rates: bool) -> str:
+    """Return the YAML of one budget; the file lies in WORK."""
+    experts = 2 * model.spec.expert_weights * model.spec.experts * len(model.spec.moe_layers)
+    dense = json.loads((work / "dense.json").read_text())["bytes"]
+    # Room for the context and for the buffers that copies pass through.
+    capacity = (share * experts + dense + 2.2 * 2 * model.spec.expert_weights) / 2**30
+    formats = ", ".join(
+        f"{{name: {n}, bits_per_weight: {b}, loss_nats: {x}}}" for n, b, x in FORMATS
+    )
+    return f"""
+schema_version: 1
+problem: placement
+name: bench
+synthetic: [losses of the formats]
+model: {{safetensors: model, context_tokens: {SEQUENCE[large(model)]}, kv_bits: 32}}
+precisions: [{formats}]
+tiers:
+  - {{name: dram, kind: cpu, capacity_gib: {capacity!r}, compute_gb_per_s: 15}}
+  - {{name: disk, kind: disk}}
+links: [{{between: [dram, disk], gb_per_s: 1, latency_us: 100}}]
+activation: {{counts: counts.csv}}
+budgets: {{loss_nats: {loss}}}
+{"rates: profile" if rates else ""}
+"""
+
+
+def instance_of(work: Path, model: Any, share: float, loss: float, *, rates: bool = True) -> Any:
+    """Return the instance of one budget."""
+    path = work / f"bench-{os.getpid()}.yaml"
+    path.write_text(config_text(work, model, share, loss, rates=rates), encoding="utf-8")
+    try:
+        return mo.load(path, allow_outside=True).instance
+    finally:
+        path.unlink()
+
+
+def prepare(work: Path, source: Path | None, text: Path | None) -> None:
+    """Bring model, texts, counts and the expected dense bytes into WORK."""
+    from moe2opt.executor.synthetic import switch_base, write
+
+    work.mkdir(parents=True, exist_ok=True)
+    folder = work / "model"
+    if source is not None:
+        folder.symlink_to(source.resolve())
+    elif not folder.exists():
+        write(switch_base(experts=64, max_bytes=2 * 2**30), folder)
+    model = open_folder(folder)
+    for name, seed in (("calibration", 1), ("heldout", 2)):
+        if text is None:
+            draws = np.random.default_rng(seed).integers(0, 256, 16384)
+            np.save(work / f"{name}.npy", draws)
+    texts = _texts(work, text, "calibration")
+    routing = record_routing(model, read_texts(model, texts), SEQUENCE[large(model)])
+    routing.counts().to_csv(work / "counts.csv", index=False)
+    (work / "dense.json").write_text(
+        json.dumps({"bytes": model.dense_bytes, "text": str(text or "")})
+    )
+    print(
+        f"{model.spec.n_layers} layers x {model.spec.experts} experts of "
+        f"{2 * model.spec.expert_weights / 1e6:.2f} MB in fp16"
+    )
+
+
+def _texts(work: Path, text: Path | None, part: str) -> list[Path]:
+    if text is None:
+        return [work / f"{part}.npy"]
+    return sorted((text / part).glob("*.txt"))
+
+
+def tokens_of(work: Path, model: Any, part: str, number: int) -> Any:
+    """Return sequences of a part of the text."""
+    text = json.loads((work / "dense.json").read_text())["text"]
+    path = Path(text) / part if text else work / f"{part}.npy"
+    return sequences(path, model, number, SEQUENCE[large(model)])
+
+
+class Bench:
+    """The model with a bank of all its experts in all formats."""
+
+    def __init__(self, work: Path, scratch: Path | None = None) -> None:
+        self.work, self.model = work, open_folder(work / "model")
+        self.decoder = self.model.decoder()
+        self.bank = Bank(scratch or work)
+        spec = self.model.spec
+        shapes = shapes_of(instance_of(work, self.model, 1.0, 0.02, rates=False), spec)
+        for row, layer in enumerate(spec.moe_layers):
+            for expert in range(spec.experts):
+                weights = self.model.expert_weights(layer, expert)
+                for q in range(len(FORMATS)):
+                    self.bank.put((row, expert, q, 0), shapes.packed(weights, q, 0))
+        self.bank.settle()
+
+    def run(self, instance: Any, assignment: Any, tokens: Any, repeats: int = 1) -> Any:
+        """Run one plan."""
+        settings = Settings(repeats=repeats, energy=False)
+        return run_plan(
+            instance, assignment, self.model, self.decoder, tokens, settings, bank=self.bank
+        )
+
+
+def do_calibrate(work: Path) -> None:
+    """Run a mixture of tiers and formats, and write the profile."""
+    bench = Bench(work)
+    instance = instance_of(work, bench.model, 0.6, 0.02, rates=False)
+    tokens = tokens_of(work, bench.model, "calibration", CALIBRATION[large(bench.model)])
+    run = bench.run(instance, calibrate.mixed_assignment(plain_instance(instance)), tokens, 3)
+    content = {
+        "format": calibrate.FORMAT,
+        "instance": "bench",
+        "started": time.strftime("%Y-%m-%d"),
+        "model": {"hidden": instance.shape.hidden, "weights": instance.shape.params_per_expert},
+        "cells": calibrate.to_json(calibrate.cells_of(run, instance)),
+    }
+    (work / "calibration.json").write_text(json.dumps(content))
+    _, rows = calibrate.profile_from_runs([work / "calibration.json"], work / "profile", "bench")
+    for row in rows:
+        print(
+            f"{row['quantity']:8} {row['memory'] or '-':5} {row['precision'] or '-':5} "
+            f"{row['us']:9.1f} us  ({row['low_us']:.1f} - {row['high_us']:.1f}, {row['count']})"
+        )
+
+
+def do_plan(work: Path) -> None:
+    """Solve every budget; keep the plan and what simple rules do with the same memory and loss."""
+    model = open_folder(work / "model")
+    found = []
+    for loss in LOSSES:
+        for share in LARGE_SHARES if large(model) else SHARES:
+            instance = instance_of(work, model, share, loss)
+            result = mo.solve(instance, time_limit_s=4, rel_gap=2e-3)
+            if result.plan is None:
+                continue
+            a = result.plan.assignment
+            rules = {"optimal": a} | dict(baseline_assignments(instance))
+            rules["LFU residents per layer"] = even_residents(instance)
+            entry = {"share": share, "loss": loss, "gap": result.gap, "rules": {}}
+            for name, rule in rules.items():
+                entry["rules"][name] = {
+                    "tier": rule.tier.tolist(),
+                    "precision": rule.precision.tolist(),
+                    "slots": None,
+                }
+            slots = lru_slots(instance)
+            entry["rules"]["LRU cache per layer"] = {"slots": slots.tolist()}
+            found.append(entry)
+            print(
+                f"share {share}, loss {loss}: {result.plan.seconds_per_token * 1e3:.3f} ms, "
+                f"{result.status}, {len(rules)} rules",
+                flush=True,
+            )
+    (work / "plans.json").write_text(json.dumps(found))
+
+
+def even_residents(instance: Any) -> Assignment:
+    """Return the most used experts of every layer in DRAM, the same number in each, in fp16."""
+    slots = lru_slots(instance)[0]
+    rank = np.argsort(np.argsort(-instance.uses, axis=1, kind="stable"), axis=1)
+    tier = np.where(rank < slots, 0, 1)[:, :, None]
+    from moe2opt.placement.assignment import plain
+
+    return plain(tier.astype(np.int64), np.zeros_like(tier, dtype=np.int64))
+
+
+def lru_slots(instance: Any) -> Any:
+    """Return how many fp16 experts of each layer fit DRAM."""
+    layers, experts = instance.shape.size
+    free = instance.topology.tiers[0].free_bytes
+    number = min(experts, int(free / (layers * instance.expert_bytes[0]) + 1e-9))
+    return np.full(layers, number, dtype=np.int64)
+
+
+def runs_of(work: Path, model: Any) -> dict[str, tuple[Any, Any]]:
+    """Return instance and assignment of every different thing to run, by name."""
+    found: dict[str, tuple[Any, Any]] = {}
+    for entry in json.loads((work / "plans.json").read_text()):
+        instance = instance_of(work, model, entry["share"], entry["loss"])
+        for name, rule in entry["rules"].items():
+            key = f"{entry['share']}|{entry['loss']}|{name}"
+            if rule["slots"] is not None:
+                cached = _with_cache(instance)
+                slots = np.array(rule["slots"])
+                quality = np.zeros(len(slots), dtype=np.int64)
+                found[key] = (cached, cache_assignment(cached, slots, quality))
+            else:
+                from moe2opt.placement.assignment import plain
+
+                found[key] = (instance, plain(np.array(rule["tier"]), np.array(rule["precision"])))
+    return found
+
+
+def _with_cache(instance: Any) -> Any:
+    from dataclasses import replace
+
+    from moe2opt.placement.parts import Cache
+
+    config = instance.config.model_copy(update={"cache": Cache(backing="disk")})
+    return replace(instance, config=config)
+
+
+def _signature(assignment: Any) -> str:
+    import hashlib
+
+    parts = [assignment.tier.tobytes(), assignment.precision.tobytes()]
+    parts.append(b"" if assignment.slots is None else assignment.slots.tobytes())
+    return hashlib.sha256(b"|".join(parts)).hexdigest()[:16]
+
+
+def do_runs(work: Path, seconds: float, scratch: Path | None, *, count: bool) -> None:
+    """Run every different assignment once, as far as the time goes, and note what it took."""
+    start, bench = time.perf_counter(), Bench(work, scratch)
+    part = (COUNTED if count else TIMED)[large(bench.model)]
+    tokens = tokens_of(work, bench.model, "heldout", part)
+    target = work / ("counts.json" if count else "times.json")
+    done = json.loads(target.read_text()) if target.exists() else {}
+    all_runs = runs_of(work, bench.model)
+    different: dict[str, tuple[str, Any, Any]] = {}
+    for name, (instance, assignment) in all_runs.items():
+        if not count or name.endswith("|optimal"):
+            different.setdefault(_signature(assignment), (name, instance, assignment))
+    order = np.random.default_rng(int(time.time())).permutation(len(different))
+    drawn = np.array(list(different))[order].tolist()
+    keys = sorted(
+        drawn, key=lambda k: len(done.get(k, [])) + different[k][0].endswith("|optimal") * -0.5
+    )
+    for key in keys:
+        if time.perf_counter() - start > seconds or (count and key in done):
+            continue
+        name, instance, assignment = different[key]
+        run = bench.run(instance, assignment, tokens)
+        predicted = predict(plain_or_cached(instance), assignment)
+        row = compare(predicted, run, None)
+        entry = {
+            "token_s": run.token_s.tolist() if not count else [],
+            **{r.name: [r.predicted, r.measured] for r in row.total},
+        }
+        done.setdefault(key, []).append(entry)
+        target.write_text(json.dumps(done))
+    rounds = [len(done.get(key, [])) for key in different]
+    print(f"{len(different)} different assignments, rounds {min(rounds)} to {max(rounds)}")
+
+
+def plain_or_cached(instance: Any) -> Any:
+    """Return the instance itself: a place to look when a prediction is wrong."""
+    return instance
+
+
+def do_table(work: Path) -> None:
+    """Print what the rounds say."""
+    from scipy.stats import spearmanr
+
+    model = open_folder(work / "model")
+    times = json.loads((work / "times.json").read_text())
+    counts = (
+        json.loads((work / "counts.json").read_text()) if (work / "counts.json").exists() else {}
+    )
+    runs = runs_of(work, model)
+    optimal, seen = [], set()
+    print("memory  loss    predicted  measured  error   bytes error  held    grown")
+    for name, (_, assignment) in runs.items():
+        key = _signature(assignment)
+        if not name.endswith("|optimal") or key in seen or key not in times:
+            continue
+        seen.add(key)
+        share, loss, _ = name.split("|")
+        rounds = times[key]
+        token_s = float(np.median([r["token_s"] for r in rounds], axis=0).mean())
+        predicted = rounds[0]["time"][0]
+        moved = counts.get(key, rounds)[0]["bytes"]
+        held, grown = rounds[0]["memory"], rounds[0]["grown"]
+        errors = [_off(predicted, token_s), _off(*moved), _off(*held), _off(*grown)]
+        optimal.append((predicted, token_s, *errors))
+        print(
+            f"{share:7} {loss:7} {1e3 * predicted:9.3f} {1e3 * token_s:9.3f} "
+            f"{100 * errors[0]:+6.1f} % {100 * errors[1]:+9.2f} % {100 * errors[2]:+6.2f} % "
+            f"{100 * errors[3]:+6.2f} %"
+        )
+    table = np.array(optimal)
+    middle = 100 * np.median(np.abs(table[:, 2:]), axis=0)
+    rank = spearmanr(table[:, 0], table[:, 1]).statistic
+    print(
+        f"\n{len(table)} different plans; median |error|: time {middle[0]:.1f} %, bytes "
+        f"{middle[1]:.2f} %, held {middle[2]:.2f} %, grown {middle[3]:.2f} %; "
+        f"largest time error {100 * np.abs(table[:, 2]).max():.1f} %; rank correlation {rank:.4f}"
+    )
+    _baselines(runs, times)
+
+
+def _off(predicted: float, measured: float) -> float:
+    return measured / predicted - 1 if predicted else (0.0 if not measured else np.inf)
+
+
+def _baselines(runs: dict[str, Any], times: dict[str, Any]) -> None:
+    """Print in how many budgets the optimal plan is as fast as every rule, and by how much."""
+    from scipy.stats import binomtest
+
+    budgets: dict[str, dict[str, Any]] = {}
+    for name, (_, assignment) in runs.items():
+        share, loss, rule = name.split("|")
+        budgets.setdefault(f"{share} {loss}", {})[rule] = _signature(assignment)
+    wins, total, clear, worst = 0, 0, 0, []
+    for budget, rules in budgets.items():
+        own = rules.pop("optimal")
+        others = {n: k for n, k in rules.items() if k != own and k in times}
+        if own not in times or not others:
+            continue
+        total += 1
+        ratios = {n: _ratio(times[k], times[own]) for n, k in others.items()}
+        name = min(ratios, key=lambda n: ratios[n][0])
+        wins += ratios[name][0] >= 1
+        clear += ratios[name][1] >= 1
+        worst.append(ratios[name][0])
+        print(
+            f"  {budget:12} best rule {name}: {ratios[name][0]:.3f} of the plan's time "
+            f"[{ratios[name][1]:.3f}, {ratios[name][2]:.3f}]"
+        )
+    if not total:
+        return
+    low, high = binomtest(wins, total).proportion_ci(method="wilson")
+    print(
+        f"the plan is at least as fast as every rule in {wins} of {total} budgets "
+        f"({100 * wins / total:.0f} %, 95 % interval {100 * low:.0f} to {100 * high:.0f} %); "
+        f"in {clear} the whole interval says so; median best rule takes "
+        f"{np.median(worst):.3f} of the plan's time"
+    )
+
+
+def _ratio(rule: list[Any], plan: list[Any]) -> tuple[float, float, float]:
+    """Return time of the rule over that of the plan with a 95 % bootstrap interval over tokens."""
+    a = np.median([r["token_s"] for r in rule], axis=0)
+    b = np.median([r["token_s"] for r in plan], axis=0)
+    draws = np.random.default_rng(0).integers(0, len(a), (1000, len(a)))
+    spread = a[draws].mean(axis=1) / b[draws].mean(axis=1)
+    low, high = np.percentile(spread, (2.5, 97.5))
+    return float(a.mean() / b.mean()), float(low), float(high)
+
+
+def main() -> None:
+    """Run one step."""
+    import torch
+
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("step", choices=("prepare", "calibrate", "plan", "count", "time", "table"))
+    parser.add_argument("work", type=Path)
+    parser.add_argument("--model", type=Path)
+    parser.add_argument("--text", type=Path, help="folder with calibration/ and heldout/ texts")
+    parser.add_argument("--seconds", type=float, default=200.0, help="of count and time")
+    parser.add_argument(
+        "--scratch", type=Path, help="folder of the experts' file; WORK if not given"
+    )
+    asked = parser.parse_args()
+    torch.set_num_threads(1)
+    steps = {
+        "prepare": lambda: prepare(asked.work, asked.model, asked.text),
+        "calibrate": lambda: do_calibrate(asked.work),
+        "plan": lambda: do_plan(asked.work),
+        "count": lambda: do_runs(asked.work, asked.seconds, asked.scratch, count=True),
+        "time": lambda: do_runs(asked.work, asked.seconds, asked.scratch, count=False),
+        "table": lambda: do_table(asked.work),
+    }
+    steps[asked.step]()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Run models for real with torch: what a plan promises, measured."""

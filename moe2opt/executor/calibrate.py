@@ -1,0 +1,243 @@
+"""From a run to a profile: what copying and computing an expert took, by memory and format."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from moe2opt.executor.run import Run
+from moe2opt.executor.run_experts import Served
+from moe2opt.placement.assignment import Assignment, plain
+from moe2opt.placement.rates import COLUMNS, TABLE, UNIQUE
+from moe2opt.profiles.csvfile import Row, read_table
+from moe2opt.profiles.measure.writing import check_writable, merge_table
+from moe2opt.result import FloatArray, InputError
+
+if TYPE_CHECKING:
+    from moe2opt.placement import PlacementInstance
+
+FORMAT = "moe2opt execution"
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One measured figure, a row of the profile's table (microseconds).
+
+    Attributes
+    ----------
+    quantity
+        ``move``, ``compute``, ``dense``, or ``working``, which has bytes only: buffers that copies
+        pass through and formats are unpacked in.
+    memory, place, precision
+        Where the expert lies, where it is computed, its format; empty for ``dense``.
+    bytes
+        Of the expert in that format, or of the dense part.
+    us, low_us, high_us, count
+        Mean over the uses (each the median of its passes), quartiles over the uses, number of uses.
+    """
+
+    quantity: str
+    memory: str
+    place: str
+    precision: str
+    bytes: float
+    us: float
+    low_us: float
+    high_us: float
+    count: int
+
+
+def mixed_assignment(instance: PlacementInstance, seed: int = 0) -> Assignment:
+    """Return an assignment with every tier and every format in every layer, drawn at random.
+
+    Tiers are filled as far as their capacity goes; running it measures every pair.
+    """
+    draw = np.random.default_rng(seed)
+    layers, experts = instance.shape.size
+    pairs = [
+        (t, q) for t in range(len(instance.topology.tiers)) for q in range(len(instance.precisions))
+    ]
+    room = [tier.free_bytes for tier in instance.topology.tiers]
+    tier = np.zeros((layers, experts, 1), dtype=np.int64)
+    precision = np.zeros_like(tier)
+    turn = 0
+    for layer in range(layers):
+        for expert in draw.permutation(experts):
+            for step in range(len(pairs)):
+                t, q = pairs[(turn + step) % len(pairs)]
+                if instance.expert_bytes[q] <= room[t]:
+                    break
+            else:
+                raise InputError(
+                    "calibrate: the tiers cannot hold all experts, whatever the format"
+                )
+            room[t] -= float(instance.expert_bytes[q])
+            tier[layer, expert, 0], precision[layer, expert, 0] = t, q
+            turn += 1
+    return plain(tier, precision)
+
+
+def cells_of(run: Run, instance: PlacementInstance) -> list[Cell]:
+    """Return what copying and computing took, by memory and format, and the rest of a token.
+
+    A use counts with the median of its passes, so that a disturbed pass does not.
+    """
+    first = run.passes[0].served
+    same = [p for p in run.passes if len(p.served) == len(first)]
+    times = np.median([[(s.move_s, s.compute_s) for s in p.served] for p in same], axis=0).reshape(
+        -1, 2
+    )
+    kinds, names = run.layout.kinds, [p.name for p in instance.precisions]
+    keys: dict[tuple[str, str, str, bool], list[int]] = {}
+    place: str
+    for k, use in enumerate(first):
+        place = kinds[int(run.layout.place[use.tier, use.precision])]
+        hit = use.hit or run.layout.slots is None
+        keys.setdefault((kinds[use.tier], place, names[use.precision], hit), []).append(k)
+    found, moves, typical = [], list[int](), times[:, 1].copy()
+    for (memory, place, name, hit), uses in sorted(keys.items()):
+        size = float(instance.expert_bytes[names.index(name)])
+        where = (place if run.layout.slots is not None and hit else memory, place, name)
+        if where[0] != place and not all(first[k].early for k in uses):
+            direct = [k for k in uses if not first[k].early]
+            found.append(_cell("move", *where, size, times[direct, 0]))
+            moves += direct
+        else:
+            typical[uses] = times[uses, 1].mean()
+        found.append(_cell("compute", *where, size, times[uses, 1]))
+    total = np.median([p.token_s for p in run.passes], axis=0)
+    rest, after = _without_experts(total, first, times[:, 0], typical, set(moves))
+    found = [replace(c, us=c.us + 1e6 * after) if c.quantity == "move" else c for c in found]
+    home = kinds[run.layout.home]
+    passing = float(run.held.passing_bytes)
+    found.append(Cell("working", "", home, "", passing, 0.0, 0.0, 0.0, len(rest)))
+    found.append(_cell("dense", "", home, "", float(instance.shape.dense_bytes), rest))
+    return found
+
+
+def _without_experts(
+    token_s: FloatArray,
+    served: Sequence[Served],
+    move_s: FloatArray,
+    compute_s: FloatArray,
+    moves: set[int],
+) -> tuple[FloatArray, float]:
+    """Return the seconds of each token without its experts, and what each copy adds to them.
+
+    While a copy is waited for, caches are lost to others and the processor slows down: what follows
+    takes longer, the longer the more copies a token waits for. That part is the copies' own; for
+    its sake experts that are not copied count with their mean time.
+    """
+    rest, number = token_s.copy(), np.zeros(len(token_s))
+    for k, use in enumerate(served):
+        # Of an expert that is already there, the time of looking it up stays with the rest.
+        rest[use.token] -= compute_s[k] + (move_s[k] if k in moves else 0.0)
+        number[use.token] += k in moves
+    if np.ptp(number) == 0:
+        return rest, 0.0
+    slope = max(0.0, float(np.polyfit(number, rest, 1)[0]))
+    return rest - slope * number, slope
+
+
+def _cell(quantity: str, memory: str, place: str, name: str, size: float, seconds: Any) -> Cell:
+    low, high = np.percentile(seconds, (25, 75))
+    mean, low, high = (1e6 * float(v) for v in (np.mean(seconds), low, high))
+    return Cell(quantity, memory, place, name, size, mean, low, high, len(seconds))
+
+
+def merged(cells: Iterable[Cell]) -> list[Cell]:
+    """Return one cell for each figure: the one taken from the most uses."""
+    best: dict[tuple[str, str, str, str], Cell] = {}
+    for cell in cells:
+        key = (cell.quantity, cell.memory, cell.place, cell.precision)
+        if key not in best or cell.count > best[key].count:
+            best[key] = cell
+    return [best[key] for key in sorted(best)]
+
+
+def profile_from_runs(
+    paths: Sequence[Path], folder: Path, device: str | None = None
+) -> tuple[list[Path], list[Row]]:
+    """Write what runs measured as a profile.
+
+    Parameters
+    ----------
+    paths
+        Files written by ``moe2opt execute --out``.
+    folder
+        Profile folder; its other rows are kept.
+    device
+        Name of the machine; that of its processor when None.
+
+    Returns
+    -------
+    list of Path, list of Row
+        What was written, and the rows of these runs.
+
+    Raises
+    ------
+    InputError
+        For a file that is no run, or a folder that cannot be written.
+    """
+    from moe2opt.profiles.measure.machine import processor_name
+
+    name = device or processor_name()
+    rows = [row for path in paths for row in _rows(path, name)]
+    rows = list(_most_counted(rows))
+    check_writable(folder)
+    if (folder / TABLE).is_file():
+        read_table(folder / TABLE, COLUMNS)
+    keys = {_key(row) for row in rows}
+    written = merge_table(folder / TABLE, COLUMNS, rows, lambda row: _key(row) in keys)
+    read_table(written, COLUMNS, unique=UNIQUE)
+    return [written], rows
+
+
+def _key(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    return tuple("" if row[name] is None else row[name] for name in UNIQUE)
+
+
+def _most_counted(rows: Sequence[Row]) -> Iterator[Row]:
+    best: dict[tuple[Any, ...], Row] = {}
+    for row in rows:
+        if _key(row) not in best or row["count"] > best[_key(row)]["count"]:
+            best[_key(row)] = row
+    return iter(best.values())
+
+
+def _rows(path: Path, device: str) -> Iterator[Row]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"--from-run {path}: cannot be read: {error}") from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise InputError(f"--from-run {path}: is not a run of `moe2opt execute --out`")
+    try:
+        model = content["model"]
+        for cell in content["cells"]:
+            figures = {k: cell[k] for k in Cell.__dataclass_fields__}
+            numbers = {k: float(f"{figures[k]:.6g}") for k in ("us", "low_us", "high_us")}
+            source = f"moe2opt execute, {content['instance']}, {content['started']}"
+            yield {
+                **figures,
+                **numbers,
+                "device": device,
+                "hidden": int(model["hidden"]),
+                "weights": float(model["weights"]),
+                "source": source,
+                "note": "",
+            }
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            f"--from-run {path}: is damaged: {type(error).__name__} {error}"
+        ) from error
+
+
+def to_json(cells: Sequence[Cell]) -> list[dict[str, Any]]:
+    """Return JSON-ready content."""
+    return [asdict(cell) for cell in cells]

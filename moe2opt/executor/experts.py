@@ -1,0 +1,127 @@
+"""What runs the experts of a model: the protocol, and everything in memory as its reference."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from moe2opt.result import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+#: Matrices of an expert: gate (f, d), up (f, d), down (d, f).
+PARTS = ("gate", "up", "down")
+
+Weights = Mapping[str, "Tensor"]
+
+
+class Experts(Protocol):
+    """Runs the chosen experts of a layer; the model does everything else."""
+
+    def apply(self, layer: int, hidden: Tensor, chosen: Tensor, weights: Tensor) -> Tensor:
+        """Return the ``(T, d)`` sum of the chosen experts' outputs, each times its weight.
+
+        Parameters
+        ----------
+        layer
+            Number of the layer, as the model counts all its layers.
+        hidden
+            ``(T, d)`` input of the experts.
+        chosen, weights
+            ``(T, k)`` experts of each token (int64) and their routing weights.
+        """
+        ...
+
+
+class ExpertSource(Protocol):
+    """Where the weights of single experts come from."""
+
+    def expert_weights(self, layer: int, expert: int) -> dict[str, Tensor]:
+        """Return the matrices `gate`, `up` and `down` of an expert."""
+        ...
+
+
+def require_torch() -> None:
+    """Raise `InputError` when torch or safetensors is not installed."""
+    try:
+        import safetensors
+        import torch  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise InputError(
+            f"running a model needs torch and safetensors ({error.name} is missing): "
+            "pip install 'moe2opt[torch]'"
+        ) from error
+    del safetensors
+
+
+def feed_forward(weights: Weights, hidden: Tensor) -> Tensor:
+    """Return ``down (silu(gate x) * up x)`` of ``(T, d)`` inputs."""
+    from torch.nn.functional import linear, silu
+
+    inner = silu(linear(hidden, weights["gate"])) * linear(hidden, weights["up"])
+    return linear(inner, weights["down"])
+
+
+def dispatch(
+    hidden: Tensor,
+    chosen: Tensor,
+    weights: Tensor,
+    run: Callable[[int, Tensor], Tensor],
+) -> Tensor:
+    """Return the weighted sum of the outputs of ``run(expert, inputs)``, one call per expert."""
+    import torch
+
+    flat = chosen.flatten()
+    order = flat.argsort(stable=True)
+    tokens = order // chosen.shape[1]
+    experts, counts = torch.unique_consecutive(flat[order], return_counts=True)
+    inputs = torch.split(hidden[tokens], counts.tolist())
+    outs = [run(int(e), part) for e, part in zip(experts.tolist(), inputs, strict=True)]
+    scaled = torch.cat(outs) * weights.flatten()[order, None].to(hidden.dtype)
+    return torch.zeros_like(hidden).index_add(0, tokens, scaled)
+
+
+def by_expert(chosen: Tensor) -> Iterator[tuple[int, Tensor, Tensor]]:
+    """Yield each expert in use with the tokens that chose it and the rank at which they did."""
+    import torch
+
+    for expert in torch.unique(chosen).tolist():
+        tokens, rank = torch.nonzero(chosen == expert, as_tuple=True)
+        yield int(expert), tokens, rank
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ResidentExperts:
+    """All experts in memory at one precision: the reference that others are compared with.
+
+    Attributes
+    ----------
+    weights
+        By layer number and expert.
+    """
+
+    weights: Mapping[tuple[int, int], Weights]
+
+    def apply(self, layer: int, hidden: Tensor, chosen: Tensor, weights: Tensor) -> Tensor:
+        """Return the weighted sum of the chosen experts' outputs, see `Experts`."""
+        return dispatch(
+            hidden,
+            chosen,
+            weights,
+            lambda expert, inputs: feed_forward(self.weights[layer, expert], inputs),
+        )
+
+
+def resident(source: ExpertSource, layers: tuple[int, ...], experts: int) -> ResidentExperts:
+    """Return the experts of `source` in memory, in fp32."""
+    import torch
+
+    keys = [(layer, expert) for layer in layers for expert in range(experts)]
+    return ResidentExperts(
+        {
+            key: {name: t.to(torch.float32) for name, t in source.expert_weights(*key).items()}
+            for key in keys
+        }
+    )
