@@ -1,0 +1,103 @@
+"""The verb ``fleet``: load, solve by prices, write, show."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from moe2opt.cli.exits import Exit, say
+from moe2opt.result import InputError, Status
+
+if TYPE_CHECKING:
+    from moe2opt.fleet import Fleet, FleetResult
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What the command line asked of ``fleet``."""
+
+    config: Path
+    gap: float
+    backend: str
+    workers: int | None
+    scheduler: str | None
+    out: Path | None
+    allow_outside: bool
+    as_json: bool
+    quiet: bool
+
+
+def run_fleet(request: Request, *, check: bool) -> Exit:
+    """Do what was asked and return the exit code."""
+    from moe2opt.fleet import load_fleet, save_fleet, solve_fleet
+
+    fleet = load_fleet(request.config, allow_outside=request.allow_outside)
+    if check:
+        return _checked(request, fleet)
+    if not request.quiet:
+        say(f"{fleet.name}: {len(fleet.sites)} sites share {fleet.limit:g} of {fleet.row}")
+    result = solve_fleet(
+        fleet,
+        rel_gap=request.gap,
+        backend=request.backend,
+        workers=request.workers,
+        scheduler=request.scheduler,
+        on_round=None if request.quiet else _line,
+    )
+    if request.out is not None:
+        try:
+            save_fleet(result, fleet, request.out)
+        except OSError as error:
+            raise InputError(f"--out {request.out}: {error.strerror}") from error
+    _print(request, fleet, result)
+    return _exit_of(result)
+
+
+def _line(known: dict[str, float]) -> None:
+    say(
+        f"price {known['price']:.6g}  bound {known['bound']:.8g}  plan {known['objective']:.8g}  "
+        f"{known['solved']:.0f} solved  {known['time_s']:.1f} s"
+    )
+
+
+def _checked(request: Request, fleet: Fleet) -> Exit:
+    from moe2opt.fleet import verify_fleet
+
+    if request.out is None:
+        raise InputError("--check needs --out DIR, the folder to check")
+    failures = verify_fleet(request.out, fleet)
+    for failure in failures[:20]:
+        say(failure)
+    if not request.quiet:
+        print(f"{len(fleet.sites)} sites: {'everything holds' if not failures else 'REJECTED'}")
+    return Exit.REJECTED if failures else Exit.OK
+
+
+def _print(request: Request, fleet: Fleet, result: FleetResult) -> None:
+    if request.as_json:
+        print(json.dumps(result.to_dict(), allow_nan=False))
+        return
+    print(
+        f"{result.status}  objective {result.objective:.8g}  bound {result.bound:.8g}  "
+        f"gap {result.gap:.3%}  certificate {'checked' if result.certified else 'REJECTED'}"
+    )
+    print(
+        f"{len(fleet.sites)} sites ({len(result.distinct)} distinct), {result.solved} problems "
+        f"solved; {result.used:.8g} of {result.limit:.8g} {fleet.row} x rate used; one more is "
+        f"worth {result.price:.6g}"
+    )
+    for caveat in fleet.caveats:
+        print(f"note: {caveat}")
+
+
+def _exit_of(result: FleetResult) -> Exit:
+    if not result.certified:
+        return Exit.REJECTED
+    codes = {
+        Status.OPTIMAL: Exit.OK,
+        Status.INFEASIBLE: Exit.INFEASIBLE,
+        Status.NO_SOLUTION: Exit.NO_PLAN,
+    }
+    return codes.get(result.status, Exit.TOO_WEAK)

@@ -1,0 +1,90 @@
+"""Ask many sites at once: in this process, in several, or on a Dask cluster."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, Self
+
+from moe2opt.fleet.priced import Answer, SiteState
+from moe2opt.result import InputError
+from moe2opt.sweep.backends import BACKENDS, leave_with_parent, one_thread_each
+
+#: Sites that travel together.
+CHUNK = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Errand:
+    """Sites to ask for their answer at a price, each up to an absolute tolerance."""
+
+    sites: tuple[SiteState, ...]
+    price: float
+    tolerances: tuple[float, ...]
+
+
+def run_errand(errand: Errand) -> tuple[Answer, ...]:
+    """Return the answers of the sites."""
+    pairs = zip(errand.sites, errand.tolerances, strict=True)
+    return tuple(site.ask(errand.price, tolerance) for site, tolerance in pairs)
+
+
+class Crew:
+    """Processes that run errands, for as long as the block lasts."""
+
+    def __init__(self, backend: str, workers: int | None, scheduler: str | None) -> None:
+        if backend not in BACKENDS:
+            text = f"backend '{backend}' is not understood; one of {', '.join(BACKENDS)}"
+            raise InputError(text)
+        if scheduler is not None and backend != "dask":
+            raise InputError(f"a scheduler goes with the backend dask, not with {backend}")
+        self.backend, self.scheduler = backend, scheduler
+        self.workers = workers or os.cpu_count() or 1
+        self._threads = one_thread_each()
+        self._pool: Any = None
+        self._cluster: Any = None
+
+    def __enter__(self) -> Self:
+        self._threads.__enter__()
+        if self.backend == "process":
+            context = multiprocessing.get_context("spawn")
+            self._pool = ProcessPoolExecutor(self.workers, context, initializer=leave_with_parent)
+        elif self.backend == "dask":
+            self._pool = self._client()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.backend == "process":
+            self._pool.shutdown(wait=False, cancel_futures=True)
+        elif self._pool is not None:
+            self._pool.close()
+            if self._cluster is not None:
+                self._cluster.close()
+        self._threads.__exit__(None, None, None)
+
+    def _client(self) -> Any:
+        try:
+            distributed: Any = import_module("distributed")
+        except ModuleNotFoundError as error:
+            text = f"the backend dask needs {error.name}: pip install 'moe2opt[dask]'"
+            raise InputError(text) from error
+        if self.scheduler is None:
+            self._cluster = distributed.LocalCluster(
+                n_workers=self.workers, threads_per_worker=1, dashboard_address=None
+            )
+        return distributed.Client(self.scheduler or self._cluster, set_as_default=False)
+
+    def run(self, errands: Sequence[Errand]) -> Iterator[tuple[int, tuple[Answer, ...]]]:
+        """Yield position and answers of each errand."""
+        if self.backend == "serial":
+            yield from ((k, run_errand(errand)) for k, errand in enumerate(errands))
+        elif self.backend == "process":
+            futures = [self._pool.submit(run_errand, errand) for errand in errands]
+            yield from ((k, future.result()) for k, future in enumerate(futures))
+        else:
+            futures = [self._pool.submit(run_errand, e, pure=False, retries=2) for e in errands]
+            yield from ((k, future.result()) for k, future in enumerate(futures))

@@ -1,0 +1,192 @@
+"""Points of fronts and cells of grids, and how they are stored."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+from moe2opt.result import InputError, encode_float, relative_gap
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: Version of the JSON files.
+FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """One budget that varies.
+
+    Attributes
+    ----------
+    name
+        Name of a budget row (``energy_j_per_prompt``) or dotted key of the configuration
+        (``delay.limit_s``).
+    kind
+        ``row`` or ``key``.
+    values
+        Budgets, ascending.
+    """
+
+    name: str
+    kind: Literal["row", "key"]
+    values: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """What is known at one combination of budgets.
+
+    Attributes
+    ----------
+    index
+        Position on each axis.
+    budgets
+        Budget on each axis.
+    status, limit
+        As in `moe2opt.result.Result`, as text.
+    objective, bound
+        Value of the plan (``-inf`` without one) and the proven upper bound.
+    certified
+        The independent checker accepted plan, bound and status.
+    used
+        Use of every budget row by the plan, by its name; empty without a plan.
+    x
+        Solution in the variables of the canonical problem, None without one.
+    plan
+        Position in the list of plans of the front or grid; None without one.
+    proof
+        Number of the solved problem whose certificate proves the bound: the problem of this cell,
+        or one that relaxes it; -1 when a run was interrupted before it had any.
+    nodes
+        Nodes that the solver examined here; 0 where nothing had to be solved.
+    """
+
+    index: tuple[int, ...]
+    budgets: tuple[float, ...]
+    status: str
+    limit: str | None
+    objective: float
+    bound: float
+    certified: bool
+    used: dict[str, float] = field(default_factory=dict)
+    x: tuple[int, ...] | None = None
+    plan: int | None = None
+    proof: int = 0
+    nodes: int = 0
+
+    @property
+    def gap(self) -> float:
+        """Relative gap; ``inf`` where it is undefined."""
+        return relative_gap(self.objective, self.bound)
+
+    @property
+    def has_plan(self) -> bool:
+        """Whether there is a plan."""
+        return self.x is not None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON-ready content."""
+        content = {f.name: getattr(self, f.name) for f in fields(self)}
+        numbers = {name: encode_float(content[name]) for name in ("objective", "bound")}
+        lists = {
+            "index": list(self.index),
+            "budgets": [encode_float(b) for b in self.budgets],
+            "x": None if self.x is None else list(self.x),
+        }
+        return content | numbers | lists
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Self:
+        """Rebuild from `to_dict`."""
+        content = dict(data)
+        content["index"] = tuple(map(int, data["index"]))
+        content["budgets"] = tuple(map(float, data["budgets"]))
+        content["x"] = None if data["x"] is None else tuple(map(int, data["x"]))
+        content |= {name: float(data[name]) for name in ("objective", "bound")}
+        return cls(**content)
+
+
+@dataclass(frozen=True, slots=True)
+class FrontPoint(Cell):
+    """A point of a two-objective front.
+
+    Attributes
+    ----------
+    value_per_unit
+        Shadow price: what one more unit of the budget adds to the upper bound that holds at every
+        budget (see `moe2opt.pareto.prices`); None where the certificate gives none.
+    """
+
+    value_per_unit: float | None = None
+
+    @property
+    def budget(self) -> float:
+        """The budget on the horizontal axis."""
+        return self.budgets[0]
+
+
+def frame_of(names: list[str], cells: Sequence[Cell]) -> pd.DataFrame:
+    """Return one row per cell."""
+    import pandas as pd
+
+    rows = [
+        {
+            **{f"budget {name}": b for name, b in zip(names, cell.budgets, strict=True)},
+            "status": cell.status,
+            "limit": cell.limit,
+            "objective": cell.objective if cell.has_plan else math.nan,
+            "bound": cell.bound,
+            "gap": cell.gap,
+            "certified": cell.certified,
+            "plan": cell.plan,
+            "proof": cell.proof,
+            "nodes": cell.nodes,
+            **({"value_per_unit": cell.value_per_unit} if isinstance(cell, FrontPoint) else {}),
+            **{f"used {name}": used for name, used in cell.used.items()},
+        }
+        for cell in cells
+    ]
+    return pd.DataFrame(rows).astype({"plan": "Int64"})
+
+
+def axis_to_dict(axis: Axis) -> dict[str, Any]:
+    """Return JSON-ready content of an axis."""
+    return asdict(axis) | {"values": [encode_float(value) for value in axis.values]}
+
+
+def axis_from_dict(data: dict[str, Any]) -> Axis:
+    """Rebuild an axis."""
+    return Axis(str(data["name"]), data["kind"], tuple(map(float, data["values"])))
+
+
+def require(data: Any, kind: str) -> None:
+    """Raise ValueError unless the content is of this kind and format."""
+    if data["kind"] != kind or data["format"] != FORMAT:
+        raise ValueError(f"kind {data['kind']!r}, format {data['format']!r}")
+
+
+def unreadable(error: Exception, kind: str) -> InputError:
+    """Return the error for content that is not of a kind."""
+    return InputError(f"not a {kind}: {type(error).__name__}: {error}")
+
+
+def write(content: dict[str, Any], path: str | Path) -> None:
+    """Write content as JSON."""
+    text = json.dumps(content, separators=(",", ":"), allow_nan=False)
+    Path(path).write_text(f"{text}\n", encoding="utf-8")
+
+
+def read(path: str | Path) -> Any:
+    """Return the content of a JSON file; raise `InputError` naming it if it is none."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}") from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not JSON: {error}") from error

@@ -1,0 +1,6 @@
+"""Sweeps: grids over configuration keys and scenarios, resumable, on one machine or a cluster."""
+
+from moe2opt.sweep.driver import Sweep as Sweep
+from moe2opt.sweep.driver import sweep as sweep
+from moe2opt.sweep.spec import Spec as Spec
+from moe2opt.sweep.spec import SweepFile as SweepFile

@@ -1,0 +1,176 @@
+"""Run a sweep: what is missing, where it is asked to run, and the table of everything."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from moe2opt.result import InputError
+from moe2opt.sweep.backends import finished
+from moe2opt.sweep.spec import Spec, spec_of
+from moe2opt.sweep.store import Addresses, Store
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """The rows of a sweep, in the order of its cells.
+
+    Attributes
+    ----------
+    rows
+        One per cell: coordinates, status, objective, bound, gap, certified, error, use of the
+        budgets, times.
+    addresses
+        Content address of each cell: the name of its folder below ``cells``.
+    folder
+        Where the sweep is.
+    reused
+        Cells that were already there.
+    """
+
+    rows: tuple[dict[str, Any], ...]
+    addresses: tuple[str, ...]
+    folder: Path
+    reused: int
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def failures(self) -> tuple[dict[str, Any], ...]:
+        """The rows of cells that failed."""
+        return tuple(row for row in self.rows if row["status"] == "ERROR")
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return one row per cell; infinite bounds are infinite numbers."""
+        import pandas as pd
+
+        frame = pd.DataFrame(list(self.rows))
+        for name in ("objective", "bound", "gap"):
+            if name in frame:
+                frame[name] = [math.nan if v is None else float(v) for v in frame[name]]
+        return frame
+
+    def save(self) -> None:
+        """Write ``sweep.csv``, and ``sweep.parquet`` where pyarrow is installed."""
+        frame = self.to_frame()
+        _atomically(self.folder / "sweep.csv", lambda path: frame.to_csv(path, index=False))
+        try:
+            import pyarrow  # noqa: F401
+        except ModuleNotFoundError:
+            return
+        # A key may hold numbers in one cell and text in another; Parquet columns hold one kind.
+        whole = frame.copy()
+        for name in frame:
+            if frame[name].dtype == object and frame[name].map(type).nunique() > 1:
+                whole[name] = [None if v is None else str(v) for v in frame[name]]
+        _atomically(self.folder / "sweep.parquet", lambda path: whole.to_parquet(path, index=False))
+
+
+def sweep(
+    config: str | Path,
+    over: Mapping[str, Sequence[Any]] | Sequence[str] | None = None,
+    scenarios: Sequence[str] | None = None,
+    *,
+    out: str | Path,
+    backend: str = "serial",
+    workers: int | None = None,
+    scheduler: str | None = None,
+    allow_outside: bool = False,
+    on_step: Callable[[int, int], None] | None = None,
+    **settings: Any,
+) -> Sweep:
+    """Solve every combination of values in every scenario, and keep every result.
+
+    Cells that are already in `out` are not run again; cells with an error are.
+
+    Parameters
+    ----------
+    config
+        A configuration, the name of a built-in problem, or a sweep file.
+    over
+        Values by dotted key, or texts ``a.b=1,2,3``.
+    scenarios
+        Names of scenarios; ``base`` is the configuration without any.
+    out
+        Folder for the results.
+    backend, workers, scheduler
+        ``serial``, ``process`` or ``dask``; number of processes; address of a Dask scheduler.
+    allow_outside
+        Whether paths may leave the folder of the configuration.
+    on_step
+        Called with the number of cells done and of all cells.
+    settings
+        Arguments of `moe2opt.solve` for every cell, each of which has one thread.
+
+    Raises
+    ------
+    InputError
+        For a sweep that cannot be understood. A cell that fails is a row.
+    """
+    spec = spec_of(config, over, scenarios, allow_outside=allow_outside, **settings)
+    return run(spec, Path(out), backend, workers, scheduler, on_step)
+
+
+def run(
+    spec: Spec,
+    out: Path,
+    backend: str = "serial",
+    workers: int | None = None,
+    scheduler: str | None = None,
+    on_step: Callable[[int, int], None] | None = None,
+) -> Sweep:
+    """Do what `sweep` does for a sweep that was read before."""
+    tasks, names, store = spec.tasks(), Addresses(), Store(out / "cells")
+    addresses = [names.of(task) for task in tasks]
+    _write_spec(spec, addresses, out)
+    rows = _known(store, addresses)
+    reused = len(rows)
+    missing = list(dict.fromkeys(a for a in addresses if a not in rows))
+    first = {address: tasks[addresses.index(address)] for address in missing}
+    done = sum(address in rows for address in addresses)
+    for k, (row, files) in finished([first[a] for a in missing], backend, workers, scheduler):
+        store.put(missing[k], files)
+        rows[missing[k]] = row
+        done += addresses.count(missing[k])
+        if on_step is not None:
+            on_step(done, len(tasks))
+    found = Sweep(tuple(rows[a] for a in addresses), tuple(addresses), out, reused)
+    found.save()
+    return found
+
+
+def _known(store: Store, addresses: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Return the rows of the cells that are there and did not fail."""
+    rows = {a: store.row(a) for a in store.addresses().intersection(addresses)}
+    return {a: row for a, row in rows.items() if row is not None and row["status"] != "ERROR"}
+
+
+def _write_spec(spec: Spec, addresses: Sequence[str], out: Path) -> None:
+    content = {
+        "config": spec.config.name,
+        "over": {key: list(values) for key, values in spec.over.items()},
+        "scenarios": list(spec.scenarios),
+        "settings": spec.settings,
+        "cells": list(addresses),
+    }
+    text = json.dumps(content, indent=1)
+    _atomically(out / "sweep.json", lambda path: path.write_text(text, encoding="utf-8"))
+
+
+def _atomically(path: Path, write: Callable[[Path], Any]) -> None:
+    """Write a file beside `path` and move it there."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        write(temporary)
+        temporary.replace(path)
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}") from error
