@@ -24,6 +24,11 @@ if TYPE_CHECKING:
     from moe2opt.certify import certify as certify
     from moe2opt.config import LoadedInstance as LoadedInstance
     from moe2opt.config import load as load
+    from moe2opt.fleet import load_fleet as load_fleet
+    from moe2opt.fleet import solve_fleet as solve_fleet
+    from moe2opt.pareto import Front as Front
+    from moe2opt.pareto import Grid as Grid
+    from moe2opt.pareto import pareto as pareto
     from moe2opt.result import Certificate as Certificate
     from moe2opt.result import CertificationError as CertificationError
     from moe2opt.result import InputError as InputError
@@ -34,6 +39,8 @@ if TYPE_CHECKING:
     from moe2opt.result import Status as Status
     from moe2opt.solve import SolverMismatchError as SolverMismatchError
     from moe2opt.solve import solve as solve
+    from moe2opt.sweep import Sweep as Sweep
+    from moe2opt.sweep import sweep as sweep
 
     __version__: str
 
@@ -51,6 +58,11 @@ _HOME = {
     "certify": "certify",
     "LoadedInstance": "config",
     "load": "config",
+    "load_fleet": "fleet",
+    "solve_fleet": "fleet",
+    "Front": "pareto",
+    "Grid": "pareto",
+    "pareto": "pareto",
     "Certificate": "result",
     "CertificationError": "result",
     "InputError": "result",
@@ -61,6 +73,8 @@ _HOME = {
     "Status": "result",
     "SolverMismatchError": "solve",
     "solve": "solve",
+    "Sweep": "sweep",
+    "sweep": "sweep",
 }
 
 __all__ = sorted([*_HOME, "__version__"])

@@ -318,7 +318,9 @@ def _priced(
     if nominal is None or result.plan is None:
         return result
     problem = nominal.problem()
-    search = Search(problem, replace(options, warm_start=result.x), lambda _: None, interrupt)
+    # Columns besides the experts may differ, for example the thresholds of an energy budget.
+    start = result.x if result.x is not None and len(result.x) == problem.size else None
+    search = Search(problem, replace(options, warm_start=start), lambda _: None, interrupt)
     plain = search.result(_outcome(_imported(info), search), info.name)
     return replace(result, plan=target.with_nominal(result.plan, plain))  # type: ignore[union-attr]
 

@@ -100,7 +100,7 @@ ADDITIONS: list[tuple[str, list[str]]] = [
     ("energy: {limit_j_per_prompt: -3}",
      ["9:30: energy.limit_j_per_prompt: must be at least 0, got -3"]),
     ("energy: {limit_j_per_prompt: 3, counts: al}",
-     ["9:41: energy.counts: expected 'all' or 'one', got 'al'; did you mean 'all'?"]),
+     ["9:41: energy.counts: expected 'all', 'one' or 'largest', got 'al'; did you mean 'all'?"]),
     ("delay: {limit_s: soon}",
      ["9:18: delay.limit_s: expected a number or a section (key: value lines), got 'soon'"]),
     ("delay: {limit_s: {code: -1}}", ["9:25: delay.limit_s.code: must be greater than 0, got -1"]),

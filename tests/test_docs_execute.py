@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
-from importlib import util
+from importlib import import_module, util
 from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
@@ -127,6 +127,103 @@ def test_commands_print_what_the_page_shows(
         assert any(fits), f"$ {command}\n{seen[1]}"
 
 
+#: Languages of blocks: run, compared with what is printed, or only shown.
+LANGUAGES = {
+    "python",
+    "console",
+    "bash",
+    "yaml",
+    "text",
+    "json",
+    "",
+    "{eval-rst}",
+    "{toctree}",
+    "{math}",
+}
+
+PAGES = (CHECKOUT / "README.md", CHECKOUT / "CONTRIBUTING.md", *sorted(DOCS.glob("**/*.md")))
+
+
+def shell_lines(path: Path) -> Iterator[str]:
+    """Yield the commands of the bash blocks of a page, continued lines joined, comments cut."""
+    text = path.read_text(encoding="utf-8")
+    for block in re.findall(r"^```bash\n(.*?)^```", text, re.DOTALL | re.MULTILINE):
+        for line in block.replace("\\\n", " ").splitlines():
+            if command := re.sub(r"(^|\s)#.*", "", line).strip():
+                yield command
+
+
+def parsed(command: str) -> None:
+    """Parse the arguments of a command as the program does, without running it."""
+    from typer.main import get_command
+
+    from moe2opt.cli.app import app
+
+    group: Any = get_command(app)
+    arguments = shlex.split(command)[1:]
+    while hasattr(group, "commands"):
+        group = group.commands[arguments.pop(0)]
+    group.make_context(command, arguments)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(CHECKOUT)))
+def test_every_block_is_of_a_kind_that_is_checked(page: Path) -> None:
+    """Commands that are too long to run here have verbs and options that exist; no odd blocks."""
+    fences = re.findall(r"^ *```(\S*)", page.read_text(encoding="utf-8"), re.MULTILINE)
+    assert set(fences) <= LANGUAGES
+    for command in shell_lines(page):
+        program, *rest = shlex.split(command)
+        if program == "moe2opt":
+            parsed(command)
+        elif rest[:1] and rest[0].startswith("docs/scripts/"):
+            assert (CHECKOUT / rest[0]).is_file()
+
+
+def keys_of(value: Any) -> Iterator[str]:
+    """Yield the keys of nested mappings, those of free tables such as scenarios left out."""
+    if isinstance(value, dict):
+        for key, entry in value.items():
+            yield str(key)
+            if key not in ("scenarios", "overrides", "limit_s"):
+                yield from keys_of(entry)
+    elif isinstance(value, list):
+        for entry in value:
+            yield from keys_of(entry)
+
+
+def known_keys() -> set[str]:
+    """Return every key that some section of some kind of file has."""
+    from moe2opt.config import json_schema
+
+    schemas = [json_schema()]
+    for module, name in (("moe2opt.fleet", "FleetFile"), ("moe2opt.sweep", "SweepFile")):
+        if util.find_spec(module) is not None:
+            schemas.append(getattr(import_module(module), name).model_json_schema())
+    parts = [s for schema in schemas for s in (schema, *schema.get("$defs", {}).values())]
+    return {key for part in parts for key in part.get("properties", {})}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(CHECKOUT)))
+def test_yaml_blocks_have_known_keys(page: Path) -> None:
+    """A block of YAML is YAML without duplicate keys, and its keys are those of the schema."""
+    from moe2opt.schema.reader import read_text
+
+    text = page.read_text(encoding="utf-8")
+    for block in re.findall(r"^```yaml\n(.*?)^```", text, re.DOTALL | re.MULTILINE):
+        document = read_text(block, page.name)
+        assert not document.complaints
+        assert set(keys_of(document.data)) <= known_keys()
+
+
+def test_wrong_commands_are_noticed() -> None:
+    """A verb or an option that does not exist would fail the test above."""
+    parsed("moe2opt solve tiny --out results")
+    with pytest.raises(KeyError):
+        parsed("moe2opt slove tiny")
+    with pytest.raises(Exception, match="No such option"):
+        parsed("moe2opt solve tiny --outt results")
+
+
 def test_readme_shows_a_certified_optimum() -> None:
     """The run shown in the README is a proven optimum, and the one on record."""
     shown = dict(commands(CHECKOUT / "README.md"))["moe2opt solve mmlu_pro_edge"]
@@ -146,6 +243,11 @@ def test_generated_pages_are_current(name: str) -> None:
     assert (DOCS / name).read_text(encoding="utf-8") == page
 
 
+def test_api_page_is_current() -> None:
+    """The API page is what ``docs/scripts/api_page.py`` writes from what packages make public."""
+    assert (DOCS / "api.md").read_text(encoding="utf-8") == script("api_page").api_page()
+
+
 def test_yaml_excerpts_are_from_the_instance() -> None:
     """The YAML on the selection page stands, line by line, in the file that the page names."""
     text = (DOCS / "selection.md").read_text(encoding="utf-8")
@@ -162,12 +264,40 @@ def test_api_page_names_everything_public() -> None:
     assert not missing
 
 
-def test_api_page_names_exist() -> None:
-    """Every object that the API page documents can be imported and has a docstring."""
+def test_everything_public_is_documented() -> None:
+    """Every public name of the public packages is on the API page, with a docstring if it can."""
+    api = script("api_page")
     page = (DOCS / "api.md").read_text(encoding="utf-8")
-    for path in re.findall(r"^\.\. auto\w+:: (\S+)$", page, re.MULTILINE):
-        module, name = path.rsplit(".", 1)
-        assert inspect.getdoc(getattr(__import__(module, fromlist=[name]), name)), path
+    named = {path.rsplit(".", 1)[1] for path in re.findall(r"^\.\. auto\w+:: (\S+)$", page, re.M)}
+    for part in api.PARTS:
+        if util.find_spec(part.package) is None:
+            continue
+        for name in part.names or api.public_names(part.package):
+            value = getattr(import_module(part.package), name)
+            assert name in named, f"{part.package}.{name}"
+            if inspect.isclass(value) or inspect.isroutine(value):
+                assert inspect.getdoc(value), f"{part.package}.{name}"
+
+
+def test_every_public_package_is_on_the_page() -> None:
+    """A package that makes names public is a part of the API page, or known to be internal."""
+    api = script("api_page")
+    internal = {"archive", "bench", "cli", "library", "progress", "proof", "schema", "vipr"}
+    parts = {part.package.split(".")[1] for part in api.PARTS}
+    found = {path.stem for path in (CHECKOUT / "moe2opt").iterdir() if path.stem.isidentifier()}
+    found -= {"__init__", "__pycache__", "py", "problems"}
+    assert found - internal - {"solvers"} <= parts
+
+
+def test_every_page_is_in_the_contents() -> None:
+    """Every page and notebook stands once in the tables of contents of the front page."""
+    index = (DOCS / "index.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^```\{toctree\}\n(.*?)^```", index, re.DOTALL | re.MULTILINE)
+    entries = [line for block in listed for line in block.splitlines() if line[:1] not in (":", "")]
+    pages = {path.stem for path in DOCS.glob("*.md")} - {"index"}
+    notebooks = {f"notebooks/{path.stem}" for path in NOTEBOOKS}
+    assert len(entries) == len(set(entries))
+    assert pages | notebooks <= set(entries)
 
 
 def test_solver_page_names_every_solver() -> None:

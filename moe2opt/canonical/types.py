@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from moe2opt.canonical.facility import FacilityProblem
+from moe2opt.canonical.validate import indicators
 from moe2opt.result import BoolArray, FloatArray, InputError, IntArray
 
 #: A packing search gives up after so many placements.
@@ -236,9 +237,12 @@ def _copies_of(
     for copies in matched:
         if len({keys[i] for i in copies}) != 1:
             raise InputError(f"types: expert {copies[0]} has no identical copy on every row")
-        for cover in problem.covers:
-            if 0 < np.isin(copies, cover).sum() < len(copies):
-                raise InputError(f"types: a cover holds only some copies of expert {copies[0]}")
+    covered = indicators(problem.covers, problem.size)
+    held = covered[:, np.array(matched, dtype=np.int64).reshape(-1, len(rows))].sum(axis=2)
+    partly = ((held > 0) & (held < len(rows))).any(axis=0)
+    if partly.any():
+        first = matched[int(np.argmax(partly))][0]
+        raise InputError(f"types: a cover holds only some copies of expert {first}")
     return matched
 
 

@@ -9,9 +9,15 @@ from typing import Annotated
 import typer
 
 from moe2opt.cli.bench_verb import bench
+from moe2opt.cli.execute_verb import execute
 from moe2opt.cli.exits import Require, guarded
 from moe2opt.cli.flags import Config, Json, Outside, Overrides, Quiet, Scenario, gib_in_bytes
+from moe2opt.cli.fleet_verb import fleet
+from moe2opt.cli.pareto_verb import pareto
 from moe2opt.cli.profile_verb import profile
+from moe2opt.cli.replay_verb import replay
+from moe2opt.cli.report_verb import report
+from moe2opt.cli.sweep_verb import sweep
 
 _EPILOG = "First command to try: moe2opt solve mmlu_pro_edge"
 
@@ -208,28 +214,33 @@ def export(
         str,
         typer.Option(
             metavar="FORMAT",
-            help="llama.cpp, ktransformers, sglang, vllm, accelerate, adapmoe or json.",
+            help="llama.cpp, ktransformers, sglang, vllm, accelerate, adapmoe or json; litellm for "
+            "selections.",
             show_default=False,
         ),
     ],
     out: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write here; default stdout.")
+        Path | None,
+        typer.Option(metavar="FILE", help="Write here (litellm: a folder); default stdout."),
     ] = None,
     config: Annotated[
         str | None,
         typer.Option(help="Configuration of the result: judge the export by its own data."),
     ] = None,
+    overrides: Overrides = None,
     allow_outside: Outside = False,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Write a placement for a runtime, and say on stderr what it loses there.
+    """Write a plan for a runtime, and say on stderr what it loses there.
 
-    The plan is rounded to what the runtime can express; memory is checked again after that.
+    A placement is rounded to what the runtime can express; memory is checked again after that. A
+    selection becomes a LiteLLM proxy, launch scripts and a router.
     """
     from moe2opt.cli.exporting import Request, run_export
 
-    request = Request(result, to, out, config, allow_outside, as_json, quiet)
+    settings = tuple(overrides or ())
+    request = Request(result, to, out, config, allow_outside, as_json, quiet, settings)
     raise typer.Exit(run_export(request))
 
 
@@ -244,6 +255,12 @@ def problems(as_json: Json = False, quiet: Quiet = False) -> None:
 
 app.command()(bench)
 app.command()(profile)
+app.command()(replay)
+app.command()(execute)
+app.command()(pareto)
+app.command()(sweep)
+app.command()(fleet)
+app.command()(report)
 
 
 @gate.command()
@@ -274,10 +291,21 @@ def evaluate(
         int, typer.Option("--bootstrap", min=1, help="Resamples of the prompts.")
     ] = 2000,
     seed: Annotated[int, typer.Option(min=0, help="Seed of resamples and random sets.")] = 0,
+    grid: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=LOW:HIGH:COUNT",
+            help="A budget row or key that varies (also NAME=A,B,C); give it twice for a map.",
+        ),
+    ] = None,
+    retrain: Annotated[
+        bool, typer.Option("--retrain", help="Grid: train a gate for each deployed set, too.")
+    ] = False,
     scenario: Scenario = None,
     overrides: Overrides = None,
     out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Write evaluation.json and .csv here.")
+        Path | None,
+        typer.Option(metavar="DIR", help="Write evaluation.json and .csv (grid: grid*) here."),
     ] = None,
     allow_outside: Outside = False,
     as_json: Json = False,
@@ -285,12 +313,13 @@ def evaluate(
 ) -> None:
     """Report realised accuracy, energy and delay on the test part, beside every baseline.
 
-    Needs `experts.outcomes`. The test part is used for nothing else.
+    Needs `experts.outcomes`. The test part is used for nothing else. With `--grid`, plan and
+    baselines are compared at every combination of budgets.
     """
     from moe2opt.cli.gating import Request, run_evaluate
 
     request = Request(config, scenario, overrides or [], allow_outside, out, as_json, quiet)
-    raise typer.Exit(run_evaluate(request, replicates, seed))
+    raise typer.Exit(run_evaluate(request, replicates, seed, grid or (), retrain=retrain))
 
 
 @app.command()

@@ -47,6 +47,26 @@ def profile(
     power: Annotated[
         float | None, typer.Option(help="Power under load in W, where no meter answers.")
     ] = None,
+    from_run: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--from-run",
+            metavar="RUN.json",
+            help="Take measured seconds of experts from `execute --out`; may be repeated.",
+        ),
+    ] = None,
+    routing: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="MODEL",
+            help="Record which experts this model (Hugging Face folder) chooses for --text.",
+        ),
+    ] = None,
+    text: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="Text for --routing, a domain; may be repeated."),
+    ] = None,
+    context: Annotated[int, typer.Option(min=1, help="Tokens of a sequence for --routing.")] = 256,
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write or extend the profile here.")
     ] = None,
@@ -62,6 +82,18 @@ def profile(
     """
     from moe2opt.cli.profiling import Request, run_profile
 
+    if from_run:
+        from moe2opt.cli.executing import run_calibration
+
+        raise typer.Exit(run_calibration(from_run, out, device, as_json=as_json, quiet=quiet))
+    if routing is not None:
+        from moe2opt.cli.routing import Request as RoutingRequest
+        from moe2opt.cli.routing import run_routing
+
+        asked = RoutingRequest(routing, text or [], out, context, as_json, quiet)
+        raise typer.Exit(run_routing(asked))
+    if text:
+        raise typer.BadParameter("texts go with --routing MODEL", param_hint="--text")
     if more and not files:
         raise typer.BadParameter("files are imported with --import FILE...")
     told = (quant, active_params, source, bandwidth, memory, power)

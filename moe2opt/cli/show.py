@@ -120,8 +120,10 @@ def _relaxations(
 ) -> Iterator[tuple[str, str, str, str]]:
     for relaxation in conflict.relaxations:
         now = float(problem.budgets[relaxation.row])
-        change = f"{100 * (relaxation.limit / now - 1):+.1f} %" if now > 0 else "-"
-        yield names.rows[relaxation.row], number(now), _rounded_up(relaxation.limit), change
+        # The constraints of a monotone problem are usage minus limit: what helps is a difference.
+        least = relaxation.limit + (now if problem.kind == "monotone" else 0.0)
+        change = f"{100 * (least / now - 1):+.1f} %" if now > 0 else "-"
+        yield names.rows[relaxation.row], number(now), _rounded_up(least), change
 
 
 def _rounded_up(limit: float) -> str:

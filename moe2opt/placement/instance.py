@@ -79,9 +79,10 @@ class PlacementInstance:
 
     @cached_property
     def dense_bytes(self) -> float:
-        """Bytes of the dense part and the context."""
+        """Bytes of the dense part, the context, and what running was measured to take besides."""
         context = self.shape.context_bytes(self.config.model.context_tokens)
-        return self.shape.dense_bytes + context
+        working = 0.0 if self.rates is None else self.rates.working_bytes
+        return self.shape.dense_bytes + context + working
 
     @property
     def home_bytes(self) -> float:
@@ -300,12 +301,13 @@ def build(
     reader = Reader(config, folder, allow_outside)
     shape = reader.shape()
     reserved = shape.dense_bytes + shape.context_bytes(config.model.context_tokens)
+    precisions = reader.precisions(shape)
+    rates = reader.rates(shape, precisions)
+    reserved += 0.0 if rates is None else rates.working_bytes
     if config.pattern is not None and config.pattern.kind == "pipeline":
         reserved = 0.0
     from moe2opt.placement.topology import build_topology
 
-    precisions = reader.precisions(shape)
-    rates = reader.rates(shape, precisions)
     instance = PlacementInstance(
         config=config,
         shape=shape,

@@ -22,10 +22,11 @@ from moe2opt.result import FloatArray, InputError
 
 TABLE = "execution.csv"
 
-QUANTITIES = ("move", "compute", "dense")
+QUANTITIES = ("move", "compute", "dense", "working")
 
 #: One measured figure: microseconds of copying or computing one expert, or of all that is not
-#: experts per token. `memory` is where the expert lies, `place` where it is computed.
+#: experts per token. `memory` is where the expert lies, `place` where it is computed. ``working``
+#: has bytes only: the buffers that copies pass through and formats are unpacked in.
 COLUMNS: dict[str, Column] = {
     "device": TEXT,
     "quantity": Column(choices=QUANTITIES),
@@ -66,6 +67,8 @@ class Rates:
         Bytes per second and latency in seconds by pair of tiers.
     dense_s
         Seconds per token of everything but experts, None when not measured.
+    working_bytes
+        Memory that running takes besides the model, on the home tier.
     note
         Origin, in words.
     """
@@ -74,6 +77,7 @@ class Rates:
     compute_bytes_per_s: Mapping[str, float] = field(default_factory=dict)
     links: Mapping[frozenset[str], tuple[float, float]] = field(default_factory=dict)
     dense_s: float | None = None
+    working_bytes: float = 0.0
     note: str = ""
 
 
@@ -178,6 +182,7 @@ def _from_execution(
         compute_bytes_per_s=computing,
         links=_links(cells),
         dense_s=1e-6 * dense[0]["us"] if dense else None,
+        working_bytes=max((r["bytes"] for r in rows if r["quantity"] == "working"), default=0.0),
         note=f"rates: seconds of experts measured on this machine ({name}: {first}){words}",
     )
 

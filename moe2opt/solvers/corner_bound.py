@@ -18,6 +18,7 @@ import numpy as np
 from moe2opt.canonical import MonotoneProblem
 from moe2opt.result import BoolArray, Certificate, FloatArray, IntArray
 from moe2opt.solvers.base import Search
+from moe2opt.solvers.monotone_heuristics import offer_climbs
 from moe2opt.solvers.relaxation import Examined, unknown_bound
 from moe2opt.solvers.tree import Leaf, SplitTree, Step
 
@@ -44,6 +45,7 @@ def monotone_relaxation(problem: MonotoneProblem, search: Search) -> CornerRelax
     }
     if not fits.get(name, False):
         raise unknown_bound(name, problem, tuple(key for key, value in fits.items() if value))
+    offer_climbs(problem, search)
     family = CornerRelaxation if problem.mixed_objective is None else MixedRelaxation
     return family(problem, marginal=name in ("auto", "marginal") and fits["marginal"])
 

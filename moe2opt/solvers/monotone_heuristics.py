@@ -8,9 +8,13 @@ import numpy as np
 
 from moe2opt.canonical import MonotoneProblem
 from moe2opt.result import BoolArray, FloatArray, IntArray
+from moe2opt.solvers.base import Search
 
 #: Points of one neighbourhood at most; larger ones are thinned out evenly.
 _BATCH = 4096
+
+#: Exchanges that a climb is followed by.
+_EXCHANGES = 20
 
 #: Ranges wider than two to this power are first climbed in larger steps.
 _FINE_BITS = 6
@@ -30,6 +34,22 @@ def greedy_monotone(problem: MonotoneProblem) -> IntArray | None:
     found = [_climbed(problem, x, per_cost) for x in starts for per_cost in (False, True)]
     feasible = [x for x in found if problem.is_feasible(x)]
     return max(feasible, key=problem.evaluate, default=None)
+
+
+def offer_climbs(problem: MonotoneProblem, search: Search) -> None:
+    """Offer climbs from below, and from the better one a few exchanges."""
+    start = _reached_from_below(problem)
+    if start is None:
+        return
+    for per_cost in (False, True):
+        if search.limit_reached() is None:
+            search.offer(_climbed(problem, start, per_cost), "H")
+    if search.x is None:
+        return
+    for x, _ in zip(improving_monotone(problem, search.x), range(_EXCHANGES), strict=False):
+        search.offer(x, "H")
+        if search.limit_reached() is not None:
+            return
 
 
 def improving_monotone(problem: MonotoneProblem, x: IntArray) -> Iterator[IntArray]:

@@ -139,10 +139,9 @@ def test_results_without_a_placement(tmp_path: Path) -> None:
     assert none.exit_code == 2
     assert "there is no plan to export, the status is NO_SOLUTION" in none.stderr
     mo.solve(mo.load("tiny")).save(tmp_path / "selection.json")
-    for to in ("json", "litellm"):
-        other = export(tmp_path / "selection.json", "--to", to)
-        assert other.exit_code == 2
-        assert "the plan answers a selection, not a placement" in other.stderr
+    other = export(tmp_path / "selection.json", "--to", "json")
+    assert other.exit_code == 2
+    assert "the plan answers a selection, not a placement" in other.stderr
     (tmp_path / "text.json").write_text("{}", encoding="utf-8")
     wrong = export(tmp_path / "text.json", "--to", "json")
     assert (wrong.exit_code, wrong.stderr.count("\n")) == (2, 1)

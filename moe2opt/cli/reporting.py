@@ -1,0 +1,95 @@
+"""The verb ``report``: compute the grid if asked, replay the certificate, write the page."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from moe2opt.cli.exits import Exit, say
+from moe2opt.result import InputError
+
+if TYPE_CHECKING:
+    from moe2opt.report import Report
+    from moe2opt.report.reading import Evidence
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What the command line asked of ``report``.
+
+    Attributes
+    ----------
+    folder, config, out
+        What to read, the configuration of the run, and where to write.
+    grid, axes, points
+        Whether to compute a grid, over which budgets, and how fine.
+    as_json, quiet
+        Flags.
+    """
+
+    folder: Path
+    config: str | None
+    grid: bool
+    axes: list[str]
+    points: int
+    out: Path | None
+    as_json: bool
+    quiet: bool
+
+
+def run_report(request: Request) -> Exit:
+    """Write the page and return the exit code."""
+    from moe2opt.report import read_folder, write_report
+
+    if request.axes and not request.grid:
+        raise InputError("--axis: goes with --grid")
+    if request.grid:
+        _add_grid(request, read_folder(request.folder))
+    report, path = write_report(request.folder, request.out, request.config)
+    _tell(request, report, path)
+    return Exit.REJECTED if report.badge.tone == "bad" else Exit.OK
+
+
+def _add_grid(request: Request, evidence: Evidence) -> None:
+    from moe2opt.config import LoadedInstance
+    from moe2opt.report.gridding import add_grid, default_axes, parse_axes
+    from moe2opt.report.judging import reopened
+
+    target = reopened(evidence, request.config)
+    if target is None:
+        raise InputError(
+            f"--grid: the configuration of {request.folder} is not at hand; name it: --config"
+        )
+    if request.axes:
+        axes = parse_axes(request.axes, request.points)
+    elif isinstance(target, LoadedInstance):
+        axes = default_axes(target, request.points)
+    else:
+        raise InputError("--grid: name the two budgets: --axis NAME=LOW:HIGH, twice")
+    total = math.prod(map(len, axes.values()))
+
+    def progress(known: int, solved: int) -> None:
+        """Say how far the grid is, ten times in all."""
+        if known * 10 // total != (known - 1) * 10 // total:
+            say(f"{known} of {total} cells, {solved} of them solved")
+
+    add_grid(request.folder, target, axes, None if request.quiet else progress)
+
+
+def _tell(request: Request, report: Report, path: Path) -> None:
+    if request.as_json:
+        content = {
+            "report": str(path),
+            "bytes": len(report.html.encode()),
+            "tone": report.badge.tone,
+            "badge": report.badge.title,
+            "explorer": report.explorer,
+        }
+        print(json.dumps(content, indent=1))
+        return
+    print(f"{path}: {report.badge.title}")
+    if not request.quiet and not report.explorer:
+        print(f"No grid, hence no explorer. Next: moe2opt report {request.folder} --grid")

@@ -1,0 +1,145 @@
+"""What all plots share: colours that colour-blind readers tell apart, labels with units, files."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from moe2opt.result import InputError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+#: Colours of Okabe and Ito (2008), the yellow last because it is faint on white.
+COLOURS = (
+    *("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442"),
+)
+
+#: A second way, besides the colour, to tell curves apart.
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p")
+
+#: Colour map of figures: monotone in lightness, hence readable in grey and by colour-blind readers.
+SEQUENTIAL = "cividis"
+
+#: Background of what does not exist: proven infeasible, or not there.
+ABSENT = "#DDDDDD"
+
+#: Formats of `save`, with the entry that would otherwise make every file differ.
+_FORMATS = {"svg": {"Date": None}, "png": {"Software": None}, "pdf": {"CreationDate": None}}
+
+#: Endings of names that stand for units.
+_UNITS = (
+    ("j_per_prompt", "J per prompt"),
+    ("j_per_token", "J per token"),
+    ("joules_per_token", "J per token"),
+    ("seconds_per_token", "s per token"),
+    ("s_per_token", "s per token"),
+    ("loads_per_token", "loads per token"),
+    ("uncovered_per_token", "layers per token"),
+    ("memory_gib", "GiB"),
+    ("gib", "GiB"),
+    ("loss_nats", "nats"),
+    ("nats", "nats"),
+    ("bytes", "bytes"),
+    ("watts", "W"),
+    ("w", "W"),
+    ("s", "s"),
+    ("j", "J"),
+)
+
+
+def colour(k: int) -> str:
+    """Return the colour of curve `k`; after eight they start again."""
+    return COLOURS[k % len(COLOURS)]
+
+
+def marker(k: int) -> str:
+    """Return the marker of curve `k`; after eight they start again."""
+    return MARKERS[k % len(MARKERS)]
+
+
+def label_of(name: str) -> str:
+    """Return a name of the code as an axis label: its words, and its unit in brackets.
+
+    Examples
+    --------
+    >>> label_of("energy_j_per_prompt")
+    'energy (J per prompt)'
+    >>> label_of("memory_gib[rtx-a]")
+    'memory, rtx-a (GiB)'
+    >>> label_of("seconds_per_token")
+    'time (s per token)'
+    >>> label_of("delay.limit_s")
+    'delay (s)'
+    >>> label_of("max_experts")
+    'max experts'
+    """
+    found = re.fullmatch(r"(.*?)(?:\[(.*)\])?", name, re.DOTALL)
+    stem, place = (name, None) if found is None else found.groups()
+    section, _, key = stem.rpartition(".")
+    bare = key.removeprefix("limit_")
+    stem = f"{section}_{bare}" if section and bare != key else bare
+    words, unit = _split(stem)
+    where = "" if place is None else f", {place}"
+    return f"{words}{where} ({unit})" if unit else f"{words}{where}"
+
+
+def _split(stem: str) -> tuple[str, str]:
+    """Return the words of a name and its unit, empty where it has none."""
+    whole = {"seconds_per_token": "time", "joules_per_token": "energy", "s_per_token": "time"}
+    for ending, unit in _UNITS:
+        if stem == ending or stem.endswith(f"_{ending}"):
+            rest = stem.removesuffix(ending).rstrip("_")
+            kind = whole.get(ending) or ending.split("_")[0]
+            words = rest if rest and ending not in ("loss_nats", "memory_gib") else f"{rest} {kind}"
+            return words.replace("_", " ").strip(), unit
+    return stem.replace("_", " "), ""
+
+
+def new_figure(width_inches: float = 6.4, height_inches: float = 4.0) -> tuple[Figure, Axes]:
+    """Return a figure with one pair of axes, outside the global state of pyplot."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width_inches, height_inches), layout="constrained")
+    return figure, figure.subplots()
+
+
+def finish(
+    ax: Axes, *, title: str | None, subtitle: str | None, legend: bool, grid: bool = True
+) -> Axes:
+    """Add title, subtitle, grid and legend in the house's manner, and return the axes."""
+    if subtitle:
+        ax.set_title(subtitle, fontsize=7.5, loc="left", color="#444444")
+    if title:
+        above = 1.0 + 0.055 * (1 + subtitle.count("\n") if subtitle else 0) + 0.015
+        ax.text(0.0, above, title, transform=ax.transAxes, fontsize=10, va="bottom")
+    if grid:
+        ax.grid(visible=True, color="#EEEEEE")
+        ax.set_axisbelow(True)
+    if legend and ax.get_legend_handles_labels()[1]:
+        ax.legend(fontsize="small", frameon=False)
+    return ax
+
+
+def save(figure: Figure, path: str | Path, *, dpi: float = 144) -> Path:
+    """Write a figure as SVG, PNG or PDF, by the ending of `path`; equal input gives equal bytes.
+
+    Raises
+    ------
+    InputError
+        When the ending is another one, or the file cannot be written.
+    """
+    import matplotlib as mpl
+
+    path = Path(path)
+    kind = path.suffix.lstrip(".").lower()
+    if kind not in _FORMATS:
+        raise InputError(f"{path}: a figure is written as {', '.join(_FORMATS)}")
+    try:
+        with mpl.rc_context({"svg.hashsalt": "moe2opt", "svg.fonttype": "none"}):
+            figure.savefig(path, format=kind, metadata=_FORMATS[kind], dpi=dpi)
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}") from error
+    return path

@@ -1,0 +1,116 @@
+"""The grid behind the explorer: which two budgets, over which range, and its computation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from moe2opt.pareto import Grid, grid
+from moe2opt.result import InputError
+
+if TYPE_CHECKING:
+    from moe2opt.canonical import Problem
+    from moe2opt.config import LoadedInstance
+
+#: Name of the file that holds the grid in a folder of results.
+FILE = "grid.json"
+
+#: Range of a budget around its present limit, as factors.
+_RANGES = {"energy_j_per_prompt": (1 / 24, 2.5), "delay.limit_s": (1 / 4, 2.0)}
+_RANGE = (1 / 2, 2.0)
+
+
+def default_axes(target: LoadedInstance, points: int) -> dict[str, tuple[float, ...]]:
+    """Return two budgets of an instance and `points` limits of each around the present ones.
+
+    Selection takes energy and delay, placement the size of its first limited tier and the quality
+    loss.
+
+    Raises
+    ------
+    InputError
+        When the instance does not limit two of them.
+    """
+    limits = _limits(target.effective)
+    if len(limits) < 2:
+        raise InputError(
+            f"{target.name}: has not two budgets for the explorer; name them: "
+            "--axis NAME=LOW:HIGH, twice"
+        )
+    return {name: spaced(name, limit, points) for name, limit in list(limits.items())[:2]}
+
+
+def _limits(config: dict[str, Any]) -> dict[str, float]:
+    """Return names (rows or dotted keys) and present limits of budgets worth exploring."""
+    found: dict[str, Any] = {
+        "energy_j_per_prompt": config.get("energy", {}).get("limit_j_per_prompt"),
+        "delay.limit_s": config.get("delay", {}).get("limit_s"),
+    }
+    for k, tier in enumerate(config.get("tiers", ())):
+        found.setdefault(f"tiers.{k}.capacity_gib", tier.get("capacity_gib"))
+        if isinstance(tier.get("capacity_gib"), int | float):
+            break
+    found["budgets.loss_nats"] = config.get("budgets", {}).get("loss_nats")
+    return {
+        name: float(limit)
+        for name, limit in found.items()
+        if isinstance(limit, int | float) and limit > 0
+    }
+
+
+def spaced(name: str, limit: float, points: int) -> tuple[float, ...]:
+    """Return rising budgets around `limit` at equal ratios, of three digits each."""
+    low, high = _RANGES.get(name, _RANGE)
+    return between(low * limit, high * limit, points)
+
+
+def between(low: float, high: float, points: int) -> tuple[float, ...]:
+    """Return budgets from `low` to `high` at equal ratios, of three digits each.
+
+    Raises
+    ------
+    InputError
+        When they are not positive and rising, or `points` is less than 2.
+    """
+    if not 0 < low < high < np.inf or points < 2:
+        raise InputError(f"a range of budgets is LOW:HIGH with 0 < LOW < HIGH, not {low}:{high}")
+    return tuple(float(f"{value:.3g}") for value in np.geomspace(low, high, points))
+
+
+def parse_axes(texts: Sequence[str], points: int) -> dict[str, tuple[float, ...]]:
+    """Return the axes of texts ``NAME=LOW:HIGH``.
+
+    Raises
+    ------
+    InputError
+        When there are not two, or one is not understood.
+    """
+    axes = {}
+    for text in texts:
+        name, _, limits = text.rpartition("=")
+        low, _, high = limits.partition(":")
+        try:
+            axes[name] = between(float(low), float(high), points)
+        except ValueError as error:
+            raise InputError(f"--axis {text}: expected NAME=LOW:HIGH") from error
+    if len(axes) != 2:
+        raise InputError(f"--axis: the explorer has two budgets, got {len(axes)}")
+    return axes
+
+
+def add_grid(
+    folder: Path,
+    target: LoadedInstance | Problem,
+    axes: dict[str, tuple[float, ...]],
+    on_step: Callable[[int, int], None] | None = None,
+) -> Grid:
+    """Compute a grid over two budgets and write it into a folder of results."""
+    found = grid(target, axes, on_step=on_step)
+    try:
+        found.save(folder / FILE)
+    except OSError as error:
+        raise InputError(f"{folder / FILE}: {error.strerror}") from error
+    return found

@@ -1,0 +1,126 @@
+"""What may be said of a stored result: the badge of the page, and the proof behind it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from moe2opt.progress import number, percent
+from moe2opt.report.reading import Evidence
+from moe2opt.result import InputError, Result, Status
+
+if TYPE_CHECKING:
+    from moe2opt.canonical import Problem
+    from moe2opt.config import LoadedInstance
+
+
+@dataclass(frozen=True, slots=True)
+class Badge:
+    """What the page says first.
+
+    Attributes
+    ----------
+    tone
+        ``good`` proven and checked here, ``open`` something is missing, ``bad`` rejected.
+    title, text
+        In a few words, and in a sentence.
+    """
+
+    tone: Literal["good", "open", "bad"]
+    title: str
+    text: str
+
+
+def reopened(evidence: Evidence, config: str | None) -> LoadedInstance | Problem | None:
+    """Return what the results were made for, None when it cannot be found.
+
+    Parameters
+    ----------
+    evidence
+        The folder; its provenance names file, scenario and overrides.
+    config
+        The configuration that the user names; None to look among the built-in problems.
+
+    Raises
+    ------
+    InputError
+        When `config` was named and cannot be read, or describes other data.
+    """
+    from moe2opt.config import load
+
+    origin = evidence.provenance
+    name = config or Path(str(origin.get("file", "")).replace("\\", "/")).stem
+    overrides = [text for text in origin.get("overrides") or () if isinstance(text, str)]
+    scenario = origin.get("scenario")
+    if not name:
+        return None
+    try:
+        target = load(name, scenario if isinstance(scenario, str) else None, overrides)
+        problem: Any = target.problem() if hasattr(target, "problem") else target
+    except InputError:
+        if config is not None:
+            raise
+        return None
+    recorded = origin.get("problem")
+    made_for = recorded.get("sha256") if isinstance(recorded, dict) else None
+    if made_for in (None, problem.fingerprint):
+        return target
+    if config is not None:
+        raise InputError(f"{config}: the results of {evidence.folder} were made for other data")
+    return None
+
+
+def badge_of(evidence: Evidence, target: LoadedInstance | Problem | None) -> Badge:
+    """Return the badge; checks the certificate when the problem is at hand."""
+    result = evidence.result
+    if result is None:
+        return _badge_of_cells(evidence)
+    if target is None:
+        return _unchecked(result)
+    from moe2opt.certify import certify
+
+    verdict = certify(target, result)
+    if not verdict.ok:
+        return Badge("bad", "Rejected by the checker", "; ".join(verdict.failures))
+    if verdict.kind != "checked":
+        return _claimed(result)
+    return _proven(result)
+
+
+def _badge_of_cells(evidence: Evidence) -> Badge:
+    cells = evidence.grid or evidence.front
+    if cells is None:
+        text = "What happened on a trace is measured by replaying it: there is nothing to prove."
+        return Badge("open", "Replayed", text)
+    sure = sum(cell.certified for cell in cells)
+    text = f"{sure:,} of {len(cells):,} results were accepted by the checker when they were made."
+    title = "Every result certified" if cells.certified else "Not every result is certified"
+    return Badge("good" if cells.certified else "open", title, text)
+
+
+def _proven(result: Result) -> Badge:
+    checked = "The certificate was replayed by the checker, without any solver, for this page."
+    if result.status is Status.INFEASIBLE:
+        return Badge("good", "Proven: no plan exists", checked)
+    if result.status is Status.OPTIMAL:
+        title = "Proven optimal" if result.rel_gap == 0 else "Proven optimal within the gap"
+        return Badge("good", title, checked)
+    bound = f"No plan can be worth more than {number(result.bound)} (gap {percent(result)})."
+    title = "No plan found" if result.x is None else "Plan with a proven gap"
+    return Badge("open", title, f"{bound} {checked}")
+
+
+def _claimed(result: Result) -> Badge:
+    text = f"The bound is a claim of {result.solver}: there is no certificate to check."
+    return Badge("open", "Claimed, not proven", text)
+
+
+def _unchecked(result: Result) -> Badge:
+    if result.certificate is None:
+        return _claimed(result)
+    text = (
+        "There is a certificate, but this page could not replay it, because the configuration of "
+        "the run is not at hand. Name it: moe2opt report DIR --config CONFIG."
+    )
+    return Badge("open", "Certificate not checked here", text)

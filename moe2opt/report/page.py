@@ -1,0 +1,163 @@
+"""The page: one HTML file that holds everything and loads nothing."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from moe2opt.report.judging import Badge, badge_of, reopened
+from moe2opt.report.payload import payload_of
+from moe2opt.report.reading import Evidence, read_folder
+from moe2opt.report.replays import replay_table, replay_words
+from moe2opt.report.views import View, view_of
+from moe2opt.report.words import answer, conflict_table, log_table, provenance_table, question
+from moe2opt.result import InputError
+
+if TYPE_CHECKING:
+    from moe2opt.canonical import Problem
+    from moe2opt.config import LoadedInstance
+
+_HERE = Path(__file__).resolve().parent
+
+#: Name of the file that `write_report` writes unless told otherwise.
+FILE = "report.html"
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """A page and what it holds.
+
+    Attributes
+    ----------
+    html
+        The page.
+    badge
+        What it says about the proof.
+    explorer
+        Whether it has an explorer of budgets.
+    """
+
+    html: str
+    badge: Badge
+    explorer: bool
+
+
+def make_report(folder: str | Path, config: str | None = None) -> Report:
+    """Return the page of a folder of results.
+
+    Parameters
+    ----------
+    folder
+        A folder written with ``--out``: a result with its log and configuration, and perhaps
+        fronts and grids.
+    config
+        Configuration of the run, needed to replay the certificate; by default the built-in problem
+        of that name, if the data agree.
+
+    Raises
+    ------
+    InputError
+        When the folder holds no results, a file is broken, or `config` describes other data.
+    """
+    evidence = read_folder(folder)
+    return render(evidence, reopened(evidence, config))
+
+
+def render(evidence: Evidence, target: LoadedInstance | Problem | None) -> Report:
+    """Return the page; the certificate is replayed when `target`, its problem, is given."""
+    view = _view(evidence)
+    badge = badge_of(evidence, target)
+    data = payload_of(evidence, view)
+    html = _filled(
+        name=evidence.name,
+        badge=badge,
+        question=question(evidence, view, target),
+        answer=answer(evidence, view),
+        conflict=conflict_table(evidence, target),
+        view=view,
+        caveats=_caveats(evidence, view),
+        log=log_table(evidence, view),
+        trace="" if evidence.replay is None else replay_words(evidence.replay),
+        policies=None if evidence.replay is None else replay_table(evidence.replay),
+        provenance=provenance_table(evidence),
+        config=evidence.config,
+        data=data,
+    )
+    return Report(html, badge, data["explorer"] is not None)
+
+
+def _view(evidence: Evidence) -> View:
+    """Return the view of the plan; without one, that of the question as far as it is known."""
+    result = evidence.result
+    if result is not None and result.plan is not None:
+        return view_of(result.plan)
+    found = evidence.grid or evidence.front
+    plans = () if found is None else found.plans
+    first = view_of(plans[0] if plans else None)
+    return View(_kind(evidence, first), first.scale, (), (), (), ())
+
+
+def _kind(evidence: Evidence, view: View) -> str:
+    for kind in ("selection", "placement"):
+        if f"\nproblem: {kind}\n" in evidence.config:
+            return kind
+    alone = evidence.replay is not None and evidence.result is None
+    return "replay" if alone and view.kind == "solution" else view.kind
+
+
+def _caveats(evidence: Evidence, view: View) -> tuple[str, ...]:
+    found = evidence.grid or evidence.front
+    more = () if found is None else found.caveats
+    return tuple(dict.fromkeys([*view.caveats, *map(str, more)]))
+
+
+def _filled(**content: Any) -> str:
+    from importlib.metadata import version
+
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from markupsafe import Markup
+
+    environment = Environment(
+        loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    script, style = _asset("page.js"), _asset("page.css")
+    return environment.get_template("page.html.j2").render(
+        # Both are ours and hold no data: nothing in them is to be escaped.
+        script=Markup(script),
+        style=Markup(style),
+        script_hash=_hash(script),
+        style_hash=_hash(style),
+        version=version("moe2opt"),
+        **content,
+    )
+
+
+def _asset(name: str) -> str:
+    return (_HERE / name).read_text(encoding="utf-8")
+
+
+def _hash(text: str) -> str:
+    """Return the digest by which a browser knows the only script and style that may be used."""
+    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def write_report(
+    folder: str | Path, out: str | Path | None = None, config: str | None = None
+) -> tuple[Report, Path]:
+    """Write the page of a folder, by default as ``report.html`` in it; return it and its path.
+
+    Raises
+    ------
+    InputError
+        As `make_report`, or when the file cannot be written.
+    """
+    report = make_report(folder, config)
+    path = Path(folder) / FILE if out is None else Path(out)
+    try:
+        path.write_text(report.html, encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}") from error
+    return report, path

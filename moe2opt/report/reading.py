@@ -1,0 +1,163 @@
+"""What a folder of results holds: result, log, configuration, fronts and grids."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from moe2opt.pareto import Front, Grid
+from moe2opt.report.replays import Replay, read_replay
+from moe2opt.result import InputError, ProgressEvent, Result
+
+#: Larger files than this are not read.
+LARGEST_BYTES = 256 * 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """The content of a folder written by ``--out``.
+
+    Attributes
+    ----------
+    folder
+        Where it was read.
+    result
+        Content of ``result.json``, None when there is none.
+    log
+        Events of ``log.jsonl``.
+    config
+        Text of ``config.yaml``, empty when there is none.
+    fronts, grids
+        Every JSON file of the folder that is a front or a grid.
+    replay
+        Policies replayed on a trace, None when there are none.
+    """
+
+    folder: Path
+    result: Result | None
+    log: tuple[ProgressEvent, ...]
+    config: str
+    fronts: tuple[Front, ...]
+    grids: tuple[Grid, ...]
+    replay: Replay | None = None
+
+    @property
+    def grid(self) -> Grid | None:
+        """The largest grid over two budgets, which the explorer shows; None for none."""
+        flat = [grid for grid in self.grids if len(grid.axes) == 2 and len(grid)]
+        return max(flat, key=len, default=None)
+
+    @property
+    def front(self) -> Front | None:
+        """The front with the most points; None for none."""
+        return max((front for front in self.fronts if len(front)), key=len, default=None)
+
+    @property
+    def name(self) -> str:
+        """Name of the instance."""
+        if self.result is not None:
+            plan = self.result.plan if isinstance(self.result.plan, dict) else {}
+            named = self.result.provenance.get("instance") or plan.get("instance")
+            return str(named or self.result.provenance.get("problem", {}).get("kind", "problem"))
+        found = self.grid or self.front
+        return getattr(found or self.replay, "name", "results")
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """Provenance of the result, else of the grid or front."""
+        found = self.result or self.grid or self.front
+        return {} if found is None else found.provenance
+
+
+def read_folder(folder: str | Path) -> Evidence:
+    """Read a folder of results.
+
+    Raises
+    ------
+    InputError
+        When the folder does not exist, holds no result, front or grid, or one is broken.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder; `moe2opt solve CONFIG --out DIR` writes one")
+    result = folder / "result.json"
+    tables = [path for path in sorted(folder.glob("*.json")) if path != result]
+    fronts, grids = _fronts_and_grids(tables)
+    config = folder / "config.yaml"
+    found = Evidence(
+        folder=folder,
+        result=Result.load(result) if result.is_file() else None,
+        log=read_log(folder / "log.jsonl") if (folder / "log.jsonl").is_file() else (),
+        config=_text(config) if config.is_file() else "",
+        fronts=tuple(fronts),
+        grids=tuple(grids),
+        replay=read_replay(folder),
+    )
+    if not any((found.result, found.front, found.grid, found.replay)):
+        raise InputError(
+            f"{folder}: holds no result.json, front, grid or replay; "
+            "`moe2opt solve CONFIG --out DIR` writes a result"
+        )
+    return found
+
+
+def _fronts_and_grids(paths: list[Path]) -> tuple[list[Front], list[Grid]]:
+    """Read those JSON files that call themselves a front or a grid."""
+    fronts, grids = [], []
+    for path in paths:
+        try:
+            content = json.loads(_text(path))
+        except json.JSONDecodeError:
+            continue
+        kind = content.get("kind") if isinstance(content, dict) else None
+        if kind == "front" and "points" in content:
+            fronts.append(_named(path, Front, content))
+        elif kind == "grid" and "cells" in content:
+            grids.append(_named(path, Grid, content))
+    return fronts, grids
+
+
+def _named(path: Path, kind: Any, content: dict[str, Any]) -> Any:
+    try:
+        return kind.from_dict(content)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+
+
+def read_log(path: str | Path) -> tuple[ProgressEvent, ...]:
+    """Read the progress of a run from a ``log.jsonl``; a last line that was cut is left out.
+
+    Raises
+    ------
+    InputError
+        When the file cannot be read or a line is no event; the message names it.
+    """
+    lines = _text(Path(path)).splitlines()
+    events = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            events.append(_event(json.loads(line)))
+        except (KeyError, TypeError, ValueError) as error:
+            if number == len(lines):
+                break
+            raise InputError(f"{path}:{number}: not an event of a log: {error!r}") from error
+    return tuple(events)
+
+
+def _event(data: dict[str, Any]) -> ProgressEvent:
+    numbers = {f.name: float(data[f.name]) for f in fields(ProgressEvent) if f.name != "source"}
+    nodes, waiting = int(numbers.pop("nodes")), int(numbers.pop("open_nodes"))
+    return ProgressEvent(nodes=nodes, open_nodes=waiting, source=str(data["source"]), **numbers)
+
+
+def _text(path: Path) -> str:
+    try:
+        if path.stat().st_size > LARGEST_BYTES:
+            raise InputError(f"{path}: larger than {LARGEST_BYTES // 2**20} MiB")
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not text in UTF-8") from error

@@ -1,0 +1,124 @@
+"""The page in words: the question, its limits, the answer, and where everything comes from."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from moe2opt.progress import status_words
+from moe2opt.report.reading import Evidence
+from moe2opt.report.views import Table, View, number, table
+from moe2opt.result import InputError, Status, encode_float
+
+if TYPE_CHECKING:
+    from moe2opt.canonical import Problem
+    from moe2opt.config import LoadedInstance
+
+_QUESTIONS = {
+    "selection": (
+        "Which LLMs are deployed on which server and at which precision, and which prompts go to "
+        "which of them, so that most answers are correct within the budgets?"
+    ),
+    "placement": (
+        "In which memory tier and in which form does each expert of the model live, so that the "
+        "objective is smallest within the budgets?"
+    ),
+    "replay": (
+        "Which plan serves a token fastest while network, memory and load change, and when is it "
+        "worth changing it?"
+    ),
+    "solution": "Which solution is worth most within the budgets?",
+}
+
+
+def question(evidence: Evidence, view: View, target: LoadedInstance | Problem | None) -> list[str]:
+    """Return the problem in words: the question, the author's description, its size."""
+    described = _description(evidence)
+    size = target.describe() if target is not None and hasattr(target, "describe") else ""
+    texts = [_QUESTIONS[view.kind], described, f"Size: {size}." if size else ""]
+    return [text for text in texts if text]
+
+
+def _description(evidence: Evidence) -> str:
+    if not evidence.config:
+        return ""
+    from moe2opt.schema.reader import read_text
+
+    try:
+        data = read_text(evidence.config, "config.yaml").data
+    except InputError:
+        return ""
+    return " ".join(str(data.get("description", "")).split()) if isinstance(data, dict) else ""
+
+
+def answer(evidence: Evidence, view: View) -> str:
+    """Return the result in one sentence."""
+    result = evidence.result
+    if result is None:
+        return ""
+    words = status_words(result).capitalize()
+    if result.x is None:
+        return f"{words}."
+    better = "no plan is below" if view.scale.less_is_better else "no plan is above"
+    bound = f"; {better} {view.scale.text(result.bound)}" if abs(result.bound) < 1e300 else ""
+    return f"{words}: {view.scale.label}: {number(view.scale.shown(result.objective))}{bound}."
+
+
+def conflict_table(evidence: Evidence, target: LoadedInstance | Problem | None) -> Table | None:
+    """Return which budgets would have to grow to make a plan possible, None for other results."""
+    result = evidence.result
+    if result is None or result.status is not Status.INFEASIBLE or result.certificate is None:
+        return None
+    conflict = result.certificate.conflict
+    if conflict is None:
+        return None
+    known: Any = target
+    names = known.row_names() if known is not None and hasattr(known, "row_names") else []
+    least = {r.row: r.limit for r in conflict.relaxations}
+    rows = [
+        (names[k] if k < len(names) else f"budget {k}", number(least[k]) if k in least else "–")
+        for k in conflict.rows
+    ]
+    header = ("budget in the clash", "alone enough from")
+    return table("These budgets cannot hold together", header, rows)
+
+
+def log_table(evidence: Evidence, view: View) -> Table:
+    """Return the progress as a table: the text alternative of the convergence chart."""
+    rows = [
+        (
+            f"{event.time_s:.2f}", event.source.strip() or "clock", f"{event.nodes:,}",
+            view.scale.text(event.objective), view.scale.text(event.bound),
+        )
+        for event in evidence.log
+    ]  # fmt: skip
+    header = ("seconds", "source", "nodes", "best plan", "proven bound")
+    return table("Progress of the run", header, rows)
+
+
+def provenance_table(evidence: Evidence) -> Table:
+    """Return provenance as rows of name and value, and the digests of the files of the folder."""
+    rows: list[tuple[str, str]] = []
+    for key, value in evidence.provenance.items():
+        parts = value.items() if isinstance(value, dict) else [("", value)]
+        rows += [(f"{key} {part}".strip(), _plain(entry)) for part, entry in parts]
+    for path in sorted(evidence.folder.iterdir()):
+        if path.suffix in (".json", ".jsonl", ".yaml", ".npz") and path.is_file():
+            rows.append((f"{path.name} (sha256)", _digest(path)))
+    return table("Provenance", ("what", "value"), rows)
+
+
+def _digest(path: Path) -> str:
+    import hashlib
+
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, float):
+        return str(encode_float(value))
+    return json.dumps(value, default=str)

@@ -1,0 +1,447 @@
+"""The page as a file: what it says is what the folder holds, and nothing of it can be run."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from html import unescape
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import moe2opt as mo
+from moe2opt.pareto import Axis, Cell, Grid
+from moe2opt.report import make_report, read_folder, read_log, write_report
+from moe2opt.report.gridding import between, default_axes, parse_axes
+from moe2opt.report.payload import placement_runs
+from moe2opt.report.views import number, view_of
+from moe2opt.result import InputError, Result
+
+LARGEST_BYTES = 3_000_000
+
+
+class Outline(HTMLParser):
+    """Tags with their attributes, and the text of the page outside scripts and styles."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: list[str] = []
+        self.inside = ""
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Note a tag."""
+        self.tags.append((tag, dict(attrs)))
+        self.inside = tag
+
+    def handle_data(self, data: str) -> None:
+        """Note a text."""
+        if self.inside not in ("script", "style"):
+            self.texts.append(data)
+
+    @property
+    def text(self) -> str:
+        """All texts, white space joined."""
+        return " ".join(" ".join(self.texts).split())
+
+
+def payload(html: str) -> dict[str, Any]:
+    """Return what the scripts of a page draw."""
+    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', html, re.S)
+    assert found is not None
+    content: dict[str, Any] = json.loads(found[1])
+    return content
+
+
+def test_page_says_what_the_result_says(tiny_folder: Path) -> None:
+    """Name, objective, budgets, experts, notes, versions and digest of the result are on it."""
+    result = Result.load(tiny_folder / "result.json")
+    page = Outline(make_report(tiny_folder).html).text
+    assert "Proven optimal" in page
+    assert "Optimal: expected correct answers (%): 70; no plan is above 70 %." in page
+    assert "126 of 130" in page
+    assert "which prompts go to which of them" in page
+    words = [result.provenance["problem"]["sha256"], result.provenance["versions"]["numpy"]]
+    words += [note for note in result.plan["caveats"]]
+    words += [expert["llm"] for expert in result.plan["experts"]]
+    assert [word for word in words if word not in page] == []
+
+
+def test_explorer_holds_the_grid(tiny_folder: Path, grid_of_tiny: Grid) -> None:
+    """Every cell of the grid is in the explorer with its status, value, bound and certificate."""
+    cells = payload(make_report(tiny_folder).html)["explorer"]["cells"]
+    assert len(cells) == len(grid_of_tiny)
+    for shown, cell in zip(cells, grid_of_tiny, strict=True):
+        assert (shown["s"], shown["c"], shown["p"]) == (cell.status, cell.certified, cell.plan)
+        value = None if cell.plan is None else pytest.approx(100 * cell.objective, rel=1e-6)
+        assert shown["v"] == value
+
+
+def test_only_our_script_and_style_may_be_used(tiny_folder: Path) -> None:
+    """The page's policy allows no source but the script and the style whose digests it names."""
+    html = make_report(tiny_folder).html
+    policy = next(a["content"] for t, a in Outline(html).tags if "http-equiv" in a)
+    assert policy is not None
+    assert policy.startswith("default-src 'none'; ")
+    for tag, name in (("script", "script-src"), ("style", "style-src")):
+        texts = re.findall(rf"<{tag}>(.*?)</{tag}>", html, re.S)
+        digest = base64.b64encode(hashlib.sha256(texts[0].encode()).digest()).decode()
+        assert len(texts) == 1
+        assert f"{name} 'sha256-{digest}'" in policy
+
+
+def test_page_points_nowhere(tiny_folder: Path) -> None:
+    """No tag of the page refers to anything outside of it, and none has an inline style."""
+    for _, attributes in Outline(make_report(tiny_folder).html).tags:
+        for key in ("src", "href", "action", "data", "srcset", "poster"):
+            assert (attributes.get(key) or "#")[:1] == "#" or attributes[key] == "data:,"
+        assert "style" not in attributes
+        assert not any(key.startswith("on") for key in attributes)
+
+
+@pytest.mark.parametrize(
+    "evil", ["<script>alert(1)</script>", "</script><b>", "\"'><img src=x>", "{{ 7 * 7 }}", "<!--"]
+)
+def test_names_cannot_break_out(copy_of_tiny: Path, evil: str) -> None:
+    """Whatever an instance, a server, a note or a key is called, the page has the same tags."""
+    tags = [tag for tag, _ in Outline(make_report(copy_of_tiny).html).tags]
+    for name in ("result.json", "grid.json"):
+        text = (copy_of_tiny / name).read_text(encoding="utf-8")
+        for word in ('"tiny"', '"slow"', '"code"', '"energy_j_per_prompt"', '"brb"'):
+            text = text.replace(f": {word}", f": {json.dumps(evil)}")
+        (copy_of_tiny / name).write_text(text, encoding="utf-8")
+    with (copy_of_tiny / "config.yaml").open("a", encoding="utf-8") as stream:
+        stream.write(f"# {evil}\n")
+    page = Outline(make_report(copy_of_tiny).html)
+    assert [tag for tag, _ in page.tags] == tags
+    assert unescape(evil) in "".join(page.texts)
+
+
+def test_rejected_result_has_a_red_badge(copy_of_tiny: Path) -> None:
+    """A result whose objective was changed by hand is called rejected, with the reason."""
+    path = copy_of_tiny / "result.json"
+    data = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps(data | {"objective": 0.71}), encoding="utf-8")
+    badge = make_report(copy_of_tiny).badge
+    assert (badge.tone, badge.title) == ("bad", "Rejected by the checker")
+    assert "0.71" in badge.text
+
+
+def test_unknown_configuration_leaves_the_certificate_open(copy_of_tiny: Path) -> None:
+    """Without the problem at hand the page claims no check; with it named, the check is made."""
+    path = copy_of_tiny / "result.json"
+    data = json.loads(path.read_text(encoding="utf-8"))
+    data["provenance"]["file"] = "mine.yaml"
+    path.write_text(json.dumps(data), encoding="utf-8")
+    assert make_report(copy_of_tiny).badge.title == "Certificate not checked here"
+    assert make_report(copy_of_tiny, config="tiny").badge.title == "Proven optimal"
+    with pytest.raises(InputError, match="other data"):
+        make_report(copy_of_tiny, config="mmlu_pro_edge")
+
+
+def test_claims_of_milp_are_called_claims(tmp_path: Path, solve_into: Callable[..., Any]) -> None:
+    """A bound without a certificate is called claimed."""
+    solve_into(tmp_path, "tiny", solver="milp")
+    badge = make_report(tmp_path).badge
+    assert (badge.tone, badge.title) == ("open", "Claimed, not proven")
+
+
+def test_limit_shows_the_proven_gap(tmp_path: Path, solve_into: Callable[..., Any]) -> None:
+    """A run that a limit stopped is never called optimal."""
+    solve_into(tmp_path, "tiny", solver="polyblock", node_limit=0)
+    report = make_report(tmp_path)
+    assert (report.badge.tone, report.badge.title) == ("open", "No plan found")
+    assert "No plan found" in Outline(report.html).text
+
+
+def test_infeasible_page_names_the_clash(tmp_path: Path, solve_into: Callable[..., Any]) -> None:
+    """The page of an infeasible problem proves it and says from which budget on a plan exists."""
+    solve_into(tmp_path, "tiny", scenario="infeasible")
+    report = make_report(tmp_path)
+    page = Outline(report.html).text
+    assert report.badge.title == "Proven: no plan exists"
+    assert "These budgets cannot hold together" in page
+    assert "energy_j_per_prompt 42" in page
+
+
+def test_grid_alone_makes_a_page(tmp_path: Path, grid_of_tiny: Grid) -> None:
+    """A folder with nothing but a grid has an explorer, and a badge that counts certified cells."""
+    grid_of_tiny.save(tmp_path / "grid.json")
+    report = make_report(tmp_path)
+    assert report.explorer
+    assert report.badge.title == "Not every result is certified"
+    assert "14 of 15" in report.badge.text
+
+
+def test_bare_problems_have_a_page(tmp_path: Path) -> None:
+    """The result of a bare problem, which has no plan, is shown with its objective."""
+    problem = mo.FacilityProblem(values=[[3, 0], [0, 4]], costs=[[1, 1]], budgets=[1])
+    mo.solve(problem).save(tmp_path / "result.json")
+    page = Outline(make_report(tmp_path).html).text
+    assert "Optimal: objective: 4; no plan is above 4." in page
+
+
+def test_largest_page_is_small() -> None:
+    """The built-in selection with a 20 × 20 grid of 400 plans stays under 3 MB."""
+    from moe2opt.report.page import render
+    from moe2opt.report.reading import Evidence
+
+    edge = mo.load("mmlu_pro_edge")
+    result = mo.solve(edge)
+    plan = result.plan.to_dict()
+    stored = replace(result, plan=plan)
+    cells = [
+        Cell((i, j), (1.0 + i, 1.0 + j), "OPTIMAL", None, 0.4, 0.4, True, plan=20 * i + j)
+        for i in range(20)
+        for j in range(20)
+    ]
+    values = tuple(1.0 + k for k in range(20))
+    axes = (Axis("energy_j_per_prompt", "row", values), Axis("delay.limit_s", "key", values))
+    grid = Grid(edge.name, axes, tuple(cells), (plan,) * 400)
+    found = Evidence(Path(__file__).parent, stored, result.log, edge.effective_yaml(), (), (grid,))
+    assert len(render(found, None).html.encode()) <= LARGEST_BYTES
+
+
+def test_default_page_is_in_the_folder(copy_of_tiny: Path) -> None:
+    """The page goes to report.html in the folder, or where it is told to; the rest stays as is."""
+    before = {path.name: path.read_bytes() for path in copy_of_tiny.iterdir()}
+    _, path = write_report(copy_of_tiny)
+    assert path == copy_of_tiny / "report.html"
+    assert {p.name: p.read_bytes() for p in copy_of_tiny.iterdir() if p != path} == before
+    with pytest.raises(InputError, match="No such file"):
+        write_report(copy_of_tiny, copy_of_tiny / "missing" / "page.html")
+
+
+# ---------------------------------------------------------------------- reading
+
+
+def test_log_is_read_as_it_was_written(tiny_folder: Path) -> None:
+    """The log of a run comes back event by event, infinite bounds included."""
+    text = (tiny_folder / "log.jsonl").read_text(encoding="utf-8")
+    events = read_log(tiny_folder / "log.jsonl")
+    assert [event.nodes for event in events] == [json.loads(t)["nodes"] for t in text.splitlines()]
+    assert events[0].bound == float("inf")
+
+
+def test_torn_last_line_is_left_out(tmp_path: Path) -> None:
+    """A log that ends in the middle of a line is read up to there; a broken line is named."""
+    good = (
+        '{"time_s": 1, "nodes": 2, "open_nodes": 1, "bound": "inf", "objective": 3, "source": "H"}'
+    )
+    path = tmp_path / "log.jsonl"
+    path.write_text(f'{good}\n{{"time_s": 2', encoding="utf-8")
+    assert [event.time_s for event in read_log(path)] == [1.0]
+    path.write_text(f"[]\n{good}\n", encoding="utf-8")
+    with pytest.raises(InputError, match=r"log\.jsonl:1: not an event"):
+        read_log(path)
+
+
+def break_plan(folder: Path) -> None:
+    """Take the budgets out of a plan."""
+    path = folder / "result.json"
+    data = json.loads(path.read_text(encoding="utf-8"))
+    del data["plan"]["budgets"]
+    path.write_text(json.dumps(data), encoding="utf-8")
+
+
+def break_grid(folder: Path) -> None:
+    """Take the axes out of a grid."""
+    path = folder / "grid.json"
+    data = json.loads(path.read_text(encoding="utf-8"))
+    del data["axes"]
+    path.write_text(json.dumps(data), encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (break_plan, "plan: not understood: KeyError: 'budgets'"),
+        (break_grid, "grid.json: not a grid"),
+        (lambda folder: (folder / "result.json").write_text("{"), "result.json: not JSON"),
+        (lambda folder: (folder / "config.yaml").write_bytes(b"\xff\xff"), "config.yaml: not text"),
+    ],
+)
+def test_broken_files_are_named(
+    copy_of_tiny: Path, damage: Callable[[Path], Any], message: str
+) -> None:
+    """A file that is damaged is refused with its name and what is wrong."""
+    damage(copy_of_tiny)
+    with pytest.raises(InputError, match=re.escape(message)):
+        make_report(copy_of_tiny)
+
+
+def test_empty_folders_are_refused(tmp_path: Path) -> None:
+    """A folder without results, and one that does not exist, are refused with the next step."""
+    with pytest.raises(InputError, match="solve CONFIG --out DIR"):
+        read_folder(tmp_path)
+    with pytest.raises(InputError, match="no such folder"):
+        read_folder(tmp_path / "nowhere")
+
+
+# ---------------------------------------------------------------------- replays
+
+
+def replayed(folder: Path, latencies: list[float | None], synthetic: bool = True) -> None:
+    """Write what ``replay --out`` writes, for one policy."""
+    sums = {"latency_mean_s": 0.5, "latency_p95_s": 0.9, "regret": 0.25, "replans": 3,
+            "bytes_moved": 2.0**31, "budget_violations": 0}  # fmt: skip
+    trace = {"name": "walk", "source": "drawn", "synthetic": synthetic, "steps": len(latencies)}
+    summary = {"instance": "mobile", "trace": trace, "policies": {"trigger": sums}}
+    (folder / "summary.json").write_text(json.dumps(summary), encoding="utf-8")
+    lines = [json.dumps({"t_s": k, "latency_s": v}) + "\n" for k, v in enumerate(latencies)]
+    (folder / "steps_trigger.jsonl").write_text("".join(lines), encoding="utf-8")
+
+
+def test_replay_has_a_page_that_claims_no_proof(tmp_path: Path) -> None:
+    """Policies on a trace are shown with their sums, and a synthetic trace is called that."""
+    replayed(tmp_path, [0.5, None, 0.7])
+    report = make_report(tmp_path)
+    page = Outline(report.html).text
+    assert (report.badge.tone, report.badge.title) == ("open", "Replayed")
+    assert "walk: a synthetic trace (drawn), 3 steps." in page
+    assert "trigger 0.5 0.9 25.0 % 3 2 0" in page
+    curve = payload(report.html)["replay"][0]
+    assert curve == {"name": "trigger", "time": [0, 1, 2], "value": [0.5, None, 0.7]}
+
+
+def test_long_replays_keep_their_peaks(tmp_path: Path) -> None:
+    """A long log is thinned out without losing its largest latency or a step without a plan."""
+    latencies: list[float | None] = [0.5] * 5000
+    latencies[1234], latencies[4000] = 9.0, None
+    replayed(tmp_path, latencies)
+    values = payload(make_report(tmp_path).html)["replay"][0]["value"]
+    assert len(values) <= 400
+    assert max(value for value in values if value is not None) == 9.0
+    assert values.count(None) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("summary.json", '{"policies": 1, "trace": 2}', "summary.json: not a replay"),
+        ("steps_trigger.jsonl", '{"latency_s": 1}\n', "steps_trigger.jsonl:1: not a step"),
+    ],
+)
+def test_broken_replays_are_named(tmp_path: Path, name: str, text: str, message: str) -> None:
+    """A damaged file of a replay is refused with its name."""
+    replayed(tmp_path, [0.5])
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    with pytest.raises(InputError, match=message):
+        make_report(tmp_path)
+
+
+# ---------------------------------------------------------------------- figures and grids
+
+
+@pytest.fixture(scope="module")
+def placed() -> dict[str, Any]:
+    """Return a placement plan as JSON."""
+    plan: dict[str, Any] = mo.solve(mo.load("three_tier_edge")).plan.to_dict()
+    return plan
+
+
+def test_view_of_a_plan_keeps_its_figures(placed: dict[str, Any]) -> None:
+    """The tables of a placement hold its tiers; time is small when good."""
+    view = view_of(placed)
+    assert view.scale.less_is_better
+    assert view.scale.shown(-2.0) == 2.0
+    assert [row[0] for row in view.tables[0].rows] == [tier["name"] for tier in placed["tiers"]]
+    assert ("quality loss", f"{number(placed['loss_nats'])} nats") in view.figures
+
+
+def test_map_of_a_placement_holds_every_expert(placed: dict[str, Any]) -> None:
+    """The runs of each layer add up to its experts, and to the experts of each tier in all."""
+    found = placement_runs(placed)
+    lengths = [sum(length for _, length in runs) for runs in found["rows"]]
+    assert lengths == [found["experts"]] * len(placed["layers"])
+    for tier, name in enumerate(found["tiers"]):
+        total = sum(n for runs in found["rows"] for t, n in runs if t == tier)
+        assert total == next(t["experts"] for t in placed["tiers"] if t["name"] == name)
+
+
+def test_front_alone_makes_a_page(tmp_path: Path) -> None:
+    """A folder with a front has its points, bounds and certificates on the page, and its knee."""
+    tiny = mo.load("tiny")
+    front = mo.pareto(tiny, x="energy_j_per_prompt", budgets=[40, 60, 126, 240])
+    front.save(tmp_path / "front.json")
+    report = make_report(tmp_path)
+    shown = payload(report.html)["front"]
+    assert report.badge.title == "Every result certified"
+    assert shown["x"] == [40, 60, 126, 240]
+    assert shown["value"] == pytest.approx([100 * p.objective for p in front])
+    assert shown["certified"] == [True] * 4
+    assert shown["knee"] == front.knee
+    assert "the outcomes are synthetic" in Outline(report.html).text
+
+
+def test_default_axes_surround_the_present_limits() -> None:
+    """Selection explores energy and delay, placement memory and loss, around what the file says."""
+    edge = default_axes(mo.load("mmlu_pro_edge"), 20)
+    assert list(edge) == ["energy_j_per_prompt", "delay.limit_s"]
+    assert all(len(set(values)) == 20 for values in edge.values())
+    assert edge["energy_j_per_prompt"][0] < 1200 < edge["energy_j_per_prompt"][-1]
+    phone = default_axes(mo.load("switch_base_128_phone"), 3)
+    assert [name.split(".")[-1] for name in phone] == ["capacity_gib", "loss_nats"]
+
+
+@pytest.mark.parametrize(
+    "texts", [["a=1:2"], ["a=1:2", "b=2"], ["a=1:2", "b=3:2"], ["a=0:1", "b=1:2"]]
+)
+def test_axes_that_are_not_understood_are_refused(texts: list[str]) -> None:
+    """The explorer needs two named ranges of positive, rising budgets."""
+    with pytest.raises(InputError):
+        parse_axes(texts, 3)
+    assert parse_axes(["a.b=1:4", "c=2:8"], 3) == {"a.b": (1, 2, 4), "c": (2, 4, 8)}
+    assert between(1, 100, 3) == (1, 10, 100)
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
+    """Run the command line and return exit code and stdout."""
+    from moe2opt.cli.app import app
+
+    code = app(list(arguments), standalone_mode=False)
+    return int(code or 0), capsys.readouterr().out
+
+
+def test_verb_adds_a_grid_and_writes_the_page(
+    copy_of_tiny: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`report --grid` computes the grid, keeps it, and writes a page with an explorer."""
+    (copy_of_tiny / "grid.json").unlink()
+    axes = ("--axis", "energy_j_per_prompt=60:200", "--axis", "delay.limit_s=5:10", "--points", "2")
+    code, out = run(capsys, "report", str(copy_of_tiny), "--grid", *axes, "--json", "--quiet")
+    told = json.loads(out)
+    assert (code, told["explorer"], told["badge"]) == (0, True, "Proven optimal")
+    assert told["bytes"] == (copy_of_tiny / "report.html").stat().st_size
+    grid = Grid.load(copy_of_tiny / "grid.json")
+    assert grid.certified
+    assert grid.objectives[0, 0] == pytest.approx(0.6)
+
+
+def test_verb_tells_how_to_get_an_explorer(
+    copy_of_tiny: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without a grid the verb succeeds and names the flag that computes one."""
+    (copy_of_tiny / "grid.json").unlink()
+    code, out = run(capsys, "report", str(copy_of_tiny))
+    assert code == 0
+    assert "--grid" in out
+
+
+def test_verb_ends_with_6_for_a_rejected_result(
+    copy_of_tiny: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A result that the checker rejects still gets its page, and exit code 6."""
+    path = copy_of_tiny / "result.json"
+    data = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps(data | {"objective": 0.71}), encoding="utf-8")
+    code, out = run(capsys, "report", str(copy_of_tiny), "--quiet")
+    assert code == 6
+    assert "Rejected by the checker" in out
