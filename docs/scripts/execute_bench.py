@@ -276,31 +276,27 @@ def do_runs(work: Path, seconds: float, scratch: Path | None, *, count: bool) ->
     for name, (instance, assignment) in all_runs.items():
         if not count or name.endswith("|optimal"):
             different.setdefault(_signature(assignment), (name, instance, assignment))
-    order = np.random.default_rng(int(time.time())).permutation(len(different))
-    drawn = np.array(list(different))[order].tolist()
-    keys = sorted(
-        drawn, key=lambda k: len(done.get(k, [])) + different[k][0].endswith("|optimal") * -0.5
-    )
-    for key in keys:
-        if time.perf_counter() - start > seconds or (count and key in done):
-            continue
+    draws = np.random.default_rng(int(time.time()))
+    while time.perf_counter() - start < seconds:
+        drawn = draws.permutation(list(different)).tolist()
+        waiting = [key for key in drawn if not (count and key in done)]
+        if not waiting:
+            break
+        # The fewest rounds first; of these, the optimal plans.
+        key = min(
+            waiting, key=lambda k: len(done.get(k, [])) - 0.5 * different[k][0].endswith("|optimal")
+        )
         name, instance, assignment = different[key]
         run = bench.run(instance, assignment, tokens)
-        predicted = predict(plain_or_cached(instance), assignment)
-        row = compare(predicted, run, None)
+        row = compare(predict(instance, assignment), run, None)
         entry = {
-            "token_s": run.token_s.tolist() if not count else [],
+            "token_s": [] if count else run.token_s.tolist(),
             **{r.name: [r.predicted, r.measured] for r in row.total},
         }
         done.setdefault(key, []).append(entry)
         target.write_text(json.dumps(done))
     rounds = [len(done.get(key, [])) for key in different]
     print(f"{len(different)} different assignments, rounds {min(rounds)} to {max(rounds)}")
-
-
-def plain_or_cached(instance: Any) -> Any:
-    """Return the instance itself: a place to look when a prediction is wrong."""
-    return instance
 
 
 def do_table(work: Path) -> None:
@@ -315,7 +311,7 @@ def do_table(work: Path) -> None:
     runs = runs_of(work, model)
     optimal, seen = [], set()
     print("memory  loss    predicted  measured  error   bytes error  held    grown")
-    for name, (_, assignment) in runs.items():
+    for name, (instance, assignment) in runs.items():
         key = _signature(assignment)
         if not name.endswith("|optimal") or key in seen or key not in times:
             continue
@@ -323,9 +319,9 @@ def do_table(work: Path) -> None:
         share, loss, _ = name.split("|")
         rounds = times[key]
         token_s = float(np.median([r["token_s"] for r in rounds], axis=0).mean())
-        predicted = rounds[0]["time"][0]
+        predicted = predict(instance, assignment).token_s
         moved = counts.get(key, rounds)[0]["bytes"]
-        held, grown = rounds[0]["memory"], rounds[0]["grown"]
+        held, grown = rounds[-1]["memory"], rounds[-1]["grown"]
         errors = [_off(predicted, token_s), _off(*moved), _off(*held), _off(*grown)]
         optimal.append((predicted, token_s, *errors))
         print(

@@ -1,8 +1,8 @@
 """Measure the tables of docs/online-caches.md on published traces of experts.
 
-    python docs/scripts/online_caches.py DATA [hits] [predicted] [ideas] [tuning] [cliff] [time]
+    python docs/scripts/online_caches.py DATA [TABLE ...]
 
-DATA is a folder with `moe_traces/gpt_oss_20b` as described in docs/placement.md. Every second
+Tables: hits, predicted, ideas, tuning, offline, cliff, time. DATA is a folder with `moe_traces/gpt_oss_20b` as described in docs/placement.md. Every second
 sequence is learnt from, the others are replayed. `--write-synthetic` instead of DATA writes
 problems/traces/experts_synthetic.npz.
 """
@@ -22,6 +22,8 @@ from moe2opt.online.caches_slots import global_lru_curve, lru_cliff, lru_curve
 from moe2opt.online.expert_trace import ExpertTrace
 from moe2opt.online.expert_trace_reading import read_trace
 from moe2opt.online.expert_trace_synthetic import synthetic_trace
+from moe2opt.online.hobbit import importance_classes
+from moe2opt.online.offline import intervals_of, optimal_savings
 from moe2opt.online.token_policies import (
     POLICIES,
     TokenSettings,
@@ -184,6 +186,33 @@ def tuning(_: ExpertTrace, gated: ExpertTrace) -> None:
         print("    held out", weights, f"{copies:.2f} copies per token")
 
 
+def offline(_: ExpertTrace, gated: ExpertTrace) -> None:
+    """Print bytes at HOBBIT's classes: optimum by flow beside Belady's choice, each sequence alone.
+
+    A miss moves the bytes of its class and only copies in full are kept; a use by a resident copy
+    saves them.
+    """
+    planning, trace = gated.halves()
+    knobs = orin(planning)
+    lengths = np.diff(np.append(trace.starts, trace.tokens))
+    some = trace.take(np.sort(np.argsort(lengths, kind="stable")[:8]))
+    size = np.array([1.0, knobs.costs.low_bytes / knobs.costs.expert_bytes, 0.0])
+    saved = {"optimum": 0.0, "belady": 0.0, "all": 0.0}
+    for k in range(some.sequences):
+        one = some.take(k)
+        intervals = intervals_of(one)
+        worth = size[importance_classes(one, knobs).ravel()]
+        saved["all"] += worth.sum()
+        worth = worth[intervals.place]
+        best = optimal_savings(intervals, knobs.slots, worth)
+        saved["optimum"] += best.savings
+        saved["belady"] += worth[optimal_savings(intervals, knobs.slots).kept].sum()
+        assert abs(best.bound - best.savings) < 1e-6 * max(1.0, best.bound)
+    for name in ("optimum", "belady"):
+        copies = (saved["all"] - saved[name]) / some.tokens
+        print(f"{name}: {copies:.3f} full copies per token, {some.tokens} tokens")
+
+
 def cliff(plain: ExpertTrace, _: ExpertTrace) -> None:
     """Print the cliff of one LRU cache for all layers."""
     _, trace = plain.halves()
@@ -217,6 +246,7 @@ TABLES = {
     "predicted": predicted,
     "ideas": ideas,
     "tuning": tuning,
+    "offline": offline,
     "cliff": cliff,
     "time": speed,
 }

@@ -27,7 +27,7 @@ TARGET = Path(__file__).resolve().parents[2] / "problems" / "reference" / "place
 
 BUILTIN = (
     *("adapmoe_mixtral_cache", "glm52_server", "gpt_oss_20b_orin", "mixtral_8x7b_4090"),
-    *("qwen3_30b_a3b_4090", "switch_base_128_phone", "three_tier_edge"),
+    *("qwen3_30b_a3b_4090", "switch_base_128_phone", "three_tier_edge", "tinymoe"),
 )
 
 SLOTS = (16, 32, 48, 64, 96, 128, 192)

@@ -174,7 +174,7 @@ def main() -> None:
     if given.folder is None:
         parser.error("the folder of the traces is missing")
     if given.table == "network":
-        settings = ReplaySettings(reaction_s=given.reaction)
+        settings = ReplaySettings(reaction_s=given.reaction, tokens_per_s=1.0)
         network(given.folder, settings, given.only)
     else:
         from moe2opt.online.handover import staging_table

@@ -47,7 +47,7 @@ def replay(
         float | None, typer.Option(help="Seconds that a plan should last; default 10.")
     ] = None,
     tokens_per_s: Annotated[
-        float | None, typer.Option(help="Tokens per second over the horizon; default 1.")
+        float | None, typer.Option(help="Tokens per second; default that of the first plan.")
     ] = None,
     reaction: Annotated[
         float | None, typer.Option(help="Seconds until a decision takes effect; default 0.2.")

@@ -40,6 +40,9 @@ def report(
         ),
     ] = None,
     points: Annotated[int, typer.Option(min=2, max=100, help="Budgets on each axis.")] = 20,
+    time_limit: Annotated[
+        float, typer.Option(min=0, help="Seconds for each cell of the grid; it keeps its gap then.")
+    ] = 10.0,
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write here; default DIR/report.html.")
     ] = None,
@@ -53,5 +56,5 @@ def report(
     """
     from moe2opt.cli.reporting import Request, run_report
 
-    request = Request(folder, config, grid, axis or [], points, out, as_json, quiet)
+    request = Request(folder, config, grid, axis or [], points, time_limit, out, as_json, quiet)
     raise typer.Exit(run_report(request))

@@ -24,8 +24,8 @@ class Request:
     ----------
     folder, config, out
         What to read, the configuration of the run, and where to write.
-    grid, axes, points
-        Whether to compute a grid, over which budgets, and how fine.
+    grid, axes, points, time_limit_s
+        Whether to compute a grid, over which budgets, how fine, and the limit for each cell.
     as_json, quiet
         Flags.
     """
@@ -35,6 +35,7 @@ class Request:
     grid: bool
     axes: list[str]
     points: int
+    time_limit_s: float
     out: Path | None
     as_json: bool
     quiet: bool
@@ -76,7 +77,8 @@ def _add_grid(request: Request, evidence: Evidence) -> None:
         if known * 10 // total != (known - 1) * 10 // total:
             say(f"{known} of {total} cells, {solved} of them solved")
 
-    add_grid(request.folder, target, axes, None if request.quiet else progress)
+    listener = None if request.quiet else progress
+    add_grid(request.folder, target, axes, listener, request.time_limit_s)
 
 
 def _tell(request: Request, report: Report, path: Path) -> None:

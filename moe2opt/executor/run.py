@@ -75,8 +75,9 @@ class Held:
     passing_bytes
         Buffers that copies pass through.
     grown_bytes
-        Growth of this process's own memory while the plan was built and run, None where the
-        system does not tell; it includes what torch and Python take for themselves.
+        Growth of this process's own memory while the plan was built and run, and the dense part,
+        which was there before; None where the system does not tell. It includes what torch and
+        Python take for themselves.
     peak_bytes
         Largest resident set of the process so far (VmHWM).
     """
@@ -242,7 +243,8 @@ def run_plan(
             pinned = _pinned(instance, policy, words)
             predict = _predictor(instance, decoder)
             with TieredExperts(store, policy, pinned, predict, decoder.spec.top_k) as experts:
-                run = _measured(decoder, experts, tokens, settings, before, on_token)
+                room = max(tokens.shape[1], instance.config.model.context_tokens)
+                run = _measured(decoder, experts, tokens, settings, before, room, on_token)
     finally:
         if bank is None:
             own.close()
@@ -256,30 +258,36 @@ def _measured(
     tokens: IntArray,
     settings: Settings,
     before: int | None,
+    room: int,
     on_token: OnToken | None,
 ) -> Run:
     warm = tokens[:1, : min(8, tokens.shape[1])]
     run_pass(decoder, experts, warm)
     experts.notes.served.clear()
     memory.give_back()
-    now = memory.anonymous_bytes()
     passes, read = [], memory.storage_bytes()
     total = settings.repeats * tokens.size
     for repeat in range(settings.repeats):
         done = repeat * tokens.size
-        passes.append(run_pass(decoder, experts, tokens, _shifted(on_token, done, total)))
+        passes.append(run_pass(decoder, experts, tokens, _shifted(on_token, done, total), room))
     after = memory.storage_bytes()
     joules, notes = _energy(decoder, experts, tokens, passes, settings)
     held = Held(
         _experts_bytes(experts),
         dense_bytes(decoder),
-        context_bytes(decoder, tokens.shape[1]),
+        context_bytes(decoder, room),
         experts.passing_bytes,
-        None if before is None or now is None else now - before,
+        _grown(before, passes, dense_bytes(decoder)),
         memory.peak_bytes(),
     )
     storage = None if read is None or after is None else (after - read) // settings.repeats
     return Run(experts.layout, tokens, tuple(passes), held, storage, joules, notes)
+
+
+def _grown(before: int | None, passes: Sequence[Pass], dense: int) -> int | None:
+    """Return the growth of the process, and the dense part, which was there before."""
+    largest = max((p.resident_bytes or 0 for p in passes), default=0)
+    return None if before is None or not largest else largest - before + dense
 
 
 def _experts_bytes(experts: TieredExperts) -> tuple[int, ...]:

@@ -11,6 +11,7 @@ import numpy as np
 
 from moe2opt.executor.model import Cache, Decoder
 from moe2opt.executor.run_experts import Served, TieredExperts
+from moe2opt.executor.run_memory import anonymous_bytes
 from moe2opt.result import FloatArray, InputError, IntArray
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ class Pass:
         Every use of an expert.
     wasted_bytes
         Bytes of early copies that nobody used.
+    resident_bytes
+        Largest memory of the process's own at the end of a sequence, None where it is not told.
     """
 
     token_s: FloatArray
@@ -43,12 +46,19 @@ class Pass:
     losses: FloatArray
     served: tuple[Served, ...]
     wasted_bytes: int = 0
+    resident_bytes: int | None = None
 
 
 def run_pass(
-    decoder: Decoder, experts: TieredExperts, tokens: IntArray, on_token: OnToken | None = None
+    decoder: Decoder,
+    experts: TieredExperts,
+    tokens: IntArray,
+    on_token: OnToken | None = None,
+    room: int = 0,
 ) -> Pass:
     """Send ``(S, N)`` tokens through the model, one by one, each sequence from an empty context.
+
+    The context has room for `room` tokens, or for a sequence where that is more.
 
     Raises
     ------
@@ -59,11 +69,12 @@ def run_pass(
 
     sequences, length = tokens.shape
     seconds, losses = np.zeros(tokens.size), np.zeros((sequences, length - 1))
+    resident = 0
     begun, wasted = len(experts.notes.served), experts.wasted_bytes
     with torch.inference_mode():
         for s in range(sequences):
             experts.start_sequence()
-            context = empty_context(decoder, length)
+            context = empty_context(decoder, max(length, room))
             for n in range(length):
                 number = s * length + n
                 experts.notes.token = number
@@ -75,6 +86,7 @@ def run_pass(
                     losses[s, n] = _loss(logits[-1], int(tokens[s, n + 1]))
                 if on_token is not None:
                     on_token(number + 1, tokens.size)
+            resident = max(resident, anonymous_bytes() or 0)
     if not np.isfinite(losses).all():
         raise InputError("the model's outputs are not finite: weights or formats are unusable")
     served = tuple(experts.notes.served[begun:])
@@ -84,7 +96,8 @@ def run_pass(
         ([s.token for s in served], [s.row for s in served]),
         [s.move_s + s.compute_s for s in served],
     )
-    return Pass(seconds, own, losses, served, experts.wasted_bytes - wasted)
+    waste = experts.wasted_bytes - wasted
+    return Pass(seconds, own, losses, served, waste, resident or None)
 
 
 def empty_context(decoder: Decoder, length: int) -> Cache:

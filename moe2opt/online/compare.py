@@ -135,6 +135,7 @@ def compare(
         model_of(instance, settings), trace.resampled(settings.step_s), settings.link
     )
     planned = starting_plan(world, settings)
+    settings = settings.paced(planned)
     folder = None if out is None else prepared(Path(out))
     records = {
         name: _one(world, name, settings, planned, folder, resume, progress) for name in names

@@ -185,7 +185,9 @@ def replay_handovers(
     A server forgets a user who leaves. Copies may take the share `settings.copy_share` of the
     window; the stay is expected to last as long as the mean of those so far.
     """
-    run = start_run(world, policy, settings, starting_plan(world, settings))
+    planned = starting_plan(world, settings)
+    settings = settings.paced(planned)
+    run = start_run(world, policy, settings, planned)
     tiers = world.model.beyond(world.link)
     if not world.trace.server or not tiers:
         raise InputError(f"trace {world.trace.name}: hand-overs need a column server")
@@ -198,7 +200,7 @@ def replay_handovers(
         run.device.elsewhere.clear()
         due = run.step + ahead - 1
         if due in arrivals:
-            tokens = settings.tokens_per_s * settings.step_s * _stay(arrivals, run.step)
+            tokens = settings.pace * settings.step_s * _stay(arrivals, run.step)
             expected = run.controller.expected(Seen(0.0, np.nan, world.at(due)))
             loading = window_s * settings.copy_share
             ready[due] = stage(world.model, run.device, expected, tiers[0], loading, tokens, how)

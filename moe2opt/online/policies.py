@@ -38,7 +38,8 @@ class ReplaySettings:
     step_s
         Length of a step.
     tokens_per_s
-        Tokens over which the cost of switching is spread, per second of `horizon_s`.
+        Tokens over which the cost of switching is spread, per second of `horizon_s`; as many as
+        the first plan gives when left out.
     horizon_s
         Seconds for which a new plan is expected to last.
     copy_share
@@ -71,7 +72,7 @@ class ReplaySettings:
     """
 
     step_s: float = 1.0
-    tokens_per_s: float = 1.0
+    tokens_per_s: float | None = None
     horizon_s: float = 10.0
     copy_share: float = 0.5
     timeout_s: float = 1.0
@@ -91,14 +92,8 @@ class ReplaySettings:
     link: str | None = None
 
     def __post_init__(self) -> None:
-        for name in (
-            "step_s",
-            "tokens_per_s",
-            "horizon_s",
-            "period_s",
-            "forecast_s",
-            "bytes_per_s",
-        ):
+        lengths = ("step_s", "horizon_s", "period_s", "forecast_s", "bytes_per_s")
+        for name in (*lengths, *(["tokens_per_s"] if self.tokens_per_s is not None else [])):
             if not (getattr(self, name) > 0 and math.isfinite(getattr(self, name))):
                 raise InputError(f"{name} = {getattr(self, name)}: it must be positive")
         if not 0 < self.copy_share < 1:
@@ -111,6 +106,17 @@ class ReplaySettings:
             raise InputError("caution, rel_gap, tradeoff and timeout_s must not be negative")
         if self.start not in ("mean", "nominal"):
             raise InputError(f"start = {self.start!r}: it must be mean or nominal")
+
+    @property
+    def pace(self) -> float:
+        """Tokens per second; 1 where nothing is known."""
+        return 1.0 if self.tokens_per_s is None else self.tokens_per_s
+
+    def paced(self, planned: Planned) -> ReplaySettings:
+        """Return the settings with the tokens per second of a plan where none are given."""
+        if self.tokens_per_s is not None or planned.tier is None:
+            return self
+        return replace(self, tokens_per_s=1.0 / max(-planned.answer.objective, 1e-9))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -222,7 +228,7 @@ class Controller:
         conditions = self.expected(seen) if conditions is None else conditions
         table = self.expected_costs(conditions) if table is None else table
         if extra_s is None:
-            tokens = self.settings.tokens_per_s * self.settings.horizon_s
+            tokens = self.settings.pace * self.settings.horizon_s
             extra_s = switching_s(self.model, device, table) / tokens
         present = self.model.options_of(device.target_tier, device.target_precision)
         self.planned_at_s, self.situation = seen.now_s, situation_of(seen.conditions)
@@ -282,7 +288,7 @@ def periodic(controller: Controller, seen: Seen, device: Device) -> Planned | No
 
 
 def trigger(controller: Controller, seen: Seen, device: Device) -> Planned | None:
-    """Plan again when the estimate leaves its band, or memory, load or the server change.
+    """Plan again when the estimate leaves its band, or memory, load, mix or the server change.
 
     Copies have to pay within the time that plans have lasted lately, `horizon_s` at most.
     """
@@ -294,7 +300,7 @@ def trigger(controller: Controller, seen: Seen, device: Device) -> Planned | Non
     controller.lasting_s = max(kept_s, settings.step_s)
     conditions = controller.expected(seen)
     table = controller.expected_costs(conditions)
-    tokens = settings.tokens_per_s * controller.lasting_s
+    tokens = settings.pace * controller.lasting_s
     extra = switching_s(controller.model, device, table) / tokens
     return controller.plan(seen, device, conditions, table, extra)
 
@@ -320,7 +326,7 @@ def lyapunov(controller: Controller, seen: Seen, device: Device) -> Planned | No
     table = controller.expected_costs(conditions)
     scale = settings.bytes_per_s * settings.horizon_s
     queue = controller.queue_bytes / scale
-    tokens = settings.tokens_per_s * settings.horizon_s
+    tokens = settings.pace * settings.horizon_s
     extra = switching_s(controller.model, device, table) / tokens
     push = switching_bytes(controller.model, device) * (queue / scale)
     extra = extra + push / max(settings.tradeoff, 1e-12)
@@ -352,8 +358,8 @@ def controller_of(model: ReplayModel, settings: ReplaySettings, link: int) -> Co
 
 
 def situation_of(conditions: Conditions) -> tuple[Any, ...]:
-    """Return what makes a plan obsolete when it changes: memory, load in tenths, server."""
-    parts = (conditions.memory_share, np.round(conditions.load, 1))
+    """Return what makes a plan obsolete when it changes: memory, load and mix in tenths, server."""
+    parts = (conditions.memory_share, np.round(conditions.load, 1), np.round(conditions.mix, 1))
     return (*(part.tobytes() for part in parts), conditions.server)
 
 

@@ -165,7 +165,7 @@ def _met(
     late = min(1.0, settings.reaction_s / settings.step_s)
     mixed = {key: late * old[key] + (1 - late) * new[key] for key in new}
     fits = bool(model.free_bytes(truth)[model.topology.home] >= 0)
-    tokens = settings.tokens_per_s * settings.step_s
+    tokens = settings.pace * settings.step_s
     mixed["joules_per_token"] += moved.joules / tokens
     latency = mixed.pop("latency_s")
     return {
@@ -223,7 +223,9 @@ def replay(
     NoPlanError
         When no plan exists at the start.
     """
-    run = start_run(world, policy, settings, planned or starting_plan(world, settings))
+    planned = planned or starting_plan(world, settings)
+    settings = settings.paced(planned)
+    run = start_run(world, policy, settings, planned)
     records = []
     for record in steps(run, settings):
         records.append(record)

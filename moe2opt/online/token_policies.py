@@ -242,6 +242,11 @@ def _settings(
 
     if isinstance(instance_or_settings, TokenSettings):
         return changed(instance_or_settings, planning=planning)
+    if not hasattr(instance_or_settings, "topology"):
+        raise InputError(
+            f"{instance_or_settings.name} is no placement problem; experts of tokens can only be "
+            "replayed on the tiers of one"
+        )
     layers, experts = instance_or_settings.shape.size
     if (trace.n_layers, trace.n_experts) != (layers, experts):
         raise InputError(

@@ -9,6 +9,8 @@ from moe2opt.pareto.model import Grid as Grid
 from moe2opt.pareto.points import Axis as Axis
 from moe2opt.pareto.points import Cell as Cell
 from moe2opt.pareto.points import FrontPoint as FrontPoint
+from moe2opt.pareto.ranges import Stability as Stability
+from moe2opt.pareto.ranges import stability as stability
 from moe2opt.pareto.sampling import pareto as pareto
-from moe2opt.pareto.stability import Stability as Stability
-from moe2opt.pareto.stability import stability as stability
+from moe2opt.pareto.three import Surface as Surface
+from moe2opt.pareto.three import surface as surface

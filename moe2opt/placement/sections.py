@@ -139,7 +139,7 @@ class Execute(Section):
     `model.safetensors` or `model.hf` when left out."""
     text: Name | None = None
     """Held-out text (a file, or a folder of .txt files), relative to this file."""
-    tokens: Annotated[int, Field(ge=2)] = 512
+    tokens: Annotated[int, Field(ge=2)] = 1024
     """Tokens that are run."""
     sequence: Annotated[int, Field(ge=2)] = 128
     """Tokens of a sequence; each starts from an empty context and empty caches."""

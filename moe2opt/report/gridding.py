@@ -106,9 +106,13 @@ def add_grid(
     target: LoadedInstance | Problem,
     axes: dict[str, tuple[float, ...]],
     on_step: Callable[[int, int], None] | None = None,
+    time_limit_s: float | None = None,
 ) -> Grid:
-    """Compute a grid over two budgets and write it into a folder of results."""
-    found = grid(target, axes, on_step=on_step)
+    """Compute a grid over two budgets and write it into a folder of results.
+
+    The limit is for each cell; a cell that it stops keeps its gap.
+    """
+    found = grid(target, axes, on_step=on_step, time_limit_s=time_limit_s)
     try:
         found.save(folder / FILE)
     except OSError as error:

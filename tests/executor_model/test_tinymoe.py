@@ -129,6 +129,6 @@ def test_new_plans_rank_as_predicted(folder: Path) -> None:
     instance = mo.load("tinymoe", "aggregation")
     plans = random_plans(instance, 20, seed=77)
     table = measure_plans(
-        open_folder(folder), instance, plans, judged_bytes(folder / "heldout", CONTEXT, 16)
+        open_folder(folder), instance, plans, judged_bytes(folder / "heldout", CONTEXT, 10)
     )
     assert rank_correlation(table) >= 0.9

@@ -134,6 +134,7 @@ def test_impossible_fleets(file: Path) -> None:
     assert solve_fleet(Fleet("f", "e", 1e6, (*sites, site))).status is Status.INFEASIBLE
 
 
+@pytest.mark.slow
 def test_processes_give_the_same_fleet(file: Path) -> None:
     """Two worker processes find what one process finds."""
     fleet = load_fleet(file)
@@ -173,3 +174,14 @@ def test_prices_leave_the_plan_readable() -> None:
     assert np.array_equal(grown[: problem.size], x)
     worth = problem.evaluate(x) - 0.001 * float(problem.usage_of(x)[2])
     assert posed.problem.evaluate(grown) == pytest.approx(worth + posed.shift)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_dask_gives_the_same_fleet(file: Path) -> None:
+    """A local Dask cluster finds what one process finds."""
+    pytest.importorskip("distributed", reason="dask.distributed is not installed")
+    fleet = load_fleet(file)
+    serial = solve_fleet(fleet, rel_gap=0.05)
+    dask = solve_fleet(fleet, rel_gap=0.05, backend="dask", workers=2)
+    assert serial.to_dict() == dask.to_dict()

@@ -13,7 +13,7 @@ from moe2opt.result import InputError, Status
 from moe2opt.solvers.parametric import FlatChoiceProblem, ParametricChoice
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(problem=choice_problems(4, 4), data=st.data())
 def test_every_answer_keeps_its_promises(
     problem: mo.MultipleChoiceProblem, data: st.DataObject

@@ -107,6 +107,7 @@ def without_gates(trace: ExpertTrace) -> ExpertTrace:
             lambda t: compare(t, mo.load("gpt_oss_20b_orin").instance, ["lru"]),
             "does not fit the model",
         ),
+        (lambda t: compare(t, mo.load("tiny").instance, ["lru"]), "is no placement problem"),
         (lambda t: TokenSettings(-1), "slots: -1"),
         (lambda t: TokenSettings(1.5), "slots: 1.5"),
         (lambda t: TokenSettings(1, between="never"), "between: 'never'"),

@@ -15,8 +15,9 @@ from strategies import all_points, choice_problems, facility_problems
 import moe2opt as mo
 from moe2opt.canonical import FacilityProblem, MultipleChoiceProblem
 from moe2opt.library import builtins
-from moe2opt.pareto import Axis, Front, Grid, grid, save_results, verify, with_results
+from moe2opt.pareto import Axis, Front, Grid, grid, save_results, surface, verify, with_results
 from moe2opt.pareto.family import Family
+from moe2opt.pareto.indicators import is_nondominated
 from moe2opt.result import InputError
 
 QUICK = ("tiny", "mixtral_8x7b_4090")
@@ -103,6 +104,21 @@ def test_grid_equals_enumeration(problem: Any) -> None:
         assert cell.objective == max(values, default=-math.inf)
     assert found.certified
     assert verify(found, problem) == []
+
+
+@settings(max_examples=10)
+@given(facility_problems(experts=5, clusters=4))
+def test_surface_equals_enumeration(problem: Any) -> None:
+    """The three-objective front of a small problem holds exactly what no solution beats."""
+    if len(problem.budgets) < 2:
+        return
+    found = surface(problem, "budgets[0]", "budgets[1]")
+    free = problem.with_budgets([1e18, 1e18, *problem.budgets[2:].tolist()])
+    points = [x for x in all_points(free) if free.is_feasible(x)]
+    table = np.array([[*free.usage_of(x)[:2], -free.evaluate(x)] for x in points]).reshape(-1, 3)
+    expected = {tuple(row) for row in table[is_nondominated(table)].tolist()}
+    assert {(*p.budgets, -p.objective) for p in found.points} == expected
+    assert found.complete and found.certified
 
 
 @pytest.mark.parametrize("name", EVERY)

@@ -15,8 +15,8 @@ import moe2opt as mo
 from moe2opt.pareto import grid, stability
 from moe2opt.pareto.indicators import hypervolume, is_nondominated, knee
 from moe2opt.pareto.prices import best_line
+from moe2opt.pareto.ranges import scaled
 from moe2opt.pareto.restriction import is_restriction
-from moe2opt.pareto.stability import scaled
 from moe2opt.result import InputError
 
 

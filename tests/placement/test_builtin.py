@@ -17,6 +17,7 @@ NAMES = (
     "qwen3_30b_a3b_4090",
     "switch_base_128_phone",
     "three_tier_edge",
+    "tinymoe",
 )
 
 

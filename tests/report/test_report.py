@@ -425,6 +425,17 @@ def test_verb_adds_a_grid_and_writes_the_page(
     assert grid.objectives[0, 0] == pytest.approx(0.6)
 
 
+def test_limit_of_the_cells_is_kept(copy_of_tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Cells that a limit stops are kept as what they are: no cell of theirs is called optimal."""
+    axes = ("--axis", "energy_j_per_prompt=60:200", "--axis", "delay.limit_s=5:10", "--points", "2")
+    code, _ = run(
+        capsys, "report", str(copy_of_tiny), "--grid", *axes, "--time-limit", "0", "--quiet"
+    )
+    assert code == 0
+    statuses = {cell.status for cell in Grid.load(copy_of_tiny / "grid.json")}
+    assert statuses <= {"FEASIBLE", "NO_SOLUTION"}
+
+
 def test_verb_tells_how_to_get_an_explorer(
     copy_of_tiny: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
