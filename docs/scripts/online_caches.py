@@ -2,8 +2,9 @@
 
     python docs/scripts/online_caches.py DATA [TABLE ...]
 
-Tables: hits, predicted, ideas, tuning, offline, cliff, time. DATA is a folder with `moe_traces/gpt_oss_20b` as described in docs/placement.md. Every second
-sequence is learnt from, the others are replayed. `--write-synthetic` instead of DATA writes
+Tables: hits, predicted, ideas, tuning, offline, cliff, time. DATA is a folder with
+`moe_traces/gpt_oss_20b` as described in docs/placement.md. Every second sequence is learnt from,
+the others are replayed. `--write-synthetic` instead of DATA writes
 problems/traces/experts_synthetic.npz.
 """
 

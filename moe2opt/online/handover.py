@@ -224,7 +224,7 @@ def _arrives(world: World, k: int) -> bool:
 
 
 def with_servers(trace: Trace, stay_s: float = 60.0, servers: Sequence[str] = "abc") -> Trace:
-    """Return a trace whose user passes a server every `stay_s` seconds, to and fro.
+    """Return a trace whose user passes a server every `stay_s` seconds, there and back.
 
     The stays are synthetic; the rates remain those of the trace.
     """

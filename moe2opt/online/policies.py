@@ -42,6 +42,8 @@ class ReplaySettings:
         the first plan gives when left out.
     horizon_s
         Seconds for which a new plan is expected to last.
+    stay_s
+        Seconds that a user is expected to stay at a server, where a trace has servers.
     copy_share
         Share of a link that copies may take.
     timeout_s
@@ -74,6 +76,7 @@ class ReplaySettings:
     step_s: float = 1.0
     tokens_per_s: float | None = None
     horizon_s: float = 10.0
+    stay_s: float = 60.0
     copy_share: float = 0.5
     timeout_s: float = 1.0
     period_s: float = 30.0
@@ -92,7 +95,7 @@ class ReplaySettings:
     link: str | None = None
 
     def __post_init__(self) -> None:
-        lengths = ("step_s", "horizon_s", "period_s", "forecast_s", "bytes_per_s")
+        lengths = ("step_s", "horizon_s", "stay_s", "period_s", "forecast_s", "bytes_per_s")
         for name in (*lengths, *(["tokens_per_s"] if self.tokens_per_s is not None else [])):
             if not (getattr(self, name) > 0 and math.isfinite(getattr(self, name))):
                 raise InputError(f"{name} = {getattr(self, name)}: it must be positive")
@@ -205,6 +208,20 @@ class Controller:
         mean = (1 - forecast) * self.costs + forecast * self.usual
         return replace(table, seconds=mean + self.settings.caution * self.spread)
 
+    def switching(
+        self, device: Device, table: Table, conditions: Conditions, horizon_s: float
+    ) -> FloatArray:
+        """Return ``(U, O)`` seconds per token of switching, spread over a horizon.
+
+        Copies at a server that the user will leave are spread over the expected stay.
+        """
+        menu = self.model.menu
+        lasts_s = np.full(len(menu.tier), horizon_s)
+        if conditions.server is not None:
+            at_server = np.isin(menu.tier, self.far)
+            lasts_s[at_server] = max(horizon_s, self.settings.stay_s)
+        return switching_s(self.model, device, table) / (self.settings.pace * lasts_s)
+
     def _wait_each(self) -> float:
         """Return the waiting to charge for a late use: a token waits once for all of them."""
         if math.isinf(self.model.timeout_s):
@@ -228,8 +245,7 @@ class Controller:
         conditions = self.expected(seen) if conditions is None else conditions
         table = self.expected_costs(conditions) if table is None else table
         if extra_s is None:
-            tokens = self.settings.pace * self.settings.horizon_s
-            extra_s = switching_s(self.model, device, table) / tokens
+            extra_s = self.switching(device, table, conditions, self.settings.horizon_s)
         present = self.model.options_of(device.target_tier, device.target_precision)
         self.planned_at_s, self.situation = seen.now_s, situation_of(seen.conditions)
         self.trigger.planned(seen.now_s, float(conditions.rates[self.link]))
@@ -300,8 +316,7 @@ def trigger(controller: Controller, seen: Seen, device: Device) -> Planned | Non
     controller.lasting_s = max(kept_s, settings.step_s)
     conditions = controller.expected(seen)
     table = controller.expected_costs(conditions)
-    tokens = settings.pace * controller.lasting_s
-    extra = switching_s(controller.model, device, table) / tokens
+    extra = controller.switching(device, table, conditions, controller.lasting_s)
     return controller.plan(seen, device, conditions, table, extra)
 
 
@@ -326,8 +341,7 @@ def lyapunov(controller: Controller, seen: Seen, device: Device) -> Planned | No
     table = controller.expected_costs(conditions)
     scale = settings.bytes_per_s * settings.horizon_s
     queue = controller.queue_bytes / scale
-    tokens = settings.pace * settings.horizon_s
-    extra = switching_s(controller.model, device, table) / tokens
+    extra = controller.switching(device, table, conditions, settings.horizon_s)
     push = switching_bytes(controller.model, device) * (queue / scale)
     extra = extra + push / max(settings.tradeoff, 1e-12)
     return controller.plan(seen, device, conditions, table, extra)

@@ -48,7 +48,7 @@ def synthetic_walk(
     Parameters
     ----------
     servers
-        Names, in the order of the way; it is walked to and fro.
+        Names, in the order of the way; there and back.
     duration_s, seed, name
         As for `synthetic_network`.
     dwell_s

@@ -48,7 +48,9 @@ class Answer:
         joules = (self.prefill_j, self.decode_j)
         for (phase, seconds), own in zip(self._seconds(), joules, strict=True):
             raised = self._raised(f"{phase}_energy", own, quantile)
-            limit_j = self._limit_w() * self._raised(phase, seconds, quantile)
+            longest = self._raised(phase, seconds, quantile)
+            # Without tokens there are no seconds, and no joules whatever the limit.
+            limit_j = np.where(longest > 0, self._limit_w(), 0.0) * np.maximum(longest, 1e-300)
             total = total + np.maximum(own, np.minimum(raised, limit_j))
         return total
 

@@ -101,10 +101,10 @@ def test_unused_sections_are_no_error(checkout: Path) -> None:
     ("delay={limit_s: 9, statistic: cvar, level: 0.9, sharing: shared}",
      "delay.statistic 'cvar' on shared servers"),
 ])  # fmt: skip
-def test_evaluate_refuses_what_it_cannot_compare(override: str, words: str, checkout: Path) -> None:
-    """`moe2opt evaluate` says which part of a file its baselines do not know."""
+def test_grids_refuse_what_they_cannot_compare(override: str, words: str, checkout: Path) -> None:
+    """A grid of baselines says which part of a file it does not know."""
     path = checkout / "problems/selection/tiny_gate.yaml"
     instance = mo.load(path, overrides=[override]).instance
-    message = f"evaluate: compares deployments on sums over experts only, not {words}"
+    message = f"grid: compares deployments on sums over experts only, not {words}"
     with pytest.raises(mo.InputError, match=message):
-        instance.require_sums("evaluate")
+        instance.require_sums("grid")
