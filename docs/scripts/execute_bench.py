@@ -8,7 +8,8 @@
     python docs/scripts/execute_bench.py table WORK
 
 WORK is a folder on the disk that is to be measured. Without ``--model`` the model has SYNTHETIC
-weights and the expert sizes of Switch-Base-128. ``calibrate`` and ``time`` want a quiet machine;
+weights and the expert sizes of Switch-Base. ``calibrate`` and ``time`` want a quiet machine and, as
+a process that waits for a disk is woken late by a busy one, real-time priority (``chrt -f 1``);
 plans are run in another order in every round, and a token's time is the median of the rounds.
 """
 

@@ -20,25 +20,25 @@ if TYPE_CHECKING:
 def policy_baselines(instance: PlacementInstance) -> Iterator[Baseline]:
     """Yield an LRU cache on the home tier in front of a tier that holds all, and the LFU residents.
 
-    Only seconds and loads per token can be told of an LRU cache, at the largest precision that the
-    budget of loss allows; its copies always go to the home tier.
+    Only seconds and loads per token can be told of an LRU cache; its copies always go to the home
+    tier. Each rule has the one precision within the budget of loss that suits it best.
     """
     objective = instance.config.objective
     if objective not in ("seconds_per_token", "loads_per_token") or instance.config.batch > 1:
         return
-    precision = _finest(instance)
-    if len(instance.topology.tiers) < 2 or precision is None or instance.activation.robust:
+    allowed = _allowed(instance)
+    if len(instance.topology.tiers) < 2 or not allowed or instance.activation.robust:
         return
-    yield _lru(instance, precision)
-    yield _lfu(instance, precision)
+    for rule in (_lru, _lfu):
+        tried = [rule(instance, precision) for precision in allowed]
+        yield min(tried, key=lambda found: (not found.feasible, found.value))
 
 
-def _finest(instance: PlacementInstance) -> int | None:
-    """Return the largest precision within the budget of loss."""
+def _allowed(instance: PlacementInstance) -> list[int]:
+    """Return the precisions within the budget of loss, the largest first."""
     limit = instance.config.budgets.loss_nats
-    order = np.argsort(-instance.expert_bytes)
-    fits = [q for q in order if limit is None or instance.precisions[q].loss_nats <= limit]
-    return int(fits[0]) if fits else None
+    order = np.argsort(-instance.expert_bytes, kind="stable")
+    return [int(q) for q in order if limit is None or instance.precisions[q].loss_nats <= limit]
 
 
 def _slots(instance: PlacementInstance, precision: int) -> int:
