@@ -102,7 +102,7 @@ def number(value: float | None) -> str:
 
     Examples
     --------
-    >>> number(1161.2), number(20.0), number(0.47365), number(None), number(1.5e-7)
+    >>> number(1161.2), number(20.0), number(0.47362), number(None), number(1.5e-7)
     ('1,161', '20', '0.4736', '–', '1.5e-07')
     """
     if value is None or math.isnan(value):

@@ -30,6 +30,8 @@ SHAPES = {
     "gpt_oss_20b_orin": (24, 0, 32),
     "qwen3_30b_a3b_4090": (48, 0, 128),
     "glm52_server": (78, 3, 256),
+    "mobile_edge": (32, 0, 8),
+    "tinymoe": (4, 0, 16),
 }
 OVERRIDDEN = re.compile(r"tensor (\S+) \(.*\) buffer type overridden to (\S+)")
 TIMEOUT_S = 60.0
