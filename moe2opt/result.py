@@ -200,7 +200,9 @@ class Result:
                 plan=data["plan"],
                 provenance=dict(data["provenance"]),
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except KeyError as error:
+            raise InputError(f"not a result: the key {error} is missing") from error
+        except (TypeError, ValueError) as error:
             if isinstance(error, InputError):
                 raise
             raise InputError(f"not a result: {type(error).__name__}: {error}") from error

@@ -156,7 +156,7 @@ def test_status_and_gap_stand_in_the_summary() -> None:
     [
         ("{", "not JSON"),
         ("[]", "not a result: the file does not hold a JSON object"),
-        ("{}", "not a result: KeyError: 'certificate'"),
+        ("{}", "not a result: the key 'certificate' is missing"),
         ('"\\ud800"', "not a result: the file does not hold a JSON object"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -78,7 +79,23 @@ def _variants(
         target = load(config, name, overrides, allow_outside=allow_outside)
         problem = target.problem() if isinstance(target, LoadedInstance) else target
         about = target.describe() if isinstance(target, LoadedInstance) else ""
+        _check_execute(config, target, allow_outside)
         yield Checked(config, name, size_words(problem), about, _self_test(config, problem))
+
+
+def _check_execute(config: str, target: Any, allow_outside: bool) -> None:
+    """Raise `InputError` when weights or text that a placement names are not there."""
+    from moe2opt.placement import PlacementInstance
+    from moe2opt.placement.reading import Reader
+
+    instance = target.instance if isinstance(target, LoadedInstance) else None
+    if not isinstance(instance, PlacementInstance):
+        return
+    reader = Reader(instance.config, instance.folder, allow_outside)
+    execute = instance.config.execute
+    for key, name in (("execute.model", execute.model), ("execute.text", execute.text)):
+        if name is not None and not reader.path(name, key).exists():
+            raise InputError(f"{config}: {key}: '{name}' does not exist")
 
 
 def _self_test(config: str, problem: Problem) -> int:
@@ -132,8 +149,10 @@ def run_verify(
 ) -> Exit:
     """Check a stored result against its problem and return the exit code."""
     result, target, problem = reopened(path, config, scenario, overrides, allow_outside)
-    verdict = certify(target, result)
-    failures = (*other_problem(problem, result), *verdict.failures)
+    foreign = other_problem(problem, result, target)
+    # A solution of another problem may not even have the right length.
+    verdict = Verdict(False, "claimed", math.nan, math.nan) if foreign else certify(target, result)
+    failures = (*foreign, *verdict.failures)
     if as_json:
         print(json.dumps(_as_json(verdict, failures), indent=1))
     elif failures:
@@ -176,12 +195,17 @@ def recorded(path: Path, result: Result) -> tuple[str | None, tuple[str, ...]]:
     return scenario, tuple(overrides)
 
 
-def other_problem(problem: Problem, result: Result) -> tuple[str, ...]:
+def other_problem(
+    problem: Problem, result: Result, target: LoadedInstance | Problem | None = None
+) -> tuple[str, ...]:
     """Return a failure in words when the result was made for other data."""
     recorded = result.provenance.get("problem")
     made_for = recorded.get("sha256") if isinstance(recorded, dict) else None
     if made_for in (None, problem.fingerprint):
         return ()
+    mine, named = result.provenance.get("instance"), getattr(target, "name", None)
+    if mine and named and mine != named:
+        return (f"it was made for other data: for the problem '{mine}', not for '{named}'",)
     return ("it was made for other data: the configuration or its tables differ",)
 
 

@@ -63,7 +63,7 @@ def run_execute(request: Request) -> Exit:
     result, target, problem = reopened(
         request.result, request.config, request.scenario, request.overrides, request.allow_outside
     )
-    if failures := other_problem(problem, result):
+    if failures := other_problem(problem, result, target):
         raise InputError(f"{request.result}: {failures[0]}")
     if result.plan is None or result.x is None:
         raise InputError(f"{request.result}: there is no plan to run ({result.status})")

@@ -82,7 +82,7 @@ def _opened(request: Request) -> tuple[Result, Any]:
         (*overrides, *request.overrides),
         request.allow_outside,
     )
-    if failures := other_problem(problem, result):
+    if failures := other_problem(problem, result, target):
         raise InputError(f"{request.result}: {failures[0]}")
     return result, target
 
@@ -190,7 +190,8 @@ def _show(result: Result, exports: Sequence[Export], files: Sequence[Path]) -> N
     """Say what was lost, on stderr: stdout may be the file."""
     names = _names(exports, files)
     for part, name in zip(exports, names, strict=True):
-        say(f"\n{name or 'stdout'}")
+        if name is not None:
+            say(f"\n{name}")
         if part.launch:
             say(f"Run: {_launch(part, name)}")
         say(part.report.summary())

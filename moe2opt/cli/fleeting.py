@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -70,7 +71,9 @@ def _checked(request: Request, fleet: Fleet) -> Exit:
     failures = verify_fleet(request.out, fleet)
     for failure in failures[:20]:
         say(failure)
-    if not request.quiet:
+    if request.as_json:
+        print(json.dumps({"ok": not failures, "sites": len(fleet.sites), "failures": failures}))
+    elif not request.quiet:
         print(f"{len(fleet.sites)} sites: {'everything holds' if not failures else 'REJECTED'}")
     return Exit.REJECTED if failures else Exit.OK
 
@@ -78,6 +81,10 @@ def _checked(request: Request, fleet: Fleet) -> Exit:
 def _print(request: Request, fleet: Fleet, result: FleetResult) -> None:
     if request.as_json:
         print(json.dumps(result.to_dict(), allow_nan=False))
+        return
+    if result.status is Status.INFEASIBLE:
+        print(f"INFEASIBLE  certificate {'checked' if result.certified else 'REJECTED'}")
+        print(_why_infeasible(fleet, result))
         return
     print(
         f"{result.status}  objective {result.objective:.8g}  bound {result.bound:.8g}  "
@@ -90,6 +97,16 @@ def _print(request: Request, fleet: Fleet, result: FleetResult) -> None:
     )
     for caveat in fleet.caveats:
         print(f"note: {caveat}")
+
+
+def _why_infeasible(fleet: Fleet, result: FleetResult) -> str:
+    if result.bound == -math.inf:
+        return "some site has no plan even without the shared budget"
+    return (
+        f"no plans keep {result.limit:.8g} of {fleet.row} x rate: at a price of {result.price:.6g} "
+        f"they are worth at most {result.bound:.8g}, less than any plan ({result.solved} problems "
+        "solved)"
+    )
 
 
 def _exit_of(result: FleetResult) -> Exit:

@@ -15,7 +15,7 @@ from moe2opt import progress
 from moe2opt.cli.exits import Exit, say
 from moe2opt.cli.show import print_table
 from moe2opt.config import LoadedInstance, load
-from moe2opt.result import InputError
+from moe2opt.result import NUMERICAL_GAP, InputError
 
 if TYPE_CHECKING:
     from moe2opt.canonical import Problem
@@ -98,13 +98,13 @@ def run_pareto(request: Request, *, check: bool) -> Exit:
         )
         if check:
             return _checked(request, target)
-        folder = _prepared(request.out, target)
+        folder = _prepared(request.out)
         start = time.perf_counter()
         found = _solved(request, target)
         if not request.quiet:
             progress.logger.info(_words(found, time.perf_counter() - start))
         if folder is not None:
-            _write(found, folder)
+            _write(found, folder, target)
     _print(request, found)
     return _exit_of(found)
 
@@ -164,27 +164,31 @@ def _checked(request: Request, target: LoadedInstance | Problem) -> Exit:
         failures, count = verify(front, target), len(front)
     for failure in failures:
         say(failure)
-    if not request.quiet:
+    if request.as_json:
+        import json
+
+        print(json.dumps({"ok": not failures, "points": count, "failures": failures}))
+    elif not request.quiet:
         print(f"{count} points: {'every one holds' if not failures else 'REJECTED'}")
     return Exit.REJECTED if failures else Exit.OK
 
 
-def _prepared(folder: Path | None, target: LoadedInstance | Problem) -> Path | None:
+def _prepared(folder: Path | None) -> Path | None:
     if folder is None:
         return None
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if isinstance(target, LoadedInstance):
-            (folder / "config.yaml").write_text(target.effective_yaml(), encoding="utf-8")
     except OSError as error:
         raise InputError(f"--out {folder}: {error.strerror}") from error
     return folder
 
 
-def _write(found: Front | Grid, folder: Path) -> None:
-    """Write the JSON, the table and the results of what was solved."""
+def _write(found: Front | Grid, folder: Path, target: LoadedInstance | Problem) -> None:
+    """Write the configuration, the JSON, the table and the results of what was solved."""
     from moe2opt.pareto import Front, save_results
 
+    if isinstance(target, LoadedInstance):
+        (folder / "config.yaml").write_text(target.effective_yaml(), encoding="utf-8")
     kind = "front" if isinstance(found, Front) else "grid"
     found.save(folder / f"{kind}.json")
     found.to_frame().to_csv(folder / f"{kind}.csv", index=False)
@@ -212,20 +216,41 @@ def _print(request: Request, found: Front | Grid) -> None:
     print_table([*names, "objective", "gap", "status", "certified", "plan", ""], rows)
     if len(cells) > _MOST_ROWS:
         print(f"... and {len(cells) - _MOST_ROWS} more; --out DIR writes them all")
+    if _interrupted(found):
+        asked = _asked(request, found)
+        print(f"interrupted: {len(found)} {asked}points")
     for caveat in found.caveats:
         print(f"note: {caveat}")
+
+
+def _interrupted(found: Front | Grid) -> bool:
+    return bool(found.provenance.get("interrupted"))
+
+
+def _asked(request: Request, found: Front | Grid) -> str:
+    """Return how many points were asked for, empty when all were."""
+    listed = request.axes[0].values()
+    count = request.points if listed is None else len(listed)
+    return f"of {count} " if len(request.axes) == 1 and count > len(found) else ""
 
 
 def _row(cell: Cell, *, mark: bool) -> list[str]:
     return [
         *(f"{budget:.6g}" for budget in cell.budgets),
         f"{cell.objective:.6g}" if cell.has_plan else "-",
-        f"{100 * cell.gap:.3g} %" if math.isfinite(cell.gap) else "-",
+        _gap(cell.gap),
         cell.status,
         "yes" if cell.certified else "no",
         "-" if cell.plan is None else str(cell.plan),
         "knee" if mark else "",
     ]
+
+
+def _gap(gap: float) -> str:
+    """Return a gap in percent; what is below rounding is none."""
+    if not math.isfinite(gap):
+        return "-"
+    return f"{100 * gap if gap > NUMERICAL_GAP else 0.0:.3g} %"
 
 
 def _exit_of(found: Front | Grid) -> Exit:
@@ -235,8 +260,9 @@ def _exit_of(found: Front | Grid) -> Exit:
     if statuses == {"INFEASIBLE"}:
         return Exit.INFEASIBLE
     if not any(cell.has_plan for cell in found):
-        interrupted = any(cell.limit == "INTERRUPTED" for cell in found)
-        return Exit.INTERRUPTED if interrupted else Exit.NO_PLAN
+        return Exit.INTERRUPTED if _interrupted(found) else Exit.NO_PLAN
+    if _interrupted(found):
+        return Exit.TOO_WEAK
     return Exit.TOO_WEAK if statuses - {"OPTIMAL", "INFEASIBLE"} else Exit.OK
 
 

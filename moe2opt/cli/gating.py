@@ -97,11 +97,12 @@ def run_evaluate(
 
 
 def _run_grid(request: Request, seed: int, grid: Sequence[str], retrain: bool) -> Exit:
-    from moe2opt.cli.gridding import axes_of, run_grid
+    from moe2opt.cli.gridding import axes_of, check_axes, run_grid
 
     axes = axes_of(grid)
     with nullcontext() if request.quiet else progress.on_stderr(always=True):
         target, solver, _ = _opened(request, "evaluate")
+        check_axes(target.effective, tuple(axes))
         settings = {"time_limit_s": solver.time_limit_s, "rel_gap": solver.rel_gap}
         judging: dict[str, Any] = {"retrain": retrain, "seed": seed}
         flags = {"as_json": request.as_json, "quiet": request.quiet}

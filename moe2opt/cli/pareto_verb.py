@@ -27,9 +27,13 @@ def pareto(
         int, typer.Option(min=0, help="Points of the front, or budgets per axis of a grid; 0: all.")
     ] = 25,
     x_range: Annotated[
-        str | None, typer.Option(metavar="LOW:HIGH", help="Range of x; needed for a key.")
+        str | None,
+        typer.Option(metavar="LOW:HIGH", help="Range of x; needed for a key, and for a grid."),
     ] = None,
-    y_range: Annotated[str | None, typer.Option(metavar="LOW:HIGH", help="Range of y.")] = None,
+    y_range: Annotated[
+        str | None,
+        typer.Option(metavar="LOW:HIGH", help="Range of y; needed unless --y-budgets is given."),
+    ] = None,
     x_budgets: Annotated[
         str | None, typer.Option(metavar="A,B,C", help="Exactly these budgets of x.")
     ] = None,

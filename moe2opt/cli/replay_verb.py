@@ -26,11 +26,18 @@ def replay(
         str | None,
         typer.Option(
             metavar="A,B",
-            help="Policies; default static,periodic,trigger,exact-mpc,lyapunov.",
+            help="Policies; default static,periodic,trigger,exact-mpc,lyapunov. For experts of "
+            "tokens, default static,lru,lfu; also static-layer, lru-global, lfu-model, "
+            "hobbit[-priority|-mixed|-prefetch], adapmoe[-slots|-gating|-prefetch], "
+            "prefetch-frequency, prefetch-transition, prefetch-oracle, and those of --against.",
         ),
     ] = None,
     against: Annotated[
-        str, typer.Option(help="Bound to compare with: clairvoyant or none.")
+        str,
+        typer.Option(
+            help="Bound to compare with: clairvoyant or none; for experts of tokens also belady "
+            "(the same as clairvoyant), belady-global, belady-filled."
+        ),
     ] = "clairvoyant",
     link: Annotated[
         str | None,
@@ -64,7 +71,7 @@ def replay(
         bool, typer.Option("--repair", help="Repair gaps and wrong values of the trace.")
     ] = False,
     fresh: Annotated[
-        bool, typer.Option("--fresh/--resume", help="Do not continue an earlier run in --out.")
+        bool, typer.Option("--fresh/--resume", help="Replace a run in --out, or go on with it.")
     ] = False,
     scenario: Scenario = None,
     overrides: Overrides = None,

@@ -63,7 +63,7 @@ def run_replay(request: Request) -> Exit:
     target = load(request.config, scenario, overrides, allow_outside=outside)
     if is_token_trace(request.trace):
         return _replay_tokens(request, target)
-    from moe2opt.online.compare import compare
+    from moe2opt.online.compare import InterruptedReplay, compare
     from moe2opt.online.policies import POLICIES, ReplaySettings
     from moe2opt.online.replay import NoPlanError
     from moe2opt.online.trace_files import open_trace
@@ -90,6 +90,8 @@ def run_replay(request: Request) -> Exit:
     except NoPlanError as error:
         say(str(error))
         return Exit.INFEASIBLE
+    except InterruptedReplay as stopped:
+        return _interrupted(request, stopped.comparison)
     if request.as_json:
         print(json.dumps(comparison.to_dict(), indent=1))
     else:
@@ -99,11 +101,24 @@ def run_replay(request: Request) -> Exit:
     return Exit.OK
 
 
+def _interrupted(request: Request, comparison: Comparison) -> Exit:
+    """Show the policies that were finished, and say how to go on."""
+    if comparison.summaries() and not request.as_json:
+        show_comparison(comparison)
+    done = ", ".join(comparison.summaries()) or "no policy"
+    then = "run again with --out DIR to keep what is done"
+    if request.out is not None:
+        again = " without --fresh" if request.fresh else ""
+        then = f"run again{again} to go on from {request.out}"
+    say(f"interrupted; finished: {done}; {then}")
+    return Exit.INTERRUPTED
+
+
 def is_token_trace(spec: str) -> bool:
     """Tell whether a trace holds the experts of tokens rather than a state of the world."""
     text, _, _ = spec.partition("::")
     path = Path(text)
-    if path.suffix == ".npz":
+    if path.suffix == ".npz" or _is_builtin_of_experts(path):
         return True
     if path.suffix == ".parquet" and path.is_file():
         return _has_experts(path)
@@ -112,6 +127,12 @@ def is_token_trace(spec: str) -> bool:
     with path.open(encoding="utf-8-sig", errors="replace") as stream:
         head = next((line for line in stream if not line.startswith("#")), "")
     return {"layer", "expert"} <= {cell.strip() for cell in head.split(",")}
+
+
+def _is_builtin_of_experts(path: Path) -> bool:
+    from moe2opt.online.trace_files import builtin_expert_traces
+
+    return not path.exists() and str(path) in builtin_expert_traces()
 
 
 def _has_experts(path: Path) -> bool:
@@ -178,11 +199,13 @@ def _row(name: str, found: dict[str, Any]) -> list[str]:
 
 
 def _token_file(spec: str) -> Path:
-    """Return a file, or the built-in trace of that name."""
-    from moe2opt.library import roots
+    """Return a file, or the built-in trace of that name, with or without its suffix."""
+    from moe2opt.online.trace_files import builtin_expert_traces
 
-    places = [Path(spec), *(root / "traces" / spec for root in roots() if not Path(spec).parts[1:])]
-    return next((path for path in places if path.is_file()), Path(spec))
+    path = Path(spec)
+    if path.is_file() or len(path.parts) != 1:
+        return path
+    return builtin_expert_traces().get(path.name.removesuffix(".npz"), path)
 
 
 def _replay_tokens(request: Request, target: Any) -> Exit:
@@ -197,9 +220,11 @@ def _replay_tokens(request: Request, target: Any) -> Exit:
     comparison = compare(trace, instance, policies, against)
     content = comparison.to_dict()
     if request.out is not None:
-        from moe2opt.online.journal import prepared
+        from moe2opt.online.journal import claim
 
+        facts = {"instance": instance.name, "trace": trace.name}
+        folder = claim(request.out, "experts of tokens", (), facts, not request.fresh)
         text = json.dumps(content, indent=1)
-        (prepared(request.out) / "summary.json").write_text(text, encoding="utf-8")
+        (folder / "summary.json").write_text(text, encoding="utf-8")
     print(json.dumps(content, indent=1) if request.as_json else comparison.summary())
     return Exit.OK

@@ -17,7 +17,7 @@ def report(
         Path,
         typer.Argument(
             metavar="DIR",
-            help="Folder that solve, pareto or sweep wrote with --out.",
+            help="Folder that solve, pareto or replay wrote with --out.",
             show_default=False,
         ),
     ],

@@ -50,7 +50,8 @@ def sweep(
     """Solve every combination of values in every scenario; running it again does what is missing.
 
     Every cell uses one thread. A cell that fails is a row with its error, and is tried again next
-    time. Exit codes: 0 every cell has a result; 2 bad command line or file; 5 some cells failed.
+    time. Exit codes: 0 every cell has a result; 2 bad command line or file; 5 some cells failed;
+    130 interrupted, finished cells are kept.
     """
     from moe2opt.cli.sweeping import Request, run_sweep
 

@@ -61,6 +61,10 @@ def run_sweep(request: Request) -> Exit:
     for row in found.failures:
         say(f"failed: {_coordinates(row)}: {row.get('error')}")
     _print(request, found)
+    if found.missing:
+        total = len(found) + found.missing
+        say(f"interrupted: {len(found)} of {total} cells done; run again to resume")
+        return Exit.INTERRUPTED
     return Exit.TOO_WEAK if found.failures else Exit.OK
 
 
@@ -102,11 +106,14 @@ def _print(request: Request, found: Sweep) -> None:
         content = {
             "cells": len(found),
             "reused": found.reused,
+            "missing": found.missing,
             "statuses": dict(sorted(counts.items())),
             "out": str(found.folder),
             "rows": list(found.rows),
         }
         print(json.dumps(content, allow_nan=False))
+        return
+    if not found.rows:
         return
     first = found.rows[0]
     names = [*list(first)[: list(first).index("status")], *_SHOWN]

@@ -1,6 +1,5 @@
 """Run models for real with torch: what a plan promises, measured."""
 
-from moe2opt.executor.compare import compare as compare
 from moe2opt.executor.compare import predict as predict
 from moe2opt.executor.folder import ModelFolder as ModelFolder
 from moe2opt.executor.folder import open_folder as open_folder

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -39,6 +40,7 @@ class Cell:
         Of the expert in that format, or of the dense part.
     us, low_us, high_us, count
         Mean over the uses (each the median of its passes), quartiles over the uses, number of uses.
+        The quartiles are widened to hold the mean where uses are skewed; nothing is below 0.
     """
 
     quantity: str
@@ -112,7 +114,7 @@ def cells_of(run: Run, instance: PlacementInstance) -> list[Cell]:
         found.append(_cell("compute", *where, size, times[uses, 1]))
     total = np.median([p.token_s for p in run.passes], axis=0)
     rest, after = _without_experts(total, first, times[:, 0], typical, set(moves))
-    found = [replace(c, us=c.us + 1e6 * after) if c.quantity == "move" else c for c in found]
+    found = [_longer(c, 1e6 * after) if c.quantity == "move" else c for c in found]
     home = kinds[run.layout.home]
     passing = float(run.held.passing_bytes)
     found.append(Cell("working", "", home, "", passing, 0.0, 0.0, 0.0, len(rest)))
@@ -146,8 +148,22 @@ def _without_experts(
 
 def _cell(quantity: str, memory: str, place: str, name: str, size: float, seconds: Any) -> Cell:
     low, high = np.percentile(seconds, (25, 75))
-    mean, low, high = (1e6 * float(v) for v in (np.mean(seconds), low, high))
+    mean, low, high = _ordered(*(1e6 * float(v) for v in (np.mean(seconds), low, high)))
     return Cell(quantity, memory, place, name, size, mean, low, high, len(seconds))
+
+
+def _longer(cell: Cell, us: float) -> Cell:
+    return replace(cell, us=cell.us + us, low_us=cell.low_us + us, high_us=cell.high_us + us)
+
+
+def _ordered(us: float, low_us: float, high_us: float) -> tuple[float, float, float]:
+    """Return mean and quartiles with 0 ≤ low ≤ mean ≤ high.
+
+    What is left of a noisy token without its experts may be negative, which no time is, and the
+    mean of skewed times may lie outside their quartiles.
+    """
+    us = max(us, 0.0)
+    return us, min(max(low_us, 0.0), us), max(high_us, us)
 
 
 def merged(cells: Iterable[Cell]) -> list[Cell]:
@@ -189,13 +205,24 @@ def profile_from_runs(
     name = device or processor_name()
     rows = [row for path in paths for row in _rows(path, name)]
     rows = list(_most_counted(rows))
-    check_writable(folder)
+    _check_rows(rows, ", ".join(path.name for path in paths))
     if (folder / TABLE).is_file():
-        read_table(folder / TABLE, COLUMNS)
+        read_table(folder / TABLE, COLUMNS, unique=UNIQUE)
+    check_writable(folder)
     keys = {_key(row) for row in rows}
     written = merge_table(folder / TABLE, COLUMNS, rows, lambda row: _key(row) in keys)
-    read_table(written, COLUMNS, unique=UNIQUE)
     return [written], rows
+
+
+def _check_rows(rows: Sequence[Row], names: str) -> None:
+    """Raise `InputError` when the reader of profiles would refuse the rows."""
+    with tempfile.TemporaryDirectory() as folder:
+        table = merge_table(Path(folder) / TABLE, COLUMNS, rows, lambda _: False)
+        try:
+            read_table(table, COLUMNS, unique=UNIQUE)
+        except InputError as error:
+            words = str(error).replace(str(table), TABLE)
+            raise InputError(f"--from-run {names}: gives no usable profile: {words}") from error
 
 
 def _key(row: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -221,7 +248,9 @@ def _rows(path: Path, device: str) -> Iterator[Row]:
         model = content["model"]
         for cell in content["cells"]:
             figures = {k: cell[k] for k in Cell.__dataclass_fields__}
-            numbers = {k: float(f"{figures[k]:.6g}") for k in ("us", "low_us", "high_us")}
+            keys = ("us", "low_us", "high_us")
+            ordered = _ordered(*(float(figures[k]) for k in keys))
+            numbers = {k: float(f"{v:.6g}") for k, v in zip(keys, ordered, strict=True)}
             source = f"moe2opt execute, {content['instance']}, {content['started']}"
             yield {
                 **figures,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,10 @@ from moe2opt.result import InputError, IntArray
 
 if TYPE_CHECKING:
     from moe2opt.placement import PlacementInstance, PlacementPlan
+
+
+#: Standard error of the bytes per token, as a share, from which on it is told.
+_SAMPLING = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +106,30 @@ def execute_plan(
     comparison = compare(
         predict(instance, a, run.layout.kinds), run, reference_loss(decoder, folder, tokens)
     )
+    notes = (*comparison.notes, *caveats(instance, run))
+    comparison = replace(comparison, notes=notes)
     return Executed(run, comparison, _content(instance, a, run, comparison, cells))
+
+
+def caveats(instance: PlacementInstance, run: Run) -> Iterator[str]:
+    """Yield what may explain large errors: rates that nobody measured, and too few tokens."""
+    if instance.rates is None:
+        yield (
+            "rates are assumptions of the file, not measured here, so times may be far off; "
+            "measure them: moe2opt execute ... --calibrate --out run, then moe2opt profile "
+            "--from-run run/execute.json --out my_machine, then `rates: my_machine` in the file"
+        )
+    moved = np.zeros(run.tokens.size)
+    for use in run.passes[0].served:
+        moved[use.token % moved.size] += use.moved_bytes
+    if moved.size < 2 or moved.mean() == 0:
+        return
+    error = float(moved.std(ddof=1) / np.sqrt(moved.size) / moved.mean())
+    if error > _SAMPLING:
+        yield (
+            f"{moved.size} tokens were run: bytes are a sample, with a standard error of about "
+            f"{100 * error:.0f} % if tokens were independent; --tokens runs more"
+        )
 
 
 def plain_instance(instance: PlacementInstance) -> PlacementInstance:

@@ -57,6 +57,9 @@ def _texts(path: Path, model: ModelFolder) -> dict[str, IntArray]:
     files = sorted(path.glob("*.txt")) if path.is_dir() else [path]
     if not files:
         raise InputError(f"text: there is no .txt file in {path.name}")
+    for file in files:
+        if file.is_file() and not file.stat().st_size:
+            raise InputError(f"text: {file.name} is empty")
     found = read_texts(model, files)
     return {name: np.asarray(ids.numpy(), dtype=np.int64) for name, ids in found.items()}
 
@@ -76,7 +79,7 @@ def _windows(ids: IntArray, number: int, length: int, name: str) -> IntArray:
     if len(ids) < number * length:
         raise InputError(
             f"text: {name} has {len(ids)} tokens; {number} sequences of {length} need "
-            f"{number * length}"
+            f"{number * length} (--tokens takes fewer)"
         )
     starts = np.linspace(0, len(ids) - length, number).astype(np.int64)
     return np.stack([ids[start : start + length] for start in starts])

@@ -14,6 +14,7 @@ import numpy as np
 
 from moe2opt.certify import certify
 from moe2opt.fleet.answer import FleetResult
+from moe2opt.fleet.master import least_value, proves_none
 from moe2opt.fleet.priced import priced
 from moe2opt.fleet.sites import Fleet
 from moe2opt.result import Certificate, InputError, Result, Status, encode_float
@@ -116,7 +117,14 @@ class _Check:
             bound = math.fsum(parts) + self.price * self.fleet.limit
             if _above(bound, float(self.told["bound"])):
                 faults.append(f"the sites prove {bound!r}, not {self.told['bound']!r}")
+            if self.told["status"] == "INFEASIBLE" and not self._proves_none(bound):
+                faults.append(f"the bound {bound!r} leaves room for plans")
         return faults + (self._plan_faults() if self.told["status"] in _WITH_PLAN else [])
+
+    def _proves_none(self, bound: float) -> bool:
+        problems = [self.sites[k].problem for k in self.kind_of.tolist()]
+        least = least_value(problems, self.fleet.rates)
+        return proves_none(bound, self.price, self.fleet.limit, least)
 
     def _bound(self, k: int) -> tuple[float, list[str]]:
         """Return what the certificate of a distinct site proves, and what is wrong with it."""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from moe2opt.fleet.answer import FleetResult
-from moe2opt.fleet.master import Table, price_of, repaired
+from moe2opt.fleet.master import Table, least_value, price_of, proves_none, repaired
 from moe2opt.fleet.priced import SiteState
 from moe2opt.fleet.sites import Fleet
 from moe2opt.fleet.workers import CHUNK, Crew, Errand
@@ -23,6 +23,12 @@ _SAMPLE_ROUNDS, _MOST_ROUNDS = 8, 12
 
 #: A first price a little too high gives a plan at once; one too low gives none.
 _ABOVE = 1.02
+
+#: Prices that differ by this share are the same.
+_SAME_PRICE = 1e-5
+
+#: How far beyond the least price that could prove a fleet infeasible the next one is.
+_PROOF = 4.0
 
 #: Share of the gap that the sites' own gaps may take.
 _SITE_SHARE = 0.3
@@ -84,6 +90,7 @@ class _Run:
         self.rounds: list[dict[str, float]] = []
         self.start_s = time.perf_counter()
         self.best: tuple[float, float] = (math.inf, 0.0)
+        self.infeasible = False
         self.plan: tuple[float, IntArray | None] = (-math.inf, None)
 
     def result(self) -> FleetResult:
@@ -94,10 +101,14 @@ class _Run:
             return self._finished()
         price = self._first_price()
         for _ in range(_MOST_ROUNDS):
+            before = self.best[0], self.plan[0]
             self._round(everyone, price)
-            if self._close_enough():
+            if self._close_enough() or self.infeasible:
                 break
-            price = self._next_price(everyone, price, self.fleet.limit)
+            last, price = price, self._better_price(price)
+            stuck = before == (self.best[0], self.plan[0]) and self.plan[1] is not None
+            if stuck and abs(price - last) <= _SAME_PRICE * last:
+                break
         return self._finished()
 
     def _first_price(self) -> float:
@@ -116,6 +127,19 @@ class _Run:
                 break
         return _ABOVE * float(price)
 
+    def _better_price(self, price: float) -> float:
+        """Return the next price for all sites, one that may prove that no plans keep the limit."""
+        found = self._next_price(range(len(self.distinct)), price, self.fleet.limit)
+        table = Table.of(self.distinct, self.rates)
+        excess = table.use(table.least()) - self.fleet.limit
+        if self.plan[1] is not None or excess <= 0:
+            return found
+        worth = self.rounds[0]["bound"] - self._least_value()
+        return max(found, _PROOF * worth / excess)
+
+    def _least_value(self) -> float:
+        return least_value([site.problem for site in self.distinct], self.rates)
+
     def _next_price(self, which: Sequence[int], price: float, limit: float) -> float:
         """Return the price at which the known plans of some sites just keep a limit."""
         table = Table.of([self.distinct[k] for k in which], self.rates[list(which)])
@@ -133,6 +157,7 @@ class _Run:
         terms = [r * a.bound for r, a in zip(self.rates, answers, strict=True) if a is not None]
         bound = math.fsum(terms) + price * self.fleet.limit
         self.best = min(self.best, (bound, price))
+        self.infeasible = proves_none(*self.best, self.fleet.limit, self._least_value())
         table = self._site_table()
         found = price_of(table, self.fleet.limit)
         choice = repaired(table, self.fleet.limit, price if found is None else found)
@@ -187,8 +212,7 @@ class _Run:
     def _finished(self) -> FleetResult:
         value, choice = self.plan
         bound, price = self.best
-        infeasible = bound == -math.inf
-        status = Status.INFEASIBLE if infeasible else Status.NO_SOLUTION
+        status = Status.INFEASIBLE if self.infeasible else Status.NO_SOLUTION
         if choice is not None:
             status = Status.OPTIMAL if self._close_enough() else Status.FEASIBLE
         proofs = [site.at(price) for site in self.distinct]

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from moe2opt.canonical import FacilityProblem
 from moe2opt.fleet.priced import SiteState
+from moe2opt.fleet.sites import SiteProblem
 from moe2opt.result import FloatArray, IntArray
+
+#: Rounding of sums over sites, relative to their size.
+_SUM = 1e-9
 
 #: Halvings of the interval of prices.
 _HALVINGS = 60
@@ -99,3 +105,20 @@ def repaired(table: Table, limit: float, price: float) -> IntArray | None:
             choice[s] = k
             used += extra
     return choice
+
+
+def least_value(problems: Sequence[SiteProblem], rates: FloatArray) -> float:
+    """Return what any plans of the sites are worth at least: rate times least value, added up."""
+    return math.fsum(r * _least(p) for p, r in zip(problems, rates.tolist(), strict=True))
+
+
+def _least(problem: SiteProblem) -> float:
+    if isinstance(problem, FacilityProblem):
+        return 0.0  # its values and weights are never negative
+    return float(np.minimum.reduceat(problem.flat_values, problem.offsets[:-1]).sum())
+
+
+def proves_none(bound: float, price: float, limit: float, least: float) -> bool:
+    """Tell whether a bound at a price is below what any plans are worth: then there are none."""
+    rounding = _SUM * (abs(bound) + 2 * price * limit + abs(least))
+    return bound == -math.inf or bound + rounding < least

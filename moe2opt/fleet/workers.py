@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import wait
+from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Self
 
 from moe2opt.fleet.priced import Answer, SiteState
 from moe2opt.result import InputError
-from moe2opt.sweep.backends import BACKENDS, leave_with_parent, one_thread_each
+from moe2opt.sweep.backends import BACKENDS, POLL_S, one_thread_each
+from moe2opt.sweep.interrupts import Stop, end_pool, pool_of, sheltered, stoppable
 
 #: Sites that travel together.
 CHUNK = 50
@@ -44,27 +45,28 @@ class Crew:
             raise InputError(f"a scheduler goes with the backend dask, not with {backend}")
         self.backend, self.scheduler = backend, scheduler
         self.workers = workers or os.cpu_count() or 1
-        self._threads = one_thread_each()
+        self._blocks = ExitStack()
+        self._stop = Stop()
         self._pool: Any = None
         self._cluster: Any = None
 
     def __enter__(self) -> Self:
-        self._threads.__enter__()
+        self._blocks.enter_context(one_thread_each())
         if self.backend == "process":
-            context = multiprocessing.get_context("spawn")
-            self._pool = ProcessPoolExecutor(self.workers, context, initializer=leave_with_parent)
+            self._stop = self._blocks.enter_context(stoppable())
+            self._pool = pool_of(self.workers)
         elif self.backend == "dask":
             self._pool = self._client()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, *_: object) -> None:
         if self.backend == "process":
-            self._pool.shutdown(wait=False, cancel_futures=True)
+            end_pool(self._pool, now=kind is not None)
         elif self._pool is not None:
             self._pool.close()
             if self._cluster is not None:
                 self._cluster.close()
-        self._threads.__exit__(None, None, None)
+        self._blocks.close()
 
     def _client(self) -> Any:
         try:
@@ -83,8 +85,14 @@ class Crew:
         if self.backend == "serial":
             yield from ((k, run_errand(errand)) for k, errand in enumerate(errands))
         elif self.backend == "process":
-            futures = [self._pool.submit(run_errand, errand) for errand in errands]
-            yield from ((k, future.result()) for k, future in enumerate(futures))
+            with sheltered():
+                futures = [self._pool.submit(run_errand, errand) for errand in errands]
+            for k, future in enumerate(futures):
+                while not (future.done() or self._stop.raised):
+                    wait([future], POLL_S)
+                if self._stop.raised:
+                    raise KeyboardInterrupt
+                yield k, future.result()
         else:
             futures = [self._pool.submit(run_errand, e, pure=False, retries=2) for e in errands]
             yield from ((k, future.result()) for k, future in enumerate(futures))

@@ -1,6 +1,7 @@
 """Plans that follow the network, the user and the load; caches of experts replayed on traces."""
 
-from moe2opt.online.compare import Comparison, compare
+from moe2opt.online.compare import Comparison
+from moe2opt.online.compare import compare as compare_policies
 from moe2opt.online.expert_trace import ExpertTrace
 from moe2opt.online.policies import ReplaySettings
 from moe2opt.online.token_policies import TokenSettings
@@ -15,7 +16,7 @@ __all__ = [
     "TokenSettings",
     "Trace",
     "build_trace",
-    "compare",
     "compare_caches",
+    "compare_policies",
     "open_trace",
 ]

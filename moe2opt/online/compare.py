@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from moe2opt.online.journal import EVERY, Journal, key_of, prepared, summarise
+from moe2opt.online.journal import EVERY, Journal, claim, key_of, summarise
 from moe2opt.online.policies import POLICIES, ReplaySettings
 from moe2opt.online.replay import clairvoyant, model_of, start_run, starting_plan, steps
 from moe2opt.online.trace import Trace
@@ -22,6 +22,20 @@ if TYPE_CHECKING:
 
 #: Told after every so many steps: policy, steps done, steps in all.
 Progress = Callable[[str, int, int], None]
+
+
+class InterruptedReplay(KeyboardInterrupt):
+    """Ctrl-C during a comparison.
+
+    Attributes
+    ----------
+    comparison
+        The policies that had gone through the whole trace, perhaps none.
+    """
+
+    def __init__(self, comparison: Comparison) -> None:
+        super().__init__("interrupted")
+        self.comparison = comparison
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -112,14 +126,17 @@ def compare(
     out
         Folder for logs, ``summary.json`` and ``timeline.svg``.
     resume
-        Continue from the checkpoints in that folder that fit.
+        Continue the run in that folder; False removes its files first.
     progress
         Told how far each policy is.
 
     Raises
     ------
     InputError
-        For an unknown policy, or an instance or trace that do not go together.
+        For an unknown policy, an instance or trace that do not go together, or a folder that
+        holds a run with other settings or further policies.
+    InterruptedReplay
+        On Ctrl-C, with what was finished.
     moe2opt.online.replay.NoPlanError
         When no plan exists at the start.
     """
@@ -130,22 +147,44 @@ def compare(
         wrong = f"unknown policy {unknown[0]!r}" if unknown else "there is no policy"
         raise InputError(f"{wrong}; choose from {', '.join(POLICIES)}")
     if against not in (None, "clairvoyant"):
-        raise InputError(f"against {against!r}: it must be clairvoyant")
+        raise InputError(
+            f"against '{against}': it must be clairvoyant or none (belady and the like are for "
+            "traces of experts)"
+        )
     world = build_world(
         model_of(instance, settings), trace.resampled(settings.step_s), settings.link
     )
     planned = starting_plan(world, settings)
     settings = settings.paced(planned)
-    folder = None if out is None else prepared(Path(out))
-    records = {
-        name: _one(world, name, settings, planned, folder, resume, progress) for name in names
-    }
-    if against is not None:
-        records["clairvoyant"] = clairvoyant(world, settings)
+    folder = (
+        None if out is None else _claimed(Path(out), world, settings, [*names, against], resume)
+    )
+    records: dict[str, list[dict[str, Any]]] = {}
     comparison = Comparison(world, settings, records)
+    try:
+        for name in names:
+            records[name] = _one(world, name, settings, planned, folder, resume, progress)
+        if against is not None:
+            records["clairvoyant"] = clairvoyant(world, settings)
+    except KeyboardInterrupt:
+        raise InterruptedReplay(comparison) from None
     if folder is not None:
         _write(folder, comparison)
     return comparison
+
+
+def _claimed(
+    folder: Path, world: World, settings: ReplaySettings, names: Sequence[str | None], resume: bool
+) -> Path:
+    """Return the folder when this run may write there."""
+    facts = asdict(settings)
+    del facts["tokens_per_s"]  # mostly a consequence of the others
+    facts = {
+        "instance": world.model.instance.name,
+        "trace": world.trace.name,
+        "steps": len(world),
+    } | facts
+    return claim(folder, key_of(world, settings), [n for n in names if n], facts, resume)
 
 
 def _one(

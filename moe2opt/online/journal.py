@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -83,6 +83,62 @@ def key_of(world: World, settings: ReplaySettings) -> str:
         digest.update(np.ascontiguousarray(part).tobytes())
     digest.update(json.dumps([asdict(settings), list(world.trace.server)]).encode())
     return digest.hexdigest()
+
+
+def claim(
+    folder: Path, key: str, names: Collection[str], facts: Mapping[str, Any], resume: bool
+) -> Path:
+    """Make a folder the home of one run: continue that run, or refuse to mix it with another.
+
+    Parameters
+    ----------
+    folder
+        Where the run goes; created where it does not exist.
+    key
+        Fingerprint of the run, from `key_of`.
+    names
+        Whose steps the run writes; the folder may hold fewer, not others.
+    facts
+        What a message can compare: trace, steps and settings.
+    resume
+        Whether a run in the folder may be continued; else its files are removed.
+
+    Raises
+    ------
+    InputError
+        When the folder holds another run, or steps of further policies.
+    """
+    note = prepared(folder) / "run.json"
+    logs = sorted(folder.glob("steps_*.jsonl"))
+    if not resume:
+        for path in (*logs, *folder.glob("checkpoint_*.npz"), note):
+            path.unlink(missing_ok=True)
+        for name in ("summary.json", "timeline.svg"):
+            (folder / name).unlink(missing_ok=True)
+    elif logs or note.is_file():
+        why = _difference(note, key, facts)
+        more = [path.stem.removeprefix("steps_") for path in logs]
+        more = [name for name in more if name not in names]
+        why = why or (f"it also has {', '.join(more)}" if more else "")
+        if why:
+            raise InputError(
+                f"--out {folder} holds a run with other settings ({why}); choose another folder, "
+                "or --fresh to replace it"
+            )
+    note.write_text(json.dumps({"key": key, **facts}, indent=1), encoding="utf-8")
+    return folder
+
+
+def _difference(note: Path, key: str, facts: Mapping[str, Any]) -> str:
+    """Return how the run that a note describes differs, empty where it does not."""
+    try:
+        earlier = json.loads(note.read_text(encoding="utf-8"))
+        if earlier["key"] == key:
+            return ""
+        found = [f"{k} {earlier.get(k)}, now {v}" for k, v in facts.items() if earlier.get(k) != v]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return "they are not known"
+    return "; ".join(found[:3]) or "the instance, values of the trace or tokens_per_s"
 
 
 def latencies(records: Sequence[Mapping[str, Any]]) -> FloatArray:

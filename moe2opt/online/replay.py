@@ -81,7 +81,10 @@ def starting_plan(world: World, settings: ReplaySettings) -> Planned:
         When none exists.
     """
     conditions = world.mean() if settings.start == "mean" else world.model.nominal
-    planned = Planner(world.model, settings.rel_gap).plan(conditions)
+    # A late use ends at a store, so it costs no more than one there unless the wait is charged;
+    # then no best plan has one, and charging each use instead of each token changes no optimum.
+    table = world.model.table(conditions, wait_s=world.model.timeout_s)
+    planned = Planner(world.model, settings.rel_gap).plan(conditions, table=table)
     if planned.tier is None:
         why = "proven" if planned.status is Status.INFEASIBLE else "none was found in time"
         raise NoPlanError(f"no plan fits the conditions that the replay starts with ({why})")

@@ -215,7 +215,9 @@ def compare(
     names = [*dict.fromkeys(policies)]
     clairvoyant = "belady" if against == "clairvoyant" else against
     if clairvoyant is not None and clairvoyant not in CLAIRVOYANT:
-        raise InputError(f"against: '{against}' is none of clairvoyant, {', '.join(CLAIRVOYANT)}")
+        raise InputError(
+            f"against: '{against}' is none of clairvoyant, {', '.join(CLAIRVOYANT)}, none"
+        )
     parts = [policy_named(name) for name in names]
     notes: list[str] = []
     learnt = planning

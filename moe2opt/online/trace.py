@@ -70,6 +70,8 @@ class Trace:
         Where the figures come from, and whether they are made up.
     repairs
         What was repaired when the trace was read.
+    end_s
+        End of the last step; the usual length of a step after its start when left out.
     """
 
     name: str
@@ -80,6 +82,7 @@ class Trace:
     source: str = ""
     synthetic: bool = False
     repairs: tuple[str, ...] = field(default=())
+    end_s: float | None = None
 
     def __len__(self) -> int:
         return len(self.t_s)
@@ -92,6 +95,8 @@ class Trace:
     @property
     def duration_s(self) -> float:
         """Seconds from the first row to the end of the last one."""
+        if self.end_s is not None:
+            return self.end_s - float(self.t_s[0])
         return float(self.t_s[-1] - self.t_s[0]) + self.step_s
 
     def columns(self, kind: str) -> dict[str, FloatArray]:
@@ -137,12 +142,14 @@ class Trace:
             series=MappingProxyType(series),
             missing=missing,
             server=server,
+            end_s=float(edges[-1]),
         )
 
     def head(self, duration_s: float) -> Trace:
-        """Return the first seconds."""
+        """Return the first seconds; the last row ends with them, or where it ended before."""
         keep = int(np.searchsorted(self.t_s, self.t_s[0] + duration_s - 1e-9))
-        return self.rows(slice(0, max(1, keep)))
+        end_s = float(self.t_s[0]) + min(duration_s, self.duration_s)
+        return replace(self.rows(slice(0, max(1, keep))), end_s=end_s)
 
     def rows(self, part: slice) -> Trace:
         """Return some of the rows."""
@@ -153,6 +160,7 @@ class Trace:
             series=MappingProxyType(series),
             missing=self.missing[part],
             server=self.server[part],
+            end_s=None,
         )
 
     def with_series(self, **more: Any) -> Trace:
@@ -161,7 +169,7 @@ class Trace:
         for key, values in more.items():
             kind, _, name = key.partition("__")
             series[f"{kind}[{name}]" if name else kind] = np.asarray(values, dtype=np.float64)
-        return build_trace(
+        built = build_trace(
             self.name,
             self.t_s,
             series,
@@ -169,6 +177,7 @@ class Trace:
             source=self.source,
             synthetic=self.synthetic,
         )
+        return replace(built, end_s=self.end_s)
 
     def write(self, path: str | Path) -> None:
         """Write the trace as CSV."""

@@ -45,6 +45,16 @@ def builtin_traces() -> dict[str, Path]:
     return found
 
 
+def builtin_expert_traces() -> dict[str, Path]:
+    """Return the traces of experts in ``problems/traces`` by name."""
+    from moe2opt.library import roots
+
+    found: dict[str, Path] = {}
+    for root in reversed(roots()):
+        found |= {path.stem: path for path in sorted((root / "traces").glob("*.npz"))}
+    return found
+
+
 def open_trace(spec: str | Path, *, repair: bool = False) -> Trace:
     """Return the trace that a user means: a file in any known format, or the name of a built-in.
 
@@ -66,8 +76,12 @@ def open_trace(spec: str | Path, *, repair: bool = False) -> Trace:
         known = builtin_traces()
         if text in known:
             return read_trace(known[text], repair=repair)
+        if path.is_dir():
+            raise InputError(f"{text}: is a folder; name one trace in it")
+        experts = ", ".join(file.name for file in builtin_expert_traces().values())
         raise InputError(
-            f"{text}: no such file, and no built-in trace; built-in: {', '.join(sorted(known))}"
+            f"{text}: no such file, and no built-in trace; built-in: {', '.join(sorted(known))}; "
+            f"of experts: {experts}"
         )
     if path.suffix == ".parquet":
         return _from_table(path, name, repair)

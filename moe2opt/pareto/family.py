@@ -175,6 +175,11 @@ def _problem_of(target: Instance | Problem) -> Budgeted:
         found = target.problem()
     if isinstance(found, FacilityProblem | MultipleChoiceProblem):
         return found
+    if isinstance(found, MonotoneProblem):
+        raise InputError(
+            "this objective becomes a monotone problem, which has no budget rows to vary; "
+            "`moe2opt sweep --over KEY=...` varies a key of the configuration instead"
+        )
     raise InputError(f"expected an instance or a problem with budgets, got {type(target).__name__}")
 
 

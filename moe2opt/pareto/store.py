@@ -69,4 +69,6 @@ def stored_proofs(ledger: Ledger) -> dict[str, Any]:
         key: encode_float(value) if isinstance(value, float) else value
         for key, value in ledger.settings.items()
     }
-    return {"settings": settings, "versions": versions, "proofs": proofs}
+    return {"settings": settings, "versions": versions, "proofs": proofs} | (
+        {"interrupted": True} if ledger.interrupted else {}
+    )

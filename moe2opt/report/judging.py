@@ -53,6 +53,8 @@ def reopened(evidence: Evidence, config: str | None) -> LoadedInstance | Problem
     name = config or Path(str(origin.get("file", "")).replace("\\", "/")).stem
     overrides = [text for text in origin.get("overrides") or () if isinstance(text, str)]
     scenario = origin.get("scenario")
+    if config is None and evidence.result is None:
+        return _reopened_front(evidence)
     if not name:
         return None
     try:
@@ -69,6 +71,52 @@ def reopened(evidence: Evidence, config: str | None) -> LoadedInstance | Problem
     if config is not None:
         raise InputError(f"{config}: the results of {evidence.folder} were made for other data")
     return None
+
+
+def _reopened_front(evidence: Evidence) -> LoadedInstance | Problem | None:
+    """Return what a front or a grid was made for: its own configuration, or a built-in problem.
+
+    The configuration beside a front has paths relative to the original file, so it can only be
+    read as it is when it names none; a built-in problem must agree with it to the letter.
+    """
+    from moe2opt.config import load
+
+    if not evidence.config:
+        return None
+    scenario, overrides = _origin_of_front(evidence)
+    try:
+        target = load(evidence.name, scenario, overrides)
+        if _content(getattr(target, "effective_yaml", str)()) == _content(evidence.config):
+            return target
+    except InputError:
+        pass
+    try:
+        target = load(str(evidence.folder / "config.yaml"))
+        if hasattr(target, "problem"):
+            target.problem()
+    except InputError:
+        return None
+    return target
+
+
+def _origin_of_front(evidence: Evidence) -> tuple[str | None, list[str]]:
+    """Return scenario and overrides of a front, as its first result tells them."""
+    stored = next(iter(sorted((evidence.folder / "results").glob("*.json"))), None)
+    if stored is None:
+        return None, []
+    try:
+        origin = Result.load(stored).provenance
+    except InputError:
+        return None, []
+    scenario, axes = origin.get("scenario"), origin.get("axes") or {}
+    texts = [text for text in origin.get("overrides") or () if isinstance(text, str)]
+    own = [text for text in texts if text.partition("=")[0] not in axes]
+    return (scenario if isinstance(scenario, str) else None), own
+
+
+def _content(text: str) -> str:
+    """Return a configuration without its comments."""
+    return "\n".join(line for line in text.splitlines() if not line.startswith("#"))
 
 
 def badge_of(evidence: Evidence, target: LoadedInstance | Problem | None) -> Badge:

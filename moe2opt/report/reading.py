@@ -15,6 +15,14 @@ from moe2opt.result import InputError, ProgressEvent, Result
 LARGEST_BYTES = 256 * 2**20
 
 
+#: Files of verbs whose folders have no page, and what can be done instead.
+_OTHERS = {
+    "sweep.json": "is a sweep, which has no page; report one of its cells: the folder cells/NAME",
+    "fleet.json": "is a fleet, which has no page; report a folder of solve, pareto or replay",
+    "execute.json": "is a run of a plan, which has no page; report the folder of its result.json",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Evidence:
     """The content of a folder written by ``--out``.
@@ -96,6 +104,9 @@ def read_folder(folder: str | Path) -> Evidence:
         replay=read_replay(folder),
     )
     if not any((found.result, found.front, found.grid, found.replay)):
+        for name, words in _OTHERS.items():
+            if (folder / name).is_file():
+                raise InputError(f"{folder}: {words}")
         raise InputError(
             f"{folder}: holds no result.json, front, grid or replay; "
             "`moe2opt solve CONFIG --out DIR` writes a result"

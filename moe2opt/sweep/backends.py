@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
-import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from importlib import import_module
@@ -14,6 +12,7 @@ from typing import Any
 
 from moe2opt.result import InputError
 from moe2opt.sweep.cell import ONE_THREAD, failure, run_cell
+from moe2opt.sweep.interrupts import Stop, end_pool, pool_of, sheltered
 from moe2opt.sweep.spec import Task
 
 #: What a cell gives: its row, and the files to keep.
@@ -24,9 +23,16 @@ MOST_TRIES = 3
 
 BACKENDS = ("serial", "process", "dask")
 
+#: Seconds between two looks at the flag that Ctrl-C raises.
+POLL_S = 0.1
+
 
 def finished(
-    tasks: Sequence[Task], backend: str, workers: int | None, scheduler: str | None
+    tasks: Sequence[Task],
+    backend: str,
+    workers: int | None,
+    scheduler: str | None,
+    stop: Stop,
 ) -> Iterator[tuple[int, Finished]]:
     """Yield the position of each task and what it gave, in the order they finish.
 
@@ -40,6 +46,8 @@ def finished(
         Number of processes; by default that of the processors.
     scheduler
         Address of a Dask scheduler; a cluster of this machine's processors without one.
+    stop
+        Once raised, no cell is handed out any more, and those that run are given up.
 
     Raises
     ------
@@ -47,9 +55,9 @@ def finished(
         For an unknown backend, or one whose package is missing.
     """
     known: dict[str, Callable[[], Iterator[tuple[int, Finished]]]] = {
-        "serial": lambda: ((k, run_cell(task)) for k, task in enumerate(tasks)),
-        "process": lambda: _in_processes(tasks, workers or os.cpu_count() or 1),
-        "dask": lambda: _on_dask(tasks, workers or os.cpu_count() or 1, scheduler),
+        "serial": lambda: _in_turn(tasks, stop),
+        "process": lambda: _in_processes(tasks, workers or os.cpu_count() or 1, stop),
+        "dask": lambda: _on_dask(tasks, workers or os.cpu_count() or 1, scheduler, stop),
     }
     if backend not in known:
         raise InputError(f"backend '{backend}' is not understood; one of {', '.join(BACKENDS)}")
@@ -58,6 +66,13 @@ def finished(
     if scheduler is not None and backend != "dask":
         raise InputError(f"a scheduler goes with the backend dask, not with {backend}")
     return known[backend]()
+
+
+def _in_turn(tasks: Sequence[Task], stop: Stop) -> Iterator[tuple[int, Finished]]:
+    for k, task in enumerate(tasks):
+        if stop.raised:
+            return
+        yield k, run_cell(task)
 
 
 @contextmanager
@@ -78,13 +93,15 @@ def one_thread_each() -> Iterator[None]:
 # ---------------------------------------------------------------------- processes
 
 
-def _in_processes(tasks: Sequence[Task], workers: int) -> Iterator[tuple[int, Finished]]:
+def _in_processes(
+    tasks: Sequence[Task], workers: int, stop: Stop
+) -> Iterator[tuple[int, Finished]]:
     """Run cells in a pool; when a worker dies, start another pool for what was in flight."""
     tries = dict.fromkeys(range(len(tasks)), 0)
     with one_thread_each():
-        while tries:
+        while tries and not stop.raised:
             died: list[int] = []
-            for k, result in _in_one_pool(tasks, list(tries), workers, died):
+            for k, result in _in_one_pool(tasks, list(tries), workers, died, stop):
                 del tries[k]
                 yield k, result
             for k in died:
@@ -95,19 +112,19 @@ def _in_processes(tasks: Sequence[Task], workers: int) -> Iterator[tuple[int, Fi
 
 
 def _in_one_pool(
-    tasks: Sequence[Task], order: list[int], workers: int, died: list[int]
+    tasks: Sequence[Task], order: list[int], workers: int, died: list[int], stop: Stop
 ) -> Iterator[tuple[int, Finished]]:
     """Run cells until all are done or the pool breaks; then `died` holds those in flight."""
     waiting = list(reversed(order))
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(min(workers, len(order)), context, initializer=leave_with_parent)
+    pool = pool_of(min(workers, len(order)))
     flying: dict[Any, int] = {}
     try:
-        while waiting or flying:
-            while waiting and len(flying) < workers:
-                k = waiting.pop()
-                flying[pool.submit(run_cell, tasks[k])] = k
-            done, _ = wait(flying, return_when=FIRST_COMPLETED)
+        while (waiting or flying) and not stop.raised:
+            with sheltered():
+                while waiting and len(flying) < workers:
+                    k = waiting.pop()
+                    flying[pool.submit(run_cell, tasks[k])] = k
+            done, _ = wait(flying, POLL_S, return_when=FIRST_COMPLETED)
             for future in done:
                 k = flying[future]
                 result = future.result()
@@ -119,24 +136,12 @@ def _in_one_pool(
             if _gave(future):
                 yield k, future.result()
     finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+        # What is unfinished here was interrupted, or its reader left.
+        end_pool(pool, now=bool(flying))
 
 
 def _gave(future: Any) -> bool:
     return bool(future.done() and not future.cancelled() and future.exception() is None)
-
-
-def leave_with_parent() -> None:
-    """End this worker when the process that started it is gone, however that went."""
-    parent = multiprocessing.parent_process()
-    if parent is None:
-        return
-
-    def watch() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def _lost(task: Task, why: str) -> Finished:
@@ -150,7 +155,7 @@ def _lost(task: Task, why: str) -> Finished:
 
 
 def _on_dask(
-    tasks: Sequence[Task], workers: int, scheduler: str | None
+    tasks: Sequence[Task], workers: int, scheduler: str | None, stop: Stop
 ) -> Iterator[tuple[int, Finished]]:
     """Run cells on a Dask cluster, which moves the cells of a lost worker to another one.
 
@@ -165,9 +170,10 @@ def _on_dask(
     with one_thread_each():
         cluster: Any = scheduler
         if scheduler is None:
-            cluster = distributed.LocalCluster(
-                n_workers=workers, threads_per_worker=1, processes=True, dashboard_address=None
-            )
+            with sheltered():
+                cluster = distributed.LocalCluster(
+                    n_workers=workers, threads_per_worker=1, processes=True, dashboard_address=None
+                )
         try:
             with distributed.Client(cluster, set_as_default=False) as client:
                 futures = [client.submit(run_cell, t, pure=False, retries=2) for t in tasks]
@@ -178,6 +184,9 @@ def _on_dask(
                     lost = None if fault is None else _lost(tasks[k], f"Dask: {fault}")
                     yield k, future.result() if lost is None else lost
                     future.release()
+                    if stop.raised:
+                        client.cancel(futures)
+                        return
         except (OSError, TimeoutError) as error:
             raise InputError(f"Dask scheduler {scheduler}: {error}") from error
         finally:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from moe2opt.result import InputError
 from moe2opt.sweep.backends import finished
-from moe2opt.sweep.spec import Spec, spec_of
+from moe2opt.sweep.interrupts import stoppable
+from moe2opt.sweep.spec import Spec, check_keys, spec_of
 from moe2opt.sweep.store import Addresses, Store
 
 if TYPE_CHECKING:
@@ -34,12 +35,15 @@ class Sweep:
         Where the sweep is.
     reused
         Cells that were already there.
+    missing
+        Cells that have no row because of Ctrl-C; running the sweep again solves them.
     """
 
     rows: tuple[dict[str, Any], ...]
     addresses: tuple[str, ...]
     folder: Path
     reused: int
+    missing: int = 0
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -137,21 +141,34 @@ def run(
     missing = list(dict.fromkeys(a for a in addresses if a not in rows))
     first = {address: tasks[addresses.index(address)] for address in missing}
     done = sum(address in rows for address in addresses)
-    for k, (row, files) in finished([first[a] for a in missing], backend, workers, scheduler):
-        store.put(missing[k], files)
-        rows[missing[k]] = row
-        done += addresses.count(missing[k])
-        if on_step is not None:
-            on_step(done, len(tasks))
-    found = Sweep(tuple(rows[a] for a in addresses), tuple(addresses), out, reused)
-    found.save()
+    check_keys([first[address] for address in missing])
+    with stoppable() as stop:
+        todo = [first[address] for address in missing]
+        for k, (row, files) in finished(todo, backend, workers, scheduler, stop):
+            if row.get("limit") == "INTERRUPTED":
+                stop.raised = True
+                continue
+            store.put(missing[k], files)
+            rows[missing[k]] = row
+            done += addresses.count(missing[k])
+            if on_step is not None:
+                on_step(done, len(tasks))
+        there = tuple(address for address in addresses if address in rows)
+        lost = len(addresses) - len(there)
+        found = Sweep(tuple(rows[a] for a in there), there, out, reused, lost)
+        if there:
+            found.save()
     return found
 
 
 def _known(store: Store, addresses: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Return the rows of the cells that are there and did not fail."""
+    """Return the rows of the cells that are there, did not fail and were not interrupted."""
     rows = {a: store.row(a) for a in store.addresses().intersection(addresses)}
-    return {a: row for a, row in rows.items() if row is not None and row["status"] != "ERROR"}
+    return {
+        a: row
+        for a, row in rows.items()
+        if row is not None and row["status"] != "ERROR" and row.get("limit") != "INTERRUPTED"
+    }
 
 
 def _write_spec(spec: Spec, addresses: Sequence[str], out: Path) -> None:

@@ -12,9 +12,9 @@ from typing import Any
 from pydantic import Field
 
 from moe2opt import library
-from moe2opt.config import scenario_names
+from moe2opt.config import load, scenario_names
 from moe2opt.result import InputError
-from moe2opt.schema import Section, read_file, validate
+from moe2opt.schema import ConfigError, Section, read_file, validate
 from moe2opt.schema.source import did_you_mean
 
 #: Arguments of `moe2opt.solve` that a sweep passes on. Threads are not among them: each cell has 1.
@@ -188,8 +188,34 @@ def _texts(over: Mapping[str, Sequence[Any]] | Sequence[str] | None) -> dict[str
             raise InputError(f"--over {text}: expected KEY=VALUE,VALUE,...")
         if key.strip() in found:
             raise InputError(f"--over {text}: '{key.strip()}' is given twice")
+        if not values.strip():
+            raise InputError(f"--over {text}: no value is given")
         found[key.strip()] = tuple(split_values(values))
     return found
+
+
+def check_keys(tasks: Sequence[Task]) -> None:
+    """Raise `ConfigError` when no cell's values are keys of the configuration.
+
+    Only unknown keys count: another value of another key may make a key known, and a value that
+    is out of range is the fault of its own cell.
+    """
+    first: ConfigError | None = None
+    for task in tasks:
+        if not task.values:
+            return
+        try:
+            load(task.config, task.scenario, task.overrides, allow_outside=task.allow_outside)
+        except ConfigError as error:
+            if not any(c.message.startswith("unknown key") for c in error.complaints):
+                return
+            first = first or error
+        except Exception:  # a fault of this cell, which becomes its row
+            return
+        else:
+            return
+    if first is not None:
+        raise first
 
 
 def split_values(text: str) -> list[str]:

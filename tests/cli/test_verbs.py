@@ -124,6 +124,14 @@ def test_verify_against_other_data(moe2opt: Run, solved: Path) -> None:
     assert "rejected: it was made for other data" in ran.stderr
 
 
+def test_verify_against_another_problem(moe2opt: Run, solved: Path) -> None:
+    """A result of another problem is rejected by name, whatever its length."""
+    ran = moe2opt("verify", solved, "tiny_gate")
+    assert ran.exit_code == 6
+    assert "for the problem 'tiny-rich', not for 'tiny_gate-rich'" in ran.stderr
+    assert "shape" not in ran.stderr
+
+
 @pytest.mark.parametrize(
     "change",
     [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,8 +17,11 @@ from moe2opt.executor.compare import Comparison, Row, parse_tolerances
 from moe2opt.executor.compare_selection import replayed
 from moe2opt.executor.run import Held, Run
 from moe2opt.executor.run_experts import Served
+from moe2opt.executor.run_job import caveats
 from moe2opt.executor.run_stream import Pass
 from moe2opt.executor.tiers import Layout
+from moe2opt.placement.rates import COLUMNS, TABLE, UNIQUE
+from moe2opt.profiles.csvfile import read_table
 from moe2opt.result import InputError
 
 HIT_S, MOVE_S, COLD_S, DENSE_S, AFTER_S = 30e-6, 400e-6, 45e-6, 700e-6, 25e-6
@@ -86,10 +90,49 @@ def test_a_disturbed_pass_does_not_count() -> None:
     assert cells_of(disturbed, INSTANCE) == cells_of(run, INSTANCE)
 
 
+def noisy_run(seed: int = 0) -> Run:
+    """Return the run with noise on every token that is larger than what is left of it."""
+    run, draw = fake_run(), np.random.default_rng(seed)
+    one = run.passes[0]
+    token_s = one.token_s + draw.normal(-1e-4, 5e-3, len(one.token_s))
+    token_s[0] += 1.0
+    served = [replace(use, compute_s=use.compute_s * draw.pareto(0.9)) for use in one.served]
+    noisy = replace(one, token_s=token_s, served=tuple(served))
+    return Run(run.layout, run.tokens, (noisy, noisy, noisy), run.held)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_noisy_run_becomes_a_profile_that_can_be_read(seed: int, tmp_path: Path) -> None:
+    """However noisy a run is, no figure is below 0 or outside its own quartiles."""
+    cells = [asdict(cell) for cell in cells_of(noisy_run(seed), INSTANCE)]
+    profile_from_runs([record(tmp_path, cells=cells)], tmp_path / "profile", "here")
+    for row in read_table(tmp_path / "profile" / TABLE, COLUMNS, unique=UNIQUE):
+        assert 0 <= row["low_us"] <= row["us"] <= row["high_us"], row
+
+
+def test_earlier_runs_with_crossed_quartiles_are_put_right(tmp_path: Path) -> None:
+    """Of a run whose file has quartiles below 0 or beside the mean, the mean is kept."""
+    dense = asdict(cells_of(fake_run(), INSTANCE)[-1])
+    given = {**dense, "us": 8805.9, "low_us": -1645.8, "high_us": 338.2}
+    _, (row,) = profile_from_runs([record(tmp_path, cells=[given])], tmp_path / "profile", "here")
+    assert (row["low_us"], row["us"], row["high_us"]) == (0, 8805.9, 8805.9)
+
+
+def test_what_may_explain_large_errors_is_told() -> None:
+    """Rates that were typed and a small sample of bytes are told, and nothing without them."""
+    typed: Any = SimpleNamespace(rates=None)
+    measured: Any = SimpleNamespace(rates=object())
+    few, even = fake_run(), fake_run()
+    uses = tuple(replace(use, moved_bytes=8) for use in even.passes[0].served)
+    even = replace(even, passes=(replace(even.passes[0], served=uses),))
+    first, second = caveats(typed, few)
+    assert "not measured" in first and "--calibrate" in first
+    assert "40 tokens were run" in second and "about 11 %" in second
+    assert list(caveats(measured, even)) == []
+
+
 def record(folder: Path, **changes: Any) -> Path:
     """Write what `execute --out` writes, as far as a profile needs it."""
-    from dataclasses import asdict
-
     content = {
         "format": FORMAT,
         "instance": "toy",
@@ -122,6 +165,7 @@ def test_a_second_run_replaces_its_own_rows_only(tmp_path: Path) -> None:
         ({"format": "other"}, "is not a run"),
         ({"cells": [{"quantity": "move"}]}, "is damaged"),
         ({"model": {}}, "is damaged"),
+        ({"model": {"hidden": 32, "weights": -1}}, "gives no usable profile: .*weights"),
     ],
 )
 def test_what_is_no_run_is_refused(changes: dict[str, Any], words: str, tmp_path: Path) -> None:

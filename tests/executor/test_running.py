@@ -248,9 +248,19 @@ def test_a_broken_tolerance_is_exit_code_5(folder: Path) -> None:
     assert "time" in stderr and "bytes" not in stderr
 
 
+def test_a_check_finds_what_execute_would_miss(folder: Path) -> None:
+    """Weights and a text that are named but not there are one error of `check`."""
+    for key in ("execute.model", "execute.text"):
+        code, _, stderr = moe2opt("check", str(folder / "small.yaml"), "--set", f"{key}=nowhere")
+        assert code == 2
+        assert f"{key}: 'nowhere' does not exist" in stderr
+
+
 FAULTS = {
     "no text": ("execute.text", ["--scenario", "bare"]),
     "no such text": ("nothing.txt", ["--text", "nothing.txt"]),
+    "empty text": ("empty.txt is empty", ["--text", "EMPTY"]),
+    "short text": ("short has 3 tokens", ["--text", "SHORT"]),
     "no model": ("no folder 'nothing'", ["--model", "nothing"]),
     "batch": ("tokens are run one by one", ["--scenario", "crowd"]),
     "tolerance": ("unknown figure", ["--tolerance", "speed=1"]),
@@ -261,6 +271,10 @@ FAULTS = {
 def test_what_cannot_be_run_is_one_line(name: str, folder: Path) -> None:
     """What is missing or cannot be run is one line and exit code 2, and nothing is written."""
     words, more = FAULTS[name]
+    for key, content in (("EMPTY", ""), ("SHORT", "abc")):
+        path = folder / f"{key.lower()}.txt"
+        path.write_text(content, encoding="utf-8")
+        more = [str(path) if text == key else text for text in more]
     scenario = more[1] if more[0] == "--scenario" else ""
     given = arguments(folder, *more, "--out", str(folder / "out"), "--quiet", scenario=scenario)
     code, stdout, stderr = moe2opt(*given)

@@ -124,11 +124,17 @@ def test_saved_fleets_are_checked(file: Path, tmp_path: Path) -> None:
     assert "no proof" in verify_fleet(tmp_path / "out", fleet)[0]
 
 
-def test_impossible_fleets(file: Path) -> None:
-    """Too small a shared budget has no plan; a site without any plan makes the fleet infeasible."""
+def test_impossible_fleets(file: Path, tmp_path: Path) -> None:
+    """Too small a shared budget is proven to have no plan, and so is a site without any."""
     sites = load_fleet(file).sites
-    small = solve_fleet(Fleet("f", "energy_j_per_prompt", 1.0, sites))
-    assert small.status in (Status.NO_SOLUTION, Status.INFEASIBLE)
+    impossible = Fleet("f", "energy_j_per_prompt", 1.0, sites)
+    small = solve_fleet(impossible)
+    assert small.status is Status.INFEASIBLE
+    assert small.certified
+    assert small.bound < 0.0
+    save_fleet(small, impossible, tmp_path / "small")
+    assert not verify_fleet(tmp_path / "small", impossible)
+    assert verify_fleet(tmp_path / "small", Fleet("f", "energy_j_per_prompt", 700.0, sites))
     broken: Any = mo.load("tiny", "infeasible").problem()
     site = Site("broken", broken, 2, 1.0)
     assert solve_fleet(Fleet("f", "e", 1e6, (*sites, site))).status is Status.INFEASIBLE

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 import moe2opt as mo
 from moe2opt.canonical import FacilityProblem
 from moe2opt.cli.app import app
-from moe2opt.cli.gridding import axes_of
+from moe2opt.cli.gridding import axes_of, check_axes
 from moe2opt.result import InputError
 from moe2opt.selection.evaluate_grid import SolvedCell, evaluate_grid
 from moe2opt.selection.evaluate_grid_report import GridEvaluation, Rival
@@ -163,6 +163,28 @@ def test_bad_axes(text: str) -> None:
     """Another form is an input error that repeats the text."""
     with pytest.raises(InputError, match="--grid"):
         axes_of([text])
+
+
+def test_too_few_numbers_name_the_form() -> None:
+    """A range without its count is told the form, not what Python missed."""
+    with pytest.raises(InputError, match="expected NAME=LOW:HIGH:COUNT"):
+        axes_of(["energy_j_per_prompt=50:200"])
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("energy", "is no number in the configuration; did you mean 'energy_j_per_prompt'"),
+        ("delay.limit_s", "is not set as a number in this file"),
+        ("energy.limit_j_per_promt", "did you mean 'energy.limit_j_per_prompt'"),
+    ],
+)
+def test_axes_are_checked_before_anything_is_computed(name: str, words: str) -> None:
+    """A section, a key that is not set and a misspelt key are refused by the file alone."""
+    config = {"energy": {"limit_j_per_prompt": 100.0}, "servers": [{"name": "a", "n": 2}]}
+    check_axes(config, ["energy.limit_j_per_prompt", "servers.a.n", "servers.0.n", "any_row"])
+    with pytest.raises(InputError, match=words):
+        check_axes(config, [name])
 
 
 def test_command_writes_tables_and_pictures(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from moe2opt.online.device import Device
 from moe2opt.online.journal import summarise
 from moe2opt.online.model import ReplayModel
 from moe2opt.online.policies import POLICIES, ReplaySettings
-from moe2opt.online.replay import NoPlanError, replay, starting_plan
+from moe2opt.online.replay import NoPlanError, clairvoyant, replay, starting_plan
 from moe2opt.online.resolve import Planner
 from moe2opt.online.trace import Trace, build_trace
 from moe2opt.online.world import build_world
@@ -60,6 +60,23 @@ def test_a_link_that_dies_leaves_a_feasible_plan(model: ReplayModel, policy: str
     assert all(np.isfinite(record["latency_s"]) for record in records)
     if policy in ("trigger", "exact-mpc", "lyapunov"):
         assert records[-1]["timeouts_per_token"] == 0.0
+
+
+@pytest.mark.parametrize("start", ["mean", "nominal"])
+@pytest.mark.parametrize("policy", ["static", "trigger", "exact-mpc"])
+def test_a_link_that_is_dead_from_the_start_is_not_used(
+    model: ReplayModel, policy: str, start: str
+) -> None:
+    """The plan for a mean of zero is near the bound, and the trigger leaves a plan that is not."""
+    world = build_world(model, trace(mbit_per_s=np.zeros(STEPS)))
+    known = replace(QUICK, start=start)
+    found = summarise(replay(world, policy, known), clairvoyant(world, known))
+    if start == "mean":
+        assert found["regret"] < 2 * QUICK.rel_gap
+        assert found["timeouts_per_token"] == 0.0
+    elif policy != "static":
+        assert found["plan_switches"] >= 1
+        assert found["regret"] < 0.1
 
 
 @pytest.mark.parametrize("policy", sorted(POLICIES))

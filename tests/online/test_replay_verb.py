@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,13 @@ import pytest
 
 import moe2opt as mo
 from moe2opt.cli.replaying import is_token_trace
-from moe2opt.online import compare as comparing
 from moe2opt.online.compare import compare
 from moe2opt.online.handover import replay_handovers, staging_problem, with_servers
 from moe2opt.online.model import ReplayModel
 from moe2opt.online.policies import ReplaySettings
 from moe2opt.online.replay import model_of, start_run, starting_plan
 from moe2opt.online.synthetic import synthetic_network, synthetic_walk
+from moe2opt.online.trace import build_trace
 from moe2opt.online.world import build_world
 from moe2opt.result import InputError
 from moe2opt.solvers.parametric import ParametricChoice
@@ -50,7 +51,8 @@ def test_a_stopped_replay_goes_on_where_it_was(
 ) -> None:
     """A run that is stopped and continued logs exactly what an undisturbed run logs."""
     instance, trace = mo.load("mobile_edge"), synthetic_walk(duration_s=60, dwell_s=20)
-    monkeypatch.setattr(comparing, "EVERY", 10)
+    # The package's name `compare` is the function, which hides the module of that name.
+    monkeypatch.setattr(import_module("moe2opt.online.compare"), "EVERY", 10)
     whole = compare(instance, trace, [policy], against=None, settings=QUICK).records[policy]
 
     class Stopped(Exception):  # noqa: N818
@@ -78,13 +80,18 @@ def test_a_stopped_replay_goes_on_where_it_was(
 
 
 def test_logs_of_another_run_are_not_continued(tmp_path: Path) -> None:
-    """A folder with logs of other settings, or a broken checkpoint, starts from the beginning."""
+    """A folder with a run of other settings is refused unless replaced, and then starts anew."""
     instance, trace = mo.load("mobile_edge"), synthetic_network(20)
     compare(instance, trace, ["static"], against=None, settings=QUICK, out=tmp_path)
     seen: list[int] = []
     other = ReplaySettings(rel_gap=1e-2, reaction_s=0.7)
     told = {"progress": lambda name, done, total: seen.append(done)}
-    compare(instance, trace, ["static"], against=None, settings=other, out=tmp_path, **told)
+    before = (tmp_path / "steps_static.jsonl").read_bytes()
+    with pytest.raises(InputError, match=r"reaction_s 0\.2, now 0\.7\); choose another folder"):
+        compare(instance, trace, ["static"], against=None, settings=other, out=tmp_path, **told)
+    assert (tmp_path / "steps_static.jsonl").read_bytes() == before
+    once = {"out": tmp_path, "resume": False, **told}
+    compare(instance, trace, ["static"], against=None, settings=other, **once)
     (tmp_path / "checkpoint_static.npz").write_bytes(b"broken")
     compare(instance, trace, ["static"], against=None, settings=other, out=tmp_path, **told)
     compare(instance, trace, ["static"], against=None, settings=other, out=tmp_path, **told)
@@ -135,7 +142,10 @@ def test_the_verb_prints_a_table(
     [
         (["mobile_edge", "nowhere"], 2, "no built-in trace"),
         (["mobile_edge", "synthetic_walk", "--policy", "best"], 2, "unknown policy 'best'"),
-        (["mobile_edge", "synthetic_walk", "--against", "me"], 2, "must be clairvoyant"),
+        (["mobile_edge", "synthetic_walk", "--against", "me"], 2, "must be clairvoyant or none"),
+        (["mobile_edge", "nowhere"], 2, "of experts: experts_synthetic.npz"),
+        (["mobile_edge", "."], 2, ".: is a folder"),
+        (["mobile_edge", "experts_synthetic", "--against", "me"], 2, "belady-global"),
         (["mobile_edge", "synthetic_walk", "--link", "x-y"], 2, "link 'x-y'"),
         (["mobile_edge", "synthetic_walk", "--step", "-1"], 2, "step_s"),
         (["mobile_edge", "synthetic_walk", "--duration", "0"], 2, "--duration"),
@@ -158,11 +168,77 @@ def test_the_verb_explains_what_is_wrong(
     assert text.out == ""
 
 
+def test_a_folder_holds_one_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """More policies join a run; fewer, or other steps, are refused and --fresh leaves no trace."""
+    out = tmp_path / "out"
+    start = ["mobile_edge", "synthetic_walk", "--quiet", "--out", str(out)]
+    short = [*start, "--duration", "5"]
+    assert run_verb(monkeypatch, *short, "--policy", "static") == 0
+    assert run_verb(monkeypatch, *short, "--policy", "static,trigger") == 0
+    capsys.readouterr()
+    assert run_verb(monkeypatch, *short, "--policy", "static") == 2
+    assert "it also has trigger" in capsys.readouterr().err
+    other = [*start, "--duration", "7", "--policy", "static", "--against", "none"]
+    assert run_verb(monkeypatch, *other) == 2
+    assert "steps 5, now 7" in capsys.readouterr().err
+    assert run_verb(monkeypatch, *other, "--fresh") == 0
+    assert sorted(path.name for path in out.iterdir()) == [
+        "checkpoint_static.npz", "run.json", "steps_static.jsonl", "summary.json", "timeline.svg",
+    ]  # fmt: skip
+
+
+def test_a_replay_of_experts_does_not_mix_with_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Experts by a name without suffix, any clairvoyant policy; a folder of theirs is theirs."""
+    out = ["--out", str(tmp_path), "--quiet"]
+    experts = ["gpt_oss_20b_orin", "experts_synthetic", "--policy", "lru", *out]
+    assert run_verb(monkeypatch, *experts, "--against", "belady-global") == 0
+    assert run_verb(monkeypatch, *experts, "--against", "none") == 0
+    assert "belady" not in (tmp_path / "summary.json").read_text("utf-8")
+    capsys.readouterr()
+    assert run_verb(monkeypatch, "mobile_edge", "synthetic_walk", "--duration", "5", *out) == 2
+    assert "holds a run with other settings" in capsys.readouterr().err
+
+
+def test_an_interrupted_replay_shows_what_is_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Ctrl-C prints the finished policies and how to go on, with exit code 130."""
+    from moe2opt.online.policies import POLICIES
+
+    def stop(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    arguments = ["mobile_edge", "synthetic_walk", "--duration", "5", "--policy", "static,trigger"]
+    with monkeypatch.context() as patch:
+        patch.setitem(POLICIES, "trigger", stop)
+        assert run_verb(patch, *arguments, "--quiet", "--out", str(tmp_path)) == 130
+    text = capsys.readouterr()
+    assert "static " in text.out
+    assert "trigger " not in text.out
+    assert "finished: static; run again to go on from" in text.err
+    assert run_verb(monkeypatch, *arguments, "--quiet", "--out", str(tmp_path)) == 0
+    assert "trigger " in capsys.readouterr().out
+
+
+def test_the_first_seconds_are_that_many_steps() -> None:
+    """The head of a trace lasts as long as was asked for, whatever the times of its rows."""
+    uneven = build_trace("uneven", np.arange(80) * 0.97, {"mbit_per_s": np.ones(80)})
+    for seconds in (1.0, 30.0, 60.0):
+        assert len(uneven.head(seconds).resampled(1.0)) == seconds
+        assert len(uneven.resampled(1.0).head(seconds).resampled(0.5)) == 2 * seconds
+    assert uneven.head(1e6).duration_s == pytest.approx(uneven.duration_s)
+
+
 def test_traces_of_tokens_are_told_apart(tmp_path: Path) -> None:
     """Experts of tokens are recognised by their suffix or their columns."""
     (tmp_path / "experts.csv").write_text("step,layer,expert\n0,0,1\n", encoding="utf-8")
     (tmp_path / "rates.csv").write_text("t_s,mbit_per_s\n0,1\n", encoding="utf-8")
     assert is_token_trace("some/experts.npz")
+    assert is_token_trace("experts_synthetic")
     assert is_token_trace(str(tmp_path / "experts.csv"))
     assert not is_token_trace(str(tmp_path / "rates.csv"))
     assert not is_token_trace("synthetic_walk")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner, Result
@@ -26,6 +27,7 @@ def test_front_is_written_and_checked(tmp_path: Path) -> None:
     assert json.loads(shown.stdout)["points"] == front.to_dict()["points"]
     assert (tmp_path / "front.csv").read_text(encoding="utf-8").count("\n") == len(front) + 1
     assert run(*energy, "--check").exit_code == 0
+    assert json.loads(run(*energy, "--check", "--json").stdout)["ok"]
     text = (tmp_path / "front.json").read_text(encoding="utf-8")
     best = max(point.objective for point in front)
     (tmp_path / "front.json").write_text(text.replace(repr(best), "0.99"), encoding="utf-8")
@@ -88,4 +90,45 @@ def test_fleet_verb(tmp_path: Path) -> None:
     assert "4 distinct" in shown.stdout
     assert json.loads((tmp_path / "out" / "fleet.json").read_text(encoding="utf-8"))["certified"]
     assert run(*fleet, "--check", "--quiet").exit_code == 0
+    told = json.loads(run(*fleet, "--check", "--json").stdout)
+    assert told == {"ok": True, "sites": 4, "failures": []}
+    text = file.read_text(encoding="utf-8")
+    file.write_text(text.replace("limit: 400", "limit: 1"), encoding="utf-8")
+    impossible = run("fleet", file, "--backend", "serial")
+    assert impossible.exit_code == 3
+    assert "no plans keep 1 of" in impossible.stdout
     assert run("fleet", tmp_path / "none.yaml").exit_code == 2
+
+
+def test_failed_fronts_leave_no_configuration(tmp_path: Path) -> None:
+    """A grid without its range is an error that leaves no file in ``--out``."""
+    grid = ("pareto", "tiny", "--x", "energy_j_per_prompt", "--y", "delay.limit_s")
+    assert run(*grid, "--quiet", "--out", tmp_path).exit_code == 2
+    assert not list(tmp_path.iterdir())
+
+
+def test_interrupted_fronts_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A front that Ctrl-C cut short says how many of its points there are, and is no success."""
+    from moe2opt.pareto.ledger import Ledger
+
+    solved = Ledger._solved
+
+    def cut_short(self: Ledger, *arguments: Any) -> Any:
+        known = solved(self, *arguments)
+        self.interrupted = True
+        return known
+
+    monkeypatch.setattr(Ledger, "_solved", cut_short)
+    shown = run("pareto", "tiny", "--x", "energy_j_per_prompt", "--points", 60, "--quiet")
+    assert "interrupted: 1 of 60 points" in shown.stdout
+    assert shown.exit_code == 5
+
+
+def test_monotone_objectives_have_no_budget_axis() -> None:
+    """A problem without budget rows is refused with what can be done instead."""
+    import moe2opt as mo
+    from moe2opt.result import InputError
+
+    box = mo.MonotoneProblem(lower=[0], upper=[3], objective=lambda x: x.sum(axis=1))
+    with pytest.raises(InputError, match="no budget rows to vary"):
+        mo.pareto(box, "delay")

@@ -46,6 +46,7 @@ def test_stdout_is_the_file_and_stderr_the_report(result: Path) -> None:
     ran = export(result, "--to", "llama.cpp")
     assert ran.exit_code == 0
     assert ran.stdout.startswith("-ngl 99 --fit off -ot ")
+    assert "stdout" not in ran.stderr and not ran.stderr.startswith("\n")
     assert ran.stdout.count("\n") == 1
     assert "as exported (+" in ran.stderr
     assert "not proven optimal" in ran.stderr

@@ -446,6 +446,28 @@ def test_verb_tells_how_to_get_an_explorer(
     assert "--grid" in out
 
 
+def test_verb_adds_a_grid_to_a_front(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """For a front the hint is given and works; without the problem at hand it is not given."""
+    axis = ("--x", "energy_j_per_prompt", "--x-budgets", "100,130")
+    assert run(capsys, "pareto", "tiny", *axis, "--out", str(tmp_path), "--quiet")[0] == 0
+    assert "--grid" in run(capsys, "report", str(tmp_path))[1]
+    axes = ("--axis", "energy_j_per_prompt=60:200", "--axis", "delay.limit_s=5:10")
+    more = (*axes, "--points", "2", "--json", "--quiet")
+    code, out = run(capsys, "report", str(tmp_path), "--grid", *more)
+    assert (code, json.loads(out)["explorer"]) == (0, True)
+    (tmp_path / "grid.json").unlink()
+    (tmp_path / "config.yaml").unlink()
+    assert "--grid" not in run(capsys, "report", str(tmp_path))[1]
+
+
+@pytest.mark.parametrize("name", ["sweep", "fleet", "execute"])
+def test_folders_of_other_verbs_are_named(name: str, tmp_path: Path) -> None:
+    """A folder of a verb that has no page is called by its name, with what can be reported."""
+    (tmp_path / f"{name}.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(InputError, match="which has no page; report"):
+        read_folder(tmp_path)
+
+
 def test_verb_ends_with_6_for_a_rejected_result(
     copy_of_tiny: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,0 +1,91 @@
+"""Ctrl-C during a sweep: the parent notes it, workers never hear of it."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(slots=True)
+class Stop:
+    """A flag that Ctrl-C raises; whoever hands out work polls it."""
+
+    raised: bool = False
+
+
+@contextmanager
+def stoppable() -> Iterator[Stop]:
+    """Turn the first Ctrl-C in the block into a flag; the second one raises KeyboardInterrupt.
+
+    Raised in the middle of a wait for workers, the exception would break the locks of the pool.
+    Only the main thread can do so, and only where Ctrl-C is not ignored; elsewhere the flag just
+    stays down.
+    """
+    stop = Stop()
+
+    def handler(signum: int, frame: object) -> None:
+        if stop.raised:
+            raise KeyboardInterrupt
+        stop.raised = True
+
+    in_main = threading.current_thread() is threading.main_thread()
+    previous = signal.getsignal(signal.SIGINT) if in_main else None
+    if previous is None or previous == signal.SIG_IGN:
+        yield stop
+        return
+    signal.signal(signal.SIGINT, handler)
+    try:
+        yield stop
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
+@contextmanager
+def sheltered() -> Iterator[None]:
+    """Keep Ctrl-C from processes that the block starts, from their first instruction on.
+
+    They inherit the blocked signal; one that comes meanwhile reaches this process afterwards.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def start_worker() -> None:
+    """Prepare a worker process: deaf to Ctrl-C, and gone when its parent is."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def pool_of(workers: int) -> ProcessPoolExecutor:
+    """Return a pool of worker processes, which start with the first call of `submit`."""
+    context = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(workers, context, initializer=start_worker)
+
+
+def end_pool(pool: ProcessPoolExecutor, *, now: bool) -> None:
+    """Shut a pool down; `now` ends what its workers are doing instead of waiting for it."""
+    processes: dict[int, Any] = dict(getattr(pool, "_processes", None) or {})
+    pool.shutdown(wait=False, cancel_futures=True)
+    for process in processes.values() if now else ():
+        process.terminate()
