@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from moe2opt.result import Conflict, Result
 
 
+#: Columns of tables that go to a file or a pipe.
+_FILE_WIDTH = 120
+
+
 @dataclass(frozen=True, slots=True)
 class Names:
     """What the rows of a problem are called.
@@ -135,7 +139,7 @@ def _rounded_up(limit: float) -> str:
 def print_table(
     header: Sequence[str], rows: Iterator[Sequence[str]] | Sequence[Sequence[str]]
 ) -> None:
-    """Print a table that fits the terminal, numbers to the right."""
+    """Print a table that fits the terminal, numbers to the right; files are at least 120 wide."""
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
@@ -148,5 +152,7 @@ def print_table(
         table.add_column(title, justify="right" if k and numeric else "left", overflow="fold")
     for row in texts:
         table.add_row(*row)
-    width = shutil.get_terminal_size((120, 24)).columns
+    width = shutil.get_terminal_size((_FILE_WIDTH, 24)).columns
+    if not sys.stdout.isatty():
+        width = max(width, _FILE_WIDTH)
     Console(file=sys.stdout, width=width, highlight=False).print(table)

@@ -234,7 +234,7 @@ def test_rows_and_keys_are_told_when_a_name_is_wrong() -> None:
     with pytest.raises(InputError, match="finite"):
         grid(instance, {"energy_j_per_prompt": [math.nan]})
     monotone: Any = instance.problem().as_monotone()
-    with pytest.raises(InputError, match="budgets"):
+    with pytest.raises(InputError, match="no budget rows"):
         mo.pareto(monotone, x="budgets[0]")
 
 
