@@ -91,7 +91,8 @@ plt.show()
 # holds at every budget.
 
 # %%
-gain = 1e4 * np.diff(front.objectives) / np.diff(front.budgets)
+with np.errstate(invalid="ignore"):  # below the least budget there is no plan: -inf
+    gain = 1e4 * np.diff(front.objectives) / np.diff(front.budgets)
 table = pd.DataFrame({
     "budget (J per prompt)": front.budgets[:-1],
     "correct (%)": 100 * front.objectives[:-1],
