@@ -141,9 +141,8 @@ class TieredExperts:
     def passing_bytes(self) -> int:
         """Bytes of the buffers that copies pass through and formats are unpacked in."""
         waiting = [] if self._early is None else self._early_rooms
-        return self._desk.nbytes + sum(
-            r.content.numel() for r in (*itertools.chain(*self._passing), *waiting)
-        )
+        rooms = (*itertools.chain(*self._passing), *waiting)
+        return int(self._desk.nbytes + sum(r.content.numel() for r in rooms))
 
     @property
     def wasted_bytes(self) -> int:
