@@ -18,7 +18,7 @@ from moe2opt.solvers.base import Outcome, Search
 from moe2opt.solvers.ceiling import ceiling
 from moe2opt.solvers.crew import Crew
 from moe2opt.solvers.relaxation import Examined, Relaxation
-from moe2opt.solvers.tree import Leaf
+from moe2opt.solvers.tree import Leaf, SplitTree
 
 
 @dataclass(order=True, slots=True)
@@ -130,6 +130,20 @@ def explore(relaxation: Relaxation | Explorer, search: Search) -> Explored:
     return Explored(frontier.closed_bound, None)
 
 
+@dataclass(frozen=True, slots=True)
+class _GivenUp:
+    """A tree that another one took the place of, with its open boxes and its closed bound."""
+
+    tree: SplitTree
+    heap: list[_Node]
+    closed_bound: float
+
+    @property
+    def bound(self) -> float:
+        """The bound that the tree proves; without open boxes, that of the closed ones."""
+        return max([self.closed_bound, *(node.bound for node in self.heap[:1])])
+
+
 class _Frontier:
     """The open boxes of a tree, and the largest bound of the closed ones."""
 
@@ -138,26 +152,39 @@ class _Frontier:
         self.heap = [_Node.of(math.inf, 0, 0, relaxation.root(), ("corner", 0))]
         self.closed_bound = -math.inf
         self.reduced_root: tuple[_Node, float] | None = None
+        self.given_up: _GivenUp | None = None
+
+    @property
+    def bound(self) -> float:
+        """The bound that the tree proves; it has open boxes."""
+        return max(self.heap[0].bound, self.closed_bound)
 
     def restart(self) -> None:
-        """Forget the tree below the reduced root; incumbent, cuts and experience stay."""
+        """Begin again at the reduced root; incumbent, cuts and experience stay.
+
+        The tree so far is kept: should a limit stop the new one early, the better bound counts.
+        """
         if self.reduced_root is not None:
+            self.given_up = _GivenUp(self.relaxation.tree, self.heap, self.closed_bound)
             root, self.closed_bound = self.reduced_root
-            self.relaxation.tree.cut_back(root.position)
+            self.relaxation.tree = self.relaxation.tree.before(root.position)
             self.heap = [root]
 
     def report(self) -> Limit | None:
         """Log how far the search is; return the limit that it has hit, if any."""
         self.search.open_nodes = len(self.heap)
-        self.search.improve_bound(max(self.heap[0].bound, self.closed_bound))
+        self.search.improve_bound(self.bound)
         self.search.tick()
         return self.search.limit_reached()
 
     def stop(self, limit: Limit) -> Explored:
         """Close every open box by the proof it has."""
+        if self.given_up is not None and self.given_up.bound < self.bound:
+            self.relaxation.tree, self.heap = self.given_up.tree, self.given_up.heap
+            self.closed_bound = self.given_up.closed_bound
         for node in self.heap:
             self.relaxation.tree.close(node.position, node.proof)
-        return Explored(max(self.closed_bound, self.heap[0].bound), limit)
+        return Explored(self.bound, limit)
 
     def take(self, count: int) -> list[_Node]:
         """Remove up to `count` boxes that are worth examining, and close those that are not."""

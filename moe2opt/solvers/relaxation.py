@@ -40,7 +40,15 @@ class Examined:
 
 
 class Relaxation(Protocol):
-    """Boxes, reductions and bounds of one family of problems."""
+    """Boxes, reductions and bounds of one family of problems.
+
+    Attributes
+    ----------
+    tree
+        The tree under construction.
+    """
+
+    tree: SplitTree
 
     def root(self) -> Any:
         """Return the whole box."""
@@ -53,10 +61,6 @@ class Relaxation(Protocol):
 
     def certificate(self, claim: float) -> Certificate:
         """Return the certificate of the finished tree."""
-
-    @property
-    def tree(self) -> SplitTree:
-        """The tree under construction."""
 
 
 def unknown_bound(name: str, problem: Problem, known: tuple[str, ...]) -> InputError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -131,11 +131,10 @@ class SplitTree:
         self.children[position] = (len(self.records) - 1,)
         return len(self.records) - 1
 
-    def cut_back(self, position: int) -> None:
-        """Forget everything at and below a position, after which no other was given out."""
-        del self.records[position:]
-        self.records.append(None)
-        self.children = {k: below for k, below in self.children.items() if k < position}
+    def before(self, position: int) -> SplitTree:
+        """Return the tree of the positions before one that is open; multipliers are shared."""
+        above = {k: below for k, below in self.children.items() if k < position}
+        return replace(self, records=[*self.records[:position], None], children=above)
 
     def price(self, cluster: FloatArray, row: FloatArray, cover: FloatArray) -> int:
         """Return a number for multipliers; they are stored once a record uses it."""
