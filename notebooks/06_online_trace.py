@@ -19,7 +19,7 @@
 # behind a mobile network. This notebook replays a trace of that network under several policies, which plan again never, now and then, or when it seems
 # worth it, and compares them with a bound that no policy can beat.
 #
-# **Synthetic:** the trace below (drawn here, not measured), the use of most layers' experts, and the trace of experts in the second part. The files of your own go to
+# **Synthetic:** the trace below (drawn here, not measured), the use of most layers' experts, the edge server's memory and latencies, and the trace of experts in the second part. The files of your own go to
 # `moe2opt replay CONFIG TRACE`. `MOE2OPT_SMOKE=1` shortens the trace.
 
 # %%
@@ -101,7 +101,7 @@ plt.show()
 #
 # ## Which experts to keep: caches against the offline optimum
 #
-# Within a machine the same question comes with every token. A trace of experts is replayed through caches of growing size. Belady's rule knows the future: no cache with
+# Within a machine the same question comes with every token. A trace of experts is replayed through caches of growing size. Belady's rule knows the future: no cache that starts empty with
 # the same slots in every layer has more hits.
 
 # %%

@@ -173,16 +173,12 @@ class MaskedSoftmax:
         order, quality, parts = self._sorted
         if active.all() or not active.any():
             return order, quality, parts
-        clusters, left = order.shape[1], int(active.sum())
-        # Every cluster keeps the same number of experts, so the transposed arrays stay whole.
-        kept = active[order.T]
-        shape = (clusters, left)
+        # Every cluster keeps the same number of experts.
+        kept = np.nonzero(active[order.T])[1].reshape(order.shape[1], -1).T
         return (
-            np.ascontiguousarray(order.T[kept].reshape(shape).T),
-            np.ascontiguousarray(quality[:, :, 0].T[kept].reshape(shape).T)[:, :, None],
-            np.stack(
-                [part[:, :, 0].T[kept].reshape(shape).T for part in parts.swapaxes(0, 1)], axis=1
-            )[:, :, :, None],
+            np.take_along_axis(order, kept, axis=0),
+            np.take_along_axis(quality, kept[:, :, None], axis=0),
+            np.take_along_axis(parts, kept[:, None, :, None], axis=0),
         )
 
     @cached_property

@@ -11,7 +11,7 @@ import typer
 from moe2opt.cli.bench_verb import bench
 from moe2opt.cli.execute_verb import execute
 from moe2opt.cli.exits import Require, guarded
-from moe2opt.cli.flags import Config, Json, Outside, Overrides, Quiet, Scenario, gib_in_bytes
+from moe2opt.cli.flags import Config, Json, Outside, Overrides, Quiet, Scenario, Seed, gib_in_bytes
 from moe2opt.cli.fleet_verb import fleet
 from moe2opt.cli.pareto_verb import pareto
 from moe2opt.cli.profile_verb import profile
@@ -70,7 +70,7 @@ def solve(
     gap: Annotated[
         float | None, typer.Option(help="Relative gap that is good enough, 0.01 for 1 %.")
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of everything random.")] = None,
+    seed: Seed = None,
     threads: Annotated[int | None, typer.Option(help="Threads of the solver.")] = None,
     node_limit: Annotated[int | None, typer.Option(help="Nodes.")] = None,
     memory_limit: Annotated[float | None, typer.Option(help="Memory in GiB.")] = None,

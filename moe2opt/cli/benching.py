@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from moe2opt.cli.exits import Exit
+from moe2opt.cli.folders import create
 from moe2opt.cli.show import print_table
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def run_bench_verb(request: Request) -> Exit:
 
     plan = _plan(request)
     if request.out is not None:
-        request.out.mkdir(parents=True, exist_ok=True)
+        create(request.out)
 
     def tell(number: int, total: int, row: Row) -> None:
         if not request.quiet:

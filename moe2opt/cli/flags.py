@@ -23,6 +23,16 @@ Quiet = Annotated[bool, typer.Option("--quiet", help="No progress and no hints."
 Outside = Annotated[
     bool, typer.Option("--allow-outside", help="Let paths leave the configuration's folder.")
 ]
+Check = Annotated[
+    bool, typer.Option("--check", help="Do not solve: check what is in --out DIR again.")
+]
+Seed = Annotated[int | None, typer.Option(help="Seed of everything random.")]
+Backend = Annotated[str, typer.Option(help="serial, process or dask.")]
+Workers = Annotated[int | None, typer.Option(min=1, help="Processes; default: one per processor.")]
+Scheduler = Annotated[
+    str | None,
+    typer.Option(metavar="tcp://HOST:PORT", help="Dask scheduler, which must be trusted."),
+]
 
 
 def gib_in_bytes(gib: float) -> int:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from moe2opt.cli.exits import guarded
-from moe2opt.cli.flags import Json, Outside, Quiet
+from moe2opt.cli.flags import Backend, Check, Json, Outside, Quiet, Scheduler, Workers
 
 
 @guarded
@@ -17,21 +17,14 @@ def fleet(
     gap: Annotated[
         float, typer.Option(help="Relative gap that is good enough, 0.01 for 1 %.")
     ] = 1e-3,
-    backend: Annotated[str, typer.Option(help="serial, process or dask.")] = "process",
-    workers: Annotated[
-        int | None, typer.Option(min=1, help="Processes; default: one per processor.")
-    ] = None,
-    scheduler: Annotated[
-        str | None,
-        typer.Option(metavar="tcp://HOST:PORT", help="Dask scheduler, which must be trusted."),
-    ] = None,
+    backend: Backend = "process",
+    workers: Workers = None,
+    scheduler: Scheduler = None,
     out: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Write fleet.json, sites.csv and all proofs here."),
     ] = None,
-    check: Annotated[
-        bool, typer.Option("--check", help="Do not solve: check what is in --out DIR again.")
-    ] = False,
+    check: Check = False,
     allow_outside: Outside = False,
     as_json: Json = False,
     quiet: Quiet = False,

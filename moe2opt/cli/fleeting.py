@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from moe2opt.cli.exits import Exit, say
+from moe2opt.cli.folders import writing
 from moe2opt.result import InputError, Status
 
 if TYPE_CHECKING:
@@ -48,10 +49,8 @@ def run_fleet(request: Request, *, check: bool) -> Exit:
         on_round=None if request.quiet else _line,
     )
     if request.out is not None:
-        try:
+        with writing(request.out):
             save_fleet(result, fleet, request.out)
-        except OSError as error:
-            raise InputError(f"--out {request.out}: {error.strerror}") from error
     _print(request, fleet, result)
     return _exit_of(result)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from contextlib import ExitStack
@@ -13,6 +14,7 @@ import numpy as np
 
 from moe2opt import progress
 from moe2opt.cli.exits import Exit, say
+from moe2opt.cli.folders import create, write_config, writing
 from moe2opt.cli.show import print_table
 from moe2opt.config import LoadedInstance, load
 from moe2opt.result import NUMERICAL_GAP, InputError
@@ -98,13 +100,14 @@ def run_pareto(request: Request, *, check: bool) -> Exit:
         )
         if check:
             return _checked(request, target)
-        folder = _prepared(request.out)
+        if request.out is not None:
+            create(request.out)
         start = time.perf_counter()
         found = _solved(request, target)
         if not request.quiet:
             progress.logger.info(_words(found, time.perf_counter() - start))
-        if folder is not None:
-            _write(found, folder, target)
+        if request.out is not None:
+            _write(found, request.out, target)
     _print(request, found)
     return _exit_of(found)
 
@@ -155,44 +158,32 @@ def _checked(request: Request, target: LoadedInstance | Problem) -> Exit:
 
     if request.out is None:
         raise InputError("--check needs --out DIR, the folder to check")
-    failures = []
-    if (request.out / "grid.json").is_file():
-        grid = with_results(Grid.load(request.out / "grid.json"), request.out / "results")
-        failures, count = verify(grid, target), len(grid)
+    stored, results = request.out / "grid.json", request.out / "results"
+    found: Front | Grid
+    if stored.is_file():
+        found = with_results(Grid.load(stored), results)
     else:
-        front = with_results(Front.load(request.out / "front.json"), request.out / "results")
-        failures, count = verify(front, target), len(front)
+        found = with_results(Front.load(request.out / "front.json"), results)
+    failures = verify(found, target)
     for failure in failures:
         say(failure)
     if request.as_json:
-        import json
-
-        print(json.dumps({"ok": not failures, "points": count, "failures": failures}))
+        print(json.dumps({"ok": not failures, "points": len(found), "failures": failures}))
     elif not request.quiet:
-        print(f"{count} points: {'every one holds' if not failures else 'REJECTED'}")
+        print(f"{len(found)} points: {'every one holds' if not failures else 'REJECTED'}")
     return Exit.REJECTED if failures else Exit.OK
-
-
-def _prepared(folder: Path | None) -> Path | None:
-    if folder is None:
-        return None
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"--out {folder}: {error.strerror}") from error
-    return folder
 
 
 def _write(found: Front | Grid, folder: Path, target: LoadedInstance | Problem) -> None:
     """Write the configuration, the JSON, the table and the results of what was solved."""
     from moe2opt.pareto import Front, save_results
 
-    if isinstance(target, LoadedInstance):
-        (folder / "config.yaml").write_text(target.effective_yaml(), encoding="utf-8")
     kind = "front" if isinstance(found, Front) else "grid"
-    found.save(folder / f"{kind}.json")
-    found.to_frame().to_csv(folder / f"{kind}.csv", index=False)
-    save_results(found, folder / "results")
+    with writing(folder):
+        write_config(folder, target)
+        found.save(folder / f"{kind}.json")
+        found.to_frame().to_csv(folder / f"{kind}.csv", index=False)
+        save_results(found, folder / "results")
 
 
 def _words(found: Front | Grid, seconds: float) -> str:
@@ -205,8 +196,6 @@ def _words(found: Front | Grid, seconds: float) -> str:
 
 def _print(request: Request, found: Front | Grid) -> None:
     if request.as_json:
-        import json
-
         print(json.dumps(found.to_dict(), allow_nan=False))
         return
     knee = getattr(found, "knee", None)

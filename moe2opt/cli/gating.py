@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from moe2opt import progress
 from moe2opt.cli.exits import Exit
+from moe2opt.cli.folders import writing
 from moe2opt.cli.show import print_table
 from moe2opt.config import LoadedInstance, SolverSection, load
 from moe2opt.result import InputError
@@ -137,13 +138,10 @@ def _settings(section: SolverSection) -> dict[str, Any]:
 
 
 def _write(folder: Path, done: Any) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
+    with writing(folder):
         text = json.dumps(done.to_dict(), indent=1, allow_nan=False)
         (folder / "evaluation.json").write_text(text + "\n", encoding="utf-8")
         done.to_frame().to_csv(folder / "evaluation.csv", index=False)
-    except OSError as error:
-        raise InputError(f"--out {folder}: {error.strerror}") from error
 
 
 @contextmanager

@@ -9,15 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from moe2opt import progress
 from moe2opt.cli.exits import Exit
+from moe2opt.cli.folders import writing
 from moe2opt.result import FloatArray, InputError
 
 if TYPE_CHECKING:
-    from moe2opt.config import LoadedInstance
     from moe2opt.pareto import Grid
-    from moe2opt.pareto.family import Family
-    from moe2opt.selection.evaluate_grid import SolvedCell
     from moe2opt.selection.evaluate_grid_report import GridEvaluation
 
 #: Curves in one picture.
@@ -115,6 +112,8 @@ def run_grid(
     quiet: bool,
 ) -> Exit:
     """Solve every cell, judge it on the test part, print and write the tables."""
+    from moe2opt.pareto.judging import judged
+
     solved, done = judged(target, axes, retrain=retrain, seed=seed, **settings)
     if out is not None:
         _write(out, solved, done)
@@ -127,78 +126,15 @@ def run_grid(
     return Exit.OK
 
 
-def judged(
-    target: LoadedInstance,
-    axes: Mapping[str, Sequence[float]],
-    *,
-    retrain: bool = False,
-    seed: int = 0,
-    **settings: Any,
-) -> tuple[Grid, GridEvaluation]:
-    """Solve every combination of budgets, and compare the plans with the baselines.
-
-    Parameters
-    ----------
-    target
-        What `moe2opt.load` returned for a configuration with `experts.outcomes`.
-    axes
-        Budgets of each axis, a budget row or a key of the configuration.
-    retrain, seed
-        As in `moe2opt.selection.evaluate_grid.evaluate_grid`.
-    settings
-        As for `moe2opt.pareto.grid`.
-    """
-    from moe2opt.pareto import grid
-    from moe2opt.pareto.family import Family
-    from moe2opt.selection.evaluate_grid import evaluate_grid
-
-    total = int(np.prod([len(budgets) for budgets in axes.values()]))
-    solved = grid(target, axes, on_step=_every(total, "solved"), **settings)
-    cells, heard = _cells(Family(target, tuple(axes)), solved), _every(total, "judged")
-    return solved, evaluate_grid(axes, cells, retrain=retrain, seed=seed, on_step=heard)
-
-
-def _cells(family: Family, solved: Grid) -> Iterator[SolvedCell]:
-    """Yield each solved cell with its problem and its instance."""
-    from moe2opt.selection.evaluate_grid import SolvedCell
-
-    for cell in solved:
-        posed = family.posed(cell.budgets)
-        yield SolvedCell(
-            budgets=cell.budgets,
-            instance=getattr(posed.instance, "instance", posed.instance),
-            problem=posed.problem,  # type: ignore[arg-type]
-            x=None if cell.x is None else np.array(cell.x, dtype=np.int64),
-            status=cell.status,
-            certified=cell.certified,
-            objective=cell.objective,
-            bound=cell.bound,
-        )
-
-
-def _every(total: int, word: str) -> Any:
-    """Return a listener that writes a line now and then."""
-    step = max(1, total // 20)
-
-    def hear(known: int, _: int = 0) -> None:
-        if known % step == 0 or known == total:
-            progress.logger.info(f"  {known} of {total} cells {word}")
-
-    return hear
-
-
 def _write(out: Path, solved: Grid, done: GridEvaluation) -> None:
     from moe2opt.plotting import save
 
-    try:
-        out.mkdir(parents=True, exist_ok=True)
+    with writing(out):
         solved.save(out / "grid.json")
         text = json.dumps(done.to_dict(), indent=1, allow_nan=False)
         (out / "grid_evaluation.json").write_text(text + "\n", encoding="utf-8")
         done.to_frame().to_csv(out / "grid_evaluation.csv", index=False)
         chosen_sets(done).to_csv(out / "grid_sets.csv", index=False)
-    except OSError as error:
-        raise InputError(f"--out {out}: {error.strerror}") from error
     if len(done.axes) == 2:
         for name, figure in pictures(done):
             save(figure, out / f"grid_{name}.png")

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from moe2opt.cli.exits import guarded
-from moe2opt.cli.flags import Config, Json, Outside, Overrides, Quiet, Scenario
+from moe2opt.cli.flags import Check, Config, Json, Outside, Overrides, Quiet, Scenario, Seed
 
 
 @guarded
@@ -42,16 +42,14 @@ def pareto(
     ] = None,
     time_limit: Annotated[float | None, typer.Option(help="Seconds for each point.")] = None,
     gap: Annotated[float | None, typer.Option(help="Relative gap that is good enough.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of everything random.")] = None,
+    seed: Seed = None,
     scenario: Scenario = None,
     overrides: Overrides = None,
     out: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Write front.json, front.csv (grid.*) and results here."),
     ] = None,
-    check: Annotated[
-        bool, typer.Option("--check", help="Do not solve: check what is in --out DIR again.")
-    ] = False,
+    check: Check = False,
     allow_outside: Outside = False,
     as_json: Json = False,
     quiet: Quiet = False,

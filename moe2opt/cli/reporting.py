@@ -93,24 +93,7 @@ def _tell(request: Request, report: Report, path: Path) -> None:
         print(json.dumps(content, indent=1))
         return
     print(f"{path}: {report.badge.title}")
-    if not request.quiet and not report.explorer and (flags := _grid_flags(request)):
+    if not request.quiet and not report.explorer and report.grid_flags:
         named = "" if request.config is None else f" --config {request.config}"
-        next_step = f"moe2opt report {request.folder}{named} {flags}"
+        next_step = f"moe2opt report {request.folder}{named} {report.grid_flags}"
         print(f"No grid, hence no explorer. Next: {next_step}")
-
-
-def _grid_flags(request: Request) -> str:
-    """Return the flags that compute a grid, empty when the problem is not at hand."""
-    from moe2opt.config import LoadedInstance
-    from moe2opt.report import read_folder
-    from moe2opt.report.gridding import default_axes
-    from moe2opt.report.judging import reopened
-
-    target = reopened(read_folder(request.folder), request.config)
-    if not isinstance(target, LoadedInstance):
-        return ""
-    try:
-        default_axes(target, request.points)
-    except InputError:
-        return "--grid --axis NAME=LOW:HIGH --axis NAME=LOW:HIGH"
-    return "--grid"

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from moe2opt.cli.exits import Exit, say
+from moe2opt.cli.folders import writing
 from moe2opt.profiles import BUILTIN, read_profiles
 from moe2opt.result import InputError, Result, encode_float
 from moe2opt.selection.evaluate import expert_indices
@@ -150,16 +151,13 @@ def _about_routing(
 
 
 def _write(out: Path, prepared: Prepared) -> None:
-    try:
-        out.mkdir(parents=True, exist_ok=True)
+    with writing(out):
         for name, text in prepared.files.items():
             (out / name).write_text(text, encoding="utf-8")
             if name.endswith(".sh"):
                 (out / name).chmod(0o755)
         if prepared.gate is not None:
             prepared.gate.save(out / "gate")
-    except OSError as error:
-        raise InputError(f"--out {out}: {error.strerror}") from error
 
 
 def _as_json(prepared: Prepared, result: Result, out: Path | None) -> dict[str, Any]:

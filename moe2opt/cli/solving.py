@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from moe2opt import progress
 from moe2opt.cli.exits import Exit, Require, exit_of, say
+from moe2opt.cli.folders import write_config, writing
 from moe2opt.cli.show import Names, names_of, show_result
 from moe2opt.config import LoadedInstance, load
-from moe2opt.result import Conflict, InputError, Result, encode_float
+from moe2opt.result import Conflict, Result, encode_float
 from moe2opt.solve import run
 
 if TYPE_CHECKING:
@@ -62,8 +63,9 @@ def run_solve(request: Request, gap: float | None, require: Require | None) -> E
         )
         on_progress = None
         if request.out is not None:
-            folder = _prepared(request.out, target)
-            on_progress = stack.enter_context(progress.json_lines(folder / "log.jsonl"))
+            with writing(request.out):
+                write_config(request.out, target)
+            on_progress = stack.enter_context(progress.json_lines(request.out / "log.jsonl"))
         result = run(target, display=not request.quiet, on_progress=on_progress, **request.settings)
         if request.out is not None:
             result.save(request.out / "result.json")
@@ -76,17 +78,6 @@ def run_solve(request: Request, gap: float | None, require: Require | None) -> E
         _report(result, verdict)
     _print(request, target, result, verdict)
     return Exit.INTERRUPTED if aborted else exit_of(result, verdict, gap, require)
-
-
-def _prepared(folder: Path, target: LoadedInstance | Problem) -> Path:
-    """Create the folder and write the effective configuration into it."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if isinstance(target, LoadedInstance):
-            (folder / "config.yaml").write_text(target.effective_yaml(), encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"--out {folder}: {error.strerror}") from error
-    return folder
 
 
 def _certified(target: LoadedInstance | Problem, result: Result) -> Verdict:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from moe2opt.cli.exits import guarded
-from moe2opt.cli.flags import Json, Outside, Quiet
+from moe2opt.cli.flags import Backend, Json, Outside, Quiet, Scheduler, Seed, Workers
 
 
 @guarded
@@ -31,18 +31,13 @@ def sweep(
         str | None,
         typer.Option(metavar="X,Y", help="Scenarios; base is the file without any."),
     ] = None,
-    backend: Annotated[str, typer.Option(help="serial, process or dask.")] = "process",
-    workers: Annotated[
-        int | None, typer.Option(min=1, help="Processes; default: one per processor.")
-    ] = None,
-    scheduler: Annotated[
-        str | None,
-        typer.Option(metavar="tcp://HOST:PORT", help="Dask scheduler, which must be trusted."),
-    ] = None,
+    backend: Backend = "process",
+    workers: Workers = None,
+    scheduler: Scheduler = None,
     solver: Annotated[str | None, typer.Option(help="Solver; default auto.")] = None,
     time_limit: Annotated[float | None, typer.Option(help="Seconds for each cell.")] = None,
     gap: Annotated[float | None, typer.Option(help="Relative gap that is good enough.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of everything random.")] = None,
+    seed: Seed = None,
     allow_outside: Outside = False,
     as_json: Json = False,
     quiet: Quiet = False,

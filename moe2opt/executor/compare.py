@@ -122,7 +122,7 @@ class Comparison:
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:+.1f} %".replace("+", "") if share >= 0 else f"{100 * share:.1f} %"
+    return f"{100 * share:.1f} %"
 
 
 def parse_tolerances(texts: Sequence[str], names: Sequence[str] = JUDGED) -> dict[str, float]:

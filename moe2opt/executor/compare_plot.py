@@ -16,9 +16,6 @@ def plot(comparison: Comparison, title: str, path: Path) -> None:
     InputError
         When the file cannot be written.
     """
-    import matplotlib
-
-    matplotlib.use("Agg")
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 3.6), layout="constrained")
@@ -29,9 +26,9 @@ def plot(comparison: Comparison, title: str, path: Path) -> None:
     ):
         rows = [getattr(layer, name) for layer in layers]
         places = range(len(rows))
-        for k, (which, label) in enumerate((("predicted", "predicted"), ("measured", "measured"))):
+        for k, which in enumerate(("predicted", "measured")):
             values = [scale * (getattr(row, which) or 0.0) for row in rows]
-            axis.bar([p + 0.4 * k - 0.2 for p in places], values, width=0.4, label=label)
+            axis.bar([p + 0.4 * k - 0.2 for p in places], values, width=0.4, label=which)
         axis.set_xticks(list(places), [str(layer.layer) for layer in layers])
         axis.set_xlabel("layer")
         axis.set_ylabel(unit)

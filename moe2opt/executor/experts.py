@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -81,15 +81,6 @@ def dispatch(
     outs = [run(int(e), part) for e, part in zip(experts.tolist(), inputs, strict=True)]
     scaled = torch.cat(outs) * weights.flatten()[order, None].to(hidden.dtype)
     return torch.zeros_like(hidden).index_add(0, tokens, scaled)
-
-
-def by_expert(chosen: Tensor) -> Iterator[tuple[int, Tensor, Tensor]]:
-    """Yield each expert in use with the tokens that chose it and the rank at which they did."""
-    import torch
-
-    for expert in torch.unique(chosen).tolist():
-        tokens, rank = torch.nonzero(chosen == expert, as_tuple=True)
-        yield int(expert), tokens, rank
 
 
 @dataclass(frozen=True, slots=True, eq=False)

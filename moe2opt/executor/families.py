@@ -190,6 +190,16 @@ def expert_names(spec: ModelSpec, layer: int, expert: int) -> dict[str, str]:
     return _feed_forward(f"model.layers.{layer}.mlp.experts.{expert}.")
 
 
+def routed_names(spec: ModelSpec) -> set[str]:
+    """Return the tensors of all routed experts."""
+    return {
+        name
+        for layer in spec.moe_layers
+        for expert in range(spec.experts)
+        for name in expert_names(spec, layer, expert).values()
+    }
+
+
 def layer_names(spec: ModelSpec, layer: int) -> dict[str, str]:
     """Return the tensors of a layer that are no feed-forward matrices, by short name."""
     stem = f"model.layers.{layer}."

@@ -95,12 +95,7 @@ class ModelFolder:
     @cached_property
     def dense_bytes(self) -> int:
         """Bytes of everything but the routed experts, as stored."""
-        routed = {
-            name
-            for layer in self.spec.moe_layers
-            for expert in range(self.spec.experts)
-            for name in families.expert_names(self.spec, layer, expert).values()
-        }
+        routed = families.routed_names(self.spec)
         return sum(
             self._bytes(name)
             for name, _ in families.expected_shapes(self.spec)

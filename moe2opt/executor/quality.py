@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from moe2opt.executor.experts import Experts, ResidentExperts
 from moe2opt.executor.merging import Served, apply_plan
 from moe2opt.executor.model import Decoder
-from moe2opt.executor.quantise import Format, format_of
+from moe2opt.executor.quantise import Format
 from moe2opt.placement.assignment import PRUNE, Assignment
 from moe2opt.result import FloatArray, InputError
 
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from moe2opt.executor.folder import ModelFolder
-    from moe2opt.placement.plan import PlacementPlan
 
 #: Sequences that pass the model together.
 _BATCH = 32
@@ -67,15 +66,18 @@ def text_files(folder: Path) -> dict[str, bytes]:
     return found
 
 
-def judged_bytes(folder: Path, context: int = 256, most: int | None = None) -> Judged:
-    """Return the texts of a folder as windows of bytes, for models without a tokenizer."""
+def byte_tokens(text: bytes) -> Tensor:
+    """Return the ``(T,)`` tokens of a text for models whose tokens are bytes."""
     import torch
 
+    return torch.frombuffer(bytearray(text), dtype=torch.uint8).long()
+
+
+def judged_bytes(folder: Path, context: int = 256, most: int | None = None) -> Judged:
+    """Return the texts of a folder as windows of bytes, for models without a tokenizer."""
     return Judged(
         {
-            name: windows(
-                torch.frombuffer(bytearray(text), dtype=torch.uint8).long(), context, most
-            )
+            name: windows(byte_tokens(text), context, most)
             for name, text in text_files(folder).items()
         }
     )
@@ -131,11 +133,6 @@ def planned(
         folder, folder.spec, assignment, shares, rank_share=rank_share, formats=formats
     )
     return decoder.without(assignment.form == PRUNE), ResidentExperts(served.weights)
-
-
-def plan_formats(plan: PlacementPlan) -> list[Format]:
-    """Return the weight formats of a plan's precisions."""
-    return [format_of(p.name, p.bits_per_weight) for p in plan.precisions]
 
 
 def batches(rows: Tensor) -> Iterator[Tensor]:

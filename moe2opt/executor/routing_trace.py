@@ -11,7 +11,7 @@ import numpy as np
 
 from moe2opt.executor.experts import Experts
 from moe2opt.executor.folder import ModelFolder, open_folder
-from moe2opt.executor.quality import batches, windows
+from moe2opt.executor.quality import batches, byte_tokens, windows
 from moe2opt.placement.activation import trace_shares
 from moe2opt.result import FloatArray, InputError, IntArray
 
@@ -149,7 +149,7 @@ def tokens_of(folder: ModelFolder, text: bytes) -> Tensor:
     import torch
 
     if folder.config.get("tokenizer") == "bytes":
-        return torch.frombuffer(bytearray(text), dtype=torch.uint8).long()
+        return byte_tokens(text)
     path = folder.path / "tokenizer.json"
     if not path.is_file():
         raise InputError(

@@ -140,8 +140,7 @@ class TieredExperts:
     @property
     def passing_bytes(self) -> int:
         """Bytes of the buffers that copies pass through and formats are unpacked in."""
-        waiting = [] if self._early is None else self._early_rooms
-        rooms = (*itertools.chain(*self._passing), *waiting)
+        rooms = (*itertools.chain(*self._passing), *self._early_rooms)
         return int(self._desk.nbytes + sum(r.content.numel() for r in rooms))
 
     @property

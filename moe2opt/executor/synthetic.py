@@ -160,12 +160,7 @@ def _shards(model: Synthetic, draws: Generator) -> Iterator[Mapping[str, Tensor]
     import torch
 
     spec = model.spec
-    routed = {
-        name
-        for layer in spec.moe_layers
-        for expert in range(spec.experts)
-        for name in families.expert_names(spec, layer, expert).values()
-    }
+    routed = families.routed_names(spec)
     shapes = dict(families.expected_shapes(spec))
     yield {
         name: _drawn(model, name, shape, draws)

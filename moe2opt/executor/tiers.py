@@ -42,8 +42,8 @@ class Layout:
         ``(L, E, P)`` of the parts of each expert.
     place, moved
         ``(T, Q)`` tier that computes; whether weights are copied there first.
-    slots, backing
-        ``(L,)`` cache slots at home and the tier behind them, None without a cache.
+    slots
+        ``(L,)`` cache slots at home, None without a cache.
     notes
         What differs from the plan.
     """
@@ -59,7 +59,6 @@ class Layout:
     place: IntArray
     moved: BoolArray
     slots: IntArray | None = None
-    backing: int | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -93,11 +92,8 @@ def layout_of(
         if kinds[int(use.place[t, q])] in ("disk", "mmap"):
             name = instance.topology.names[int(use.place[t, q])]
             raise InputError(f"tiers: nothing computes in {kinds[int(use.place[t, q])]} ('{name}')")
-    backing = None
-    if instance.config.cache is not None:
-        backing = instance.topology.index(instance.config.cache.backing, "cache.backing")
-        if assignment.slots is None:
-            raise InputError("the plan has no cache slots, but the configuration has a cache")
+    if instance.config.cache is not None and assignment.slots is None:
+        raise InputError("the plan has no cache slots, but the configuration has a cache")
     return Layout(
         layers=instance.shape.layers,
         kinds=kinds,
@@ -110,7 +106,6 @@ def layout_of(
         place=use.place,
         moved=use.move_s > 0,
         slots=assignment.slots,
-        backing=backing,
         notes=notes,
     )
 

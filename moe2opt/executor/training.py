@@ -14,6 +14,7 @@ from moe2opt.executor import families
 from moe2opt.executor.experts import dispatch, feed_forward, require_torch
 from moe2opt.executor.families import ModelSpec
 from moe2opt.executor.model import Decoder, Layer
+from moe2opt.executor.quality import byte_tokens
 from moe2opt.result import InputError
 
 if TYPE_CHECKING:
@@ -220,7 +221,7 @@ def train(
         decoder, weights = assembled(spec, tensors)
         experts = _Trained(decoder, weights)
         optimiser = torch.optim.AdamW(_groups(tensors, settings), betas=(0.9, 0.95))
-        texts = [_bytes(corpus.text[domain, "train"]) for domain in corpus.domains]
+        texts = [byte_tokens(corpus.text[domain, "train"]) for domain in corpus.domains]
         first = 0 if checkpoint is None else _resumed(checkpoint, corpus, tensors, optimiser)
         for step in range(first, settings.steps):
             for group in optimiser.param_groups:
@@ -299,12 +300,6 @@ def _pace(step: int, settings: TrainingSettings) -> float:
         return (step + 1) / settings.warmup
     way = (step - settings.warmup) / max(1, settings.steps - settings.warmup)
     return 0.1 + 0.45 * (1.0 + math.cos(math.pi * way))
-
-
-def _bytes(text: bytes) -> Tensor:
-    import torch
-
-    return torch.frombuffer(bytearray(text), dtype=torch.uint8).long()
 
 
 def _drawn(texts: Sequence[Tensor], settings: TrainingSettings, step: int) -> Tensor:

@@ -15,7 +15,7 @@ import numpy as np
 from moe2opt.certify import certify
 from moe2opt.fleet.answer import FleetResult
 from moe2opt.fleet.master import least_value, proves_none
-from moe2opt.fleet.priced import priced
+from moe2opt.fleet.priced import distinct_sites, priced
 from moe2opt.fleet.sites import Fleet
 from moe2opt.result import Certificate, InputError, Result, Status, encode_float
 
@@ -99,8 +99,6 @@ class _Check:
         proofs: dict[int, dict[str, Any]],
         chosen: list[tuple[float, float]],
     ) -> None:
-        from moe2opt.fleet.driver import distinct_sites
-
         self.fleet, self.told, self.proofs, self.chosen = fleet, told, proofs, chosen
         self.sites, self.kind_of = distinct_sites(fleet)
         self.price = float(told["price"])

@@ -10,7 +10,7 @@ import numpy as np
 
 from moe2opt.fleet.answer import FleetResult
 from moe2opt.fleet.master import Table, least_value, price_of, proves_none, repaired
-from moe2opt.fleet.priced import SiteState
+from moe2opt.fleet.priced import distinct_sites
 from moe2opt.fleet.sites import Fleet
 from moe2opt.fleet.workers import CHUNK, Crew, Errand
 from moe2opt.result import FloatArray, InputError, IntArray, Status, relative_gap
@@ -232,17 +232,3 @@ class _Run:
             solved=self.solved,
             rounds=tuple(self.rounds),
         )
-
-
-def distinct_sites(fleet: Fleet) -> tuple[list[SiteState], IntArray]:
-    """Return the distinct sites, and which of them each site is."""
-    found: dict[tuple[str, int], int] = {}
-    states: list[SiteState] = []
-    kind_of: list[int] = []
-    for site in fleet.sites:
-        key = (site.problem.fingerprint, site.row)
-        if key not in found:
-            found[key] = len(states)
-            states.append(SiteState(site.problem, site.row))
-        kind_of.append(found[key])
-    return states, np.array(kind_of, dtype=np.int64)

@@ -16,7 +16,7 @@ import numpy as np
 
 from moe2opt.canonical import FacilityProblem, MultipleChoiceProblem, partition
 from moe2opt.certify import certify
-from moe2opt.fleet.sites import SiteProblem
+from moe2opt.fleet.sites import Fleet, SiteProblem
 from moe2opt.result import Certificate, IntArray, Result
 from moe2opt.solvers import Options, Outcome, Search
 from moe2opt.solvers.brb import choose_relaxation, explore, warm_start
@@ -168,3 +168,17 @@ class SiteState:
             value, used = self.problem.evaluate(x), float(self.problem.usage_of(x)[self.row])
         bound = posed.net(result.bound)
         return Answer(price, bound, value, used, x, result.certificate, certified)
+
+
+def distinct_sites(fleet: Fleet) -> tuple[list[SiteState], IntArray]:
+    """Return the distinct sites, and which of them each site is."""
+    found: dict[tuple[str, int], int] = {}
+    states: list[SiteState] = []
+    kind_of: list[int] = []
+    for site in fleet.sites:
+        key = (site.problem.fingerprint, site.row)
+        if key not in found:
+            found[key] = len(states)
+            states.append(SiteState(site.problem, site.row))
+        kind_of.append(found[key])
+    return states, np.array(kind_of, dtype=np.int64)

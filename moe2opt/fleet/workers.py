@@ -7,12 +7,10 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import wait
 from contextlib import ExitStack
 from dataclasses import dataclass
-from importlib import import_module
 from typing import Any, Self
 
 from moe2opt.fleet.priced import Answer, SiteState
-from moe2opt.result import InputError
-from moe2opt.sweep.backends import BACKENDS, POLL_S, one_thread_each
+from moe2opt.sweep.backends import POLL_S, check_backend, dask_distributed, one_thread_each
 from moe2opt.sweep.interrupts import Stop, end_pool, pool_of, sheltered, stoppable
 
 #: Sites that travel together.
@@ -38,11 +36,7 @@ class Crew:
     """Processes that run errands, for as long as the block lasts."""
 
     def __init__(self, backend: str, workers: int | None, scheduler: str | None) -> None:
-        if backend not in BACKENDS:
-            text = f"backend '{backend}' is not understood; one of {', '.join(BACKENDS)}"
-            raise InputError(text)
-        if scheduler is not None and backend != "dask":
-            raise InputError(f"a scheduler goes with the backend dask, not with {backend}")
+        check_backend(backend, workers, scheduler)
         self.backend, self.scheduler = backend, scheduler
         self.workers = workers or os.cpu_count() or 1
         self._blocks = ExitStack()
@@ -69,11 +63,7 @@ class Crew:
         self._blocks.close()
 
     def _client(self) -> Any:
-        try:
-            distributed: Any = import_module("distributed")
-        except ModuleNotFoundError as error:
-            text = f"the backend dask needs {error.name}: pip install 'moe2opt[dask]'"
-            raise InputError(text) from error
+        distributed = dask_distributed()
         if self.scheduler is None:
             self._cluster = distributed.LocalCluster(
                 n_workers=self.workers, threads_per_worker=1, dashboard_address=None

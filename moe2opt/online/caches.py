@@ -12,7 +12,6 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from moe2opt.online.caches_slots import (
     allocated_slots,
@@ -22,7 +21,7 @@ from moe2opt.online.caches_slots import (
     next_use_steps,
     resident_experts,
 )
-from moe2opt.online.expert_trace import ExpertTrace, IdArray
+from moe2opt.online.expert_trace import ByteArray, ExpertTrace, IdArray
 from moe2opt.online.token_policies_result import (
     DROPPED,
     LATE_LOW,
@@ -38,8 +37,6 @@ from moe2opt.result import BoolArray, FloatArray, InputError, IntArray
 
 if TYPE_CHECKING:
     from moe2opt.online.prefetch import Ahead
-
-ByteArray = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True)

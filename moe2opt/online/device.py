@@ -72,8 +72,7 @@ class Device:
         self.under_way = np.zeros(model.units)
         self.elsewhere: dict[str, IntArray] = {}
         self.server: str | None = None
-        limits = dict(model.instance.config.budgets)
-        self.most_loss = limits.get("loss_nats")
+        self.most_loss = model.instance.config.budgets.loss_nats
 
     # ------------------------------------------------------------------ what holds now
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 #: Expert numbers, kept small because there are tokens x layers x k of them.
 IdArray = npt.NDArray[np.int16]
+ByteArray = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

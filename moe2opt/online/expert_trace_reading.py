@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -83,8 +84,7 @@ def _from_npz(
     experts = arrays["experts"]
     gates = arrays.get("gates", arrays.get("probs"))
     if gates is not None:
-        gates = _ranked(path, experts, gates)
-        experts, gates = gates
+        experts, gates = _ranked(path, experts, gates)
     if n_experts is None:
         n_experts = _number(path, "n_experts", arrays, _largest(experts) + 1)
     trace = ExpertTrace(
@@ -151,16 +151,9 @@ def _indexed(trace: ExpertTrace, index: Path, repetition: bool) -> ExpertTrace:
     if not len(offset):
         raise InputError(f"{index.name} names no sequence")
     rows = np.concatenate([np.arange(o, o + n) for o, n in zip(offset, tokens, strict=True)])
-    return ExpertTrace(
-        experts=trace.experts[rows],
-        n_experts=trace.n_experts,
-        starts=np.cumsum([0, *tokens[:-1]]),
-        gates=None if trace.gates is None else trace.gates[rows],
-        layers=trace.layers,
-        name=trace.name,
-        source=trace.source,
-        synthetic=trace.synthetic,
-    )
+    gates = None if trace.gates is None else trace.gates[rows]
+    starts = np.cumsum([0, *tokens[:-1]])
+    return replace(trace, experts=trace.experts[rows], starts=starts, gates=gates)
 
 
 def _frame(path: Path) -> Any:

@@ -9,14 +9,11 @@ With k = 2 both are the same.
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
-from moe2opt.online.expert_trace import ExpertTrace
+from moe2opt.online.expert_trace import ByteArray, ExpertTrace
 from moe2opt.online.hobbit import FULL, UNWANTED
 from moe2opt.online.token_policies_settings import TokenSettings
 from moe2opt.result import BoolArray, FloatArray, InputError
-
-ByteArray = npt.NDArray[np.uint8]
 
 
 def gated_out(gates: FloatArray, tau: float, sensitivity: FloatArray) -> BoolArray:

@@ -99,9 +99,8 @@ def staging_problem(
         rows[:, 2] = np.append(now[u], model.loss[u])
         usage.append(rows)
     room = max(0.0, float(model.free_bytes(conditions)[tier])) / 2**30
-    limits = dict(model.instance.config.budgets)
-    loss = limits.get("loss_nats")
-    most = float(model.loss.max(axis=1).sum()) if loss is None else float(loss)
+    loss = model.instance.config.budgets.loss_nats
+    most = float(model.loss.max(axis=1).sum()) if loss is None else loss
     return MultipleChoiceProblem(values, usage, np.array([room, window_s, max(most, now.sum())]))
 
 

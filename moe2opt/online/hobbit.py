@@ -10,13 +10,10 @@ used, is ours.)
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
-from moe2opt.online.expert_trace import ExpertTrace
+from moe2opt.online.expert_trace import ByteArray, ExpertTrace
 from moe2opt.online.token_policies_settings import TokenSettings
 from moe2opt.result import FloatArray, InputError
-
-ByteArray = npt.NDArray[np.uint8]
 
 #: Classes of a wanted expert, and of one that is not wanted at all.
 FULL, LOW, SKIP, UNWANTED = range(4)

@@ -327,7 +327,7 @@ def exact_mpc(controller: Controller, seen: Seen, device: Device) -> Planned | N
     """
     conditions = controller.expected(seen)
     horizon = controller.settings.forecast_s / _MEMORY_S
-    share = 1.0 - -math.expm1(-horizon) / horizon
+    share = 1.0 + math.expm1(-horizon) / horizon
     return controller.plan(seen, device, conditions, controller.expected_costs(conditions, share))
 
 

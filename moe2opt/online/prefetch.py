@@ -11,14 +11,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from moe2opt.online.expert_trace import ExpertTrace, IdArray
+from moe2opt.online.expert_trace import ByteArray, ExpertTrace, IdArray
 from moe2opt.online.hobbit import LOW
 from moe2opt.online.token_policies_settings import TokenSettings
 from moe2opt.result import BoolArray, FloatArray, InputError
-
-ByteArray = npt.NDArray[np.uint8]
 
 #: Tokens whose scores are in memory at once.
 _CHUNK = 4096

@@ -9,7 +9,7 @@ One interface: `replay` runs one policy, `compare` several on the same trace, me
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from moe2opt.online.caches import Cache, Prepared, prepare, run
@@ -46,8 +46,6 @@ class TokenPolicy:
         Whether AdapMoE's rule leaves experts out.
     prefetch
         How the next layer's experts are predicted, if at all.
-    learns
-        Whether planning sequences are needed.
     about
         One line for lists.
     """
@@ -240,10 +238,8 @@ def _settings(
     instance_or_settings: PlacementInstance | TokenSettings,
     planning: ExpertTrace | None,
 ) -> TokenSettings:
-    from dataclasses import replace as changed
-
     if isinstance(instance_or_settings, TokenSettings):
-        return changed(instance_or_settings, planning=planning)
+        return replace(instance_or_settings, planning=planning)
     if not hasattr(instance_or_settings, "topology"):
         raise InputError(
             f"{instance_or_settings.name} is no placement problem; experts of tokens can only be "

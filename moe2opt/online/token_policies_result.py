@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 #: What can become of one expert of one token: columns of `TokenReplay.outcomes`.
-OUTCOMES = (*("hit", "low_hit", "late", "late_low", "loaded", "loaded_low", "skipped", "dropped"),)
+OUTCOMES = ("hit", "low_hit", "late", "late_low", "loaded", "loaded_low", "skipped", "dropped")
 HIT, LOW_HIT, LATE, LATE_LOW, LOADED, LOADED_LOW, SKIPPED, DROPPED = range(8)
 
 

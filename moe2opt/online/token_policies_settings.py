@@ -193,15 +193,10 @@ def settings_of(
 
     full = int(np.argmax(instance.expert_bytes))
     if "slots" not in knobs:
-        knobs["slots"] = _slots(instance, slot_limit, full)
+        knobs["slots"] = slot_limit(instance, full)
     if "costs" not in knobs:
         knobs["costs"] = _costs(instance, full, _backing(instance, full))
     return TokenSettings(planning=planning, **knobs)
-
-
-def _slots(instance: PlacementInstance, slot_limit: Any, full: int) -> int:
-    layers, experts = instance.shape.size
-    return min(layers * experts, int(slot_limit(instance, full)))
 
 
 def _backing(instance: PlacementInstance, full: int) -> int:

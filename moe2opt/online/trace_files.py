@@ -37,21 +37,20 @@ _RATES = {"mbps": 1.0, "kbps": 1e-3, "DL_bitrate": 1e-3, "mbit_per_s": 1.0}
 
 def builtin_traces() -> dict[str, Path]:
     """Return the traces in ``problems/traces`` by name."""
-    from moe2opt.library import roots
-
-    found: dict[str, Path] = {}
-    for root in reversed(roots()):
-        found |= {path.stem: path for path in sorted((root / "traces").glob("*.csv"))}
-    return found
+    return _builtin("*.csv")
 
 
 def builtin_expert_traces() -> dict[str, Path]:
     """Return the traces of experts in ``problems/traces`` by name."""
+    return _builtin("*.npz")
+
+
+def _builtin(pattern: str) -> dict[str, Path]:
     from moe2opt.library import roots
 
     found: dict[str, Path] = {}
     for root in reversed(roots()):
-        found |= {path.stem: path for path in sorted((root / "traces").glob("*.npz"))}
+        found |= {path.stem: path for path in sorted((root / "traces").glob(pattern))}
     return found
 
 

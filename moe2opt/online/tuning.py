@@ -87,6 +87,25 @@ class TunedThresholds:
     certified: bool
 
 
+def rising(grid: Sequence[float]) -> FloatArray:
+    """Return a grid of thresholds as an array; `InputError` when they do not rise."""
+    points = np.asarray(grid, dtype=np.float64)
+    if points.ndim != 1 or not len(points) or (np.diff(points) <= 0).any():
+        raise InputError("grid: thresholds must rise")
+    return points
+
+
+def gain_and_use(
+    bytes_: FloatArray, loss: FloatArray, loss_nats: float | None, bytes_per_token: float | None
+) -> tuple[FloatArray, FloatArray, float]:
+    """Return what to maximise, what is limited, and its limit; exactly one limit must be given."""
+    if loss_nats is not None and bytes_per_token is None:
+        return -bytes_, loss, loss_nats
+    if bytes_per_token is not None and loss_nats is None:
+        return -loss, bytes_, bytes_per_token
+    raise InputError("give exactly one of loss_nats and bytes_per_token")
+
+
 def calibrate(
     trace: ExpertTrace,
     settings: TokenSettings,
@@ -102,9 +121,7 @@ def calibrate(
         Without gate weights or known losses, for a grid that does not rise, or when a skipped
         expert would cost less than one at low precision.
     """
-    points = np.asarray(grid, dtype=np.float64)
-    if points.ndim != 1 or not len(points) or (np.diff(points) <= 0).any():
-        raise InputError("grid: thresholds must rise")
+    points = rising(grid)
     costs = settings.costs
     if not costs.low_loss_nats <= costs.drop_loss_nats:
         raise InputError(
@@ -157,14 +174,10 @@ def threshold_problem(
     InputError
         Unless exactly one limit is given.
     """
-    if (loss_nats is None) == (bytes_per_token is None):
-        raise InputError("give exactly one of loss_nats and bytes_per_token")
-    last = len(bytes_) - 1
-    if loss_nats is not None:
-        gain, use, limit, turn = bytes_[last, last] - bytes_, loss, loss_nats, True
-    else:
-        assert bytes_per_token is not None
-        gain, use, limit, turn = loss[0, 0] - loss, bytes_, bytes_per_token, False
+    gain, use, limit = gain_and_use(bytes_, loss, loss_nats, bytes_per_token)
+    last, turn = len(bytes_) - 1, loss_nats is not None
+    worst = last if turn else 0
+    gain = gain - gain[worst, worst]
 
     def at(points: IntArray) -> tuple[IntArray, IntArray]:
         place = last - points if turn else points
@@ -199,9 +212,8 @@ def tune_thresholds(
     time_limit_s
         Of the solver.
     """
-    limits: dict[str, float | None] = {"loss_nats": loss_nats, "bytes_per_token": bytes_per_token}
     if per_layer:
-        return _tune_layers(calibration, limits, time_limit_s)
+        return _tune_layers(calibration, loss_nats, bytes_per_token, time_limit_s)
     bytes_, loss = (table.sum(axis=0) for table in calibration.tables())
     problem = threshold_problem(bytes_, loss, loss_nats=loss_nats, bytes_per_token=bytes_per_token)
     result = solve(problem, time_limit_s=time_limit_s)
@@ -214,15 +226,13 @@ def tune_thresholds(
 
 
 def _tune_layers(
-    calibration: Calibration, limits: dict[str, float | None], time_limit_s: float | None
+    calibration: Calibration,
+    loss_nats: float | None,
+    bytes_per_token: float | None,
+    time_limit_s: float | None,
 ) -> TunedThresholds | None:
-    if sum(limit is not None for limit in limits.values()) != 1:
-        raise InputError("give exactly one of loss_nats and bytes_per_token")
-    bytes_, loss = calibration.tables()
-    limit = limits["loss_nats"]
-    gain, use = (-bytes_, loss) if limit is not None else (-loss, bytes_)
-    budget = limit if limit is not None else limits["bytes_per_token"]
-    layers, points = len(bytes_), len(calibration.grid)
+    gain, use, budget = gain_and_use(*calibration.tables(), loss_nats, bytes_per_token)
+    layers, points = len(gain), len(calibration.grid)
     gains = gain.reshape(layers, -1)
     gains = gains - gains.min(axis=1, keepdims=True)
     uses = use.reshape(layers, -1, 1)

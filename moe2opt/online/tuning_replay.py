@@ -22,7 +22,7 @@ from moe2opt.online.caches import prepare
 from moe2opt.online.expert_trace import ExpertTrace
 from moe2opt.online.token_policies import POLICIES, replay, replay_prepared
 from moe2opt.online.token_policies_settings import TokenSettings
-from moe2opt.online.tuning import threshold_problem
+from moe2opt.online.tuning import gain_and_use, rising, threshold_problem
 from moe2opt.result import FloatArray, InputError, Result
 from moe2opt.solve import solve
 
@@ -93,9 +93,7 @@ def replayed_grid(
     InputError
         For a grid that does not rise, or a policy without thresholds.
     """
-    points = np.asarray(grid, dtype=np.float64)
-    if points.ndim != 1 or not len(points) or (np.diff(points) <= 0).any():
-        raise InputError("grid: thresholds must rise")
+    points = rising(grid)
     if not POLICIES[policy].mixed:
         raise InputError(f"policy: '{policy}' has no thresholds")
     tables = np.zeros((4, len(points), len(points)))
@@ -152,13 +150,11 @@ def best_thresholds(
     """
     bytes_, loss = replays.bytes_per_token, replays.loss_nats
     last = len(replays.grid) - 1
-    limits = {"loss_nats": loss_nats, "bytes_per_token": bytes_per_token}
     problem: MonotoneProblem | MultipleChoiceProblem
-    problem = threshold_problem(bytes_, loss, **limits)
+    problem = threshold_problem(bytes_, loss, loss_nats=loss_nats, bytes_per_token=bytes_per_token)
     monotone = replays.is_monotone
     if not monotone:
-        gain, use = (-bytes_, loss) if loss_nats is not None else (-loss, bytes_)
-        budget = loss_nats if loss_nats is not None else bytes_per_token
+        gain, use, budget = gain_and_use(bytes_, loss, loss_nats, bytes_per_token)
         problem = MultipleChoiceProblem(
             values=[(gain - gain.min()).ravel()],
             usage=[use.reshape(-1, 1)],

@@ -8,10 +8,10 @@ from typing import Any
 
 from moe2opt.canonical import Instance, Problem
 from moe2opt.pareto.family import Family, Posed
-from moe2opt.pareto.ledger import Known, Ledger, chosen_vector, settings_of
+from moe2opt.pareto.ledger import Known, Ledger, settings_of
 from moe2opt.pareto.model import Grid
 from moe2opt.pareto.points import Axis, Cell
-from moe2opt.pareto.store import Plans, stored_proofs
+from moe2opt.pareto.store import Plans, kept, told
 from moe2opt.result import InputError
 
 
@@ -62,15 +62,7 @@ def grid(
         known[index] = ledger.know(_budgets(found, index))
     plans = Plans()
     cells = [_cell(found, plans, index, *known[index]) for index in reversed(indices)]
-    return Grid(
-        name=family.name,
-        axes=found,
-        cells=tuple(reversed(cells)),
-        plans=plans.content,
-        caveats=family.caveats,
-        provenance=stored_proofs(ledger),
-        results=tuple(proof.result for proof in ledger.proofs),
-    )
+    return Grid(axes=found, cells=tuple(reversed(cells)), **kept(plans, ledger))
 
 
 def _budgets(axes: Sequence[Axis], index: tuple[int, ...]) -> tuple[float, ...]:
@@ -80,17 +72,4 @@ def _budgets(axes: Sequence[Axis], index: tuple[int, ...]) -> tuple[float, ...]:
 def _cell(
     axes: Sequence[Axis], plans: Plans, index: tuple[int, ...], posed: Posed, known: Known
 ) -> Cell:
-    return Cell(
-        index=index,
-        budgets=_budgets(axes, index),
-        status=str(known.status),
-        limit=known.limit,
-        objective=known.objective,
-        bound=known.bound,
-        certified=known.certified,
-        used={} if known.x is None else posed.used(known.x),
-        x=chosen_vector(known.x),
-        plan=plans.number(posed, known.x),
-        proof=known.proof,
-        nodes=known.nodes,
-    )
+    return Cell(index=index, budgets=_budgets(axes, index), **told(plans, posed, known))

@@ -12,8 +12,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import numpy as np
-
 from moe2opt.canonical import Instance, Problem
 from moe2opt.certify import certify
 from moe2opt.config import LoadedInstance
@@ -72,12 +70,12 @@ class Ledger:
         Where problems come from.
     settings
         Arguments of `moe2opt.solve`.
-    proofs
-        What was solved.
     on_step
         Called after every problem with the number of problems known and solved.
-    reuse
-        Whether earlier proofs may settle a problem.
+    proofs
+        What was solved.
+    known
+        Number of problems known.
     interrupted
         Set by Ctrl-C: nothing more is solved.
     """
@@ -85,7 +83,6 @@ class Ledger:
     family: Family
     settings: dict[str, Any]
     on_step: Callable[[int, int], None] | None = None
-    reuse: bool = True
     proofs: list[Proof] = field(default_factory=list)
     known: int = 0
     interrupted: bool = False
@@ -93,7 +90,7 @@ class Ledger:
     def know(self, budgets: tuple[float, ...]) -> tuple[Posed, Known]:
         """Return what is known at a point, solving it where earlier proofs do not settle it."""
         posed = self.family.posed(budgets)
-        ceiling = self._ceiling(budgets, posed) if self.reuse else None
+        ceiling = self._ceiling(budgets, posed)
         start = self._start(
             posed, math.inf if ceiling is None else self.proofs[ceiling].result.bound
         )
@@ -235,8 +232,3 @@ def settings_of(target: Instance | Problem, given: dict[str, Any]) -> dict[str, 
         chosen |= {"solver": own.pop("name"), **own}
     chosen |= {name: value for name, value in given.items() if value is not None}
     return {name: value for name, value in chosen.items() if value is not None}
-
-
-def chosen_vector(x: IntArray | None) -> tuple[int, ...] | None:
-    """Return a solution as plain numbers."""
-    return None if x is None else tuple(np.asarray(x).tolist())

@@ -161,8 +161,9 @@ class Front:
     @classmethod
     def load(cls, path: str | Path) -> Front:
         """Read a front written by `save`; raise `InputError` naming the file if it is none."""
+        content = read(path)
         try:
-            return cls.from_dict(read(path))
+            return cls.from_dict(content)
         except InputError as error:
             raise InputError(f"{path}: {error}") from error
 
@@ -293,7 +294,8 @@ class Grid:
     @classmethod
     def load(cls, path: str | Path) -> Grid:
         """Read a grid written by `save`; raise `InputError` naming the file if it is none."""
+        content = read(path)
         try:
-            return cls.from_dict(read(path))
+            return cls.from_dict(content)
         except InputError as error:
             raise InputError(f"{path}: {error}") from error

@@ -16,11 +16,11 @@ import numpy as np
 
 from moe2opt.canonical import FacilityProblem, Instance, Problem, just_below
 from moe2opt.pareto.family import Family, Posed, row_names
-from moe2opt.pareto.ledger import Known, Ledger, chosen_vector, settings_of
+from moe2opt.pareto.ledger import Known, Ledger, settings_of
 from moe2opt.pareto.model import Front
 from moe2opt.pareto.points import FrontPoint
 from moe2opt.pareto.prices import best_line
-from moe2opt.pareto.store import Plans, stored_proofs
+from moe2opt.pareto.store import Plans, kept, told
 from moe2opt.result import InputError, Status
 
 #: Problems looked at per point that is asked for.
@@ -267,16 +267,8 @@ def _front(ledger: Ledger, steps: Sequence[_Step], *, complete: bool) -> Front:
     x = family.names[0]
     plans = Plans()
     points = tuple(_point(ledger, plans, k, step) for k, step in enumerate(steps))
-    return Front(
-        name=family.name,
-        x=family.axis(x, [step.budget for step in steps]),
-        points=points,
-        plans=plans.content,
-        complete=complete,
-        caveats=family.caveats,
-        provenance=stored_proofs(ledger),
-        results=tuple(proof.result for proof in ledger.proofs),
-    )
+    axis = family.axis(x, [step.budget for step in steps])
+    return Front(x=axis, points=points, complete=complete, **kept(plans, ledger))
 
 
 def _point(ledger: Ledger, plans: Plans, k: int, step: _Step) -> FrontPoint:
@@ -290,15 +282,6 @@ def _point(ledger: Ledger, plans: Plans, k: int, step: _Step) -> FrontPoint:
     return FrontPoint(
         index=(k,),
         budgets=(step.budget,),
-        status=str(known.status),
-        limit=known.limit,
-        objective=known.objective,
-        bound=known.bound,
-        certified=known.certified,
-        used={} if known.x is None else step.posed.used(known.x),
-        x=chosen_vector(known.x),
-        plan=plans.number(step.posed, known.x),
-        proof=known.proof,
-        nodes=known.nodes,
         value_per_unit=price,
+        **told(plans, step.posed, known),
     )

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from moe2opt.pareto.family import Posed
-from moe2opt.pareto.ledger import Ledger
+from moe2opt.pareto.ledger import Known, Ledger
 from moe2opt.result import IntArray, encode_float
 
 
@@ -34,6 +34,33 @@ class Plans:
             self._numbers[key] = len(self._found)
             self._found.append(_decoded(posed, x))
         return self._numbers[key]
+
+
+def told(plans: Plans, posed: Posed, known: Known) -> dict[str, Any]:
+    """Return the attributes of a `Cell` that say what is known there."""
+    return {
+        "status": str(known.status),
+        "limit": known.limit,
+        "objective": known.objective,
+        "bound": known.bound,
+        "certified": known.certified,
+        "used": {} if known.x is None else posed.used(known.x),
+        "x": None if known.x is None else tuple(known.x.tolist()),
+        "plan": plans.number(posed, known.x),
+        "proof": known.proof,
+        "nodes": known.nodes,
+    }
+
+
+def kept(plans: Plans, ledger: Ledger) -> dict[str, Any]:
+    """Return what fronts, grids and surfaces have in common."""
+    return {
+        "name": ledger.family.name,
+        "plans": plans.content,
+        "caveats": ledger.family.caveats,
+        "provenance": stored_proofs(ledger),
+        "results": tuple(proof.result for proof in ledger.proofs),
+    }
 
 
 def _decoded(posed: Posed, x: IntArray) -> dict[str, Any]:

@@ -16,9 +16,9 @@ import numpy as np
 from moe2opt.canonical import Instance, Problem, just_below
 from moe2opt.pareto.family import Family, row_names
 from moe2opt.pareto.indicators import hypervolume, is_nondominated
-from moe2opt.pareto.ledger import Ledger, chosen_vector, settings_of
+from moe2opt.pareto.ledger import Ledger, settings_of
 from moe2opt.pareto.points import Cell, frame_of
-from moe2opt.pareto.store import Plans, stored_proofs
+from moe2opt.pareto.store import Plans, kept, told
 from moe2opt.result import InputError, Result
 
 if TYPE_CHECKING:
@@ -121,16 +121,7 @@ def surface(
     ledger = Ledger(family, settings_of(target, settings), on_step)
     places = (rows.index(x), rows.index(y))
     points, plans, complete = _explored(ledger, places, most)
-    return Surface(
-        name=family.name,
-        axes=(x, y),
-        points=points,
-        plans=plans.content,
-        complete=complete,
-        caveats=family.caveats,
-        provenance=stored_proofs(ledger),
-        results=tuple(proof.result for proof in ledger.proofs),
-    )
+    return Surface(axes=(x, y), points=points, complete=complete, **kept(plans, ledger))
 
 
 def _explored(
@@ -167,20 +158,7 @@ def _explored(
 
 def _cell(ledger: Ledger, plans: Plans, budgets: tuple[float, ...], number: int) -> Cell:
     posed, known = ledger.know(budgets)
-    used = {} if known.x is None else posed.used(known.x)
-    return Cell(
-        index=(number,),
-        budgets=tuple(
-            used.get(name, b) for name, b in zip(ledger.family.names, budgets, strict=True)
-        ),
-        status=str(known.status),
-        limit=known.limit,
-        objective=known.objective,
-        bound=known.bound,
-        certified=known.certified,
-        used=used,
-        x=chosen_vector(known.x),
-        plan=plans.number(posed, known.x),
-        proof=known.proof,
-        nodes=known.nodes,
-    )
+    content = told(plans, posed, known)
+    pairs = zip(ledger.family.names, budgets, strict=True)
+    used = tuple(content["used"].get(name, budget) for name, budget in pairs)
+    return Cell(index=(number,), budgets=used, **content)

@@ -87,7 +87,6 @@ def read_rates(
     memories: Mapping[str, str],
     shape: ModelShape,
     precisions: Sequence[Precision],
-    dense_bytes: float,
 ) -> Rates:
     """Return what the profile in `folder` says about tiers.
 
@@ -101,8 +100,6 @@ def read_rates(
         Real memory by name of the tier, where its kind does not decide.
     shape, precisions
         The model and its formats.
-    dense_bytes
-        Bytes of the dense part, which tell whether a measured dense time is this model's.
 
     Raises
     ------
@@ -117,7 +114,7 @@ def read_rates(
         mine = _of_devices(rows, tiers, f"{folder.name}/{TABLE}")
         same = [r for r in mine if (r["hidden"], r["weights"]) == _signature(shape)]
         if any(row["quantity"] == "compute" for row in same):
-            return _from_execution(folder.name, same, held, shape, precisions, dense_bytes)
+            return _from_execution(folder.name, same, held, shape, precisions)
     if (folder / "constants.csv").is_file():
         rows = read_table(folder / "constants.csv", CONSTANT_COLUMNS)
         return _from_constants(folder.name, _of_devices(rows, tiers, folder.name), held)
@@ -151,7 +148,6 @@ def _from_execution(
     held: Mapping[str, str],
     shape: ModelShape,
     precisions: Sequence[Precision],
-    dense_bytes: float,
 ) -> Rates:
     seconds = {
         (r["quantity"], r["memory"], r["place"], r["precision"]): 1e-6 * r["us"] for r in rows
@@ -172,8 +168,11 @@ def _from_execution(
         for tier in held
         if any(t == p == tier for t, p, _ in cells)
     }
+    # A dense part of another size was not measured with this model.
     dense = [
-        r for r in rows if r["quantity"] == "dense" and abs(r["bytes"] / dense_bytes - 1) < 0.01
+        r
+        for r in rows
+        if r["quantity"] == "dense" and abs(r["bytes"] / shape.dense_bytes - 1) < 0.01
     ]
     first = rows[0]["source"]
     words = "" if dense else "; the dense part was not measured with this model"

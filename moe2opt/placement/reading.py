@@ -132,7 +132,6 @@ class Reader:
             config.execute.tiers,
             shape,
             precisions,
-            shape.dense_bytes,
         )
 
     def notes(self, shape: ModelShape, rates: Rates | None = None) -> Iterator[str]:

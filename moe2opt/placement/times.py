@@ -31,7 +31,8 @@ def seconds(instance: PlacementInstance, assignment: Assignment, shares: FloatAr
         stages = stage_seconds(instance, assignment, shares)
         return max(stages) if config.pattern.measure == "slowest" else math.fsum(stages)
     if config.cache is not None:
-        return instance.dense_s + _cached_seconds(instance, assignment)
+        layer_s = _cached(instance, assignment, instance.cache_costs)
+        return instance.dense_s + math.fsum(layer_s.tolist())
     if config.coverage is not None:
         return instance.dense_s + _covered_seconds(instance, assignment, shares)
     uses = layer_uses(instance, assignment, shares)
@@ -52,11 +53,7 @@ def seconds_by_layer(
     """
     config = instance.config
     if config.cache is not None:
-        assert assignment.slots is not None
-        copy, compute = instance.cache_costs[:, assignment.precision[:, 0, 0]]
-        return np.asarray(
-            loads_by_layer(instance, assignment, shares) * copy + instance.shape.top_k * compute
-        )
+        return _cached(instance, assignment, instance.cache_costs)
     uses = layer_uses(instance, assignment, shares)
     if config.prefetch is not None:
         copies = (uses * _each(assignment, instance.use.move_s)).sum(axis=1)
@@ -71,8 +68,7 @@ def loads_by_layer(
 ) -> FloatArray:
     """Return the ``(L,)`` copies of experts per token of each layer."""
     if instance.config.cache is not None:
-        assert assignment.slots is not None
-        return np.asarray(instance.load_table[np.arange(len(assignment.slots)), assignment.slots])
+        return _misses(instance, assignment)
     uses = layer_uses(instance, assignment, shares)
     moved = (_each(assignment, instance.use.move_s) > 0).astype(np.float64)
     return np.asarray((uses * moved).sum(axis=1))
@@ -81,7 +77,8 @@ def loads_by_layer(
 def joules(instance: PlacementInstance, assignment: Assignment, shares: FloatArray) -> float:
     """Return the joules per token; NaN where a power or a link's energy is unknown."""
     if instance.config.cache is not None:
-        return instance.dense_j + _cached_joules(instance, assignment)
+        layer_j = _cached(instance, assignment, instance.cache_joules)
+        return instance.dense_j + math.fsum(layer_j.tolist())
     uses = layer_uses(instance, assignment, shares)
     each = _each(assignment, instance.use.joules, instance.pruned_use_j)
     if instance.config.split is not None:
@@ -93,9 +90,7 @@ def joules(instance: PlacementInstance, assignment: Assignment, shares: FloatArr
 def loads(instance: PlacementInstance, assignment: Assignment, shares: FloatArray) -> float:
     """Return the copies of experts per token."""
     if instance.config.cache is not None:
-        assert assignment.slots is not None
-        layer = np.arange(len(assignment.slots))
-        return math.fsum(instance.load_table[layer, assignment.slots].tolist())
+        return math.fsum(_misses(instance, assignment).tolist())
     uses = layer_uses(instance, assignment, shares)
     moved = (_each(assignment, instance.use.move_s) > 0).astype(np.float64)
     if assignment.copied is not None:
@@ -194,20 +189,17 @@ def _split_seconds(instance: PlacementInstance, assignment: Assignment, uses: Fl
     return math.fsum(np.maximum(cpu, gpu).tolist())
 
 
-def _cached_seconds(instance: PlacementInstance, assignment: Assignment) -> float:
+def _misses(instance: PlacementInstance, assignment: Assignment) -> FloatArray:
+    """Return the ``(L,)`` copies per token into the cache of each layer."""
     assert assignment.slots is not None
-    layer = np.arange(len(assignment.slots))
-    quality = assignment.precision[:, 0, 0]
-    misses = instance.load_table[layer, assignment.slots]
-    copy, compute = instance.cache_costs[:, quality]
-    return math.fsum((misses * copy + instance.shape.top_k * compute).tolist())
+    return np.asarray(instance.load_table[np.arange(len(assignment.slots)), assignment.slots])
 
 
-def _cached_joules(instance: PlacementInstance, assignment: Assignment) -> float:
-    assert assignment.slots is not None
-    misses = instance.load_table[np.arange(len(assignment.slots)), assignment.slots]
-    copy, compute = instance.cache_joules[:, assignment.precision[:, 0, 0]]
-    return math.fsum((misses * copy + instance.shape.top_k * compute).tolist())
+def _cached(instance: PlacementInstance, assignment: Assignment, costs: FloatArray) -> FloatArray:
+    """Return ``(L,)`` sums per token behind caches, given ``(2, Q)`` costs to copy and compute."""
+    copy, compute = costs[:, assignment.precision[:, 0, 0]]
+    misses = _misses(instance, assignment)
+    return np.asarray(misses * copy + instance.shape.top_k * compute)
 
 
 def _split_joules(instance: PlacementInstance, assignment: Assignment) -> FloatArray:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from moe2opt.plotting.style import ABSENT, colour, finish, label_of, marker
+from moe2opt.plotting.style import ABSENT, axis_label, colour, dashes, finish, marker
 from moe2opt.result import FloatArray, InputError, ProgressEvent
 
 if TYPE_CHECKING:
@@ -87,8 +87,7 @@ def tradeoff(
         _draw_curve(ax, curve, k, steps, 100.0 if percent else 1.0)
     if curves:
         _shade_infeasible(ax, curves[0])
-    unit = " (%)" if percent else ""
-    ax.set(xlabel=_worded(x), ylabel=_worded(y) + unit)
+    ax.set(xlabel=axis_label(x), ylabel=axis_label(y, percent=percent))
     return finish(ax, title=title, subtitle=subtitle, legend=True)
 
 
@@ -137,10 +136,6 @@ def _column(curve: Curve, name: str) -> FloatArray:
     return values
 
 
-def _worded(name: str) -> str:
-    return name if " " in name else label_of(name)
-
-
 def convergence(
     ax: Axes,
     events: Iterable[ProgressEvent],
@@ -186,8 +181,7 @@ def convergence(
     )
     ax.plot(times, bound, "v-", color=colour(1), drawstyle="steps-post", label="proven bound", ms=4)
     ax.plot(times, value, "o-", color=colour(0), drawstyle="steps-post", label="best plan", ms=4)
-    unit = " (%)" if percent else ""
-    ax.set(xlabel="time (s)", ylabel=_worded(y) + unit)
+    ax.set(xlabel="time (s)", ylabel=axis_label(y, percent=percent))
     return finish(ax, title=title, subtitle=subtitle, legend=True)
 
 
@@ -226,8 +220,7 @@ def performance_profile(
     for k, (name, (factors, share)) in enumerate(curves.items()):
         x = np.concatenate([[1.0], factors, [2.0 * largest]])
         y = np.concatenate([[0.0], share, share[-1:] if len(share) else [0.0]])
-        style = ("-", "--", "-.", ":")[k % 4]
-        ax.step(x, y, where="post", label=name, color=colour(k), linestyle=style)
+        ax.step(x, y, where="post", label=name, color=colour(k), linestyle=dashes(k))
     ax.set(
         xscale="log",
         ylim=(0.0, 1.02),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from moe2opt.plotting.style import ABSENT, COLOURS, SEQUENTIAL, finish, label_of
+from moe2opt.plotting.style import ABSENT, COLOURS, SEQUENTIAL, axis_label, colour, finish
 from moe2opt.result import FloatArray, InputError, IntArray
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def _shade(plan: PlacementPlan, kind: int) -> Any:
     bits = plan.precisions[precision].bits_per_weight
     wider = sum(p.bits_per_weight > bits for p in plan.precisions)
     white = 0.7 * wider / max(1, len(plan.precisions) - 1) if len(plan.precisions) > 1 else 0.0
-    return tuple(c + (1.0 - c) * white for c in to_rgb(COLOURS[tier % len(COLOURS)]))
+    return tuple(c + (1.0 - c) * white for c in to_rgb(colour(tier)))
 
 
 def _kind_name(plan: PlacementPlan, kind: int) -> str:
@@ -258,7 +258,7 @@ def budget_map(
     image = ax.imshow(
         shown, cmap=SEQUENTIAL, origin="lower", aspect="auto", interpolation="nearest"
     )
-    _bar(ax, image, _worded(value) + (" (%)" if percent else ""))
+    _bar(ax, image, axis_label(value, percent=percent))
     open_rows, open_columns = np.nonzero(~proven)
     ax.plot(
         open_columns, open_rows, "o", linestyle="none", markerfacecolor="white",
@@ -267,7 +267,7 @@ def budget_map(
     _ticks(ax.xaxis, [f"{limit:.4g}" for limit in columns])
     _ticks(ax.yaxis, [f"{limit:.4g}" for limit in rows])
     ax.tick_params(axis="x", labelrotation=45)
-    ax.set(xlabel=_worded(x), ylabel=_worded(y))
+    ax.set(xlabel=axis_label(x), ylabel=axis_label(y))
     return finish(ax, title=title, subtitle=subtitle, legend=True, grid=False)
 
 
@@ -275,10 +275,6 @@ def _bar(ax: Axes, image: Any, label: str) -> None:
     figure = ax.get_figure()
     assert figure is not None
     figure.colorbar(image, ax=ax, label=label)
-
-
-def _worded(name: str) -> str:
-    return name if " " in name else label_of(name)
 
 
 def _ticks(axis: Any, labels: Sequence[str]) -> None:

@@ -60,6 +60,11 @@ def marker(k: int) -> str:
     return MARKERS[k % len(MARKERS)]
 
 
+def dashes(k: int) -> str:
+    """Return the line style of curve `k`; after four they start again."""
+    return ("-", "--", "-.", ":")[k % 4]
+
+
 def label_of(name: str) -> str:
     """Return a name of the code as an axis label: its words, and its unit in brackets.
 
@@ -84,6 +89,11 @@ def label_of(name: str) -> str:
     words, unit = _split(stem)
     where = "" if place is None else f", {place}"
     return f"{words}{where} ({unit})" if unit else f"{words}{where}"
+
+
+def axis_label(name: str, *, percent: bool = False) -> str:
+    """Return the label of a name of the code, or of words, which stay as they are."""
+    return (name if " " in name else label_of(name)) + (" (%)" if percent else "")
 
 
 def _split(stem: str) -> tuple[str, str]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from moe2opt.plotting.style import COLOURS, finish, label_of
+from moe2opt.plotting.style import axis_label, colour, dashes, finish
 from moe2opt.result import InputError
 
 if TYPE_CHECKING:
@@ -79,8 +79,7 @@ def timeline(
         row = np.asarray(values, dtype=np.float64)
         if row.shape != times.shape:
             raise InputError(f"series {name!r} has shape {row.shape}, time_s {times.shape}")
-        look = ("-", "--", "-.", ":")[k % 4]
-        ax.plot(times, row, look, color=COLOURS[k % 8], drawstyle="steps-post", label=name)
+        ax.plot(times, row, dashes(k), color=colour(k), drawstyle="steps-post", label=name)
     _draw_spans(ax, spans)
     for k, (name, moments) in enumerate((events or {}).items()):
         for n, moment in enumerate(moments):
@@ -88,7 +87,7 @@ def timeline(
                 moment, color="#333333", linewidth=0.9, linestyle=("-", ":")[k % 2],
                 label=name if n == 0 else "_",
             )  # fmt: skip
-    ax.set(xlabel="time (s)", ylabel=y if " " in y else label_of(y))
+    ax.set(xlabel="time (s)", ylabel=axis_label(y))
     return finish(ax, title=title, subtitle=subtitle, legend=True)
 
 
@@ -96,7 +95,7 @@ def _draw_spans(ax: Axes, spans: Sequence[Span]) -> None:
     names = list(dict.fromkeys(span.label for span in spans))
     for n, span in enumerate(spans):
         first = all(other.label != span.label for other in spans[:n])
-        shade = COLOURS[(names.index(span.label) + 4) % 8]
+        shade = colour(names.index(span.label) + 4)
         look = {"color": shade, "alpha": 0.25, "linewidth": 0}
         label = span.label if first else "_"
         ax.axvspan(span.start_s, span.end_s, ymax=0.08, label=label, **look)  # type: ignore[arg-type]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from moe2opt.canonical import FacilityProblem, MultipleChoiceProblem
 from moe2opt.pareto import Grid, grid
 from moe2opt.result import InputError
 
@@ -41,6 +42,25 @@ def default_axes(target: LoadedInstance, points: int) -> dict[str, tuple[float, 
             "--axis NAME=LOW:HIGH, twice"
         )
     return {name: spaced(name, limit, points) for name, limit in list(limits.items())[:2]}
+
+
+def flags_of(target: LoadedInstance | Problem | None) -> str:
+    """Return the flags of ``moe2opt report`` that compute a grid, empty when none do.
+
+    Parameters
+    ----------
+    target
+        What the results were made for, None when it is not at hand.
+    """
+    known: Any = target
+    bare = not hasattr(known, "problem")
+    problem = known if bare else known.problem()
+    if not isinstance(problem, FacilityProblem | MultipleChoiceProblem):
+        return ""
+    if bare and len(problem.budgets) < 2:
+        return ""
+    by_default = not bare and len(_limits(known.effective)) >= 2
+    return "--grid" if by_default else "--grid --axis NAME=LOW:HIGH --axis NAME=LOW:HIGH"
 
 
 def _limits(config: dict[str, Any]) -> dict[str, float]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from moe2opt.report.gridding import flags_of
 from moe2opt.report.judging import Badge, badge_of, reopened
 from moe2opt.report.payload import payload_of
 from moe2opt.report.reading import Evidence, read_folder
@@ -38,11 +39,14 @@ class Report:
         What it says about the proof.
     explorer
         Whether it has an explorer of budgets.
+    grid_flags
+        Flags of ``moe2opt report`` that compute the grid of an explorer, empty when none do.
     """
 
     html: str
     badge: Badge
     explorer: bool
+    grid_flags: str
 
 
 def make_report(folder: str | Path, config: str | None = None) -> Report:
@@ -63,11 +67,24 @@ def make_report(folder: str | Path, config: str | None = None) -> Report:
         When the folder holds no results, a file is broken, or `config` describes other data.
     """
     evidence = read_folder(folder)
-    return render(evidence, reopened(evidence, config))
+    return render(evidence, reopened(evidence, config), named=config is not None)
 
 
-def render(evidence: Evidence, target: LoadedInstance | Problem | None) -> Report:
-    """Return the page; the certificate is replayed when `target`, its problem, is given."""
+def render(
+    evidence: Evidence, target: LoadedInstance | Problem | None, *, named: bool = False
+) -> Report:
+    """Return the page.
+
+    Parameters
+    ----------
+    evidence
+        The folder.
+    target
+        Its problem, to replay the certificate; None when it is not at hand.
+    named
+        Whether it takes the flag ``--config`` to find the problem.
+    """
+    grid_flags = flags_of(target)
     view = _view(evidence)
     badge = badge_of(evidence, target)
     data = payload_of(evidence, view)
@@ -85,8 +102,11 @@ def render(evidence: Evidence, target: LoadedInstance | Problem | None) -> Repor
         provenance=provenance_table(evidence),
         config=evidence.config,
         data=data,
+        known=target is not None,
+        named=named,
+        grid_flags=grid_flags,
     )
-    return Report(html, badge, data["explorer"] is not None)
+    return Report(html, badge, data["explorer"] is not None, grid_flags)
 
 
 def _view(evidence: Evidence) -> View:

@@ -24,7 +24,17 @@ def answering(config: SelectionConfig) -> int | None:
     return config.mixture.k
 
 
+def mixes(config: SelectionConfig) -> bool:
+    """Whether several experts may answer a prompt together under the objective."""
+    return config.objective in ("masked_softmax", "top_k")
+
+
 def _mixture(config: SelectionConfig) -> Iterator[str]:
+    if config.objective != "top_k" and config.mixture.k is not None:
+        yield "mixture.k: only goes with objective 'top_k'"
+    if not mixes(config) and config.mixture.model_fields_set:
+        key = min(config.mixture.model_fields_set)
+        yield f"mixture.{key}: only goes with objective 'masked_softmax' or 'top_k'"
     if config.objective != "top_k":
         return
     if answering(config) is None:
@@ -57,7 +67,7 @@ def _sets(config: SelectionConfig) -> Iterator[str]:
     energy = config.energy.counts if config.energy else "all"
     others = (
         (config.experts is not None, "`experts`"),
-        (config.objective in ("masked_softmax", "top_k"), f"objective '{config.objective}'"),
+        (mixes(config), f"objective '{config.objective}'"),
         (energy != "all", f"energy.counts '{energy}'"),
         (config.delay.scope == "everywhere", "delay.scope 'everywhere'"),
         (config.delay.counts == "all", "delay.counts 'all'"),
@@ -71,7 +81,7 @@ def _sets(config: SelectionConfig) -> Iterator[str]:
 
 def unusual(config: SelectionConfig) -> Iterator[str]:
     """Yield what may keep an instance from being a sum over experts, by its keys."""
-    if config.objective in ("masked_softmax", "top_k"):
+    if mixes(config):
         yield f"objective '{config.objective}'"
     if config.energy is not None and config.energy.counts == "largest":
         yield "energy.counts 'largest'"
@@ -98,5 +108,5 @@ def notes_of(config: SelectionConfig) -> Iterator[str]:
             f"every answer is taken to wait {config.queue.wait_limit_s:g} s, the longest mean wait "
             "allowed; quantiles do not cover how single waits vary"
         )
-    if config.objective in ("masked_softmax", "top_k"):
+    if mixes(config):
         yield "the test figures are those of the leading expert of each prompt, not of the mixture"

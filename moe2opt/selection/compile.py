@@ -60,10 +60,10 @@ def compile_instance(instance: SelectionInstance) -> Compiled:
     )
     names = tuple(row.name for row in rows)
     cover_names = tuple(_cover_name(instance, ks) for ks in covers.values())
-    if instance.sets == "per_category":
-        return with_sets(instance, Compiled(base, names, cover_names, base, names, cover_names))
     measures = measures_of(instance)
     plain = Compiled(base, names, cover_names, base, names, cover_names, measures)
+    if instance.sets == "per_category":
+        return with_sets(instance, plain)
     if instance.mixture is None and not measures:
         return plain
     if instance.mixture is None and [m.name for m in measures] == [ENERGY]:
@@ -99,11 +99,10 @@ def _energy_rows(instance: SelectionInstance) -> Iterator[Row]:
     limit = instance.energy_limit_j_per_prompt
     if limit is None:
         return
-    energy = np.array([expert.energy_j_per_prompt for expert in instance.experts])
     if instance.energy_counts == "all":
-        yield Row("energy_j_per_prompt", energy, limit)
+        yield Row(ENERGY, instance.joules, limit)
     elif instance.energy_counts == "one":
-        yield Row("experts_over_energy", (energy > limit).astype(np.float64), 0)
+        yield Row("experts_over_energy", (instance.joules > limit).astype(np.float64), 0)
 
 
 def _delay_rows(instance: SelectionInstance) -> Iterator[Row]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from moe2opt.result import InputError, IntArray
+from moe2opt.result import FloatArray, InputError, IntArray
 from moe2opt.selection.objectives import mixture_value
 
 if TYPE_CHECKING:
@@ -52,10 +52,10 @@ def check_plan(instance: SelectionInstance, plan: SelectionPlan) -> list[str]:
         return [*violations, "plan: an expert is deployed twice"]
     x = np.zeros(len(instance.experts), dtype=np.int64)
     x[indices] = 1
-    faults = violations + budget_faults(instance, x) + set_faults(instance, x)
-    compiled = instance.compiled
-    used = dict(zip(compiled.budget_names, compiled.usage_of(x).tolist(), strict=True))
-    return faults + figure_faults(instance, plan, indices, used)
+    used, names = instance.compiled.usage_of(x), instance.compiled.budget_names
+    faults = violations + budget_faults(instance, used) + set_faults(instance, x)
+    own = dict(zip(names, used.tolist(), strict=True))
+    return faults + figure_faults(instance, plan, indices, own)
 
 
 def expert_indices(instance: SelectionInstance, experts: tuple[DeployedExpert, ...]) -> list[int]:
@@ -93,14 +93,15 @@ def routing_faults(
     return faults
 
 
-def budget_faults(instance: SelectionInstance, x: IntArray) -> list[str]:
-    """Return the exceeded budgets in words."""
-    compiled = instance.compiled
-    used, limits = compiled.usage_of(x), compiled.limits
+def budget_faults(instance: SelectionInstance, used: FloatArray) -> list[str]:
+    """Return in words which budgets the use of each of them exceeds."""
+    own = instance.compiled
     return [
-        f"{name}: {used[k]:.6g} used, the limit is {compiled.budgets[k]:.6g}"
-        for k, name in enumerate(compiled.budget_names)
-        if used[k] > limits[k]
+        f"{name}: {amount:.6g} used, the limit is {limit:.6g}"
+        for name, amount, limit, allowed in zip(
+            own.budget_names, used, own.budgets, own.limits, strict=True
+        )
+        if amount > allowed
     ]
 
 

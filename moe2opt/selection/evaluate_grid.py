@@ -149,8 +149,8 @@ class _Judge:
 
     def _rivals(self, cell: SolvedCell, chosen: IntArray) -> Iterator[tuple[str, Outcome]]:
         instance, test = cell.instance, self._tests[cell.instance]
-        energy = np.array([expert.energy_j_per_prompt for expert in instance.experts])
-        for name, other in baseline_sets(cell.problem, self._worth[instance], energy).items():
+        worth = self._worth[instance]
+        for name, other in baseline_sets(cell.problem, worth, instance.joules).items():
             if other is not None:
                 yield name, self._outcome(instance, self._gated(name, instance, other))
         drawn = random_sets(cell.problem, _RANDOM_SETS, self.seed)

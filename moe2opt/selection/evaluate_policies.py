@@ -9,7 +9,6 @@ from typing import Literal
 import numpy as np
 
 from moe2opt.result import BoolArray, FloatArray, IntArray
-from moe2opt.selection.compiled import Scored
 from moe2opt.selection.gated import GatedInstance
 from moe2opt.selection.gated_plan import routed
 from moe2opt.selection.objectives import mixture_weights
@@ -126,9 +125,7 @@ class TestPart:
         mixture = self.instance.mixture
         if mixture is None:
             return self.by_gate(chosen), "first"
-        values = np.where(self.allowed, self.instance.expert_scores[self.prompts], 0.0)
-        scored = Scored(values, np.full(len(values), 1 / len(values)), self.allowed)
-        weights = mixture_weights(mixture, scored, chosen)
+        weights = mixture_weights(mixture, self.instance.scored_on(self.prompts), chosen)
         experts = np.where(weights > 0, np.broadcast_to(chosen, weights.shape), -1)
         return Routing(experts, weights), "uniform"
 

@@ -13,7 +13,7 @@ from moe2opt.selection.evaluate_policies import Policy, TestPart, answered_by
 from moe2opt.selection.evaluate_report import Evaluation, build_report
 from moe2opt.selection.evaluate_sets import OwnBudgets, baseline_sets, random_sets
 from moe2opt.selection.gate.train import train_gate
-from moe2opt.selection.gated import GatedInstance
+from moe2opt.selection.gated import SCORE_DECIMALS, GatedInstance
 from moe2opt.selection.gated_plan import evaluated
 from moe2opt.selection.routing import Routing
 from moe2opt.selection.routing_joint import solve_jointly
@@ -131,8 +131,8 @@ def _selected_on_train(test: TestPart, solve: Solver) -> Iterator[Policy]:
 
 def _other_sets(test: TestPart, seed: int) -> Iterator[Policy]:
     instance, problem = test.instance, OwnBudgets(test.instance.compiled)
-    energy = np.array([expert.energy_j_per_prompt for expert in instance.experts])
-    for name, chosen in baseline_sets(problem, expert_accuracy(instance), energy).items():
+    worth = expert_accuracy(instance)
+    for name, chosen in baseline_sets(problem, worth, instance.joules).items():
         single = name == "best single LLM"
         note = "chosen on all but the test part" if single else "routed by the gate"
         yield from _named(test, name, chosen, note)
@@ -175,7 +175,7 @@ def retrained_scores(instance: GatedInstance, chosen: IntArray) -> FloatArray:
     scores = np.zeros((len(chances), len(instance.experts)))
     for i in chosen:
         column = chances[:, gate.llms.index(instance.experts[i].llm)]
-        scores[:, i] = np.round(column, 6) * instance.factors[i]
+        scores[:, i] = np.round(column, SCORE_DECIMALS) * instance.factors[i]
     return scores
 
 

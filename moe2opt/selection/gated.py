@@ -31,7 +31,7 @@ from moe2opt.selection.tables import ClusterTables
 
 #: Decimals of a score. Coarser than what different linear algebra libraries disagree about, so that
 #: a certificate made on one machine belongs to the same problem on another.
-_DECIMALS = 6
+SCORE_DECIMALS = 6
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +39,7 @@ class GatedInstance(SelectionInstance):
     """Which LLM experts to deploy when a trained gate routes every single prompt.
 
     The objective is the mean over prompts of the highest score of a deployed expert that is in
-    time: monotone and submodular in the deployed set.
+    time: monotone and submodular in the deployed set. With a `mixture` it is neither.
 
     Attributes
     ----------
@@ -104,7 +104,7 @@ class GatedInstance(SelectionInstance):
         place = {name: m for m, name in enumerate(gate.llms)}
         columns = [place[llm.name] for llm in self.tables.llms]
         scores = gate.scores(self.outcomes.vectors, self.outcomes.category)[:, columns]
-        return np.round(scores, _DECIMALS)[:, self.model_of] * self.factors
+        return np.round(scores, SCORE_DECIMALS)[:, self.model_of] * self.factors
 
     @cached_property
     def factors(self) -> FloatArray:
@@ -138,10 +138,13 @@ class GatedInstance(SelectionInstance):
     @cached_property
     def scored(self) -> Scored:
         """Rows of the objective, one per prompt: values, weights, and who may serve."""
-        rows = self.members()
-        allowed = self.in_time[rows]
-        values = np.where(allowed, self.expert_scores[rows], 0.0)
-        return Scored(values, np.full(len(rows), 1 / len(rows)), allowed)
+        return self.scored_on(self.members())
+
+    def scored_on(self, prompts: IntArray) -> Scored:
+        """Return what the rows of the objective would be on other prompts."""
+        allowed = self.in_time[prompts]
+        values = np.where(allowed, self.expert_scores[prompts], 0.0)
+        return Scored(values, np.full(len(prompts), 1 / len(prompts)), allowed)
 
     def realised(self, prompts: IntArray, experts: IntArray) -> tuple[FloatArray, FloatArray]:
         """Return ``(len(prompts), N)`` seconds and joules of the answers that were given.
@@ -169,7 +172,7 @@ class GatedInstance(SelectionInstance):
         return decode_gated(self, x)
 
     def evaluate(self, plan: GatedPlan) -> float:  # type: ignore[override]
-        """Return the mean highest score of the plan's experts over the prompts."""
+        """Return the objective of the plan's experts over the prompts."""
         return evaluate_gated(self, plan)
 
     def check(self, plan: GatedPlan) -> list[str]:  # type: ignore[override]

@@ -11,7 +11,14 @@ import numpy as np
 from moe2opt.result import FloatArray, InputError, IntArray
 from moe2opt.selection.evaluate import budget_faults, expert_indices, set_faults
 from moe2opt.selection.objectives import mixture_value
-from moe2opt.selection.plan import DeployedExpert, Usage, frame_of_experts, rebuilt, usage
+from moe2opt.selection.plan import (
+    DeployedExpert,
+    Usage,
+    deployed,
+    frame_of_experts,
+    rebuilt,
+    usage,
+)
 from moe2opt.selection.robustness import Robustness, robustness_of
 from moe2opt.selection.routing import route
 from moe2opt.selection.shares import delay_words, objective_words, shared_out
@@ -38,7 +45,7 @@ class GatedCategory:
     energy_j_per_prompt
         Expected joules of the routed expert alone, over the prompts of the objective.
     delay_s, deadline_s
-        Slowest mean answer among the experts that serve it, and the deadline (None for none).
+        Time of the slowest expert that serves it, and the deadline (None for none).
     """
 
     category: str
@@ -138,7 +145,10 @@ def decode_gated(instance: GatedInstance, x: IntArray) -> GatedPlan:
     joules = _expected_j(instance, rows, answer)
     plan = GatedPlan(
         instance=instance.name,
-        experts=tuple(_deployed(instance, int(i), answer) for i in chosen),
+        experts=tuple(
+            deployed(instance.experts[i], float((answer == i).mean()) if len(answer) else 0.0)
+            for i in chosen
+        ),
         budgets=usage(instance, instance.compiled.usage_of(own)),
         by_category=tuple(
             _report(instance, k, (rows, answer, joules), (test, score))
@@ -175,7 +185,7 @@ def test_scores(instance: GatedInstance, prompts: IntArray, answer: IntArray) ->
 
 
 def evaluate_gated(instance: GatedInstance, plan: GatedPlan) -> float:
-    """Return the mean highest score over the prompts of the objective, computed anew.
+    """Return the objective of the plan's experts over its prompts, computed anew.
 
     Raises
     ------
@@ -206,7 +216,8 @@ def check_gated(instance: GatedInstance, plan: GatedPlan) -> list[str]:
         return ["plan: an expert is deployed twice"]
     x = np.zeros(len(instance.experts), dtype=np.int64)
     x[indices] = 1
-    return budget_faults(instance, x) + set_faults(instance, x) + _figure_faults(instance, plan, x)
+    faults = budget_faults(instance, instance.compiled.usage_of(x)) + set_faults(instance, x)
+    return faults + _figure_faults(instance, plan, x)
 
 
 def _figure_faults(instance: GatedInstance, plan: GatedPlan, x: IntArray) -> list[str]:
@@ -228,19 +239,6 @@ def _figure_faults(instance: GatedInstance, plan: GatedPlan, x: IntArray) -> lis
 def _expected_j(instance: GatedInstance, prompts: IntArray, answer: IntArray) -> FloatArray:
     energy = instance.energy_j[instance.outcomes.category_of[prompts], np.maximum(answer, 0)]
     return np.where(answer >= 0, energy, 0.0)
-
-
-def _deployed(instance: GatedInstance, i: int, answer: IntArray) -> DeployedExpert:
-    expert = instance.experts[i]
-    return DeployedExpert(
-        llm=expert.llm,
-        precision=expert.precision,
-        server=expert.server,
-        memory_gib=expert.memory_gib,
-        energy_j_per_prompt=expert.energy_j_per_prompt,
-        share_of_prompts=float((answer == i).mean()) if len(answer) else 0.0,
-        power_scope=expert.power_scope,
-    )
 
 
 def _report(

@@ -45,8 +45,9 @@ class BudgetedProblem(MonotoneProblem):
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of the data behind the oracles."""
-        return digest_of(self.key, self.base.fingerprint, *(m.digest for m in self.measures))
+        """SHA-256 of the data behind the oracles, and of the limits."""
+        own = (part for m in self.measures for part in (m.name, m.limit, m.digest))
+        return digest_of(self.key, self.base.fingerprint, *own)
 
     @property
     def budgets(self) -> FloatArray:
@@ -88,7 +89,8 @@ def general(instance: SelectionInstance, plain: Compiled) -> Compiled:
         submodular=instance.mixture is None,
         base=base,
         measures=plain.measures,
-        key=repr(instance.mixture),
+        # Who may serve counts besides the values: who may not takes no part in a mixture.
+        key=digest_of(repr(instance.mixture), instance.scored.allowed),
     )
     groups = (instance.experts[group[0]] for group in base.groups)
     names = (f"precisions[{expert.llm} @ {expert.server}]" for expert in groups)
@@ -105,8 +107,7 @@ def _linear(instance: SelectionInstance, plain: Compiled) -> FacilityProblem:
         costs.append((measure.excess(alone) > 0)[None, :].astype(np.float64))
         budgets.append(np.zeros(1))
         if measure.name == ENERGY:
-            energy = np.array([expert.energy_j_per_prompt for expert in instance.experts])
-            more = necessary_rows(energy, instance.energy_largest, measure.allowed)
+            more = necessary_rows(instance.joules, instance.energy_largest, measure.allowed)
             costs.append(more[0])
             budgets.append(more[1])
     if instance.queue is not None and instance.queue.counts == "all":

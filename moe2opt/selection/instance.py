@@ -52,7 +52,8 @@ class SelectionInstance:
     experts, hosts
         The N deployable experts and the servers.
     delay_s, energy_j
-        ``(K, N)`` mean seconds and joules of an answer.
+        ``(K, N)`` seconds (see `delay_statistic`) and mean joules of an answer; quantiles of their
+        predictions where budgets are kept robustly.
     deadline_s
         ``(K,)`` deadlines, ``inf`` where there is none.
     energy_limit_j_per_prompt, energy_counts
@@ -128,6 +129,11 @@ class SelectionInstance:
         """``(N,)`` index of each expert's server."""
         place = {host.name: h for h, host in enumerate(self.hosts)}
         return np.array([place[expert.server] for expert in self.experts])
+
+    @cached_property
+    def joules(self) -> FloatArray:
+        """``(N,)`` joules per prompt of each expert, averaged over the categories."""
+        return np.array([expert.energy_j_per_prompt for expert in self.experts])
 
     @cached_property
     def late(self) -> BoolArray:

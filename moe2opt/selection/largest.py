@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 def with_thresholds(instance: SelectionInstance, plain: Compiled) -> Compiled:
     """Return the compiled instance with its budget of the k largest joules as rows."""
     base, (measure,) = plain.base, plain.measures
-    energy = np.array([expert.energy_j_per_prompt for expert in instance.experts])
-    k, thresholds = instance.energy_largest, _thresholds(instance, energy, measure)
+    energy, k = instance.joules, instance.energy_largest
+    thresholds = _thresholds(instance, energy, measure)
     rows, limits, names = _rows(instance, energy, k, thresholds, measure)
     extra = len(thresholds)
     columns = np.arange(base.size, base.size + extra)
@@ -45,10 +45,13 @@ def with_thresholds(instance: SelectionInstance, plain: Compiled) -> Compiled:
         groups=(*base.groups, columns),
         covers=(*base.covers, columns),
     )
-    bounds = [f"experts_over_energy[{r} of them]" for r in range(1, k + 1)]
-    costly = f"{measure.name}[{k} largest, each above a {k}th]"
+    limit = measure.limit
+    bounds = [f"experts[{k} largest, above {limit / r:.6g} J]" for r in range(1, k + 1)]
+    costly = f"{measure.name}[{k} largest, experts above {limit / k:.6g} J]"
     row_names = (*plain.row_names, *names, costly, *bounds)
-    covers = (*plain.cover_names, f"a threshold of {measure.name}")
+    # A clash between the rows of thresholds names this cover, which says what they stand for.
+    own_words = f"{measure.name}: the {k} largest together at most {limit:.6g} J"
+    covers = (*plain.cover_names, own_words)
     return replace(plain, problem=problem, row_names=row_names, cover_names=covers)
 
 
@@ -66,8 +69,7 @@ def necessary_rows(energy_j: FloatArray, k: int, limit: float) -> tuple[FloatArr
 def with_threshold(instance: SelectionInstance, plain: Compiled, x: IntArray) -> IntArray:
     """Return the vector of the canonical problem that deploys the experts of `x`."""
     problem, (measure,) = plain.problem, plain.measures
-    energy = np.array([expert.energy_j_per_prompt for expert in instance.experts])
-    k = instance.energy_largest
+    energy, k = instance.joules, instance.energy_largest
     ordered = np.sort(energy[np.asarray(x) > 0])
     threshold = float(ordered[-k]) if len(ordered) >= k else 0.0
     known = _thresholds(instance, energy, measure)

@@ -32,7 +32,7 @@ class Measure:
     use
         What a set uses.
     digest
-        SHA-256 of the data behind it.
+        SHA-256 of the data behind `use`.
     """
 
     name: str
@@ -107,7 +107,7 @@ def last_answer(
     return use
 
 
-def digest_of(*parts: FloatArray | BoolArray | float | str | None) -> str:
+def digest_of(*parts: FloatArray | IntArray | BoolArray | float | str | None) -> str:
     """Return a SHA-256 over arrays, numbers and words."""
     words = "|".join(repr(part) for part in parts if not isinstance(part, np.ndarray))
     coded = np.frombuffer(words.encode(), dtype=np.uint8)

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from moe2opt.selection.measures import Measure, Use, digest_of, largest_sum, last_answer, remembered
+from moe2opt.result import FloatArray, IntArray
+from moe2opt.selection.measures import Measure, digest_of, largest_sum, last_answer, remembered
 from moe2opt.selection.queueing import longest_wait, wait_of_all
 
 if TYPE_CHECKING:
     from moe2opt.selection.instance import SelectionInstance
 
-#: Name of the budget of the costliest experts.
+#: Name of the energy budget.
 ENERGY = "energy_j_per_prompt"
 
 
@@ -45,8 +46,7 @@ def _no_spread(instance: SelectionInstance) -> bool:
 def _energy(instance: SelectionInstance) -> Iterator[Measure]:
     limit = instance.energy_limit_j_per_prompt
     if limit is not None and instance.energy_counts == "largest":
-        energy = np.array([expert.energy_j_per_prompt for expert in instance.experts])
-        k = instance.energy_largest
+        energy, k = instance.joules, instance.energy_largest
         yield Measure(ENERGY, limit, largest_sum(energy, k), digest_of(energy, k))
 
 
@@ -61,22 +61,27 @@ def _delays(instance: SelectionInstance) -> Iterator[Measure]:
         times, limit = samples.delay_s[samples.rows[k]], float(instance.deadline_s[k])
         category = instance.categories[k]
         if everybody:
-            use = last_answer(times, kind, level, instance.host_of if shared else None)
-            yield _delay(f"delay_s[{category}]", limit, use, times, kind, level)
+            name, groups = f"delay_s[{category}]", instance.host_of if shared else None
+            yield _delay(name, limit, times, kind, level, groups)
             continue
         for host in instance.hosts:
             asked = instance.on(host.name)
             if instance.delay_scope == "category":
                 asked = asked & ~instance.late[k]
-            own, name = times * asked, f"delay_s[{host.name}, {category}]"
-            use = last_answer(own, kind, level, np.zeros(len(asked), dtype=np.int64))
-            yield _delay(name, limit, use, own, kind, level)
+            name, groups = f"delay_s[{host.name}, {category}]", np.zeros(len(asked), dtype=np.int64)
+            yield _delay(name, limit, times * asked, kind, level, groups)
 
 
 def _delay(
-    name: str, limit: float, use: Use, times: np.ndarray, kind: str, level: float | None
+    name: str,
+    limit: float,
+    times: FloatArray,
+    kind: str,
+    level: float | None,
+    groups: IntArray | None,
 ) -> Measure:
-    return Measure(name, limit, use, digest_of(times, limit, kind, level))
+    use = last_answer(times, kind, level, groups)
+    return Measure(name, limit, use, digest_of(times, kind, level, groups))
 
 
 def _waits(instance: SelectionInstance) -> Iterator[Measure]:
@@ -90,5 +95,6 @@ def _waits(instance: SelectionInstance) -> Iterator[Measure]:
         else:
             share = queue.load_share
             use = longest_wait(samples, ~instance.late, own, queue.prompts_per_s, share)
-        key = digest_of(samples.busy_s, repr(queue), ~instance.late, own)
+        answers = (samples.busy_s, samples.category, samples.shares)
+        key = digest_of(*answers, repr(queue), ~instance.late, own)
         yield Measure(f"waiting_s[{host.name}]", queue.wait_limit_s, remembered(use, own), key)

@@ -17,7 +17,7 @@ import numpy as np
 
 from moe2opt.canonical.ratio import MaskedSoftmax
 from moe2opt.result import FloatArray, IntArray
-from moe2opt.selection.agreement import answering
+from moe2opt.selection.agreement import answering, mixes
 from moe2opt.selection.routing import log_odds
 
 if TYPE_CHECKING:
@@ -31,25 +31,22 @@ class Mixture:
 
     Attributes
     ----------
-    kind
-        ``masked_softmax`` or ``top_k``.
     temperature
         What the gate's log-odds are divided by.
     k
         How many experts take part at most; None for all.
     """
 
-    kind: str
     temperature: float
     k: int | None
 
 
 def mixture_of(config: SelectionConfig) -> Mixture | None:
     """Return how experts share prompts; the best one alone is no mixture."""
-    if config.objective not in ("masked_softmax", "top_k"):
+    if not mixes(config):
         return None
     k = answering(config) if config.objective == "top_k" else None
-    return None if k == 1 else Mixture(config.objective, config.mixture.temperature, k)
+    return None if k == 1 else Mixture(config.mixture.temperature, k)
 
 
 def mixture_oracle(mixture: Mixture, scored: Scored) -> MaskedSoftmax:

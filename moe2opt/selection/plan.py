@@ -16,11 +16,11 @@ from moe2opt.selection.shares import delay_words, objective_words, shared_out
 if TYPE_CHECKING:
     import pandas as pd
 
+    from moe2opt.selection.catalogue import Expert
     from moe2opt.selection.instance import SelectionInstance
 
 #: Index of the test split in the counts of the tables.
 _TEST = 2
-
 
 _Plan = TypeVar("_Plan")
 
@@ -240,7 +240,10 @@ def decode_for(
     prompts = sum(report.test_prompts for report in reports)
     return SelectionPlan(
         instance=instance.name,
-        experts=tuple(_deployed(instance, int(i), route) for i in chosen),
+        experts=tuple(
+            deployed(instance.experts[i], math.fsum(instance.tables.weights[route == i]))
+            for i in chosen
+        ),
         routing=tuple(
             Route(cluster, place.get(int(i)))
             for cluster, i in zip(instance.tables.clusters, route, strict=True)
@@ -281,15 +284,15 @@ def best_experts(
     return route
 
 
-def _deployed(instance: SelectionInstance, i: int, route: IntArray) -> DeployedExpert:
-    expert = instance.experts[i]
+def deployed(expert: Expert, share_of_prompts: float) -> DeployedExpert:
+    """Return an expert as plans show it."""
     return DeployedExpert(
         llm=expert.llm,
         precision=expert.precision,
         server=expert.server,
         memory_gib=expert.memory_gib,
         energy_j_per_prompt=expert.energy_j_per_prompt,
-        share_of_prompts=math.fsum(instance.tables.weights[route == i]),
+        share_of_prompts=share_of_prompts,
         power_scope=expert.power_scope,
     )
 

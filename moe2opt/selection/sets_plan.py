@@ -10,6 +10,7 @@ import numpy as np
 from moe2opt.result import BoolArray, InputError, IntArray
 from moe2opt.selection.category_sets import asked_by, use_of_sets
 from moe2opt.selection.evaluate import (
+    budget_faults,
     evaluate_plan,
     expert_indices,
     figure_faults,
@@ -55,20 +56,14 @@ def check_sets(instance: SelectionInstance, plan: SelectionPlan) -> list[str]:
         return ["plan: an expert is deployed twice"]
     deployed = np.zeros(len(instance.experts), dtype=bool)
     deployed[indices] = True
-    used, compiled = use_of_sets(instance, deployed, asked), instance.compiled
+    used = use_of_sets(instance, deployed, asked)
     faults = [
         *routing_faults(instance, plan, indices),
         *_unasked(instance, plan, indices, asked),
-        *(
-            f"{name}: {u:.6g} used, the limit is {limit:.6g}"
-            for name, u, limit, allowed in zip(
-                compiled.base_names, used, compiled.budgets, compiled.limits, strict=True
-            )
-            if u > allowed
-        ),
+        *budget_faults(instance, used),
         *set_faults(instance, deployed.astype(np.int64)),
     ]
-    own = dict(zip(compiled.base_names, used.tolist(), strict=True))
+    own = dict(zip(instance.compiled.budget_names, used.tolist(), strict=True))
     return faults + figure_faults(instance, plan, indices, own)
 
 

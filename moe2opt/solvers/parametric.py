@@ -86,6 +86,8 @@ class Answer:
         How it was found: ``kept`` (the last solution), ``rounded``, ``engine``, ``infeasible``.
     limit
         The limit that stopped the engine, None mostly.
+    rel_gap
+        The relative gap that was asked for.
     tree, whole
         What a certificate is made from.
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, wait
@@ -59,13 +60,18 @@ def finished(
         "process": lambda: _in_processes(tasks, workers or os.cpu_count() or 1, stop),
         "dask": lambda: _on_dask(tasks, workers or os.cpu_count() or 1, scheduler, stop),
     }
-    if backend not in known:
+    check_backend(backend, workers, scheduler)
+    return known[backend]()
+
+
+def check_backend(backend: str, workers: int | None, scheduler: str | None) -> None:
+    """Raise `InputError` for an unknown backend, or what does not go with it."""
+    if backend not in BACKENDS:
         raise InputError(f"backend '{backend}' is not understood; one of {', '.join(BACKENDS)}")
     if workers is not None and workers < 1:
         raise InputError(f"workers = {workers} is not understood; it must be at least 1")
     if scheduler is not None and backend != "dask":
         raise InputError(f"a scheduler goes with the backend dask, not with {backend}")
-    return known[backend]()
 
 
 def _in_turn(tasks: Sequence[Task], stop: Stop) -> Iterator[tuple[int, Finished]]:
@@ -145,13 +151,20 @@ def _gave(future: Any) -> bool:
 
 
 def _lost(task: Task, why: str) -> Finished:
-    import json
-
     row = failure(task, InputError(why))
     return row, {"row.json": json.dumps(row).encode()}
 
 
 # ---------------------------------------------------------------------- Dask
+
+
+def dask_distributed() -> Any:
+    """Return the module `distributed`; raise `InputError` where it is not installed."""
+    try:
+        return import_module("distributed")
+    except ModuleNotFoundError as error:
+        text = f"the backend dask needs {error.name}: pip install 'moe2opt[dask]'"
+        raise InputError(text) from error
 
 
 def _on_dask(
@@ -162,11 +175,7 @@ def _on_dask(
     Dask packs functions and results for its own processes with pickle: only name a scheduler that
     you trust.
     """
-    try:
-        distributed: Any = import_module("distributed")
-    except ModuleNotFoundError as error:
-        text = f"the backend dask needs {error.name}: pip install 'moe2opt[dask]'"
-        raise InputError(text) from error
+    distributed = dask_distributed()
     with one_thread_each():
         cluster: Any = scheduler
         if scheduler is None:

@@ -19,6 +19,7 @@ import moe2opt as mo
 from moe2opt.pareto import Axis, Cell, Grid
 from moe2opt.report import make_report, read_folder, read_log, write_report
 from moe2opt.report.gridding import between, default_axes, parse_axes
+from moe2opt.report.page import render
 from moe2opt.report.payload import placement_runs
 from moe2opt.report.views import number, view_of
 from moe2opt.result import InputError, Result
@@ -146,6 +147,19 @@ def test_unknown_configuration_leaves_the_certificate_open(copy_of_tiny: Path) -
         make_report(copy_of_tiny, config="mmlu_pro_edge")
 
 
+def test_hint_of_the_page_can_be_followed(copy_of_tiny: Path) -> None:
+    """The page names the flags that compute a grid, or says why there is none to be had."""
+    (copy_of_tiny / "grid.json").unlink()
+    flags = "--grid --axis NAME=LOW:HIGH --axis NAME=LOW:HIGH computes"
+    assert f"moe2opt report DIR {flags}" in Outline(make_report(copy_of_tiny).html).text
+    named = Outline(make_report(copy_of_tiny, config="tiny").html).text
+    assert f"moe2opt report DIR --config CONFIG {flags}" in named
+    box = mo.MonotoneProblem(lower=[0], upper=[1], objective=lambda x: x[:, 0], constraints=[])
+    evidence = replace(read_folder(copy_of_tiny), result=mo.solve(box), config="")
+    assert "no budgets that a grid could vary" in Outline(render(evidence, box).html).text
+    assert "name the configuration of the run" in Outline(render(evidence, None).html).text
+
+
 def test_claims_of_milp_are_called_claims(tmp_path: Path, solve_into: Callable[..., Any]) -> None:
     """A bound without a certificate is called claimed."""
     solve_into(tmp_path, "tiny", solver="milp")
@@ -190,7 +204,6 @@ def test_bare_problems_have_a_page(tmp_path: Path) -> None:
 
 def test_largest_page_is_small() -> None:
     """The built-in selection with a 20 × 20 grid of 400 plans stays under 3 MB."""
-    from moe2opt.report.page import render
     from moe2opt.report.reading import Evidence
 
     edge = mo.load("mmlu_pro_edge")

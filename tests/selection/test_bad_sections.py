@@ -24,6 +24,12 @@ FAULTS = [
      "'masked'; did you mean 'masked_softmax'?"),
     ("tiny_gate", ["objective=top_k", "mixture.k=2", "routing.top_k=3"],
      "mixture.k: 2, but routing.top_k is 3"),
+    ("tiny", ["objective=expected_accuracy", "mixture.k=2"],
+     "mixture.k: only goes with objective 'top_k'"),
+    ("tiny_gate", ["mixture.temperature=2"],
+     "mixture.temperature: only goes with objective 'masked_softmax' or 'top_k'"),
+    ("tiny", ["objective=masked_softmax", "mixture.k=2"],
+     "mixture.k: only goes with objective 'top_k'"),
     ("tiny", ["mixture.temperature=0"], "mixture.temperature: must be at least 0.1, got 0"),
     ("tiny", ["mixture.k=0"], "mixture.k: must be at least 1, got 0"),
     ("tiny", ["energy.counts=largest"], "energy: largest: needed with counts 'largest'"),
@@ -85,8 +91,8 @@ def test_the_message_names_the_key(
 
 
 def test_unused_sections_are_no_error(checkout: Path) -> None:
-    """`lengths` and `mixture` may stay in a file whose scenario does not use them."""
-    overrides = [EXPONENTIAL, "mixture.temperature=2", "mixture.k=2"]
+    """`lengths` and an empty `mixture` may stay in a file whose scenario does not use them."""
+    overrides = [EXPONENTIAL, "mixture={}"]
     instance = mo.load(checkout / "problems/selection/tiny.yaml", overrides=overrides)
     plain = mo.load(checkout / "problems/selection/tiny.yaml")
     assert instance.problem().fingerprint == plain.problem().fingerprint

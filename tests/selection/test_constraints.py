@@ -157,6 +157,31 @@ def test_largest_joules_with_a_mixture(k: int, limit: int) -> None:
     assert certified(instance).objective == pytest.approx(max(values, default=-math.inf), abs=1e-9)
 
 
+def test_fingerprints_tell_budgets_apart() -> None:
+    """Another limit, or experts of a server that take turns, make another problem."""
+    largest = [{"limit_j_per_prompt": e, "counts": "largest", "largest": 2} for e in (130, 140)]
+    first, second = (instance_of(energy=e, objective="masked_softmax") for e in largest)
+    assert first.problem().fingerprint != second.problem().fingerprint
+    keys = {"limit_s": 1000, "statistic": "cvar", "level": 0.5, "counts": "all"}
+    lengths = {"distribution": "exponential", "points": 20}
+    aside, turns = (
+        instance_of(delay={**keys, "sharing": sharing}, lengths=lengths)
+        for sharing in ("dedicated", "shared")
+    )
+    assert isinstance(aside.problem(), BudgetedProblem)
+    assert aside.problem().fingerprint != turns.problem().fingerprint
+
+
+def test_a_clash_names_the_budget_of_the_largest() -> None:
+    """Where the costliest experts cannot keep their budget, the proof names it and its kind."""
+    instance = instance_of(energy={"limit_j_per_prompt": 10, "counts": "largest", "largest": 2})
+    result = mo.solve(instance)
+    conflict = result.certificate.conflict
+    names = [instance.row_names()[k] for k in conflict.rows]
+    names += [instance.cover_names()[h] for h in conflict.covers]
+    assert any(name.startswith("energy_j_per_prompt") and "2 largest" in name for name in names)
+
+
 def test_plans_show_the_largest_joules() -> None:
     """The plan's row is named with its unit and states the sum of the costliest experts."""
     instance = instance_of(energy={"limit_j_per_prompt": 130, "counts": "largest", "largest": 2})

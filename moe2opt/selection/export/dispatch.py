@@ -11,11 +11,9 @@ import numpy as np
 from moe2opt.result import BoolArray, FloatArray, InputError
 from moe2opt.selection.export.routing_table import RoutingTable, read_table
 from moe2opt.selection.gate.model import Gate, exists, load_gate
+from moe2opt.selection.gated import SCORE_DECIMALS
 
 TABLE, GATE = "routing.json", "gate"
-
-#: As in the instance: machines that round differently must still agree on who answers.
-_DECIMALS = 6
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -101,7 +99,7 @@ class Dispatcher:
         )
         chances = gate.scores(vectors, np.array(table.categories))
         columns = [gate.llms.index(expert.llm) for expert in table.experts]
-        scores: FloatArray = np.round(chances[:, columns], _DECIMALS) * table.factors
+        scores: FloatArray = np.round(chances[:, columns], SCORE_DECIMALS) * table.factors
         return scores
 
 
