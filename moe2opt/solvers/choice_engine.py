@@ -11,6 +11,7 @@ from moe2opt.canonical import MultipleChoiceProblem
 from moe2opt.result import BoolArray, Certificate, FloatArray
 from moe2opt.solvers.base import Search
 from moe2opt.solvers.choice_core import SHRUNK, CoreSearch
+from moe2opt.solvers.choice_lattice import fill
 from moe2opt.solvers.choice_model import ChoiceModel, Part
 from moe2opt.solvers.choice_polish import polish
 from moe2opt.solvers.choice_tree import RootTree, core_records, sealed
@@ -158,7 +159,8 @@ class ChoiceEngine:
             box[keys] = True
             box[np.delete(whole.picked, whole.groups)] = True
             CoreSearch(self.model.part(box), bound, search).run(_DIVE_NODES)
-            polish(self.model, vertex.price, bound, search)
+            for improve in (fill, polish, fill):
+                improve(self.model, vertex.price, bound, search)
 
     # ------------------------------------------------------------------ core
 
