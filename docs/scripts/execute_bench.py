@@ -50,7 +50,7 @@ LARGE = 1e6
 
 #: Tokens of a sequence, of a timed round, of the count of bytes and of the calibration, with small
 #: and with large experts.
-SEQUENCE, TIMED, COUNTED, CALIBRATION = (64, 128), (640, 128), (7680, 2048), (640, 384)
+SEQUENCE, TIMED, COUNTED, CALIBRATION = (64, 128), (1920, 128), (7680, 2048), (640, 384)
 
 
 def large(model: Any) -> bool:
@@ -159,17 +159,21 @@ class Bench:
 
 
 def do_calibrate(work: Path) -> None:
-    """Run a mixture of tiers and formats, and write the profile."""
+    """Run a mixture of tiers and formats, and few copies, and write the profile."""
     bench = Bench(work)
     instance = instance_of(work, bench.model, 0.6, 0.02, rates=False)
     tokens = tokens_of(work, bench.model, "calibration", CALIBRATION[large(bench.model)])
-    run = bench.run(instance, calibrate.mixed_assignment(plain_instance(instance)), tokens, 3)
+    roomy = instance_of(work, bench.model, 1.0, 0.02, rates=False)
+    runs = [
+        bench.run(instance, calibrate.mixed_assignment(plain_instance(instance)), tokens, 3),
+        bench.run(roomy, calibrate.resident_assignment(plain_instance(roomy)), tokens, 3),
+    ]
     content = {
         "format": calibrate.FORMAT,
         "instance": "bench",
         "started": time.strftime("%Y-%m-%d"),
         "model": {"hidden": instance.shape.hidden, "weights": instance.shape.params_per_expert},
-        "cells": calibrate.to_json(calibrate.cells_of(run, instance)),
+        "cells": calibrate.to_json(calibrate.cells_of(runs, instance)),
     }
     (work / "calibration.json").write_text(json.dumps(content))
     _, rows = calibrate.profile_from_runs([work / "calibration.json"], work / "profile", "bench")

@@ -39,6 +39,10 @@ def execute(
             help="Exit with 5 when a prediction is further off: 0.15, or time=15%,bytes=2%,...",
         ),
     ] = None,
+    against: Annotated[
+        Path | None,
+        typer.Option(metavar="RESULT", help="Run the plan of an earlier result.json, too."),
+    ] = None,
     scenario: Scenario = None,
     overrides: Overrides = None,
     out: Annotated[
@@ -68,6 +72,7 @@ def execute(
         repeats,
         calibrate,
         tuple(tolerance or ()),
+        against,
         out,
         as_json,
         quiet,

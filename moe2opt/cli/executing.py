@@ -6,19 +6,22 @@ import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from moe2opt.cli.checking import other_problem, reopened
 from moe2opt.cli.exits import Exit, say
+from moe2opt.cli.folders import create
 from moe2opt.cli.show import print_table
 from moe2opt.config import LoadedInstance
 from moe2opt.result import InputError, Result
 
 if TYPE_CHECKING:
+    from moe2opt.executor.against import PlanRow
     from moe2opt.executor.compare import Comparison, Row
-    from moe2opt.placement import PlacementInstance
+    from moe2opt.executor.run_job import Executed, Wanted
+    from moe2opt.placement import PlacementInstance, PlacementPlan
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +36,8 @@ class Request:
         What overrules the configuration.
     tolerance
         Texts of ``--tolerance``.
+    against
+        Stored result of an earlier plan that is run too.
     out
         Folder for the files, None for none.
     as_json, quiet
@@ -50,6 +55,7 @@ class Request:
     repeats: int | None
     calibrate: bool
     tolerance: tuple[str, ...]
+    against: Path | None
     out: Path | None
     as_json: bool
     quiet: bool
@@ -95,11 +101,15 @@ def _placement(request: Request, result: Result, instance: PlacementInstance) ->
         request.calibrate,
         request.allow_outside,
     )
+    earlier = _earlier(request, instance)
     with _folder(request.out) as folder:
         with _bar(request.quiet) as on_token:
             done = execute_plan(instance, plan, wanted, on_token)
+        plans = [] if earlier is None else _beside(request, instance, done, earlier, wanted)
         exceeded = done.comparison.exceeded(tolerances)
         content = {**done.content, "tolerances": tolerances, "exceeded": exceeded}
+        if plans:
+            content["plans"] = [row.to_dict() for row in plans]
         if folder is not None:
             _write(folder, content)
             from moe2opt.executor.compare_plot import plot
@@ -109,15 +119,46 @@ def _placement(request: Request, result: Result, instance: PlacementInstance) ->
         print(json.dumps(content, indent=1, allow_nan=False))
     else:
         _show(done.comparison, request)
+        _show_plans(plans)
     for words in exceeded:
         say(f"tolerance exceeded: {words}")
     return Exit.TOO_WEAK if exceeded else Exit.OK
 
 
+def _earlier(request: Request, instance: PlacementInstance) -> PlacementPlan | None:
+    """Return the plan of ``--against``, in the tiers and formats of the instance."""
+    from moe2opt.executor.against import stored_assignment
+    from moe2opt.placement.plan import plan_of
+
+    if request.against is None:
+        return None
+    try:
+        return plan_of(instance, stored_assignment(Result.load(request.against).plan, instance))
+    except InputError as error:
+        raise InputError(f"--against {request.against}: {error}") from error
+
+
+def _beside(
+    request: Request,
+    instance: PlacementInstance,
+    done: Executed,
+    earlier: PlacementPlan,
+    wanted: Wanted,
+) -> list[PlanRow]:
+    """Run the earlier plan, too, and return both rows."""
+    from moe2opt.executor.against import PlanRow
+    from moe2opt.executor.run_job import execute_plan
+
+    with _bar(request.quiet) as on_token:
+        other = execute_plan(instance, earlier, replace(wanted, calibrate=False), on_token)
+    return [PlanRow.of(str(request.result), done), PlanRow.of(str(request.against), other)]
+
+
 def _selection(request: Request, result: Result, instance: Any) -> Exit:
     from moe2opt.executor.compare_selection import FIGURES, replayed
 
-    for name, value in (("--model", request.model), ("--text", request.text)):
+    given = {"--model": request.model, "--text": request.text, "--against": request.against}
+    for name, value in given.items():
         if value is not None:
             raise InputError(f"{name}: a selection is replayed on recorded outcomes")
     assert result.x is not None
@@ -201,10 +242,7 @@ def _folder(out: Path | None) -> Iterator[Path | None]:
         yield None
         return
     made = not out.exists()
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"--out {out}: {error.strerror}") from error
+    create(out)
     try:
         yield out
     except BaseException:
@@ -264,6 +302,34 @@ def _show(comparison: Comparison, request: Request) -> None:
         run = request.out / _JSON
         print(f"\nWritten to {request.out}: {_JSON}, {_PLOT}")
         print(f"Next: moe2opt profile --from-run {run} --out my_machine, then `rates: my_machine`")
+
+
+def _show_plans(plans: Sequence[PlanRow]) -> None:
+    """Print the plan beside the earlier one."""
+    if not plans:
+        return
+    header = ("plan", "predicted ms", "measured ms", "quartiles", "MB/token", "MB", "perplexity")
+    print()
+    print_table(
+        header,
+        [
+            (
+                row.name,
+                f"{1e3 * row.predicted_s:.4g}",
+                f"{1e3 * row.measured_s:.4g}",
+                " - ".join(f"{1e3 * value:.4g}" for value in row.quartiles_s),
+                f"{1e-6 * row.bytes_per_token:.4g}",
+                f"{1e-6 * row.memory_bytes:.4g}",
+                f"{row.perplexity:.4g}",
+            )
+            for row in plans
+        ],
+    )
+    new, old = plans
+    print(
+        f"The plan takes {new.measured_s / old.measured_s:.3f} of the time of the earlier one; "
+        f"predicted {new.predicted_s / old.predicted_s:.3f}."
+    )
 
 
 _SCALES = {"s/token": (1e3, "ms/token"), "bytes/token": (1e-6, "MB/token"), "bytes": (1e-6, "MB")}

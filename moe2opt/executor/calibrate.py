@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -23,6 +23,11 @@ if TYPE_CHECKING:
     from moe2opt.placement import PlacementInstance
 
 FORMAT = "moe2opt execution"
+
+T = TypeVar("T")
+
+#: Copies per token by which runs must differ to be compared with one another.
+_APART = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +89,62 @@ def mixed_assignment(instance: PlacementInstance, seed: int = 0) -> Assignment:
     return plain(tier, precision)
 
 
-def cells_of(run: Run, instance: PlacementInstance) -> list[Cell]:
+def resident_assignment(instance: PlacementInstance) -> Assignment:
+    """Return an assignment with few copies: the most used experts at home, all in one format.
+
+    That is the largest format in which all of them fit there, else the smallest. Beside a mixture
+    it tells what a token costs that waits for no copy.
+    """
+    layers, experts = instance.shape.size
+    tier = np.full(layers * experts, -1, dtype=np.int64)
+    room = [tier.free_bytes for tier in instance.topology.tiers]
+    home = instance.topology.home
+    fitting_all = np.flatnonzero(layers * experts * instance.expert_bytes <= room[home])
+    one = int(np.argmin(instance.expert_bytes))
+    if len(fitting_all):
+        one = int(fitting_all[np.argmax(instance.expert_bytes[fitting_all])])
+    order = [home, *(t for t in range(len(room)) if t != home)]
+    for expert in np.argsort(-instance.uses.ravel(), kind="stable"):
+        fitting = [t for t in order if instance.expert_bytes[one] <= room[t]]
+        if not fitting:
+            raise InputError("calibrate: the tiers cannot hold all experts, whatever the format")
+        tier[expert] = fitting[0]
+        room[fitting[0]] -= float(instance.expert_bytes[one])
+    shape = (layers, experts, 1)
+    return plain(tier.reshape(shape), np.full(shape, one, dtype=np.int64))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Uses:
+    """What the uses of experts in a run took: cells, and per token the rest and the copies."""
+
+    cells: list[Cell]
+    rest_s: FloatArray
+    copies: FloatArray
+
+
+def cells_of(runs: Sequence[Run], instance: PlacementInstance) -> list[Cell]:
     """Return what copying and computing took, by memory and format, and the rest of a token.
 
-    A use counts with the median of its passes, so that a disturbed pass does not.
+    A use counts with the median of its passes, so that a disturbed pass does not. Of a figure that
+    several runs know, the one with the most uses counts; the rest of a token is that of the run
+    with the fewest copies.
     """
+    uses = [_uses_of(run, instance) for run in runs]
+    after = _after_a_copy(uses)
+    rest = _rest_without(uses, after)
+    found = merged(cell for one in uses for cell in one.cells)
+    found = [_longer(c, 1e6 * after) if c.quantity == "move" else c for c in found]
+    layout = runs[0].layout
+    home = layout.kinds[layout.home]
+    passing = float(max(run.held.passing_bytes for run in runs))
+    found.append(Cell("working", "", home, "", passing, 0.0, 0.0, 0.0, len(rest)))
+    dense_bytes = float(instance.shape.dense_bytes)
+    found.append(_cell("dense", "", home, "", dense_bytes, rest))
+    return found
+
+
+def _uses_of(run: Run, instance: PlacementInstance) -> _Uses:
     first = run.passes[0].served
     same = [p for p in run.passes if len(p.served) == len(first)]
     times = np.median([[(s.move_s, s.compute_s) for s in p.served] for p in same], axis=0).reshape(
@@ -113,13 +169,8 @@ def cells_of(run: Run, instance: PlacementInstance) -> list[Cell]:
             typical[uses] = times[uses, 1].mean()
         found.append(_cell("compute", *where, size, times[uses, 1]))
     total = np.median([p.token_s for p in run.passes], axis=0)
-    rest, after = _without_experts(total, first, times[:, 0], typical, set(moves))
-    found = [_longer(c, 1e6 * after) if c.quantity == "move" else c for c in found]
-    home = kinds[run.layout.home]
-    passing = float(run.held.passing_bytes)
-    found.append(Cell("working", "", home, "", passing, 0.0, 0.0, 0.0, len(rest)))
-    found.append(_cell("dense", "", home, "", float(instance.shape.dense_bytes), rest))
-    return found
+    rest, copies = _without_experts(total, first, times[:, 0], typical, set(moves))
+    return _Uses(found, rest, copies)
 
 
 def _without_experts(
@@ -128,22 +179,41 @@ def _without_experts(
     move_s: FloatArray,
     compute_s: FloatArray,
     moves: set[int],
-) -> tuple[FloatArray, float]:
-    """Return the seconds of each token without its experts, and what each copy adds to them.
-
-    While a copy is waited for, caches are lost to others and the processor slows down: what follows
-    takes longer, the longer the more copies a token waits for. That part is the copies' own; for
-    its sake experts that are not copied count with their mean time.
-    """
+) -> tuple[FloatArray, FloatArray]:
+    """Return the seconds of each token without its experts, and how many copies it waited for."""
     rest, number = token_s.copy(), np.zeros(len(token_s))
     for k, use in enumerate(served):
         # Of an expert that is already there, the time of looking it up stays with the rest.
         rest[use.token] -= compute_s[k] + (move_s[k] if k in moves else 0.0)
         number[use.token] += k in moves
-    if np.ptp(number) == 0:
-        return rest, 0.0
-    slope = max(0.0, float(np.polyfit(number, rest, 1)[0]))
-    return rest - slope * number, slope
+    return rest, number
+
+
+def _after_a_copy(uses: Sequence[_Uses]) -> float:
+    """Return the seconds that each copy adds to the rest of a token.
+
+    While a copy is waited for, caches are lost to others and the processor slows down: what follows
+    takes longer. That part is the copies' own; for its sake experts that are not copied count with
+    their mean time. The first copies of a token cost more than the later ones, so runs with few and
+    with many copies are compared where there are both, rather than the tokens of one.
+    """
+    points = [(float(one.copies.mean()), float(one.rest_s.mean())) for one in uses]
+    if np.ptp([copies for copies, _ in points]) < _APART:
+        points = [
+            pair
+            for one in uses
+            for pair in zip(one.copies.tolist(), one.rest_s.tolist(), strict=True)
+        ]
+    copies, rest_s = np.array(points).T
+    if np.ptp(copies) == 0:
+        return 0.0
+    return max(0.0, float(np.polyfit(copies, rest_s, 1)[0]))
+
+
+def _rest_without(uses: Sequence[_Uses], after: float) -> FloatArray:
+    """Return the rest of each token less what copies add, of the run with the fewest copies."""
+    fewest = min(uses, key=lambda one: float(one.copies.mean()))
+    return fewest.rest_s - after * fewest.copies
 
 
 def _cell(quantity: str, memory: str, place: str, name: str, size: float, seconds: Any) -> Cell:
@@ -168,12 +238,21 @@ def _ordered(us: float, low_us: float, high_us: float) -> tuple[float, float, fl
 
 def merged(cells: Iterable[Cell]) -> list[Cell]:
     """Return one cell for each figure: the one taken from the most uses."""
-    best: dict[tuple[str, str, str, str], Cell] = {}
-    for cell in cells:
-        key = (cell.quantity, cell.memory, cell.place, cell.precision)
-        if key not in best or cell.count > best[key].count:
-            best[key] = cell
+    best = _most_counted(
+        cells, lambda c: (c.quantity, c.memory, c.place, c.precision), lambda c: c.count
+    )
     return [best[key] for key in sorted(best)]
+
+
+def _most_counted(
+    found: Iterable[T], key: Callable[[T], tuple[Any, ...]], count: Callable[[T], int]
+) -> dict[tuple[Any, ...], T]:
+    """Return of everything with the same key what has the largest count, of ties the first."""
+    best: dict[tuple[Any, ...], T] = {}
+    for one in found:
+        if key(one) not in best or count(one) > count(best[key(one)]):
+            best[key(one)] = one
+    return best
 
 
 def profile_from_runs(
@@ -203,8 +282,8 @@ def profile_from_runs(
     from moe2opt.profiles.measure.machine import processor_name
 
     name = device or processor_name()
-    rows = [row for path in paths for row in _rows(path, name)]
-    rows = list(_most_counted(rows))
+    all_rows = (row for path in paths for row in _rows(path, name))
+    rows = list(_most_counted(all_rows, _key, lambda row: row["count"]).values())
     _check_rows(rows, ", ".join(path.name for path in paths))
     if (folder / TABLE).is_file():
         read_table(folder / TABLE, COLUMNS, unique=UNIQUE)
@@ -227,14 +306,6 @@ def _check_rows(rows: Sequence[Row], names: str) -> None:
 
 def _key(row: Mapping[str, Any]) -> tuple[Any, ...]:
     return tuple("" if row[name] is None else row[name] for name in UNIQUE)
-
-
-def _most_counted(rows: Sequence[Row]) -> Iterator[Row]:
-    best: dict[tuple[Any, ...], Row] = {}
-    for row in rows:
-        if _key(row) not in best or row["count"] > best[_key(row)]["count"]:
-            best[_key(row)] = row
-    return iter(best.values())
 
 
 def _rows(path: Path, device: str) -> Iterator[Row]:

@@ -98,11 +98,12 @@ def execute_plan(
     settings = _settings(instance, wanted)
     a = plan.assignment
     run = run_plan(instance, a, folder, decoder, tokens, settings, on_token=on_token)
-    cells = calibrate.cells_of(run, instance)
+    runs = [run]
     if wanted.calibrate:
-        mixed = calibrate.mixed_assignment(plain_instance(instance))
-        other = run_plan(plain_instance(instance), mixed, folder, decoder, tokens, settings)
-        cells = calibrate.merged([*cells, *calibrate.cells_of(other, instance)])
+        bare = plain_instance(instance)
+        for other in (calibrate.mixed_assignment(bare), calibrate.resident_assignment(bare)):
+            runs.append(run_plan(bare, other, folder, decoder, tokens, settings))
+    cells = calibrate.cells_of(runs, instance)
     comparison = compare(
         predict(instance, a, run.layout.kinds), run, reference_loss(decoder, folder, tokens)
     )
@@ -134,8 +135,6 @@ def caveats(instance: PlacementInstance, run: Run) -> Iterator[str]:
 
 def plain_instance(instance: PlacementInstance) -> PlacementInstance:
     """Return the instance without parts: experts have fixed places and nothing is merged."""
-    from dataclasses import replace
-
     parts = ("aggregation", "cache", "coverage", "prefetch", "split", "lots", "pattern", "prune")
     return replace(
         instance,

@@ -64,13 +64,28 @@ INSTANCE: Any = SimpleNamespace(
 
 def test_known_costs_are_found_again() -> None:
     """Copying, computing and the rest come out as they went in; what a copy slows is its own."""
-    found = {(c.quantity, c.memory): c for c in cells_of(fake_run(), INSTANCE)}
+    found = {(c.quantity, c.memory): c for c in cells_of([fake_run()], INSTANCE)}
     assert found["compute", "dram"].us == pytest.approx(1e6 * HIT_S)
     assert found["compute", "disk"].us == pytest.approx(1e6 * COLD_S)
     assert found["move", "disk"].us == pytest.approx(1e6 * (MOVE_S + AFTER_S))
     assert found["dense", ""].us == pytest.approx(1e6 * DENSE_S)
     assert found["working", ""].bytes == 5
     assert found["move", "disk"].count == 80
+
+
+def test_the_rest_of_a_token_is_that_of_few_copies() -> None:
+    """Beside a run without copies, what a copy adds is the difference of the runs, by copy."""
+    many = fake_run()
+    first = many.passes[0]
+    alone = [replace(use, tier=0, hit=True, moved_bytes=0, move_s=0.0, compute_s=HIT_S)
+             for use in first.served]  # fmt: skip
+    fast_s = 0.5 * DENSE_S + 4 * HIT_S
+    one = replace(first, token_s=np.full(len(first.token_s), fast_s), served=tuple(alone))
+    none = replace(many, passes=(one, one, one))
+    found = {(c.quantity, c.memory): c for c in cells_of([many, none], INSTANCE)}
+    assert found["dense", ""].us == pytest.approx(0.5e6 * DENSE_S)
+    assert found["move", "disk"].us == pytest.approx(1e6 * (MOVE_S + AFTER_S + 0.25 * DENSE_S))
+    assert found["compute", "dram"].count == 160
 
 
 def test_a_disturbed_pass_does_not_count() -> None:
@@ -87,7 +102,7 @@ def test_a_disturbed_pass_does_not_count() -> None:
         ),
     )  # fmt: skip
     disturbed = Run(run.layout, run.tokens, (run.passes[0], slow, run.passes[2]), run.held)
-    assert cells_of(disturbed, INSTANCE) == cells_of(run, INSTANCE)
+    assert cells_of([disturbed], INSTANCE) == cells_of([run], INSTANCE)
 
 
 def noisy_run(seed: int = 0) -> Run:
@@ -104,7 +119,7 @@ def noisy_run(seed: int = 0) -> Run:
 @pytest.mark.parametrize("seed", range(5))
 def test_a_noisy_run_becomes_a_profile_that_can_be_read(seed: int, tmp_path: Path) -> None:
     """However noisy a run is, no figure is below 0 or outside its own quartiles."""
-    cells = [asdict(cell) for cell in cells_of(noisy_run(seed), INSTANCE)]
+    cells = [asdict(cell) for cell in cells_of([noisy_run(seed)], INSTANCE)]
     profile_from_runs([record(tmp_path, cells=cells)], tmp_path / "profile", "here")
     for row in read_table(tmp_path / "profile" / TABLE, COLUMNS, unique=UNIQUE):
         assert 0 <= row["low_us"] <= row["us"] <= row["high_us"], row
@@ -112,7 +127,7 @@ def test_a_noisy_run_becomes_a_profile_that_can_be_read(seed: int, tmp_path: Pat
 
 def test_earlier_runs_with_crossed_quartiles_are_put_right(tmp_path: Path) -> None:
     """Of a run whose file has quartiles below 0 or beside the mean, the mean is kept."""
-    dense = asdict(cells_of(fake_run(), INSTANCE)[-1])
+    dense = asdict(cells_of([fake_run()], INSTANCE)[-1])
     given = {**dense, "us": 8805.9, "low_us": -1645.8, "high_us": 338.2}
     _, (row,) = profile_from_runs([record(tmp_path, cells=[given])], tmp_path / "profile", "here")
     assert (row["low_us"], row["us"], row["high_us"]) == (0, 8805.9, 8805.9)
@@ -138,7 +153,7 @@ def record(folder: Path, **changes: Any) -> Path:
         "instance": "toy",
         "started": "2026-01-01",
         "model": {"hidden": 32, "weights": 1e5},
-        "cells": [asdict(cell) for cell in cells_of(fake_run(), INSTANCE)],
+        "cells": [asdict(cell) for cell in cells_of([fake_run()], INSTANCE)],
         **changes,
     }
     path = folder / f"run-{len(list(folder.iterdir()))}.json"
@@ -156,7 +171,7 @@ def test_a_second_run_replaces_its_own_rows_only(tmp_path: Path) -> None:
     other = record(tmp_path, model={"hidden": 64, "weights": 1e5})
     profile_from_runs([other, first], profile, "here")
     lines = (profile / "execution.csv").read_text(encoding="utf-8").splitlines()
-    assert len(lines) == 1 + 3 * len(cells_of(fake_run(), INSTANCE))
+    assert len(lines) == 1 + 3 * len(cells_of([fake_run()], INSTANCE))
 
 
 @pytest.mark.parametrize(

@@ -181,7 +181,7 @@ def test_a_mixture_measures_every_pair(folder: Path) -> None:
     from moe2opt.executor.calibrate import cells_of, mixed_assignment
 
     instance = load(folder)
-    cells = cells_of(run(folder, instance, mixed_assignment(instance)), instance)
+    cells = cells_of([run(folder, instance, mixed_assignment(instance))], instance)
     found = {(c.quantity, c.memory, c.precision) for c in cells}
     pairs = {(m, p) for m in ("dram", "disk") for p in ("fp32", "int8")}
     assert found == {
@@ -238,6 +238,73 @@ def test_the_command_line_closes_the_loop(folder: Path) -> None:
     assert use[1, 0] == pytest.approx(
         seconds["compute", "disk", "fp32"] + seconds["move", "disk", "fp32"]
     )
+
+
+def test_the_new_plan_is_run_beside_the_old_one(folder: Path) -> None:
+    """An earlier plan, of other rates, is run too; a plan beside itself moves the same."""
+    first = arguments(folder)
+    old = folder / "old.json"
+    (folder / "result.json").rename(old)
+    text = (folder / "small.yaml").read_text(encoding="utf-8")
+    text = text.replace("compute_gb_per_s: 1}", "compute_gb_per_s: 2}")
+    (folder / "small.yaml").write_text(text, encoding="utf-8")
+    given = arguments(folder, "--against", str(old), "--quiet")
+    code, stdout, stderr = moe2opt(*given, "--json")
+    assert (code, stderr) == (0, "")
+    new, earlier = json.loads(stdout)["plans"]
+    assert (new["name"], earlier["name"]) == (first[1], str(old))
+    assert all(row["measured_s"] > 0 and row["perplexity"] > 1 for row in (new, earlier))
+    code, stdout, _ = moe2opt(*given)
+    assert code == 0
+    assert "of the time of the earlier one; predicted" in stdout
+    code, stdout, _ = moe2opt(*given[:3], "--against", given[1], "--json", "--quiet")
+    same, itself = json.loads(stdout)["plans"]
+    for figure in ("predicted_s", "bytes_per_token", "perplexity"):
+        assert same[figure] == itself[figure]
+
+
+def test_an_earlier_plan_must_be_of_the_same_model(folder: Path) -> None:
+    """Tiers and formats are found by name; what the configuration lacks is one line."""
+    given = arguments(folder, "--quiet", "--against")
+    stored = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    other = folder / "other.json"
+    for change, words in {
+        "tier": "the configuration has no tier 'shelf'",
+        "layers": "it places 1 layers of 4 experts, the configuration 2 of 4",
+        "none": "there is no plan to run",
+    }.items():
+        content = json.loads(json.dumps(stored))
+        plan = content["plan"]
+        if change == "tier":
+            for tier in plan["tiers"]:
+                tier["name"] = "shelf"
+        elif change == "layers":
+            for key in ("tier", "precision", "form", "representative"):
+                plan["assignment"][key] = plan["assignment"][key][:1]
+        else:
+            content["plan"] = None
+        other.write_text(json.dumps(content), encoding="utf-8")
+        code, stdout, stderr = moe2opt(*given, str(other))
+        assert (code, stdout) == (2, "")
+        assert words in stderr and stderr.count("\n") == 1, stderr
+
+
+def test_few_copies_are_measured_beside_many(folder: Path) -> None:
+    """With room for all, every expert is at home in the largest format; else in the smallest."""
+    from moe2opt.executor.calibrate import resident_assignment
+
+    held = {}
+    for capacity_gib in (0.00007, 0.00011, 1):
+        given = [f"tiers.0.capacity_gib={capacity_gib}"]
+        instance = mo.load(folder / "small.yaml", overrides=given).instance
+        found = resident_assignment(instance)
+        assert np.ptp(found.precision) == 0
+        held[capacity_gib] = (int(found.precision[0, 0, 0]), int((found.tier == 0).sum()))
+    every = LAYERS * EXPERTS
+    assert held[1] == (0, every)
+    assert held[0.00011] == (1, every)
+    assert held[0.00007][0] == 1
+    assert 0 < held[0.00007][1] < every
 
 
 def test_a_broken_tolerance_is_exit_code_5(folder: Path) -> None:
