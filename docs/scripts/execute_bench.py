@@ -9,8 +9,9 @@
 
 WORK is a folder on the disk that is to be measured. Without ``--model`` the model has SYNTHETIC
 weights and the expert sizes of Switch-Base. ``calibrate`` and ``time`` want a quiet machine and, as
-a process that waits for a disk is woken late by a busy one, real-time priority (``chrt -f 1``);
-plans are run in another order in every round, and a token's time is the median of the rounds.
+a process that waits for a disk is woken late by a busy one, real-time priority (``chrt -f 1``).
+Machines are noisy: every round runs all plans and rules in another order on the same few sequences,
+the next round on the next ones, and calibrates once more; figures are medians of the rounds.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -45,12 +47,15 @@ SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 LARGE_SHARES = (0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.14, 0.2, 0.3, 0.5)
 LOSSES = (0.0, 0.0005, 0.004)
 
+#: Different tokens of the model with drawn weights, and how many are drawn.
+VOCABULARY, DRAWN = 4096, 65536
+
 #: Weights from which an expert counts as large.
 LARGE = 1e6
 
 #: Tokens of a sequence, of a timed round, of the count of bytes and of the calibration, with small
 #: and with large experts.
-SEQUENCE, TIMED, COUNTED, CALIBRATION = (64, 128), (1920, 128), (7680, 2048), (640, 384)
+SEQUENCE, TIMED, COUNTED, CALIBRATION = (64, 64), (128, 64), (7680, 2048), (320, 192)
 
 
 def large(model: Any) -> bool:
@@ -103,11 +108,11 @@ def prepare(work: Path, source: Path | None, text: Path | None) -> None:
     if source is not None:
         folder.symlink_to(source.resolve())
     elif not folder.exists():
-        write(switch_base(experts=64, max_bytes=2 * 2**30), folder)
+        write(switch_base(experts=64, max_bytes=2 * 2**30, vocabulary=VOCABULARY), folder)
     model = open_folder(folder)
     for name, seed in (("calibration", 1), ("heldout", 2)):
         if text is None:
-            draws = np.random.default_rng(seed).integers(0, 256, 16384)
+            draws = np.random.default_rng(seed).integers(0, VOCABULARY, DRAWN)
             np.save(work / f"{name}.npy", draws)
     texts = _texts(work, text, "calibration")
     routing = record_routing(model, read_texts(model, texts), SEQUENCE[large(model)])
@@ -158,30 +163,48 @@ class Bench:
         )
 
 
-def do_calibrate(work: Path) -> None:
+def do_calibrate(work: Path, bench: Bench | None = None) -> None:
     """Run a mixture of tiers and formats, and few copies, and write the profile."""
-    bench = Bench(work)
+    bench = bench or Bench(work)
     instance = instance_of(work, bench.model, 0.6, 0.02, rates=False)
-    tokens = tokens_of(work, bench.model, "calibration", CALIBRATION[large(bench.model)])
     roomy = instance_of(work, bench.model, 1.0, 0.02, rates=False)
+    tokens = tokens_of(work, bench.model, "calibration", CALIBRATION[large(bench.model)])
     runs = [
         bench.run(instance, calibrate.mixed_assignment(plain_instance(instance)), tokens, 3),
         bench.run(roomy, calibrate.resident_assignment(plain_instance(roomy)), tokens, 3),
     ]
+    target = work / "calibrations.json"
+    cells = json.loads(target.read_text()) if target.exists() else []
+    cells.append(calibrate.to_json(calibrate.cells_of(runs, instance)))
+    target.write_text(json.dumps(cells))
+    write_profile(work, instance, cells)
+
+
+def write_profile(work: Path, instance: Any, found: list[Any]) -> None:
+    """Write the medians of all calibrations as the profile."""
+    middle = [
+        {**rows[0], "us": float(np.median([row["us"] for row in rows]))}
+        for rows in zip(*found, strict=True)
+    ]
+    for row in middle:
+        row["low_us"], row["high_us"] = (
+            min(row["low_us"], row["us"]),
+            max(row["high_us"], row["us"]),
+        )
     content = {
         "format": calibrate.FORMAT,
         "instance": "bench",
         "started": time.strftime("%Y-%m-%d"),
         "model": {"hidden": instance.shape.hidden, "weights": instance.shape.params_per_expert},
-        "cells": calibrate.to_json(calibrate.cells_of(runs, instance)),
+        "cells": middle,
     }
     (work / "calibration.json").write_text(json.dumps(content))
-    _, rows = calibrate.profile_from_runs([work / "calibration.json"], work / "profile", "bench")
-    for row in rows:
-        print(
-            f"{row['quantity']:8} {row['memory'] or '-':5} {row['precision'] or '-':5} "
-            f"{row['us']:9.1f} us  ({row['low_us']:.1f} - {row['high_us']:.1f}, {row['count']})"
-        )
+    shutil.rmtree(work / "profile", ignore_errors=True)
+    calibrate.profile_from_runs([work / "calibration.json"], work / "profile", "bench")
+    words = (
+        f"{row['quantity']} {row['memory']} {row['precision']} {row['us']:.1f}" for row in middle
+    )
+    print(f"{len(found)} calibrations; us: {', '.join(words)}", flush=True)
 
 
 def do_plan(work: Path) -> None:
@@ -269,39 +292,48 @@ def _signature(assignment: Any) -> str:
     return hashlib.sha256(b"|".join(parts)).hexdigest()[:16]
 
 
-def do_runs(work: Path, seconds: float, scratch: Path | None, *, count: bool) -> None:
-    """Run every different assignment once, as far as the time goes, and note what it took."""
-    start, bench = time.perf_counter(), Bench(work, scratch)
-    part = (COUNTED if count else TIMED)[large(bench.model)]
-    tokens = tokens_of(work, bench.model, "heldout", part)
-    target = work / ("counts.json" if count else "times.json")
+def different_runs(work: Path, model: Any, *, only_plans: bool) -> dict[str, tuple[Any, Any]]:
+    """Return instance and assignment of everything to run, by signature; equal ones once."""
+    found: dict[str, tuple[Any, Any]] = {}
+    for name, (instance, assignment) in runs_of(work, model).items():
+        if not only_plans or name.endswith("|optimal"):
+            found.setdefault(_signature(assignment), (instance, assignment))
+    return found
+
+
+def do_count(work: Path, seconds: float, scratch: Path | None) -> None:
+    """Count the bytes of every plan on many tokens, as far as the time goes."""
+    start, bench, target = time.perf_counter(), Bench(work, scratch), work / "counts.json"
+    tokens = tokens_of(work, bench.model, "heldout", COUNTED[large(bench.model)])
     done = json.loads(target.read_text()) if target.exists() else {}
-    all_runs = runs_of(work, bench.model)
-    different: dict[str, tuple[str, Any, Any]] = {}
-    for name, (instance, assignment) in all_runs.items():
-        if not count or name.endswith("|optimal"):
-            different.setdefault(_signature(assignment), (name, instance, assignment))
-    draws = np.random.default_rng(int(time.time()))
-    while time.perf_counter() - start < seconds:
-        drawn = draws.permutation(list(different)).tolist()
-        waiting = [key for key in drawn if not (count and key in done)]
-        if not waiting:
-            break
-        # The fewest rounds first; of these, the optimal plans.
-        key = min(
-            waiting, key=lambda k: len(done.get(k, [])) - 0.5 * different[k][0].endswith("|optimal")
-        )
-        name, instance, assignment = different[key]
-        run = bench.run(instance, assignment, tokens)
-        row = compare(predict(instance, assignment), run, None)
-        entry = {
-            "token_s": [] if count else run.token_s.tolist(),
-            **{r.name: [r.predicted, r.measured] for r in row.total},
-        }
-        done.setdefault(key, []).append(entry)
+    for key, (instance, assignment) in different_runs(work, bench.model, only_plans=True).items():
+        if key in done or time.perf_counter() - start > seconds:
+            continue
+        row = compare(predict(instance, assignment), bench.run(instance, assignment, tokens), None)
+        done[key] = {r.name: [r.predicted, r.measured] for r in row.total}
         target.write_text(json.dumps(done))
-    rounds = [len(done.get(key, [])) for key in different]
-    print(f"{len(different)} different assignments, rounds {min(rounds)} to {max(rounds)}")
+    print(f"bytes of {len(done)} plans counted")
+
+
+def do_time(work: Path, seconds: float, scratch: Path | None) -> None:
+    """Time everything once a round, in another order and on other sequences, while time is left."""
+    start, bench, target = time.perf_counter(), Bench(work, scratch), work / "times.json"
+    each = max(1, TIMED[large(bench.model)] // SEQUENCE[large(bench.model)])
+    tokens = tokens_of(work, bench.model, "heldout", COUNTED[large(bench.model)])
+    rounds = json.loads(target.read_text()) if target.exists() else []
+    everything = different_runs(work, bench.model, only_plans=False)
+    while time.perf_counter() - start < seconds:
+        first = len(rounds) * each % (len(tokens) - each + 1)
+        found: dict[str, Any] = {}
+        for key in np.random.default_rng(len(rounds)).permutation(list(everything)).tolist():
+            instance, assignment = everything[key]
+            run = bench.run(instance, assignment, tokens[first : first + each])
+            row = compare(predict(instance, assignment), run, None)
+            found[key] = {r.name: [r.predicted, r.measured] for r in row.total}
+        rounds.append(found)
+        target.write_text(json.dumps(rounds))
+        do_calibrate(work, bench)
+    print(f"{len(everything)} different assignments, {len(rounds)} rounds")
 
 
 def do_table(work: Path) -> None:
@@ -309,47 +341,48 @@ def do_table(work: Path) -> None:
     from scipy.stats import spearmanr
 
     model = open_folder(work / "model")
-    times = json.loads((work / "times.json").read_text())
-    counts = (
-        json.loads((work / "counts.json").read_text()) if (work / "counts.json").exists() else {}
-    )
+    rounds = json.loads((work / "times.json").read_text())
+    target = work / "counts.json"
+    counts = json.loads(target.read_text()) if target.exists() else {}
     runs = runs_of(work, model)
     optimal, seen = [], set()
     print("memory  loss    predicted  measured  error   bytes error  held    grown")
     for name, (instance, assignment) in runs.items():
         key = _signature(assignment)
-        if not name.endswith("|optimal") or key in seen or key not in times:
+        if not name.endswith("|optimal") or key in seen:
             continue
         seen.add(key)
         share, loss, _ = name.split("|")
-        rounds = times[key]
-        token_s = float(np.median([r["token_s"] for r in rounds], axis=0).mean())
+        token_s = float(np.median([r[key]["time"][1] for r in rounds]))
         predicted = predict(instance, assignment).token_s
-        moved = counts.get(key, rounds)[0]["bytes"]
-        held, grown = rounds[-1]["memory"], rounds[-1]["grown"]
-        errors = [_off(predicted, token_s), _off(*moved), _off(*held), _off(*grown)]
+        last = rounds[-1][key]
+        moved = counts[key]["bytes"] if key in counts else (np.nan, np.nan)
+        errors = [
+            _off(predicted, token_s),
+            _off(*moved),
+            _off(*last["memory"]),
+            _off(*last["grown"]),
+        ]
         optimal.append((predicted, token_s, *errors))
-        print(
-            f"{share:7} {loss:7} {1e3 * predicted:9.3f} {1e3 * token_s:9.3f} "
-            f"{100 * errors[0]:+6.1f} % {100 * errors[1]:+9.2f} % {100 * errors[2]:+6.2f} % "
-            f"{100 * errors[3]:+6.2f} %"
-        )
+        words = " ".join(f"{100 * error:+9.2f} %" for error in errors)
+        print(f"{share:7} {loss:7} {1e3 * predicted:9.3f} {1e3 * token_s:9.3f} {words}")
     table = np.array(optimal)
-    middle = 100 * np.median(np.abs(table[:, 2:]), axis=0)
+    middle = 100 * np.nanmedian(np.abs(table[:, 2:]), axis=0)
     rank = spearmanr(table[:, 0], table[:, 1]).statistic
     print(
-        f"\n{len(table)} different plans; median |error|: time {middle[0]:.1f} %, bytes "
-        f"{middle[1]:.2f} %, held {middle[2]:.2f} %, grown {middle[3]:.2f} %; "
-        f"largest time error {100 * np.abs(table[:, 2]).max():.1f} %; rank correlation {rank:.4f}"
+        f"\n{len(table)} different plans, {len(rounds)} rounds; median |error|: time "
+        f"{middle[0]:.1f} %, bytes {middle[1]:.2f} % ({np.isfinite(table[:, 3]).sum()} plans), "
+        f"held {middle[2]:.2f} %, grown {middle[3]:.2f} %; largest time error "
+        f"{100 * np.abs(table[:, 2]).max():.1f} %; rank correlation {rank:.4f}"
     )
-    _baselines(runs, times)
+    _baselines(runs, rounds)
 
 
 def _off(predicted: float, measured: float) -> float:
     return measured / predicted - 1 if predicted else (0.0 if not measured else np.inf)
 
 
-def _baselines(runs: dict[str, Any], times: dict[str, Any]) -> None:
+def _baselines(runs: dict[str, Any], rounds: list[dict[str, Any]]) -> None:
     """Print in how many budgets the optimal plan is as fast as every rule, and by how much."""
     from scipy.stats import binomtest
 
@@ -357,17 +390,16 @@ def _baselines(runs: dict[str, Any], times: dict[str, Any]) -> None:
     for name, (_, assignment) in runs.items():
         share, loss, rule = name.split("|")
         budgets.setdefault(f"{share} {loss}", {})[rule] = _signature(assignment)
-    wins, total, clear, worst = 0, 0, 0, []
+    wins, total, level, worst = 0, 0, 0, []
     for budget, rules in budgets.items():
         own = rules.pop("optimal")
-        others = {n: k for n, k in rules.items() if k != own and k in times}
-        if own not in times or not others:
+        ratios = {n: _ratio(rounds, k, own) for n, k in rules.items() if k != own}
+        if not ratios:
             continue
         total += 1
-        ratios = {n: _ratio(times[k], times[own]) for n, k in others.items()}
         name = min(ratios, key=lambda n: ratios[n][0])
         wins += ratios[name][0] >= 1
-        clear += ratios[name][1] >= 1
+        level += all(high >= 1 for _, _, high in ratios.values())
         worst.append(ratios[name][0])
         print(
             f"  {budget:12} best rule {name}: {ratios[name][0]:.3f} of the plan's time "
@@ -375,23 +407,24 @@ def _baselines(runs: dict[str, Any], times: dict[str, Any]) -> None:
         )
     if not total:
         return
-    low, high = binomtest(wins, total).proportion_ci(method="wilson")
-    print(
-        f"the plan is at least as fast as every rule in {wins} of {total} budgets "
-        f"({100 * wins / total:.0f} %, 95 % interval {100 * low:.0f} to {100 * high:.0f} %); "
-        f"in {clear} the whole interval says so; median best rule takes "
-        f"{np.median(worst):.3f} of the plan's time"
-    )
+    for number, words in (
+        (wins, "is at least as fast as every rule"),
+        (level, "is not slower than any rule beyond the interval"),
+    ):
+        low, high = binomtest(number, total).proportion_ci(method="wilson")
+        print(
+            f"the plan {words} in {number} of {total} budgets ({100 * number / total:.0f} %, 95 % "
+            f"interval {100 * low:.0f} to {100 * high:.0f} %)"
+        )
+    print(f"median over the budgets: the best rule takes {np.median(worst):.3f} of the plan's time")
 
 
-def _ratio(rule: list[Any], plan: list[Any]) -> tuple[float, float, float]:
-    """Return time of the rule over that of the plan with a 95 % bootstrap interval over tokens."""
-    a = np.median([r["token_s"] for r in rule], axis=0)
-    b = np.median([r["token_s"] for r in plan], axis=0)
-    draws = np.random.default_rng(0).integers(0, len(a), (1000, len(a)))
-    spread = a[draws].mean(axis=1) / b[draws].mean(axis=1)
-    low, high = np.percentile(spread, (2.5, 97.5))
-    return float(a.mean() / b.mean()), float(low), float(high)
+def _ratio(rounds: list[dict[str, Any]], rule: str, plan: str) -> tuple[float, float, float]:
+    """Return time of the rule over that of the plan, with a 95 % bootstrap interval over rounds."""
+    logs = np.log([r[rule]["time"][1] / r[plan]["time"][1] for r in rounds])
+    draws = np.random.default_rng(0).integers(0, len(logs), (1000, len(logs)))
+    low, high = np.percentile(np.median(logs[draws], axis=1), (2.5, 97.5))
+    return float(np.exp(np.median(logs))), float(np.exp(low)), float(np.exp(high))
 
 
 def main() -> None:
@@ -413,8 +446,8 @@ def main() -> None:
         "prepare": lambda: prepare(asked.work, asked.model, asked.text),
         "calibrate": lambda: do_calibrate(asked.work),
         "plan": lambda: do_plan(asked.work),
-        "count": lambda: do_runs(asked.work, asked.seconds, asked.scratch, count=True),
-        "time": lambda: do_runs(asked.work, asked.seconds, asked.scratch, count=False),
+        "count": lambda: do_count(asked.work, asked.seconds, asked.scratch),
+        "time": lambda: do_time(asked.work, asked.seconds, asked.scratch),
         "table": lambda: do_table(asked.work),
     }
     steps[asked.step]()

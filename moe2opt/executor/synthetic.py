@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 #: Most bytes of experts in one shard.
 _SHARD_BYTES = 256 * 2**20
 
+#: Different bytes.
+BYTES = 256
+
 #: Standing component of the hidden state that router preferences act on.
 _STANDING = 0.5
 
@@ -57,7 +60,12 @@ class Synthetic:
         return 2 * spec.expert_weights * spec.experts * len(spec.moe_layers)
 
 
-def switch_base(experts: int = 128, max_bytes: float = 2 * 2**30, layers: int = 12) -> Synthetic:
+def switch_base(
+    experts: int = 128,
+    max_bytes: float = 2 * 2**30,
+    layers: int = 12,
+    vocabulary: int = BYTES,
+) -> Synthetic:
     """Return a model with the expert sizes of Switch-Base, with as many layers as fit.
 
     Width 768 and 4,718,592 weights per expert, one expert per token, as in Switch-Base. Its experts
@@ -72,6 +80,9 @@ def switch_base(experts: int = 128, max_bytes: float = 2 * 2**30, layers: int = 
         Most bytes of experts, in fp16.
     layers
         Most layers; Switch-Base has 12 with experts.
+    vocabulary
+        Different tokens: 256 for bytes. With random weights a token all but decides its experts, so
+        few different ones make use uneven by chance.
 
     Raises
     ------
@@ -80,7 +91,7 @@ def switch_base(experts: int = 128, max_bytes: float = 2 * 2**30, layers: int = 
     """
     spec = ModelSpec(
         family="mixtral",
-        vocabulary=256,
+        vocabulary=vocabulary,
         hidden=768,
         n_layers=1,
         heads=12,
@@ -136,11 +147,12 @@ def _fill(model: Synthetic, part: Path, name: str) -> None:
     from safetensors.torch import save_file
 
     note = {"synthetic": True, "seed": model.seed, "zipf": model.zipf}
+    words = {"tokenizer": "bytes"} if model.spec.vocabulary == BYTES else {}
     config = config_of(
         model.spec,
         4096,
         torch_dtype="float32",
-        tokenizer="bytes",
+        **words,
         _name_or_path=f"{name} (SYNTHETIC weights)",
         moe2opt=note,
     )

@@ -46,6 +46,11 @@ def shown(plan: PlacementPlan, value: float | None) -> str:
     return f"{value * scale:.5g} {_WORDS[plan.objective]}"
 
 
+def gib(value: float) -> str:
+    """Return gibibytes with two decimals, small amounts with three digits."""
+    return f"{value:.2f}" if value >= 0.1 or value <= 0.0 else f"{value:.3g}"
+
+
 def _headline(plan: PlacementPlan) -> str:
     parts = [shown(plan, plan.objective_value)]
     if plan.objective == "seconds_per_token":
@@ -54,7 +59,7 @@ def _headline(plan: PlacementPlan) -> str:
         parts.append(f"{1e3 * plan.seconds_per_token:.5g} ms per token predicted")
     if plan.joules_per_token is not None and plan.objective != "joules_per_token":
         parts.append(f"{plan.joules_per_token:.4g} J per token")
-    parts.append(f"{plan.memory_gib:.2f} GiB in all")
+    parts.append(f"{gib(plan.memory_gib)} GiB in all")
     if plan.loss_nats:
         parts.append(f"loss {plan.loss_nats:.4g} nats")
     return ", ".join(parts)
@@ -62,8 +67,8 @@ def _headline(plan: PlacementPlan) -> str:
 
 def _tiers(plan: PlacementPlan) -> list[str]:
     rows = [
-        (t.name, t.device, str(t.experts), _percent(t.share_of_uses), f"{t.used_gib:.2f}",
-         "-" if t.capacity_gib is None else f"{t.capacity_gib:.2f}", "")
+        (t.name, t.device, str(t.experts), _percent(t.share_of_uses), gib(t.used_gib),
+         "-" if t.capacity_gib is None else gib(t.capacity_gib), "")
         for t in plan.tiers
     ]  # fmt: skip
     return table(("tier", "device", "experts", "of the uses", "GiB used", "GiB size", ""), rows)

@@ -95,6 +95,15 @@ def test_synthetic_data_are_labelled(build: Any) -> None:
     assert "activation: SYNTHETIC" in plan.summary()
 
 
+def test_small_memories_are_not_shown_as_nothing() -> None:
+    """A model of a few megabytes has three digits; nothing is 0.00."""
+    from moe2opt.placement.summary import gib
+
+    assert [gib(v) for v in (0.0, 0.00318, 0.0999, 0.1, 7.25)] == [
+        "0.00", "0.00318", "0.0999", "0.10", "7.25"
+    ]  # fmt: skip
+
+
 def test_checks_find_what_is_broken(build: Any) -> None:
     """A plan with everything on the fast tier breaks its capacity, and the words name the tier."""
     from moe2opt.placement.assignment import plain

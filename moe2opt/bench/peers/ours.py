@@ -41,7 +41,7 @@ def warm_up(problem: Problem, solver: str) -> float:
     """Compile the kernels on small problems of the same family; return the seconds it took."""
     start = time.perf_counter()
     for small in _small(problem):
-        for bound in ("auto", "lagrangian") if solver == "brb" else ("auto",):
+        for bound in ("auto", "lagrangian", "core") if solver == "brb" else ("auto",):
             try:
                 run_solver(small, solver, bound=bound, time_limit_s=30.0, node_limit=50)
             except InputError:

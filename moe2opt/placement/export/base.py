@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from moe2opt.placement.summary import table
+from moe2opt.placement.summary import gib, table
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ class Report:
     def summary(self) -> str:
         """Return the report as plain text."""
         rows = [
-            (c.tier, f"{c.used_gib:.2f}", "-" if c.limit_gib is None else f"{c.limit_gib:.2f}", "")
+            (c.tier, gib(c.used_gib), "-" if c.limit_gib is None else gib(c.limit_gib), "")
             for c in self.memory
         ]
         lines = [
