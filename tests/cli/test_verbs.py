@@ -95,6 +95,21 @@ def test_large_problems_are_not_self_tested(
     assert "monotone: not tested (large)" in moe2opt("check", tiny_file).stdout
 
 
+def test_many_groups_are_a_large_problem() -> None:
+    """Every group is two oracles over all options: thousands of groups are not tested that way."""
+    from moe2opt.cli.checking import LARGEST_SELF_TEST, _work_per_point
+
+    def work(groups: int) -> int:
+        option = np.zeros(10)
+        return _work_per_point(
+            mo.MultipleChoiceProblem([option] * groups, [option[:, None]] * groups, [1])
+        )
+
+    assert work(75) < LARGEST_SELF_TEST < work(5000)
+    few = mo.FacilityProblem(np.ones((1000, 100)), np.ones((1, 100)), [3])
+    assert _work_per_point(few) == 100_000
+
+
 def test_size_in_words() -> None:
     """Each family has its own words for size."""
     box = mo.MonotoneProblem(lower=[0], upper=[3], objective=lambda x: x.sum(axis=1))
