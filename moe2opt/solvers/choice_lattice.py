@@ -142,17 +142,22 @@ class _Filling:
 
     def filled(self, start: IntArray, order: Sequence[int], gap: float) -> IntArray:
         """Return a choice that uses up the lattice rows in turn, and then the others."""
-        picked = start.copy()
+        picked, left = start.copy(), self.left(start)
         for place, k in enumerate(order):
-            options = self._used_up(picked, k, order[:place], gap)
-            picked[self.model.group_of[options]] = options
+            self._take(self._used_up(picked, left, k, order[:place], gap), picked, left)
         if len(self.other):
             for _ in range(_PAIRS):
-                options = self._pair(picked, gap)
+                options = self._pair(picked, left, gap)
                 if not len(options):
                     break
-                picked[self.model.group_of[options]] = options
+                self._take(options, picked, left)
         return picked
+
+    def _take(self, options: IntArray, picked: IntArray, left: FloatArray) -> None:
+        """Change the choice, and what is left of the rows with it."""
+        groups = self.model.group_of[options]
+        left += (self.model.costs[picked[groups]] - self.model.costs[options]).sum(axis=0)
+        picked[groups] = options
 
     def _moves(self, picked: IntArray, gap: float) -> tuple[IntArray, IntArray, FloatArray]:
         """Return options to move to, what they replace, and the regret that adds, least first."""
@@ -164,7 +169,9 @@ class _Filling:
 
     # ------------------------------------------------------------------ one lattice row
 
-    def _used_up(self, picked: IntArray, k: int, before: Sequence[int], gap: float) -> IntArray:
+    def _used_up(
+        self, picked: IntArray, left: FloatArray, k: int, before: Sequence[int], gap: float
+    ) -> IntArray:
         """Return the moves that use up row `k` at least regret, the rows `before` unchanged."""
         lattice = self.lattices[k]
         moves, now, extra = self._moves(picked, gap)
@@ -172,11 +179,11 @@ class _Filling:
         same = (self.multiples[moves][:, before] == self.multiples[now][:, before]).all(axis=1)
         free = (step != 0) & same
         moves, step, extra = moves[free], step[free], extra[free]
-        left = math.floor(self.left(picked)[lattice.row] / lattice.unit + 1e-6)
+        units = math.floor(left[lattice.row] / lattice.unit + 1e-6)
         worth = float(self.price[lattice.row]) * lattice.unit
         for _ in range(_CLASHES):
             items = np.flatnonzero(_ranks(step) < _PER_SIZE)
-            chosen = items[_cheapest(step[items], extra[items], left, worth)]
+            chosen = items[_cheapest(step[items], extra[items], units, worth)]
             groups = self.model.group_of[moves[chosen]]
             _, first = np.unique(groups, return_index=True)
             if len(first) == len(groups):
@@ -187,14 +194,14 @@ class _Filling:
 
     # ------------------------------------------------------------------ the other rows
 
-    def _pair(self, picked: IntArray, gap: float) -> IntArray:
+    def _pair(self, picked: IntArray, left: FloatArray, gap: float) -> IntArray:
         """Return the best one or two moves that leave the lattice rows as they are, if any help."""
         model = self.model
         moves, now, extra = self._moves(picked, gap)
         if not len(moves):
             return moves
         uses = (model.costs[moves] - model.costs[now])[:, self.other]
-        left, price = self.left(picked)[self.other], self.price[self.other]
+        left, price = left[self.other], self.price[self.other]
         # Steps in all lattice rows as one number: the opposite steps have the opposite number.
         step = (self.multiples[moves] - self.multiples[now]) @ self.radix
         kinds, kind_of = np.unique(step, return_inverse=True)
