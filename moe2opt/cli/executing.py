@@ -151,7 +151,10 @@ def _beside(
 
     with _bar(request.quiet) as on_token:
         other = execute_plan(instance, earlier, replace(wanted, calibrate=False), on_token)
-    return [PlanRow.of(str(request.result), done), PlanRow.of(str(request.against), other)]
+    return [
+        PlanRow.of(str(request.result), done),
+        PlanRow.of(str(request.against), other, instance.check(earlier)),
+    ]
 
 
 def _selection(request: Request, result: Result, instance: Any) -> Exit:
@@ -330,6 +333,8 @@ def _show_plans(plans: Sequence[PlanRow]) -> None:
         f"The plan takes {new.measured_s / old.measured_s:.3f} of the time of the earlier one; "
         f"predicted {new.predicted_s / old.predicted_s:.3f}."
     )
+    for fault in old.faults:
+        print(f"note: the earlier plan is no plan any more: {fault}")
 
 
 _SCALES = {"s/token": (1e3, "ms/token"), "bytes/token": (1e-6, "MB/token"), "bytes": (1e-6, "MB")}

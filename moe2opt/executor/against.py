@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +29,8 @@ class PlanRow:
         Seconds per token, and the quartiles of the mean over the passes.
     bytes_per_token, memory_bytes, perplexity
         As measured.
+    faults
+        Which budgets and capacities it does not keep, in words.
     """
 
     name: str
@@ -38,9 +40,10 @@ class PlanRow:
     bytes_per_token: float
     memory_bytes: float
     perplexity: float
+    faults: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, name: str, done: Executed) -> PlanRow:
+    def of(cls, name: str, done: Executed, faults: Sequence[str] = ()) -> PlanRow:
         """Return the row of a plan that was run."""
         found = {row.name: row for row in done.comparison.total}
         time = found["time"]
@@ -54,6 +57,7 @@ class PlanRow:
             measured["bytes"] or 0.0,
             measured["memory"] or 0.0,
             measured["perplexity"] or 0.0,
+            tuple(faults),
         )
 
     def to_dict(self) -> dict[str, Any]:

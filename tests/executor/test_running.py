@@ -194,9 +194,16 @@ def test_a_mixture_measures_every_pair(folder: Path) -> None:
     assert all(c.count > 0 for c in cells)
 
 
-def arguments(folder: Path, *more: str, scenario: str = "") -> list[str]:
+#: Less memory than the plan of the configuration as it is needs.
+SMALLER = ["tiers.0.capacity_gib=0.00007"]
+
+
+def arguments(
+    folder: Path, *more: str, scenario: str = "", overrides: list[str] | None = None
+) -> list[str]:
     """Solve once and return the arguments of `execute`."""
-    result = mo.solve(mo.load(folder / "small.yaml", scenario or None), time_limit_s=5)
+    target = mo.load(folder / "small.yaml", scenario or None, overrides or [])
+    result = mo.solve(target, time_limit_s=5)
     result.save(folder / "result.json")
     return ["execute", str(folder / "result.json"), str(folder / "small.yaml"), *more]
 
@@ -257,6 +264,13 @@ def test_the_new_plan_is_run_beside_the_old_one(folder: Path) -> None:
     code, stdout, _ = moe2opt(*given)
     assert code == 0
     assert "of the time of the earlier one; predicted" in stdout
+    assert "no plan any more" not in stdout
+    code, stdout, _ = moe2opt(*given, "--set", "tiers.0.capacity_gib=0.00007")
+    assert code == 2  # the new plan was made for other data
+    small = arguments(folder, "--against", str(old), "--quiet", overrides=SMALLER)
+    code, stdout, _ = moe2opt(*small)
+    assert code == 0
+    assert "note: the earlier plan is no plan any more: " in stdout
     code, stdout, _ = moe2opt(*given[:3], "--against", given[1], "--json", "--quiet")
     same, itself = json.loads(stdout)["plans"]
     for figure in ("predicted_s", "bytes_per_token", "perplexity"):
