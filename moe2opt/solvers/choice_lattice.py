@@ -19,6 +19,7 @@ import numpy as np
 from moe2opt.result import FloatArray, IntArray
 from moe2opt.solvers.base import Search
 from moe2opt.solvers.choice_model import ChoiceModel
+from moe2opt.solvers.choice_polish import ranks
 
 #: Different sizes of a row, and multiples of the unit in the largest one, at most.
 _SIZES, _MULTIPLES = 64, 5000
@@ -182,7 +183,7 @@ class _Filling:
         units = math.floor(left[lattice.row] / lattice.unit + 1e-6)
         worth = float(self.price[lattice.row]) * lattice.unit
         for _ in range(_CLASHES):
-            items = np.flatnonzero(_ranks(step) < _PER_SIZE)
+            items = np.flatnonzero(ranks(step) < _PER_SIZE)
             chosen = items[_cheapest(step[items], extra[items], units, worth)]
             groups = self.model.group_of[moves[chosen]]
             _, first = np.unique(groups, return_index=True)
@@ -231,16 +232,6 @@ class _Filling:
         missing = np.maximum(-left, 0.0).sum(axis=-1)
         heavy = 1e3 * float(self.price.max()) * missing
         return np.asarray(np.maximum(left, 0.0) @ price + heavy)
-
-
-def _ranks(kinds: IntArray) -> IntArray:
-    """Return how many entries of the same kind come before each entry."""
-    order = np.argsort(kinds, kind="stable")
-    ordered = kinds[order]
-    place = np.arange(len(order)) - np.searchsorted(ordered, ordered)
-    rank = np.empty(len(order), dtype=np.int64)
-    rank[order] = place
-    return rank
 
 
 def _cheapest(step: IntArray, extra: FloatArray, left: int, worth: float) -> IntArray:

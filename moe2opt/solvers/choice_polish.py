@@ -113,11 +113,16 @@ def _moves(
         near = near[np.argsort(extra[near] * rng.exponential(size=len(near)))]
     size = np.rint((model.costs[near] - model.costs[now[near]]) * (price / max(gap, 1e-300)))
     _, sort = np.unique(size, axis=0, return_inverse=True)
-    order = np.argsort(sort.ravel(), kind="stable")
-    place = np.arange(len(order)) - np.searchsorted(sort.ravel()[order], sort.ravel()[order])
+    return np.asarray(near[np.argsort(ranks(sort.ravel()), kind="stable")][:_MOVES])
+
+
+def ranks(kinds: IntArray) -> IntArray:
+    """Return how many entries of the same kind come before each entry."""
+    order = np.argsort(kinds, kind="stable")
+    ordered = kinds[order]
     rank = np.empty(len(order), dtype=np.int64)
-    rank[order] = place
-    return np.asarray(near[np.argsort(rank, kind="stable")][:_MOVES])
+    rank[order] = np.arange(len(order)) - np.searchsorted(ordered, ordered)
+    return rank
 
 
 def _kept(losses: FloatArray, cells: FloatArray) -> tuple[IntArray, IntArray]:
