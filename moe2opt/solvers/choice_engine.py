@@ -159,8 +159,11 @@ class ChoiceEngine:
             box[keys] = True
             box[np.delete(whole.picked, whole.groups)] = True
             CoreSearch(self.model.part(box), bound, search).run(_DIVE_NODES)
-            for improve in (fill, polish, fill):
-                improve(self.model, vertex.price, bound, search)
+            fill(self.model, vertex.price, bound, search)
+            filled = search.objective
+            polish(self.model, vertex.price, bound, search)
+            if search.objective > filled:
+                fill(self.model, vertex.price, bound, search)
 
     # ------------------------------------------------------------------ core
 
