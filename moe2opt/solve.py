@@ -8,7 +8,7 @@ import platform
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import fields, replace
 from datetime import UTC, datetime
@@ -180,11 +180,7 @@ def run(
 
 @contextmanager
 def interruptible() -> Iterator[Interrupt]:
-    """Turn Ctrl-C into a flag for as long as the block lasts; the second one raises.
-
-    Only the main thread of a process can do so, and only where Ctrl-C is not ignored (`nohup`) or
-    taken by foreign code; elsewhere the flag just stays down.
-    """
+    """Turn Ctrl-C into a flag for as long as the block lasts; the second one raises."""
     interrupt = Interrupt()
 
     def handler(signum: int, frame: object) -> None:
@@ -195,14 +191,25 @@ def interruptible() -> Iterator[Interrupt]:
         with suppress(RuntimeError):
             progress.logger.warning("Interrupted: finishing with what was found; again to abort")
 
+    with handling_interrupts(handler):
+        yield interrupt
+
+
+@contextmanager
+def handling_interrupts(handler: Callable[[int, object], None]) -> Iterator[None]:
+    """Let `handler` hear Ctrl-C for as long as the block lasts.
+
+    Only the main thread of a process can, and only where Ctrl-C is not ignored (`nohup`) or taken
+    by foreign code; elsewhere nothing changes.
+    """
     in_main = threading.current_thread() is threading.main_thread()
     previous = signal.getsignal(signal.SIGINT) if in_main else None
     if previous is None or previous == signal.SIG_IGN:
-        yield interrupt
+        yield
         return
     signal.signal(signal.SIGINT, handler)
     try:
-        yield interrupt
+        yield
     finally:
         signal.signal(signal.SIGINT, previous)
 

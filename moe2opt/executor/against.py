@@ -91,6 +91,9 @@ def stored_assignment(content: object, instance: PlacementInstance) -> Assignmen
             f"it places {a.form.shape[0]} layers of {a.form.shape[1]} experts, the configuration "
             f"{layers} of {experts}"
         )
+    parts = 3 if instance.config.granularity == "tensor" else 1
+    if not a.tier.shape == a.precision.shape == (*instance.shape.size, parts):
+        raise InputError("one places whole experts, the other their matrices apart")
     if (a.slots is None) != (instance.config.cache is None):
         raise InputError("one has a cache, the other has none")
     tiers = [tier.name for tier in plan.tiers]
@@ -109,6 +112,8 @@ def _renumbered(
 ) -> IntArray:
     """Return numbers of `names` as numbers of the same names in `known`."""
     used = np.unique(numbers[numbers != NOWHERE]).tolist()
+    if used and not 0 <= used[0] <= used[-1] < len(names):
+        raise InputError(f"not a placement plan: a {what} has no name")
     if missing := [names[k] for k in used if names[k] not in known]:
         raise InputError(f"the configuration has no {what} '{missing[0]}'")
     place = np.full(len(names) + 1, NOWHERE)

@@ -27,8 +27,9 @@ _SIZES, _MULTIPLES = 64, 5000
 #: Moves of each size that the dynamic programme may take, and that are paired.
 _PER_SIZE, _PAIRED = 10, 300
 
-#: The programme looks this many times the largest move around what is left.
-_WINDOW = 6
+#: The programme looks this many times the largest move around nothing and around what is left,
+#: which may be this many times the largest move away, and keeps so many flags at most.
+_WINDOW, _AWAY, _FLAGS = 6, 20, 2**24
 
 #: Rows that are treated as lattices at most.
 _ROWS = 4
@@ -235,11 +236,17 @@ class _Filling:
 
 
 def _cheapest(step: IntArray, extra: FloatArray, left: int, worth: float) -> IntArray:
-    """Return which items sum to at most `left` at least regret plus `worth` per unit unused."""
-    if not len(step):
+    """Return which items sum to at most `left` at least regret plus `worth` per unit unused.
+
+    None where `left` is too far away for a few items; the first items only where they are many.
+    """
+    largest = int(np.abs(step).max(initial=0))
+    if abs(left) > _AWAY * largest or not largest:
         return np.zeros(0, dtype=np.int64)
-    reach = _WINDOW * int(np.abs(step).max())
+    reach = _WINDOW * largest
     low, high = min(-reach, left - reach), max(reach, left + reach)
+    most = _FLAGS // (high - low + 1)
+    step, extra = step[:most], extra[:most]
     least = np.full(high - low + 1, np.inf)
     least[-low] = 0.0
     took = np.zeros((len(step), len(least)), dtype=bool)

@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from moe2opt.solve import handling_interrupts
+
 
 @dataclass(slots=True)
 class Stop:
@@ -25,8 +27,6 @@ def stoppable() -> Iterator[Stop]:
     """Turn the first Ctrl-C in the block into a flag; the second one raises KeyboardInterrupt.
 
     Raised in the middle of a wait for workers, the exception would break the locks of the pool.
-    Only the main thread can do so, and only where Ctrl-C is not ignored; elsewhere the flag just
-    stays down.
     """
     stop = Stop()
 
@@ -35,16 +35,8 @@ def stoppable() -> Iterator[Stop]:
             raise KeyboardInterrupt
         stop.raised = True
 
-    in_main = threading.current_thread() is threading.main_thread()
-    previous = signal.getsignal(signal.SIGINT) if in_main else None
-    if previous is None or previous == signal.SIG_IGN:
+    with handling_interrupts(handler):
         yield stop
-        return
-    signal.signal(signal.SIGINT, handler)
-    try:
-        yield stop
-    finally:
-        signal.signal(signal.SIGINT, previous)
 
 
 @contextmanager

@@ -285,6 +285,8 @@ def test_an_earlier_plan_must_be_of_the_same_model(folder: Path) -> None:
     for change, words in {
         "tier": "the configuration has no tier 'shelf'",
         "layers": "it places 1 layers of 4 experts, the configuration 2 of 4",
+        "parts": "one places whole experts, the other their matrices apart",
+        "number": "not a placement plan: a tier has no name",
         "none": "there is no plan to run",
     }.items():
         content = json.loads(json.dumps(stored))
@@ -295,6 +297,12 @@ def test_an_earlier_plan_must_be_of_the_same_model(folder: Path) -> None:
         elif change == "layers":
             for key in ("tier", "precision", "form", "representative"):
                 plan["assignment"][key] = plan["assignment"][key][:1]
+        elif change == "parts":
+            for key in ("tier", "precision"):
+                table = plan["assignment"][key]
+                plan["assignment"][key] = [[3 * cell for cell in row] for row in table]
+        elif change == "number":
+            plan["assignment"]["tier"][0][0] = [7]
         else:
             content["plan"] = None
         other.write_text(json.dumps(content), encoding="utf-8")

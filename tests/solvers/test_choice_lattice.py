@@ -61,11 +61,23 @@ def test_cheapest_set_is_that_of_enumeration(
         itertools.combinations(range(len(items)), r) for r in range(len(items) + 1)
     )
     best = min(map(total, subsets))
+    if left > 20 * np.abs(step).max():
+        return
     found = total(tuple(_cheapest(step, extra, left, worth).tolist()))
     # Sums outside of the window of the programme are not looked at.
     assert best - 1e-9 <= found
     if np.abs(step).max() * 6 >= np.abs(step).sum():
         assert found <= best + 1e-9
+
+
+def test_the_programme_stays_small() -> None:
+    """What is left far away is not looked for, and of very many items the first are taken."""
+    step, extra = np.full(3, 5000), np.zeros(3)
+    assert not len(_cheapest(step, extra, 10**9, 1.0))
+    many = np.tile(np.array([5000, -4999, 7]), 20_000)
+    chosen = _cheapest(many, np.linspace(0.0, 1e-6, len(many)), 1, 1.0)
+    assert int(many[chosen].sum()) == 1
+    assert chosen.max() < 1000
 
 
 def _search(problem: MultipleChoiceProblem, start: list[int]) -> Search:
