@@ -164,14 +164,17 @@ class Bench:
 
 
 def do_calibrate(work: Path, bench: Bench | None = None) -> None:
-    """Run a mixture of tiers and formats, and few copies, and write the profile."""
+    """Run a mixture of tiers and formats, few copies and many, and write the profile."""
     bench = bench or Bench(work)
-    instance = instance_of(work, bench.model, 0.6, 0.02, rates=False)
-    roomy = instance_of(work, bench.model, 1.0, 0.02, rates=False)
+    instance, roomy = (
+        plain_instance(instance_of(work, bench.model, share, 0.02, rates=False))
+        for share in (0.6, 1.0)
+    )
     tokens = tokens_of(work, bench.model, "calibration", CALIBRATION[large(bench.model)])
     runs = [
-        bench.run(instance, calibrate.mixed_assignment(plain_instance(instance)), tokens, 3),
-        bench.run(roomy, calibrate.resident_assignment(plain_instance(roomy)), tokens, 3),
+        bench.run(instance, calibrate.mixed_assignment(instance), tokens, 3),
+        bench.run(roomy, calibrate.resident_assignment(roomy), tokens, 3),
+        bench.run(roomy, calibrate.distant_assignment(roomy), tokens),
     ]
     target = work / "calibrations.json"
     cells = json.loads(target.read_text()) if target.exists() else []

@@ -95,15 +95,34 @@ def resident_assignment(instance: PlacementInstance) -> Assignment:
     That is the largest format in which all of them fit there, else the smallest. Beside a mixture
     it tells what a token costs that waits for no copy.
     """
+    home = instance.topology.home
+    return _in_one_format(instance, [home, *(t for t in _tiers(instance) if t != home)], home)
+
+
+def distant_assignment(instance: PlacementInstance) -> Assignment:
+    """Return an assignment with many copies: the most used experts on the slowest tier.
+
+    All are in one format, the largest in which all fit there, else the smallest. Copies one after
+    the other take another time than those of a mixture, and slow down less of what follows each.
+    """
+    use = instance.use.seconds.max(axis=1)
+    order = sorted(_tiers(instance), key=lambda t: -float(use[t]))
+    return _in_one_format(instance, order, order[0])
+
+
+def _tiers(instance: PlacementInstance) -> range:
+    return range(len(instance.topology.tiers))
+
+
+def _in_one_format(instance: PlacementInstance, order: Sequence[int], first: int) -> Assignment:
+    """Return the experts by falling use, each on the first tier in `order` that has room."""
     layers, experts = instance.shape.size
     tier = np.full(layers * experts, -1, dtype=np.int64)
     room = [tier.free_bytes for tier in instance.topology.tiers]
-    home = instance.topology.home
-    fitting_all = np.flatnonzero(layers * experts * instance.expert_bytes <= room[home])
+    fitting_all = np.flatnonzero(layers * experts * instance.expert_bytes <= room[first])
     one = int(np.argmin(instance.expert_bytes))
     if len(fitting_all):
         one = int(fitting_all[np.argmax(instance.expert_bytes[fitting_all])])
-    order = [home, *(t for t in range(len(room)) if t != home)]
     for expert in np.argsort(-instance.uses.ravel(), kind="stable"):
         fitting = [t for t in order if instance.expert_bytes[one] <= room[t]]
         if not fitting:
@@ -112,6 +131,15 @@ def resident_assignment(instance: PlacementInstance) -> Assignment:
         room[fitting[0]] -= float(instance.expert_bytes[one])
     shape = (layers, experts, 1)
     return plain(tier.reshape(shape), np.full(shape, one, dtype=np.int64))
+
+
+def calibrating(instance: PlacementInstance) -> list[Assignment]:
+    """Return what is run to know all seconds: a mixture, few copies and many."""
+    return [
+        mixed_assignment(instance),
+        resident_assignment(instance),
+        distant_assignment(instance),
+    ]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

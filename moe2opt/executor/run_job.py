@@ -101,7 +101,7 @@ def execute_plan(
     runs = [run]
     if wanted.calibrate:
         bare = plain_instance(instance)
-        for other in (calibrate.mixed_assignment(bare), calibrate.resident_assignment(bare)):
+        for other in calibrate.calibrating(bare):
             runs.append(run_plan(bare, other, folder, decoder, tokens, settings))
     cells = calibrate.cells_of(runs, instance)
     comparison = compare(

@@ -35,6 +35,7 @@ from moe2opt.solvers.facility_model import (
     Subset,
 )
 from moe2opt.solvers.facility_warm import warm_up
+from moe2opt.solvers.kernels import find_excluded
 from moe2opt.solvers.lagrangian import AutomaticBound, LagrangianBound
 from moe2opt.solvers.polish import Polisher
 from moe2opt.solvers.relaxation import Examined, unknown_bound
@@ -187,46 +188,43 @@ class FacilityRelaxation:
         """Exclude what no longer fits and force what covers need, until nothing changes."""
         steps: list[Step] = []
         while True:
-            leaf = self._broken(box)
+            leaf, new = self._by_rows(box)
+            leaf = leaf or self._bare_cover(box) or self._overfull(box)
             if leaf is not None:
                 return steps, box, leaf
-            new = self._excluding(box) or self._forcing(box) or self._unpackable(box)
+            new = new or self._forcing(box) or self._unpackable(box)
             if not new:
                 return steps, box, None
             steps += new
             for step in new:
                 box = box.with_forced(step.axis) if step.keep_right else box.without(step.axis)
 
-    def _broken(self, box: Subset) -> Leaf | None:
-        model, problem = self.model, self.model.problem
-        used = problem.costs[:, box.forced].sum(axis=1)
-        over = used > problem.limits + _MARGIN * np.abs(problem.limits)
-        if over.any():
-            return ("budget", int(np.argmax(over)))
-        first = len(problem.limits)
-        crowded = model.rows[first : first + len(model.sets), box.forced].sum(axis=1) > 1
-        if crowded.any():
-            return ("group", int(np.argmax(crowded)))
-        bare = ~(model.covers[:, box.allowed] > 0).any(axis=1)
-        if bare.any():
-            return ("cover", int(np.argmax(bare)))
-        overfull = model.overfull_type(box.forced)
-        return None if overfull is None else ("packing", overfull)
-
-    def _excluding(self, box: Subset) -> list[Step]:
+    def _by_rows(self, box: Subset) -> tuple[Leaf | None, list[Step]]:
+        """Return the budget or set that is broken, else the experts that would break one."""
         model = self.model
-        budgets = len(model.problem.limits)
-        rows = model.rows[: budgets + len(model.sets)]
-        limits = model.limits[: len(rows)]
-        left = limits - rows[:, box.forced].sum(axis=1)
-        tolerance = _MARGIN * np.abs(limits)
-        over = (rows > (left + tolerance)[:, None]) & box.free[None, :]
-        steps = []
-        for i in np.flatnonzero(over.any(axis=0)):
-            row = int(np.argmax(over[:, i]))
-            leaf = ("budget", row) if row < budgets else ("group", row - budgets)
-            steps.append(Step(int(i), None, False, leaf))
-        return steps
+        number = len(model.problem.limits) + len(model.sets)
+        row_of = np.full(model.problem.size, -1)
+        broken = find_excluded(
+            model.rows[:number], model.limits[:number], _MARGIN, box.forced, box.allowed, row_of
+        )
+        if broken >= 0:
+            return self._row_leaf(broken), []
+        out = np.flatnonzero(row_of >= 0)
+        return None, [Step(int(i), None, False, self._row_leaf(int(row_of[i]))) for i in out]
+
+    def _row_leaf(self, row: int) -> Leaf:
+        budgets = len(self.model.problem.limits)
+        return ("budget", row) if row < budgets else ("group", row - budgets)
+
+    def _bare_cover(self, box: Subset) -> Leaf | None:
+        if not len(self.model.covers):
+            return None
+        bare = ~(self.model.covers[:, box.allowed] > 0).any(axis=1)
+        return ("cover", int(np.argmax(bare))) if bare.any() else None
+
+    def _overfull(self, box: Subset) -> Leaf | None:
+        overfull = self.model.overfull_type(box.forced)
+        return None if overfull is None else ("packing", overfull)
 
     def _unpackable(self, box: Subset) -> list[Step]:
         """Exclude experts that do not pack into the rows of their type beside the forced ones."""
@@ -237,6 +235,8 @@ class FacilityRelaxation:
         ]
 
     def _forcing(self, box: Subset) -> list[Step]:
+        if not len(self.model.covers):
+            return []
         members = self.model.covers > 0
         unmet = ~members[:, box.forced].any(axis=1)
         single = np.flatnonzero(unmet & (members[:, box.allowed].sum(axis=1) == 1))

@@ -13,6 +13,7 @@ import numpy as np
 
 from moe2opt.canonical import FacilityProblem, indicators
 from moe2opt.result import BoolArray, FloatArray, IntArray
+from moe2opt.solvers.kernels import add_by_gain
 
 #: Relative tightening of limits over real data, far below the problem's slack of 1e-9.
 _HAIR = 1e-11
@@ -63,7 +64,7 @@ class _Data:
         limits = tightened(problem.limits, problem.budgets)
         return cls(
             gains=np.ascontiguousarray(problem.weighted.T),
-            costs=problem.costs,
+            costs=np.ascontiguousarray(problem.costs),
             limits=limits,
             price=shares(problem.costs, limits),
             groups=indicators(problem.groups, problem.size),
@@ -188,28 +189,24 @@ def _meet_covers(data: _Data, score: _Score) -> BoolArray | None:
 
 
 def _fill(data: _Data, chosen: BoolArray, score: _Score) -> BoolArray:
-    """Add experts by score while they fit and gain: lazily, since gains only ever shrink."""
+    """Add experts by score while they fit and gain."""
     chosen = chosen.copy()
-    best = _served(data, chosen)
+    # A score is a multiple of the gain, so that one number per expert says it.
+    per_gain = score(np.ones(len(chosen)), data.price)
     fits = _fits(data, chosen)
-    rank = np.full(len(fits), -np.inf)
-    members = np.flatnonzero(fits)
-    rank[members] = score(_single_gains(data, chosen, members), data.price[members])
-    while True:
-        i = int(np.argmax(np.where(fits, rank, -np.inf)))
-        if not fits[i] or rank[i] <= 0:
-            return chosen
-        gain = np.maximum(data.gains[i] - best, 0.0).sum()
-        if gain <= data.smallest_gain:
-            fits[i] = False
-            continue
-        fresh = float(score(gain, data.price[i]))
-        if fresh < rank[i]:
-            rank[i] = fresh
-            continue
-        chosen[i] = True
-        np.maximum(best, data.gains[i], out=best)
-        fits &= _fits(data, chosen)
+    add_by_gain(
+        data.gains,
+        per_gain,
+        data.costs,
+        data.limits - data.costs[:, chosen].sum(axis=1),
+        data.groups,
+        data.smallest_gain,
+        _served(data, chosen),
+        fits,
+        chosen,
+        np.zeros(len(chosen)),
+    )
+    return chosen
 
 
 def _single_gains(data: _Data, chosen: BoolArray, members: IntArray) -> FloatArray:

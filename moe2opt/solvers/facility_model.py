@@ -28,7 +28,7 @@ from moe2opt.result import BoolArray, FloatArray, IntArray
 from moe2opt.solvers.base import Search
 from moe2opt.solvers.descent import FEW, column_excess
 from moe2opt.solvers.dominance import dominance_chains
-from moe2opt.solvers.kernels import excess_above
+from moe2opt.solvers.kernels import best_of_parts, excess_above
 
 #: Most rows that rounding may add: each makes the programme slower.
 _MOST_ROUNDED = 40
@@ -168,10 +168,9 @@ class FacilityModel:
         self.all_clusters = np.arange(problem.clusters)
         self.sets = at_most_one_sets(problem.groups, self.chains)
         self.parts = partition(self.sets, problem.size)
-        self.order = np.concatenate(self.parts)
-        self.starts = np.concatenate([[0], np.cumsum([len(p) for p in self.parts])[:-1]])
-        self.part_of = np.repeat(np.arange(len(self.parts)), [len(p) for p in self.parts])
-        self.part_of = self.part_of[np.argsort(self.order)]
+        self.part_of = np.empty(problem.size, dtype=np.int64)
+        for number, members in enumerate(self.parts):
+            self.part_of[members] = number
         self.rows = np.vstack([problem.costs, indicators(self.sets, problem.size)])
         self.limits = np.concatenate([problem.limits, np.ones(len(self.sets))])
         self.rounded: list[tuple[int, int]] = []
@@ -309,11 +308,9 @@ class FacilityModel:
 
     def part_profits(self, box: Subset, profit: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Return per part the best free profit (-inf if none) and the forced one (NaN if none)."""
-        free = np.maximum.reduceat(np.where(box.free, profit, -np.inf)[self.order], self.starts)
+        free = np.full(len(self.parts), -np.inf)
         forced = np.full(len(self.parts), np.nan)
-        for i in np.flatnonzero(box.forced):
-            part = self.part_of[i]
-            forced[part] = profit[i] + (0.0 if math.isnan(forced[part]) else forced[part])
+        best_of_parts(profit, box.forced, box.allowed, self.part_of, free, forced)
         return free, forced
 
     def _rounding_error(self, size: float) -> float:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from moe2opt.result import BoolArray, FloatArray, IntArray
-from moe2opt.solvers.jit import entry, inner
+from moe2opt.solvers.jit import entry, inner, reordered
 
 #: Expert indices in falling order of value, kept small because there are C x N of them.
 IndexArray = npt.NDArray[np.int32]
@@ -173,3 +173,144 @@ def add_what_fits(order: IntArray, rows: FloatArray, left: FloatArray, chosen: B
             chosen[i] = True
             for r in range(len(left)):
                 left[r] -= rows[r, i]
+
+
+@reordered
+def _gain_over(values: FloatArray, best: FloatArray) -> float:
+    gain = 0.0
+    for c in range(len(best)):
+        gain += max(values[c] - best[c], 0.0)
+    return gain
+
+
+@entry
+def add_by_gain(
+    gains: FloatArray,
+    per_gain: FloatArray,
+    costs: FloatArray,
+    left: FloatArray,
+    groups: FloatArray,
+    smallest_gain: float,
+    best: FloatArray,
+    fits: BoolArray,
+    chosen: BoolArray,
+    rank: FloatArray,
+) -> None:
+    """Add experts by falling score while they fit and gain: lazily, since gains only ever shrink.
+
+    Parameters
+    ----------
+    gains
+        ``(N, C)`` values.
+    per_gain
+        ``(N,)`` score of a gain of one.
+    costs, left
+        ``(K, N)`` rows and ``(K,)`` what is left of them, changed.
+    groups
+        ``(G, N)`` indicators of sets of which at most one may be chosen.
+    smallest_gain
+        Smaller gains count as none.
+    best
+        ``(C,)`` value that each cluster has already, changed.
+    fits, chosen
+        Experts that can be added on their own, and that are chosen, changed.
+    rank
+        ``(N,)`` working memory.
+    """
+    size = len(chosen)
+    for i in range(size):
+        if fits[i]:
+            rank[i] = _gain_over(gains[i], best) * per_gain[i]
+    while True:
+        i = -1
+        for j in range(size):
+            if fits[j] and rank[j] > 0.0 and (i < 0 or rank[j] > rank[i]):
+                i = j
+        if i < 0:
+            return
+        gain = _gain_over(gains[i], best)
+        if gain <= smallest_gain:
+            fits[i] = False
+        elif gain * per_gain[i] < rank[i]:
+            rank[i] = gain * per_gain[i]
+        else:
+            chosen[i] = True
+            fits[i] = False
+            for c in range(len(best)):
+                best[c] = max(best[c], gains[i, c])
+            for r in range(len(left)):
+                left[r] -= costs[r, i]
+            for j in range(size):
+                for r in range(len(left)):
+                    if costs[r, j] > left[r]:
+                        fits[j] = False
+                for g in range(len(groups)):
+                    if groups[g, i] > 0.0 and groups[g, j] > 0.0:
+                        fits[j] = False
+
+
+@entry
+def find_excluded(
+    rows: FloatArray,
+    limits: FloatArray,
+    margin: float,
+    forced: BoolArray,
+    allowed: BoolArray,
+    row_of: IntArray,
+) -> int:
+    """Return the first row that the forced experts break, -1 if none, and why others must stay out.
+
+    Parameters
+    ----------
+    rows, limits
+        ``(K, N)`` and ``(K,)``.
+    margin
+        Relative excess of a limit that counts as none.
+    forced, allowed
+        ``(N,)`` flags.
+    row_of
+        ``(N,)`` minus one, filled with the first row that an allowed expert breaks beside the
+        forced ones.
+    """
+    size = len(forced)
+    for r in range(len(limits)):
+        left = limits[r]
+        for i in range(size):
+            if forced[i]:
+                left -= rows[r, i]
+        slack = margin * abs(limits[r])
+        if left < -slack:
+            return r
+        for i in range(size):
+            if allowed[i] and not forced[i] and row_of[i] < 0 and rows[r, i] > left + slack:
+                row_of[i] = r
+    return -1
+
+
+@entry
+def best_of_parts(
+    profit: FloatArray,
+    forced: BoolArray,
+    allowed: BoolArray,
+    part_of: IntArray,
+    free_best: FloatArray,
+    forced_sum: FloatArray,
+) -> None:
+    """Fill the best free profit of each part and the sum of its forced ones.
+
+    Parameters
+    ----------
+    profit, forced, allowed, part_of
+        ``(N,)``.
+    free_best, forced_sum
+        ``(P,)`` minus infinity and NaN, filled where a part has free or forced experts.
+    """
+    for i in range(len(profit)):
+        part = part_of[i]
+        if forced[i]:
+            if forced_sum[part] == forced_sum[part]:
+                forced_sum[part] += profit[i]
+            else:
+                forced_sum[part] = profit[i]
+        elif allowed[i]:
+            free_best[part] = max(free_best[part], profit[i])

@@ -107,11 +107,13 @@ class Polisher:
 
     def _shaken(self, chosen: BoolArray, rng: np.random.Generator) -> BoolArray:
         shaken = chosen.copy()
-        movable = np.flatnonzero(chosen & ~self._needed(chosen))
+        movable, others = np.flatnonzero(chosen & ~self._needed(chosen)), np.flatnonzero(~chosen)
         if len(movable):
-            shaken[rng.choice(movable, size=min(len(movable), int(rng.integers(1, 4))))] = False
-        newcomers = rng.permutation(np.flatnonzero(~chosen))[:1]
-        add_what_fits(newcomers, self.rows, self._left(shaken), shaken)
+            dropped = min(len(movable), int(rng.integers(1, 4)))
+            shaken[movable[rng.integers(len(movable), size=dropped)]] = False
+        if len(others):
+            newcomer = others[rng.integers(len(others), size=1)]
+            add_what_fits(newcomer, self.rows, self._left(shaken), shaken)
         return shaken
 
     def _left(self, chosen: BoolArray) -> FloatArray:
@@ -119,6 +121,8 @@ class Polisher:
 
     def _needed(self, chosen: BoolArray) -> BoolArray:
         """Return the experts that alone meet some cover."""
+        if not len(self.members):
+            return np.zeros(len(chosen), dtype=bool)
         alone = (self.members & chosen).sum(axis=1) == 1
         return np.asarray((self.members[alone] & chosen).any(axis=0))
 
