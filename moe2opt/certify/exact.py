@@ -119,6 +119,8 @@ def thresholds(cluster: Any, clusters: int, bits: int) -> Any:
     whole = np.isfinite(scaled) & (scaled >= 0) & (scaled == np.floor(scaled))
     if cluster.shape != (clusters,) or not whole.all():
         raise RejectedError("cluster multipliers must be non-negative multiples of the grid")
+    if len(scaled) * scaled.max(initial=0.0) < _INT64_SAFE:
+        return scaled.astype(np.int64)
     return on_grid(scaled[None, :])[0]
 
 
@@ -132,12 +134,14 @@ def checked_prices(
     if price.row.shape != rows.limits.shape or price.cover.shape != (len(covers),):
         raise RejectedError(f"multipliers {index} have the wrong shape")
     for part in (price.row, price.cover):
-        if not (np.isfinite(part).all() and (part >= 0).all()):
+        # Written so that a number that is none fails too.
+        if len(part) and not 0.0 <= part.min() <= part.max() < math.inf:
             raise RejectedError(f"multipliers {index} are negative or not finite")
-    for k in np.flatnonzero(price.row[:budgets]):
-        require_named(int(k), certificate, "rows", budgets)
-    for h in np.flatnonzero(price.cover):
-        require_named(int(h), certificate, "covers", len(covers))
+    if certificate.conflict is not None:
+        for k in np.flatnonzero(price.row[:budgets]):
+            require_named(int(k), certificate, "rows", budgets)
+        for h in np.flatnonzero(price.cover):
+            require_named(int(h), certificate, "covers", len(covers))
     return price
 
 

@@ -186,6 +186,9 @@ class FacilityProof:
 
     def _part_values(self, box: _Subset, estimate: Estimate) -> Any:
         """Return the most that each part can contribute, in floating point."""
+        if len(self.parts) == self.problem.size:  # every expert is a part of its own
+            best = np.maximum(np.where(box.allowed, estimate.profit, 0.0), 0.0)
+            return np.where(box.forced, estimate.profit, best)[self.order]
         forced = box.forced[self.order]
         profit = np.where(box.allowed, estimate.profit, -np.inf)[self.order]
         best = np.maximum(np.maximum.reduceat(profit, self.starts), 0.0)
@@ -217,14 +220,13 @@ class FacilityProof:
         return Estimate(sum(constant), excess + reward - cost, 4e-16 * terms * size)
 
     def _excess_estimate(self, price: Multipliers, columns: BoolArray) -> tuple[Any, Any]:
-        """Return what `_excess` does, as floats."""
+        """Return what `_excess` does, as floats, and the sum of the thresholds."""
+        threshold = self._threshold(price)
         if self.near is not None:
-            threshold = thresholds(price.cluster, self.problem.clusters, self.bits)
             found = self.near.excess(threshold, columns)
             if found is not None:
                 return found[columns], threshold.sum()
-        grid, total = self._excess(price, columns)
-        return grid.astype(np.float64), total
+        return self._excess(threshold, columns).astype(np.float64), threshold.sum()
 
     def _dual(self, index: int, box: _Subset, reason: str) -> Fraction:
         """Return the exact right side of the inequality above, maximised over the box."""
@@ -244,13 +246,16 @@ class FacilityProof:
         profit = reward.plus(cost, -1)
         if reason == "farkas":
             return base - shift, profit
-        excess, total = self._excess(price, np.ones(self.problem.size, dtype=bool))
-        constant = Fraction(int(total), 2**self.bits)
+        threshold = self._threshold(price)
+        excess = self._excess(threshold, np.ones(self.problem.size, dtype=bool))
+        constant = Fraction(int(threshold.sum()), 2**self.bits)
         return constant + base - shift, profit.plus(Dyadic(excess.astype(object), self.bits))
 
-    def _excess(self, price: Multipliers, columns: BoolArray) -> tuple[Any, Any]:
-        """Return the experts' excess over the thresholds, and their sum, in units of the grid."""
-        threshold = thresholds(price.cluster, self.problem.clusters, self.bits)
+    def _threshold(self, price: Multipliers) -> Any:
+        return thresholds(price.cluster, self.problem.clusters, self.bits)
+
+    def _excess(self, threshold: Any, columns: BoolArray) -> Any:
+        """Return the wanted experts' excess over the thresholds in units of the grid."""
         experts = np.flatnonzero(columns)
         excess = np.zeros(len(experts), dtype=self.values.dtype)
         # A few experts at a time, so that the intermediate numbers stay in the processor's cache.
@@ -259,7 +264,7 @@ class FacilityProof:
             above = self.values[experts[start : start + step]]
             np.maximum(np.subtract(above, threshold, out=above), 0, out=above)
             above.sum(axis=1, out=excess[start : start + step])
-        return excess, threshold.sum()
+        return excess
 
     def _prices(self, index: int) -> Multipliers:
         budgets = len(self.problem.limits)

@@ -56,10 +56,11 @@ class NearTable:
         wanted
             ``(N,)`` flags; what is returned for the others means nothing.
         """
+        if np.count_nonzero(wanted) < self.depth:
+            return None
         reached = self.depth == len(self.values)
         open_rows = np.flatnonzero((self.last > thresholds) & (not reached))
-        many = np.count_nonzero(wanted) * _MOST_OPEN
-        if len(open_rows) > _MOST_OPEN * len(thresholds) or many < self.depth * _MOST_OPEN:
+        if len(open_rows) > _MOST_OPEN * len(thresholds):
             return None
         above = self.best - thresholds[:, None]
         above[open_rows] = 0

@@ -262,4 +262,5 @@ def _blocks(values: FloatArray, count: int) -> list[IntArray]:
     rank = np.empty(values.shape[1], dtype=np.int64)
     rank[experts[np.argsort(-frequency, kind="stable")]] = np.arange(len(experts))
     block = rank[best] % count
-    return [np.flatnonzero(block == k) for k in range(count) if (block == k).any()]
+    order = np.argsort(block, kind="stable")
+    return np.split(order, np.flatnonzero(np.diff(block[order])) + 1)
