@@ -11,7 +11,9 @@ WORK is a folder on the disk that is to be measured. Without ``--model`` the mod
 weights and the expert sizes of Switch-Base. ``calibrate`` and ``time`` want a quiet machine and, as
 a process that waits for a disk is woken late by a busy one, real-time priority (``chrt -f 1``).
 Machines are noisy: every round runs all plans and rules in another order on the same few sequences,
-the next round on the next ones, and calibrates once more; figures are medians of the rounds.
+the next round on the next ones, and calibrates once more; figures are medians of the rounds. What
+has the same memory, and so is compared, runs within seconds of one another. ``count`` wants many
+tokens but no certain disk: ``--scratch /dev/shm`` makes it quick.
 """
 
 from __future__ import annotations
@@ -55,7 +57,7 @@ LARGE = 1e6
 
 #: Tokens of a sequence, of a timed round, of the count of bytes and of the calibration, with small
 #: and with large experts.
-SEQUENCE, TIMED, COUNTED, CALIBRATION = (64, 64), (128, 64), (7680, 2048), (320, 192)
+SEQUENCE, TIMED, COUNTED, CALIBRATION = (64, 64), (128, 128), (7680, 8192), (320, 192)
 
 
 def large(model: Any) -> bool:
@@ -318,6 +320,21 @@ def do_count(work: Path, seconds: float, scratch: Path | None) -> None:
     print(f"bytes of {len(done)} plans counted")
 
 
+def by_memory(everything: dict[str, tuple[Any, Any]]) -> list[list[str]]:
+    """Return the keys of what has the same memory, one list for each size."""
+    found: dict[float, list[str]] = {}
+    for key, (instance, _) in everything.items():
+        found.setdefault(instance.topology.tiers[0].free_bytes, []).append(key)
+    return list(found.values())
+
+
+def shuffled(groups: list[list[str]], seed: int) -> list[str]:
+    """Return the groups one after the other in a random order, each in a random order itself."""
+    draw = np.random.default_rng(seed)
+    order = draw.permutation(len(groups)).tolist()
+    return [key for number in order for key in draw.permutation(groups[number]).tolist()]
+
+
 def do_time(work: Path, seconds: float, scratch: Path | None) -> None:
     """Time everything once a round, in another order and on other sequences, while time is left."""
     start, bench, target = time.perf_counter(), Bench(work, scratch), work / "times.json"
@@ -325,10 +342,11 @@ def do_time(work: Path, seconds: float, scratch: Path | None) -> None:
     tokens = tokens_of(work, bench.model, "heldout", COUNTED[large(bench.model)])
     rounds = json.loads(target.read_text()) if target.exists() else []
     everything = different_runs(work, bench.model, only_plans=False)
+    groups = by_memory(everything)
     while time.perf_counter() - start < seconds:
         first = len(rounds) * each % (len(tokens) - each + 1)
         found: dict[str, Any] = {}
-        for key in np.random.default_rng(len(rounds)).permutation(list(everything)).tolist():
+        for key in shuffled(groups, len(rounds)):
             instance, assignment = everything[key]
             run = bench.run(instance, assignment, tokens[first : first + each])
             row = compare(predict(instance, assignment), run, None)

@@ -150,7 +150,7 @@ class FacilityRelaxation:
             self.bounder.count(bounded, search)
         price = bounded.price
         self.scores.learn(box, price.value)
-        index = self.tree.price(price.cluster, price.row, price.cover)
+        index = self.tree.price(self.model.kinds.each(price.cluster), price.row, price.cover)
         if price.infeasible:
             return Examined(steps, box, ("farkas", index))
         proof = ("dual", index)

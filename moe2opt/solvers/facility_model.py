@@ -26,6 +26,7 @@ from moe2opt.canonical import (
 )
 from moe2opt.result import BoolArray, FloatArray, IntArray
 from moe2opt.solvers.base import Search
+from moe2opt.solvers.cluster_kinds import ClusterKinds
 from moe2opt.solvers.descent import FEW, column_excess
 from moe2opt.solvers.dominance import dominance_chains
 from moe2opt.solvers.kernels import best_of_parts, excess_above
@@ -84,7 +85,7 @@ class Price:
     Attributes
     ----------
     cluster, row, cover
-        Multipliers, see `moe2opt.result.Multipliers`.
+        Multipliers, see `moe2opt.result.Multipliers`; one for the clusters of each kind.
     value
         Upper bound, rounding errors included.
     profit
@@ -124,16 +125,18 @@ class FacilityModel:
     ----------
     problem, merged
         The problem in which interchangeable rows are merged, and how it came about.
+    kinds
+        Clusters with equal values, which count as one: a kind.
     columns, values
-        Weighted values, rounded up to multiples of ``2**-bits``: ``(N, C)``, and the same array
-        seen as ``(C, N)``.
+        Weighted values, rounded up to multiples of ``2**-bits`` and summed over each kind:
+        ``(N, K)``, and the same array seen as ``(K, N)``.
     best_values
-        ``(C,)`` value of each cluster's best expert.
+        ``(K,)`` value of each kind's best expert.
     ranked, experts
-        ``(C, M)`` the same in falling order per cluster, and whose they are. They hold all experts
+        ``(K, M)`` the same in falling order per kind, and whose they are. They hold all experts
         until `focus` leaves out those that no box will allow again.
     near, nearest, last
-        The first columns of `ranked` and `experts`, close together in memory, and per cluster a
+        The first columns of `ranked` and `experts`, close together in memory, and per kind a
         value that every expert beyond them is at most.
     chains, sets, parts
         Dominance chains, all at-most-one sets, and a disjoint partition made of them.
@@ -159,13 +162,14 @@ class FacilityModel:
         self.problem = problem
         self.bits = grid_bits(problem.weighted)
         values = np.ldexp(np.ceil(np.ldexp(problem.weighted, self.bits)), -self.bits)
+        self.kinds = ClusterKinds.among(values)
+        values = self.kinds.together(values)
         self.experts, self.ranked = ranked_by_value(values)
         self.columns = np.ascontiguousarray(values.T)
         self.values = self.columns.T
         self.best_values = self.columns.max(axis=0, initial=0.0)
         self.focused = problem.size
         self._look_near()
-        self.all_clusters = np.arange(problem.clusters)
         self.sets = at_most_one_sets(problem.groups, self.chains)
         self.parts = partition(self.sets, problem.size)
         self.part_of = np.empty(problem.size, dtype=np.int64)
@@ -210,16 +214,18 @@ class FacilityModel:
         beyond = self.ranked[:, _NEAR] if depth > _NEAR else np.zeros(len(self.ranked))
         self.last = np.maximum(beyond, 0.0)
 
-    def price(self, box: Subset, cluster: FloatArray, row: FloatArray, cover: FloatArray) -> Price:
-        """Return the Lagrangian value of multipliers over a box."""
-        grid = np.ldexp(np.round(np.ldexp(np.maximum(cluster, 0.0), self.bits)), -self.bits)
+    def price(self, box: Subset, kind: FloatArray, row: FloatArray, cover: FloatArray) -> Price:
+        """Return the Lagrangian value of multipliers over a box, those of kinds summed."""
+        scaled = np.ldexp(np.maximum(kind, 0.0) / self.kinds.count, self.bits)
+        cluster = np.ldexp(np.round(scaled), -self.bits)
+        grid = cluster * self.kinds.count
         excess = self._excess_of(box, grid)
         paid, earned = row @ self.rows, cover @ self.covers
         constant = [float(grid.sum()), float(row @ self.limits), -float(cover.sum())]
         profit = excess - paid + earned
         size = float((excess + paid + earned)[box.allowed].sum()) + sum(map(abs, constant))
         value = sum(constant) + self.best(box, profit) + self._rounding_error(size)
-        return Price(grid, row, cover, value, profit)
+        return Price(cluster, row, cover, value, profit)
 
     def expanded(self, chosen: BoolArray) -> IntArray | None:
         """Return the choice in the variables of the original problem, None if it does not pack.
@@ -281,15 +287,11 @@ class FacilityModel:
                 self._packings[t][key] = True
         return self._packings[t][key]
 
-    def excess(self, clusters: IntArray, thresholds: FloatArray) -> FloatArray:
-        """Return per expert the sum over `clusters` of its value above the thresholds."""
-        return excess_above(self.ranked, self.experts, clusters, thresholds, self.problem.size)
-
     def _excess_of(self, box: Subset, thresholds: FloatArray) -> FloatArray:
         wanted = np.flatnonzero(box.allowed)
         if len(wanted) <= FEW:
             return column_excess(self.columns, wanted, thresholds, self.problem.size)
-        return self.excess(self.all_clusters, thresholds)
+        return excess_above(self.ranked, self.experts, thresholds, self.problem.size)
 
     def contradiction(self, box: Subset, row: FloatArray, cover: FloatArray) -> Price | None:
         """Return prices under which the rows alone exclude the box, or None if they do not."""

@@ -62,7 +62,7 @@ def _compile_for_boxes(model: FacilityModel) -> None:
 
     problem = model.problem
     one, two, none, both = np.ones(1), np.zeros(2), np.zeros(2, dtype=bool), np.arange(2)
-    excess_above(model.ranked, model.experts, model.all_clusters, one, 2)
+    excess_above(model.ranked, model.experts, one, 2)
     column_excess(model.columns, both, one, 2)
     fill_to_one(model.ranked, model.experts, two)
     find_excluded(problem.costs, problem.limits, 0.0, none, ~none, both)

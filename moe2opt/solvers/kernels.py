@@ -19,29 +19,25 @@ IndexArray = npt.NDArray[np.int32]
 
 @entry
 def excess_above(
-    ranked: FloatArray, experts: IndexArray, clusters: IntArray, thresholds: FloatArray, size: int
+    ranked: FloatArray, experts: IndexArray, thresholds: FloatArray, size: int
 ) -> FloatArray:
-    """Return per expert the sum over `clusters` of its value above the cluster's threshold.
+    """Return per expert the sum over clusters of its value above the cluster's threshold.
 
     Parameters
     ----------
     ranked, experts
-        ``(C, N)`` values of each cluster in falling order, and whose they are.
-    clusters
-        Clusters to sum over.
+        ``(C, M)`` values of each cluster in falling order, and whose they are.
     thresholds
-        One threshold per entry of `clusters`.
+        ``(C,)``.
     size
         Number of experts N.
     """
     total = np.zeros(size)
     depth = ranked.shape[1]
-    for position in range(len(clusters)):
-        c = clusters[position]
-        threshold = thresholds[position]
+    for c in range(len(thresholds)):
         k = 0
-        while k < depth and ranked[c, k] > threshold:
-            total[experts[c, k]] += ranked[c, k] - threshold
+        while k < depth and ranked[c, k] > thresholds[c]:
+            total[experts[c, k]] += ranked[c, k] - thresholds[c]
             k += 1
     return total
 

@@ -34,11 +34,11 @@ class LagrangianBound:
 
     def __init__(self, model: FacilityModel, root: CutBound) -> None:
         self.model, self.root, self.started = model, root, False
-        size = model.ranked[:, 0] if model.problem.clusters else np.zeros(0)
+        size = model.best_values
         mean = float(size.mean()) if len(size) else 0.0
         self.cluster_step = size / mean if mean > 0 else np.ones(len(size))
         limits = model.problem.limits
-        self.row_step = 0.5 * np.sqrt(max(1, model.problem.clusters)) / np.maximum(limits, 1e-300)
+        self.row_step = 0.5 * np.sqrt(max(1, len(size))) / np.maximum(limits, 1e-300)
         self.row_step[limits <= 0] = 0.0
 
     def bound(self, box: Subset, search: Search) -> Bounded:
@@ -74,7 +74,7 @@ class LagrangianBound:
             bonus,
             self.cluster_step,
             self.row_step,
-            start.cluster,
+            start.cluster * model.kinds.count,
             start.row[:budgets],
             target - constant,
             _STEPS,
@@ -96,7 +96,7 @@ class AutomaticBound:
     def __init__(self, model: FacilityModel) -> None:
         self.cuts = CutBound(model)
         self.cheap = LagrangianBound(model, self.cuts)
-        self.clusters = model.problem.clusters
+        self.kinds = len(model.best_values)
         self.cheap_boxes = 0
         self.programme_boxes = 0
         self.root_work, self.root_bound = 0, np.inf
@@ -123,7 +123,7 @@ class AutomaticBound:
     def _judge(self, spent: int, search: Search) -> None:
         """Decide for or against the programme, after the trial or once it took too long."""
         rate = _STALLED_WORK if self._stalled(search) else _BOX_WORK
-        slow = spent > rate * self.clusters * _TRIAL
+        slow = spent > rate * self.kinds * _TRIAL
         if slow or self.programme_boxes > _TRIAL:
             self.quick = self._restart = not slow
 

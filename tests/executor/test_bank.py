@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import mmap
 import os
 import signal
 import subprocess
@@ -34,6 +35,27 @@ def test_pieces_come_back_as_they_were(tmp_path: Path) -> None:
             assert bank.read(span, buffer, BLOCK_BYTES) == blocks(len(piece))
             assert (buffer.bytes[BLOCK_BYTES:][: len(piece)] == piece).all()
             assert (bank.mapped(span) == piece).all()
+
+
+@pytest.mark.parametrize("size", [2**21 - 4096, 2**21, 5 * 2**20 + 1])
+def test_large_buffers_are_whole_and_of_the_size_asked_for(size: int, tmp_path: Path) -> None:
+    """Buffers that large pages fit in begin on one, hold what is read, and nothing beyond."""
+    with Bank(tmp_path) as bank:
+        piece = content(size)
+        span = bank.put((0, 0, 0, 0), piece)
+        bank.settle()
+        buffer = Buffer(size)
+        assert len(buffer.bytes) == buffer.size == blocks(size)
+        assert buffer.bytes.ctypes.data % (2**21 if size >= 2**21 else BLOCK_BYTES) == 0
+        assert bank.read(span, buffer) == blocks(size)
+        assert (buffer.bytes[:size] == piece).all()
+        assert not buffer.bytes[size:].any()
+
+
+def test_a_system_without_large_pages_does_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Advice that the system does not take is no error."""
+    monkeypatch.setattr(mmap, "MADV_HUGEPAGE", -1)
+    assert not Buffer(2**22).bytes.any()
 
 
 def test_the_file_has_no_name(tmp_path: Path) -> None:

@@ -329,6 +329,18 @@ def test_few_copies_are_measured_beside_many(folder: Path) -> None:
     assert 0 < held[0.00007][1] < every
 
 
+def test_many_copies_are_measured_beside_few(folder: Path) -> None:
+    """With room for all, every expert is on the slowest tier, in the largest format."""
+    from moe2opt.executor.calibrate import distant_assignment
+
+    instance = mo.load(folder / "small.yaml").instance
+    found = distant_assignment(instance)
+    slowest = int(instance.use.seconds.max(axis=1).argmax())
+    assert slowest != instance.topology.home
+    assert (found.tier == slowest).all()
+    assert (found.precision == instance.expert_bytes.argmax()).all()
+
+
 def test_a_broken_tolerance_is_exit_code_5(folder: Path) -> None:
     """A tolerance of nothing is exceeded by time, one of 100 % by bytes is not."""
     given = arguments(folder, "--tolerance", "time=0,bytes=100%", "--quiet")
