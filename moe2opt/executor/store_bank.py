@@ -141,7 +141,7 @@ class Bank:
             When the disk returns fewer bytes or an error.
         """
         size = span.read_bytes
-        view = memoryview(buffer.bytes)[at : at + size]
+        view = buffer.bytes.data[at : at + size]
         with view, explained("cannot read an expert"):
             done = os.preadv(self._reader, [view], span.offset)
         if not self.direct:
