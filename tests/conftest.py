@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,11 @@ _COMMON = {
 settings.register_profile("repeatable", derandomize=True, **_COMMON)
 settings.register_profile("explore", print_blob=True, **_COMMON)
 settings.load_profile("repeatable")
+
+# A shell that runs the tests in the background may ignore Ctrl-C, and so would every process that
+# they start and interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 
