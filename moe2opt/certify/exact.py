@@ -134,7 +134,7 @@ def checked_prices(
     if price.row.shape != rows.limits.shape or price.cover.shape != (len(covers),):
         raise RejectedError(f"multipliers {index} have the wrong shape")
     for part in (price.row, price.cover):
-        # Written so that a number that is none fails too.
+        # A NaN fails every comparison, and so is refused too.
         if len(part) and not 0.0 <= part.min() <= part.max() < math.inf:
             raise RejectedError(f"multipliers {index} are negative or not finite")
     if certificate.conflict is not None:

@@ -51,8 +51,9 @@ def compile_kernels() -> None:
     from moe2opt.solvers.facility_model import FacilityModel
 
     problem = FacilityProblem(np.array([[3.0, 2.0]]), np.ones((1, 2)), np.ones(1))
-    _compile_for_boxes(FacilityModel(problem, simplify=False))
-    _compile_for_choices(FacilityModel(problem, simplify=False))
+    model = FacilityModel(problem, simplify=False)
+    _compile_for_boxes(model)
+    _compile_for_choices(model)
 
 
 def _compile_for_boxes(model: FacilityModel) -> None:
