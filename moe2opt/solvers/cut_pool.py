@@ -29,9 +29,10 @@ class CutPool:
     """
 
     def __init__(self, blocks: list[IntArray]) -> None:
-        self.members = np.concatenate(blocks)
-        self.lengths = np.array([len(b) for b in blocks])
+        self.members = np.concatenate([np.zeros(0, dtype=np.int64), *blocks])
+        self.lengths = np.array([len(b) for b in blocks], dtype=np.int64)
         self.starts = np.concatenate([[0], np.cumsum(self.lengths)])
+        self._block_of_member = np.repeat(np.arange(len(blocks)), self.lengths)
         self.block = np.zeros(0, dtype=np.int64)
         self.slack_for = np.zeros(0, dtype=np.int64)
         self._first = np.zeros(1, dtype=np.int64)
@@ -85,7 +86,8 @@ class CutPool:
 
     def by_block(self, value: FloatArray) -> FloatArray:
         """Return ``(B,)`` sums of a figure of the clusters."""
-        return np.asarray(np.add.reduceat(value[self.members], self.starts[:-1]))
+        blocks = len(self.lengths)
+        return np.bincount(self._block_of_member, weights=value[self.members], minlength=blocks)
 
     def averaged(self, dual: FloatArray, otherwise: FloatArray) -> FloatArray:
         """Return ``(C,)`` thresholds averaged by the duals of a block's cuts.

@@ -213,7 +213,7 @@ class CutBound:
             thresholds, _ = fill_to_one(self.model.ranked, self.model.experts, self.inner)
             deep = self._violated(theta, self.pool.worth(self.model, thresholds, y))
             self._add_cuts(thresholds, deep)
-            if deep.mean() > _ENOUGH:
+            if np.count_nonzero(deep) > _ENOUGH * len(deep):
                 return True
         thresholds, value = fill_to_one(self.model.ranked, self.model.experts, y)
         violated = self._violated(theta, self.pool.by_block(value))
@@ -263,4 +263,5 @@ def _blocks(values: FloatArray, count: int) -> list[IntArray]:
     rank[experts[np.argsort(-frequency, kind="stable")]] = np.arange(len(experts))
     block = rank[best] % count
     order = np.argsort(block, kind="stable")
-    return np.split(order, np.flatnonzero(np.diff(block[order])) + 1)
+    parts = np.split(order, np.flatnonzero(np.diff(block[order])) + 1)
+    return [part for part in parts if len(part)]

@@ -66,3 +66,12 @@ def test_multipliers_of_copies_are_on_the_grid(bound: str) -> None:
     assert mo.certify(problem, result).ok
     for price in result.certificate.multipliers:  # type: ignore[union-attr]
         assert price.cluster.shape in ((0,), (21,))
+
+
+@pytest.mark.parametrize("bound", ["auto", "cuts", "lagrangian", "submodular", "corner"])
+def test_a_problem_without_clusters_is_solved(bound: str) -> None:
+    """Nothing to serve: every choice is worth nothing, and that is proven."""
+    problem = FacilityProblem(np.zeros((0, 3)), np.ones((1, 3)), np.ones(1))
+    result = mo.solve(problem, bound=bound)
+    assert (result.status, result.objective) == (mo.Status.OPTIMAL, 0.0)
+    assert mo.certify(problem, result).ok
