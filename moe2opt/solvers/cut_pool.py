@@ -87,7 +87,8 @@ class CutPool:
     def by_block(self, value: FloatArray) -> FloatArray:
         """Return ``(B,)`` sums of a figure of the clusters."""
         blocks = len(self.lengths)
-        return np.bincount(self._block_of_member, weights=value[self.members], minlength=blocks)
+        sums = np.bincount(self._block_of_member, weights=value[self.members], minlength=blocks)
+        return sums.astype(np.float64)
 
     def averaged(self, dual: FloatArray, otherwise: FloatArray) -> FloatArray:
         """Return ``(C,)`` thresholds averaged by the duals of a block's cuts.
