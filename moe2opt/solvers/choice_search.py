@@ -52,7 +52,7 @@ from moe2opt.solvers.choice_vertex import (
     mark_basics,
     unmark_basics,
 )
-from moe2opt.solvers.jit import entry, inner
+from moe2opt.solvers.jit import entry, inner, merged
 
 #: Above this many options, branching looks at fractions only.
 _SMALL_CORE = 3000
@@ -195,7 +195,7 @@ def _enter(core: Core, at: Vertex, state: State, node: int) -> None:
             at.key[core.group_of[at.first[i]]] = at.partner[i]
 
 
-@inner
+@merged
 def _examine(core: Core, at: Vertex, state: State, node: int, cutoff: float, best: float) -> int:
     """Bound, reduce and split the current node; return why the caller is needed, or PAUSED."""
     least, left = state.least, state.left

@@ -16,14 +16,12 @@ def warm_up(search: Search) -> None:
     from moe2opt.solvers.choice_kernels import descend
     from moe2opt.solvers.choice_search import explore
     from moe2opt.solvers.choice_state import preorder
-    from moe2opt.solvers.jit import announce, is_stored
+    from moe2opt.solvers.jit import compiling
 
     kernels: tuple[Any, ...] = (descend, explore, preorder)
     if all(kernel.signatures for kernel in kernels):
         return
-    if not all(map(is_stored, kernels)):
-        announce()
-    with search.paused():
+    with search.paused(), compiling(*kernels):
         compile_kernels()
 
 

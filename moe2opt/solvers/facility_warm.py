@@ -15,14 +15,12 @@ if TYPE_CHECKING:
 
 def warm_up(search: Search) -> None:
     """Load or compile the kernels, once per process, while the clock stands."""
-    from moe2opt.solvers.jit import announce, is_stored
+    from moe2opt.solvers.jit import compiling
 
     kernels = _kernels()
     if all(kernel.signatures for kernel in kernels):
         return
-    if not all(map(is_stored, kernels)):
-        announce()
-    with search.paused():
+    with search.paused(), compiling(*kernels):
         compile_kernels()
 
 

@@ -3,16 +3,20 @@
 An *entry* is called from Python and cached on disk: beside the package where that folder can be
 written, else in numba's cache folder of the user, else not at all. An *inner* kernel or a *part* is
 only called by other kernels: it needs no wrapper for Python and becomes part of the entries that
-use it.
+use it, without machine code of its own (`moe2opt.solvers.jit_inner`). A *merged* kernel
+has one caller and becomes part of that caller's source.
 
 What keeps compilation short: no slice assignments or array expressions (each pulls in numpy's
 broadcasting), no allocation (so that no reference is counted), no literal integers as arguments
-(each would make another specialisation; constants are numpy integers instead).
+(each would make another specialisation; constants are numpy integers instead), and no garbage
+collection meanwhile, which would walk through all that numba has built again and again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import gc
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -20,6 +24,7 @@ import numba
 import numpy as np
 
 from moe2opt import progress
+from moe2opt.solvers import jit_inner
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -36,17 +41,26 @@ def released(function: _Function) -> _Function:
 
 def part(function: _Function) -> _Function:
     """Compile as part of the kernels that call it; it may allocate."""
-    return _compiled(function, no_cpython_wrapper=True)
+    return _linked(function)
 
 
 def reordered(function: _Function) -> _Function:
     """Compile like a part whose sums may be taken in any order, and so several at once."""
-    return _compiled(function, no_cpython_wrapper=True, fastmath={"reassoc", "nsz"})
+    return _linked(function, fastmath={"reassoc", "nsz"})
 
 
 def inner(function: _Function) -> _Function:
     """Compile as part of the kernels that call it; it must not allocate."""
-    return _compiled(function, no_cpython_wrapper=True, _nrt=False)
+    return _linked(function, _nrt=False)
+
+
+def merged(function: _Function) -> _Function:
+    """Compile as part of the only kernel that calls it; it must not allocate."""
+    return _compiled(function, inline="always", _nrt=False)
+
+
+def _linked(function: _Function, **settings: Any) -> _Function:
+    return _compiled(function, no_cpython_wrapper=True, **jit_inner.settings(), **settings)
 
 
 def _stored(function: _Function, **settings: Any) -> _Function:
@@ -77,6 +91,15 @@ def is_stored(kernel: Any) -> bool:
     return any(path.name.startswith(stem) for path in Path(folder).glob("*.nbi"))
 
 
-def announce() -> None:
-    """Say that kernels are about to be compiled."""
-    progress.logger.info("Compiling kernels for this machine, once: this takes some seconds")
+@contextlib.contextmanager
+def compiling(*kernels: Any) -> Iterator[None]:
+    """Say that kernels are about to be compiled, unless they are stored, and make it quick."""
+    if not all(map(is_stored, kernels)):
+        progress.logger.info("Compiling kernels for this machine, once: this takes some seconds")
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import numba
 import numpy as np
 import pytest
 
 import moe2opt
 from moe2opt.canonical import MultipleChoiceProblem
-from moe2opt.solvers import choice_warm, jit
+from moe2opt.solvers import choice_warm, jit, jit_inner
 from moe2opt.solvers.base import Options, Search
 
 PACKAGE = Path(moe2opt.__file__).parent
@@ -87,6 +89,52 @@ def test_a_folder_can_be_chosen(folder: Path, tmp_path: Path) -> None:
     chosen = tmp_path / "chosen"
     _, path = where_code_goes(folder, NUMBA_CACHE_DIR=str(chosen))
     assert chosen in Path(path).parents
+
+
+@jit.inner
+def _halved(x: float) -> float:
+    return 0.5 * x
+
+
+@jit.merged
+def _squared(x: float) -> float:
+    return x * x
+
+
+@numba.njit
+def _combined(x: float) -> float:
+    return _halved(x) + _squared(x)
+
+
+def test_inner_kernels_have_no_machine_code() -> None:
+    """What only kernels call works inside them and was not translated by itself."""
+    assert _combined(4.0) == 18.0
+    (compiled,) = _halved.overloads.values()  # type: ignore[attr-defined]
+    assert compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name) == 0
+    assert not _squared.overloads  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("release", "known"), [("0.60.0", False), ("0.61.0rc1", True), ("9.0", False)]
+)
+def test_unknown_versions_of_numba_compile_as_usual(
+    monkeypatch: pytest.MonkeyPatch, release: str, known: bool
+) -> None:
+    """Libraries without machine code are used with the versions that were tried only."""
+    monkeypatch.setattr("numba.__version__", release)
+    assert bool(jit_inner.settings()) is known
+    kernel = jit.inner(lambda x: x + 1.0)
+    caller = numba.njit(lambda x: kernel(x) * 2.0)
+    assert caller(1.0) == 4.0
+
+
+def test_compiling_leaves_garbage_collection_as_it_was() -> None:
+    """While kernels compile nothing is collected; afterwards all is as before, also on errors."""
+    assert gc.isenabled()
+    with pytest.raises(ZeroDivisionError), jit.compiling():
+        assert not gc.isenabled()
+        _ = 1 / 0
+    assert gc.isenabled()
 
 
 def problem() -> MultipleChoiceProblem:
