@@ -27,8 +27,10 @@ _LENGTH = 0.7
 #: itself come ever closer without crossing it.
 _BEYOND = 0.03
 
-#: Steps without progress before they are shortened, the factor, and the length that ends it all.
-_STALL, _SHORTER, _SHORTEST = 4, 0.6, 0.02
+#: By how much a step without progress shortens the following ones, and the length that ends it
+#: all. Measured on uniform 200 x 1,000, where boxes stay far from the target: shortening by 0.6
+#: after four such steps left 1.3 to 1.7 times the gap in the same time.
+_SHORTER, _SHORTEST = 0.93, 0.02
 
 #: Share of the new subgradient in the direction.
 _SHARE = 0.3
@@ -328,7 +330,7 @@ def descend(
     best_cluster, best_price = cluster.copy(), price.copy()
     slope, direction, row_direction = np.zeros(clusters), np.zeros(clusters), np.zeros(rows)
     average, none = np.zeros(size), np.zeros(rows)
-    best, length, stalled, aim = np.inf, _LENGTH, 0, target
+    best, length, aim = np.inf, _LENGTH, target
     for step in range(steps):
         _copy_to(profit, bonus)
         if few:
@@ -341,22 +343,16 @@ def descend(
         )
         if step == 0:
             aim = target - _BEYOND * abs(value - target) - 1e-7 * abs(target)
+        if step > 0 and value > best - 1e-4 * (best - aim):
+            length *= _SHORTER
         if value < best:
-            stalled = 0 if value < best - 1e-4 * abs(best - aim) else stalled + 1
             best = value
             _copy_to(best_cluster, cluster)
             _copy_to(best_price, price)
-        else:
-            stalled += 1
         share = 1.0 if step == 0 else _SHARE
         _blend(average, part_best, share)
-        if best < target:
+        if best < target or length < _SHORTEST:
             break
-        if stalled >= _STALL:
-            length *= _SHORTER
-            stalled = 0
-            if length < _SHORTEST:
-                break
         norm = _turn(
             columns, part_best, floor, cluster, cluster_step, share, slope, direction
         ) + _turn_rows(costs, limits, fixed, part_best, price, row_step, share, row_direction)

@@ -14,7 +14,7 @@ from moe2opt.solvers.descent import descend
 from moe2opt.solvers.facility_model import Bounded, FacilityModel, Subset
 
 #: Subgradient steps per box.
-_STEPS = 35
+_STEPS = 50
 
 #: Cheap boxes before the linear programme is tried, and boxes of that trial.
 _CHEAP_FIRST, _TRIAL = 100, 4
