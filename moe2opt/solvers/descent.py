@@ -20,17 +20,14 @@ FEW = 128
 #: How many experts below its first value a threshold may pass during one descent.
 _BELOW = 4
 
-#: First length of a step, as a share of the way to the target that the subgradient promises.
-_LENGTH = 0.7
-
 #: Steps aim below the target by this share of the first distance: those that aim at the target
 #: itself come ever closer without crossing it.
 _BEYOND = 0.03
 
-#: By how much a step without progress shortens the following ones, and the length that ends it
-#: all. Measured on uniform 200 x 1,000, where boxes stay far from the target: shortening by 0.6
-#: after four such steps left 1.3 to 1.7 times the gap in the same time.
-_SHORTER, _SHORTEST = 0.93, 0.02
+#: By how much a step without progress shortens the following ones, and the share of the first
+#: length that ends it all. Measured on uniform 200 x 1,000, where boxes stay far from the target:
+#: shortening by 0.6 after four such steps left 1.3 to 1.7 times the gap in the same time.
+_SHORTER, _SHORTEST = 0.93, 0.03
 
 #: Share of the new subgradient in the direction.
 _SHARE = 0.3
@@ -276,6 +273,7 @@ def descend(
     price: FloatArray,
     target: float,
     steps: int,
+    length: float,
 ) -> tuple[float, FloatArray, FloatArray, FloatArray]:
     """Lower the Lagrangian value of a box by deflected subgradient steps towards `target`.
 
@@ -304,6 +302,8 @@ def descend(
         Stop once the value is below it.
     steps
         Number of evaluations.
+    length
+        First length of a step, as a share of the way to the target that the subgradient promises.
 
     Returns
     -------
@@ -330,7 +330,7 @@ def descend(
     best_cluster, best_price = cluster.copy(), price.copy()
     slope, direction, row_direction = np.zeros(clusters), np.zeros(clusters), np.zeros(rows)
     average, none = np.zeros(size), np.zeros(rows)
-    best, length, aim = np.inf, _LENGTH, target
+    best, aim, shortest = np.inf, target, _SHORTEST * length
     for step in range(steps):
         _copy_to(profit, bonus)
         if few:
@@ -351,7 +351,7 @@ def descend(
             _copy_to(best_price, price)
         share = 1.0 if step == 0 else _SHARE
         _blend(average, part_best, share)
-        if best < target or length < _SHORTEST:
+        if best < target or length < shortest:
             break
         norm = _turn(
             columns, part_best, floor, cluster, cluster_step, share, slope, direction

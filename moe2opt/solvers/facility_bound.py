@@ -43,8 +43,9 @@ from moe2opt.solvers.tree import Exclusions, Leaf, SplitTree, Step
 
 BOUNDS = ("auto", "cuts", "lagrangian", "submodular", "corner")
 
-#: Cheap boxes are rounded to a solution once in so many.
-_ROUND_EVERY = 16
+#: Cheap boxes are rounded to a solution once in so many: the first ones often and with exchanges,
+#: since an incumbent that is missing early costs most.
+_ROUND_EVERY, _FIRST_BOXES, _ROUND_FIRST = 16, 64, 2
 
 #: Budgets count as exceeded in floating point only beyond this relative margin; what lies within
 #: is settled exactly at the last point.
@@ -68,7 +69,7 @@ def _bounder(name: str, model: FacilityModel) -> Bounder:
         return CornerBound(model)
     if name == "cuts":
         return CutBound(model)
-    return AutomaticBound(model) if name == "auto" else LagrangianBound(model, CutBound(model))
+    return AutomaticBound(model) if name == "auto" else LagrangianBound(model)
 
 
 #: Reductions of a box, what they leave, and why nothing is left of it.
@@ -86,6 +87,7 @@ class FacilityRelaxation:
         self.polisher = Polisher(model, original)
         self.scores = PseudoCosts(model.problem.size)
         self.rounds = 0
+        self.at_root = True
         self._start(search)
 
     def _start(self, search: Search) -> None:
@@ -110,6 +112,7 @@ class FacilityRelaxation:
         return self.tree.certificate(
             self.original,
             claim,
+            rows=len(self.model.limits),
             grid_bits=self.model.bits,
             chains=tuple(tuple(map(int, chain)) for chain in self.model.chains),
             types=self.model.merged.types,
@@ -117,8 +120,10 @@ class FacilityRelaxation:
         )
 
     def wants_restart(self) -> bool:
-        """Tell, at most once, to begin again with the linear programme."""
-        return isinstance(self.bounder, AutomaticBound) and self.bounder.wants_restart()
+        """Tell to begin again with multipliers from elsewhere."""
+        wanted = isinstance(self.bounder, AutomaticBound) and self.bounder.wants_restart()
+        self.at_root = self.at_root or wanted
+        return wanted
 
     def can_start(self) -> bool:
         """Tell whether boxes are bounded by steps that threads can take side by side."""
@@ -165,8 +170,9 @@ class FacilityRelaxation:
             return Examined(reductions, box, leaf)
         if not box.free.any():
             return self._single_point(reductions, box, search)
-        if box.parent is None:
+        if self.at_root:
             self.model.focus(box.allowed)
+            self.at_root = False
         box = replace(box, parent=bounded, branch=-1)
         return Examined(reductions, box, None, price.value, proof, (self._branch(box, bounded), 0))
 
@@ -263,13 +269,17 @@ class FacilityRelaxation:
         allowed &= ~useless
         # Without its best expert a part can at most be left empty or filled by the next best.
         for part in np.flatnonzero((best > 0) & search.closes_each(price.value - best)):
-            members = [i for i in self.model.parts[part] if allowed[i] and not forced_in[i]]
-            ranked = sorted(members, key=lambda i: -price.profit[i])
-            second = max(0.0, price.profit[ranked[1]]) if len(ranked) > 1 else 0.0
+            members = self.model.parts[part]
+            members = members[allowed[members] & ~forced_in[members]]
+            if not len(members):
+                continue
+            profit = price.profit[members]
+            first = int(np.argmax(profit))
+            second = float(np.delete(profit, first).max(initial=0.0))
             bound = float(price.value - best[part] + second)
-            if ranked and search.closes(bound):
-                steps.append(Step(int(ranked[0]), None, True, proof, bound))
-                forced_in[ranked[0]] = True
+            if search.closes(bound):
+                steps.append(Step(int(members[first]), None, True, proof, bound))
+                forced_in[members[first]] = True
         return steps, replace(box, allowed=allowed, forced=forced_in)
 
     # ------------------------------------------------------------------ incumbents, branching
@@ -277,11 +287,14 @@ class FacilityRelaxation:
     def _round(self, box: Subset, bounded: Bounded, search: Search) -> None:
         """Fill up the forced experts with the most wanted ones; polish what is new."""
         wanted = bounded.price.profit if bounded.fractional is None else bounded.fractional
+        early = self.rounds < _FIRST_BOXES
         self.rounds += 1
-        if bounded.cheap and self.rounds % _ROUND_EVERY:
+        every = _ROUND_FIRST if early else _ROUND_EVERY
+        if bounded.cheap and not self.at_root and self.rounds % every:
             return
-        better = self.polisher.round(box, wanted, "L", search)
-        if search.x is not None and not bounded.cheap and (better or box.parent is None):
+        better = self.polisher.round(box, wanted, "L", search, thorough=early and bounded.cheap)
+        first = box.parent is None
+        if search.x is not None and (first or (better and not bounded.cheap)):
             self.polisher.kick(np.asarray(search.x) > 0, search)
 
     def _branch(self, box: Subset, bounded: Bounded) -> int:

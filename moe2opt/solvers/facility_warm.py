@@ -89,6 +89,7 @@ def _compile_for_boxes(model: FacilityModel) -> None:
         one,
         0.0,
         2,
+        1.0,
     )
 
 

@@ -34,17 +34,24 @@ class Polisher:
         search.offer(chosen, "H")
         search.offer(self.improve(chosen), "H")
 
-    def round(self, box: Subset, wanted: FloatArray, source: str, search: Search) -> bool:
-        """Offer the forced experts filled up with the most wanted ones of a box that fit."""
+    def round(
+        self, box: Subset, wanted: FloatArray, source: str, search: Search, *, thorough: bool
+    ) -> bool:
+        """Offer the forced experts filled up with the most wanted ones of a box that fit.
+
+        What exchanges make of the choice is offered where it is a new incumbent, or if `thorough`.
+        """
         chosen = box.forced.copy()
         left = self.model.limits - self.model.rows[:, chosen].sum(axis=1)
         order = np.argsort(-np.where(box.allowed, wanted, -np.inf), kind="stable")
         add_what_fits(order, self.model.rows, left, chosen)
         x = self.unmerged(chosen & box.allowed)
-        if x is None or not search.offer(x, source):
+        if x is None:
             return False
-        search.offer(self.improve(x), source)
-        return True
+        better = search.offer(x, source)
+        if better or thorough:
+            better = search.offer(self.improve(x), source) or better
+        return better
 
     def unmerged(self, chosen: BoolArray) -> BoolArray | None:
         """Return a choice of the bounding model in the original's variables, trimmed if need be."""

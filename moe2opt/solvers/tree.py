@@ -173,6 +173,7 @@ class SplitTree:
         claim: float,
         *,
         kind: str | None = None,
+        rows: int = 0,
         grid_bits: int = 0,
         chains: tuple[tuple[int, ...], ...] = (),
         types: tuple[tuple[int, ...], ...] = (),
@@ -180,7 +181,8 @@ class SplitTree:
     ) -> Certificate:
         """Return the sealed certificate, with the multipliers that no leaf uses left out.
 
-        `kind` is given when the tree splits the monotone view of the problem.
+        `kind` is given when the tree splits the monotone view of the problem, and `rows` when some
+        of the rows that multipliers price were added while it grew.
         """
         tree = self.preorder()
         used = _renumber(tree)
@@ -188,13 +190,21 @@ class SplitTree:
             kind=kind or problem.kind,
             claim=claim,
             tree=tree if len(tree) > MOST_TUPLES else tuple(tree),
-            multipliers=tuple(self.multipliers[k] for k in used),
+            multipliers=tuple(_with_all_rows(self.multipliers[k], rows) for k in used),
             grid_bits=grid_bits,
             chains=chains,
             types=types,
             rounded=rounded,
             problem_hash=problem.fingerprint,
         ).sealed()
+
+
+def _with_all_rows(multipliers: Multipliers, rows: int) -> Multipliers:
+    """Give rows that were added after these multipliers a price of zero."""
+    missing = rows - len(multipliers.row)
+    if missing <= 0:
+        return multipliers
+    return replace(multipliers, row=np.pad(multipliers.row, (0, missing)))
 
 
 def _renumber(tree: Records) -> list[int]:
