@@ -21,7 +21,7 @@ from moe2opt.solvers.relaxation import Examined, Relaxation
 from moe2opt.solvers.tree import Leaf, SplitTree
 
 
-@dataclass(order=True, slots=True)
+@dataclass(eq=False, slots=True)
 class _Node:
     """An open box; the smallest in the heap has the largest bound, then the largest depth."""
 
@@ -30,6 +30,9 @@ class _Node:
     position: int
     box: Any
     proof: Leaf
+
+    def __lt__(self, other: _Node) -> bool:
+        return self.key < other.key
 
     @classmethod
     def of(cls, bound: float, depth: int, position: int, box: Any, proof: Leaf) -> _Node:
@@ -118,9 +121,10 @@ def explore(relaxation: Relaxation | Explorer, search: Search) -> Explored:
     if isinstance(relaxation, Explorer):
         return relaxation.explore(search)
     frontier = _Frontier(relaxation, search)
+    restarting = relaxation if isinstance(relaxation, Restarting) else None
     with Crew(relaxation, search) as crew:
         while frontier.heap:
-            if isinstance(relaxation, Restarting) and relaxation.wants_restart():
+            if restarting is not None and restarting.wants_restart():
                 frontier.restart()
             limit = frontier.report()
             if limit is not None:

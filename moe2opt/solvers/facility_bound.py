@@ -202,8 +202,7 @@ class FacilityRelaxation:
             if not new:
                 return steps, box, None
             steps += new
-            for step in new:
-                box = box.with_forced(step.axis) if step.keep_right else box.without(step.axis)
+            box = _after(box, new)
 
     def _by_rows(self, box: Subset) -> tuple[Leaf | None, list[Step]]:
         """Return the budget or set that is broken, else the experts that would break one."""
@@ -302,6 +301,14 @@ class FacilityRelaxation:
         if bounded.fractional is None:
             return int(free[np.argmax(bounded.price.profit[free])])
         return int(free[np.argmax(self.scores.of(free, bounded.fractional[free]))])
+
+
+def _after(box: Subset, steps: Sequence[Step]) -> Subset:
+    """Return what reductions leave of a box."""
+    allowed, forced = box.allowed.copy(), box.forced.copy()
+    allowed[[step.axis for step in steps if not step.keep_right]] = False
+    forced[[step.axis for step in steps if step.keep_right]] = True
+    return replace(box, allowed=allowed, forced=forced)
 
 
 class PseudoCosts:

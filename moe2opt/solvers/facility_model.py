@@ -323,15 +323,10 @@ class FacilityModel:
 def ranked_by_value(values: FloatArray) -> tuple[npt.NDArray[np.int32], FloatArray]:
     """Return the experts of each cluster in falling order of value, and those values.
 
-    Equal values stand in the order of the experts. A sort that leaves their order to the machine
-    is five times faster, so that only the clusters with equal values are sorted again.
+    Experts of equal value stand in any order: a stable sort takes five times as long.
     """
-    falling = -values
-    experts = np.argsort(falling, axis=1)
-    ranked = np.take_along_axis(values, experts, axis=1)
-    tied = np.flatnonzero((ranked[:, 1:] == ranked[:, :-1]).any(axis=1))
-    experts[tied] = np.argsort(falling[tied], axis=1, kind="stable")
-    return experts.astype(np.int32), ranked
+    experts = np.argsort(-values, axis=1)
+    return experts.astype(np.int32), np.take_along_axis(values, experts, axis=1)
 
 
 def grid_bits(weighted: FloatArray) -> int:
