@@ -25,9 +25,9 @@ _STEPS, _LENGTH = 50, 0.7
 #: of the linear programme, in a tenth to a hundredth of its time.
 _ROUNDS, _GENTLER, _WORTHWHILE = 8, 0.65, 0.05
 
-#: The first tree does without the programme. After so many boxes it ends where less than this
-#: share of the gap is closed.
-_MILESTONES = {20: 0.05, 200: 0.3}
+#: The first tree does without the programme. After so many boxes, and each time their number has
+#: doubled, it ends if less than this share of the gap that was open has closed.
+_FIRST_LOOK, _LEAST_PROGRESS = 20, 0.03
 
 #: Cheap boxes before the linear programme is tried, and boxes of that trial.
 _CHEAP_FIRST, _TRIAL = 100, 4
@@ -159,6 +159,7 @@ class AutomaticBound:
         self.quick: bool | None = None
         # Prices of covers, of overlapping sets and of rounded rows only come from the programme.
         self.first_tree = _only_budgets(model)
+        self.next_look, self.closed_before = _FIRST_LOOK, 0.0
         self._restart = False
 
     @property
@@ -194,9 +195,12 @@ class AutomaticBound:
         if self.cheap_boxes == 0:
             self.root_bound = search.rounded(bounded.price.value)
         self.cheap_boxes += 1
-        milestone = _MILESTONES.get(self.cheap_boxes)
-        if milestone is not None and self._closed(search) < milestone:
-            self.first_tree, self.cheap_boxes, self._restart = False, 0, True
+        if self.cheap_boxes == self.next_look:
+            closed = self._closed(search)
+            if closed - self.closed_before < _LEAST_PROGRESS * (1.0 - self.closed_before):
+                self.first_tree, self.cheap_boxes, self._restart = False, 0, True
+            self.closed_before = closed
+            self.next_look *= 2
 
     def _judge(self, spent: int, search: Search) -> None:
         """Decide for or against the programme, after the trial or once it took too long."""

@@ -25,7 +25,8 @@ def restarts(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         seen.append(frontier.search.nodes)
         restart(frontier)
 
-    monkeypatch.setattr(lagrangian, "_MILESTONES", {3: 2.0})
+    monkeypatch.setattr(lagrangian, "_FIRST_LOOK", 3)
+    monkeypatch.setattr(lagrangian, "_LEAST_PROGRESS", 2.0)
     monkeypatch.setattr(lagrangian, "_CHEAP_FIRST", 6)
     monkeypatch.setattr(lagrangian, "_BOX_WORK", 10**9)
     monkeypatch.setattr(brb._Frontier, "restart", counted)
