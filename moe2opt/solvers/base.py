@@ -218,8 +218,9 @@ class Search:
         """A bound below this value closes a box: what a dual ascent should aim at."""
         if self.x is None:
             return self.bound - 1e-3 * abs(self.bound) if math.isfinite(self.bound) else 0.0
-        unit = 1.0 - 2e-9 * max(1.0, abs(self.cutoff)) if self.problem.is_integral else 0.0
-        return self.cutoff + unit
+        if not self.problem.is_integral or not math.isfinite(self.cutoff):
+            return self.cutoff
+        return math.floor(self.cutoff) + 1.0 - 2e-9 * max(1.0, abs(self.cutoff))
 
     def closes(self, bound: float) -> bool:
         """Tell whether a node with this upper bound need not be explored."""

@@ -1,0 +1,24 @@
+"""What a search asks of bounds: the value to aim at is just where boxes close."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from moe2opt.bench.generated import uniform
+from moe2opt.canonical import FacilityProblem
+from moe2opt.solvers.base import Options, Search
+
+
+@pytest.mark.parametrize("rel_gap", [0.0, 1e-9, 1e-6, 3e-5, 1e-3, 0.1])
+@pytest.mark.parametrize("factor", [1.0, 1.0 / 3.0])
+def test_bounds_below_the_target_close_a_box(rel_gap: float, factor: float) -> None:
+    """A bound just below the target closes, one clearly above it does not, whatever the gap."""
+    drawn = uniform(12, 400, 0.3, 0)
+    problem = FacilityProblem(drawn.values * factor, drawn.costs, drawn.budgets)
+    assert problem.is_integral == (factor == 1.0)
+    search = Search(problem, Options(rel_gap=rel_gap))
+    assert search.offer(np.eye(12, dtype=np.int64)[0], "H")
+    hair = 1e-8 * search.target
+    assert search.closes(search.target - hair)
+    assert not search.closes(search.target + hair)
