@@ -169,12 +169,12 @@ class _Frontier:
         The tree so far is kept, unless an earlier one proves more: should a limit stop the new one
         early, the better bound counts.
         """
-        if self.reduced_root is not None:
-            if self.given_up is None or self.bound < self.given_up.bound:
-                self.given_up = _GivenUp(self.relaxation.tree, self.heap, self.closed_bound)
-            root, self.closed_bound = self.reduced_root
-            self.relaxation.tree = self.relaxation.tree.before(root.position)
-            self.heap, self.reduced_root = [root], None
+        assert self.reduced_root is not None, "trees are given up after their root was split"
+        if self.given_up is None or self.bound < self.given_up.bound:
+            self.given_up = _GivenUp(self.relaxation.tree, self.heap, self.closed_bound)
+        root, self.closed_bound = self.reduced_root
+        self.relaxation.tree = self.relaxation.tree.before(root.position)
+        self.heap, self.reduced_root = [root], None
 
     def report(self) -> Limit | None:
         """Log how far the search is; return the limit that it has hit, if any."""

@@ -233,7 +233,6 @@ class AutomaticBound:
 
 def _only_budgets(model: FacilityModel) -> bool:
     """Tell whether budgets and disjoint sets of which at most one is chosen are all there is."""
-    overlapping = sum(map(len, model.sets)) > sum(
-        len(part) for part in model.parts if len(part) > 1
-    )
+    sets = model.rows[len(model.problem.limits) :]
+    overlapping = bool((sets.sum(axis=0) > 1.0).any())
     return not (len(model.covers) or model.merged.types or overlapping)
