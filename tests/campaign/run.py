@@ -1,0 +1,61 @@
+"""The campaign at full size: ``python tests/campaign/run.py --instances 20000 --workers 2``.
+
+Prints counts and every fault; ends with exit code 1 if there is one. The instance of a fault is
+the one of its seed, which ``--first SEED --instances 1`` runs again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import sys
+import time
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+
+sys.path[:1] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
+
+from campaign.checking import Tally, examine
+from campaign.mutating import attack
+
+CHUNK = 50
+
+
+def chunk(seeds: range, every: int) -> Tally:
+    """Examine the instances of some seeds, and attack the proofs of one in `every`."""
+    tally = Tally()
+    for seed in seeds:
+        proven = examine(seed, tally)
+        if every and seed // 4 % every == 0:
+            for one in proven:
+                attack(seed, one, tally)
+    return tally
+
+
+def main() -> int:
+    """Run the campaign that the arguments ask for."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--first", type=int, default=0, help="first seed")
+    parser.add_argument("--instances", type=int, default=2_000)
+    parser.add_argument("--every", type=int, default=4, help="attack one in so many; 0 for none")
+    parser.add_argument("--workers", type=int, default=1)
+    asked = parser.parse_args()
+    end, start = asked.first + asked.instances, time.monotonic()
+    starts = range(asked.first, end, CHUNK)
+    tally = Tally()
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(asked.workers, mp_context=context) as pool:
+        jobs = [pool.submit(chunk, range(a, min(a + CHUNK, end)), asked.every) for a in starts]
+        for job in as_completed(jobs):
+            part = job.result()
+            tally.add(part)
+            for fault in part.faults:
+                print(fault, flush=True)
+    for name, count in sorted(tally.counts.items()):
+        print(f"{count:9d}  {name}")
+    print(f"{time.monotonic() - start:9.0f}  seconds")
+    return 1 if tally.faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
