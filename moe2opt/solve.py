@@ -88,8 +88,8 @@ def solve(
         Threads of a solver that can use several (`brb` on facility problems with many cheap
         boxes, `milp`); default 1. The result is the same for a given number of threads.
     warm_start
-        A solution to start from, in the variables of the canonical problem; ignored when
-        infeasible.
+        A solution to start from, in the variables of the canonical problem, or the result of an
+        earlier run (without effect when that has no solution); ignored when infeasible.
     bound
         Bound of the solver ``brb``; default ``auto``.
     proof
@@ -154,6 +154,9 @@ def run(
     """Do what `solve` does, without the closing report: for callers that certify first."""
     with interruptible() as interrupt:
         problem, compile_s = _compile(target)
+        _check_type("solver", solver)
+        if on_progress is not None and not callable(on_progress):
+            raise InputError(f"on_progress: {type(on_progress).__name__} is not callable")
         defaults = _file_settings(target)
         named = defaults.pop("name", "auto")
         info = choose(solver or named, problem)
@@ -243,17 +246,19 @@ def _options(
     for name, value in given.items():
         _check_type(name, value)
     chosen = {**defaults, **{name: value for name, value in given.items() if value is not None}}
-    if warm_start is not None:
+    start = warm_start.x if isinstance(warm_start, Result) else warm_start
+    if start is not None:
         try:
-            warm_start = problem.vector(warm_start)
+            start = problem.vector(start)
         except InputError as error:
             raise InputError(f"warm_start: {error}") from error
-    return Options(**{k: v for k, v in chosen.items() if v is not None}, warm_start=warm_start)
+    return Options(**{k: v for k, v in chosen.items() if v is not None}, warm_start=start)
 
 
 def _check_type(name: str, value: Any) -> None:
     """Raise unless a setting that was given has the type it needs."""
-    kinds: dict[str, Any] = {"bound": str, "proof": str, "time_limit_s": Real, "rel_gap": Real}
+    texts = dict.fromkeys(("solver", "bound", "proof"), str)
+    kinds: dict[str, Any] = {**texts, "time_limit_s": Real, "rel_gap": Real}
     kind = kinds.get(name, Integral)
     if value is None or (isinstance(value, kind) and not isinstance(value, bool)):
         return

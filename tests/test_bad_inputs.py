@@ -229,6 +229,7 @@ def test_many_complaints_are_counted(folder: Path) -> None:
 
 
 V, A, B = [[1.0, 2.0]], [[1.0, 1.0]], [1.0]
+FINE = mo.FacilityProblem(V, A, B)
 OBJECTIVE: Callable[[Any], Any] = lambda x: x.sum(axis=1)  # noqa: E731
 
 ARRAYS: list[tuple[Callable[[], object], str]] = [
@@ -261,6 +262,23 @@ ARRAYS: list[tuple[Callable[[], object], str]] = [
     (lambda: mo.FacilityProblem(V, A, B).evaluate([2, 0]), "x[0] is 2; every entry must be 0 or 1"),
     (lambda: mo.solve(mo.FacilityProblem(V, A, B), rel_gap=-1),
      "rel_gap = -1 is not understood; it must be at least 0"),
+    (lambda: mo.solve(FINE, time_limit_s="5"),
+     "time_limit_s = '5' is not understood; it must be a number"),
+    (lambda: mo.solve(FINE, time_limit_s=np.nan),
+     "time_limit_s = nan is not understood; it must be at least 0"),
+    (lambda: mo.solve(FINE, node_limit=1.5),
+     "node_limit = 1.5 is not understood; it must be an integer"),
+    (lambda: mo.solve(FINE, threads=0), "threads = 0 is not understood; it must be at least 1"),
+    (lambda: mo.solve(FINE, seed=True), "seed = True is not understood; it must be an integer"),
+    (lambda: mo.solve(FINE, ["brb"]), "solver = ['brb'] is not understood; it must be text"),
+    (lambda: mo.solve(FINE, "greedi"),
+     "unknown solver 'greedi'; choose from auto, brb, polyblock, milp, enumerate, greedy, "
+     "local_search, random; did you mean 'greedy'?"),
+    (lambda: mo.solve(FINE, on_progress=3), "on_progress: int is not callable"),
+    (lambda: mo.solve(FINE, warm_start=[1]),
+     "warm_start: x: shape (1,) does not match (N,) = (2,)"),
+    (lambda: mo.solve(FINE, warm_start=mo.solve(mo.FacilityProblem([[1]], [[1]], [1]))),
+     "warm_start: x: shape (1,) does not match (N,) = (2,)"),
     (lambda: mo.load("tiny", overrides={"energy": object()}),
      "override energy: object is not YAML data"),
     (lambda: mo.load("tiny", overrides="a=b"),
@@ -311,7 +329,7 @@ COMMANDS: list[tuple[str, str]] = [
     ("solve ok.json --threads 0", "error: threads = 0 is not understood; it must be at least 1"),
     ("solve ok.json --solver brp",
      "error: unknown solver 'brp'; choose from auto, brb, polyblock, milp, enumerate, greedy, "
-     "local_search, random"),
+     "local_search, random; did you mean 'brb'?"),
     ("solve ok.json --scenario a",
      "error: ok.json: a problem file has no scenarios and takes no overrides"),
     ("solve ok.json --set a=1",

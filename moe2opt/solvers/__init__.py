@@ -8,6 +8,7 @@ from importlib import import_module
 
 from moe2opt.canonical import FacilityProblem, MonotoneProblem, MultipleChoiceProblem, Problem
 from moe2opt.result import InputError
+from moe2opt.schema.source import did_you_mean
 from moe2opt.solvers.base import Interrupt as Interrupt
 from moe2opt.solvers.base import Options as Options
 from moe2opt.solvers.base import Outcome as Outcome
@@ -136,7 +137,9 @@ def choose(name: str, problem: Problem) -> SolverInfo:
     if name == "auto":
         name = "brb"
     if name not in SOLVERS:
-        raise InputError(f"unknown solver {name!r}; choose from auto, {', '.join(SOLVERS)}")
+        known = ["auto", *SOLVERS]
+        hint = did_you_mean(name, known)
+        raise InputError(f"unknown solver {name!r}; choose from {', '.join(known)}{hint}")
     info = SOLVERS[name]
     if not isinstance(problem, info.families):
         raise InputError(f"solver {name!r} does not handle {type(problem).__name__}")
