@@ -92,6 +92,10 @@ class _Package(ModuleType):
             value = getattr(value, name)
         super().__setattr__(name, value)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Travels by name, as any module does: pickles know only the class of ordinary modules.
+        return import_module, (self.__name__,)
+
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":

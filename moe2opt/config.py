@@ -18,6 +18,7 @@ from pydantic import Field, TypeAdapter, create_model
 
 from moe2opt import library
 from moe2opt.canonical import Instance, Problem, load_problem
+from moe2opt.content import Content
 from moe2opt.result import InputError, IntArray
 from moe2opt.schema import (
     Complaint,
@@ -99,8 +100,8 @@ QUESTIONS: dict[str, Question] = {
 }
 
 
-@dataclass(frozen=True)
-class LoadedInstance:
+@dataclass(frozen=True, eq=False, repr=False)
+class LoadedInstance(Content):
     """An instance and the file it came from.
 
     Attributes

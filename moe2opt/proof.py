@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from moe2opt import archive
+from moe2opt.content import Content
 
 #: Certificates with more records, or more numbers in their multipliers, get a file of their own.
 LARGEST_IN_JSON = (50_000, 600_000)
@@ -39,8 +40,8 @@ class CertificationError(MoeOptError):
     """A result or its certificate was rejected by the checker."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Multipliers:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Multipliers(Content):
     """Dual multipliers that turn a leaf of a split tree into a closed-form bound.
 
     Attributes
@@ -131,8 +132,8 @@ LEAF_REASONS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Relaxation:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Relaxation(Content):
     """The least change of one budget that restores feasibility.
 
     Attributes
@@ -175,8 +176,8 @@ class Relaxation:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Conflict:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Conflict(Content):
     """Why a problem is infeasible.
 
     Attributes
@@ -215,8 +216,8 @@ class Conflict:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Certificate:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Certificate(Content):
     """A split tree that proves an upper bound, an optimum or infeasibility.
 
     The root is the whole box of the problem. An inner node cuts its box in two along one axis; a

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from moe2opt.content import Content
 from moe2opt.proof import LEAF_REASONS as LEAF_REASONS
 from moe2opt.proof import BoolArray as BoolArray
 from moe2opt.proof import Certificate as Certificate
@@ -102,9 +103,11 @@ class ProgressEvent:
     source: str = " "
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Result(Content):
     """Outcome of `moe2opt.solve`.
+
+    Results are equal when they claim the same: counters, log and provenance are not compared.
 
     Attributes
     ----------
@@ -140,10 +143,10 @@ class Result:
     certificate: Certificate | None = None
     solver: str = ""
     rel_gap: float = 0.0
-    stats: dict[str, Any] = field(default_factory=dict)
-    log: tuple[ProgressEvent, ...] = ()
+    stats: dict[str, Any] = field(default_factory=dict, compare=False)
+    log: tuple[ProgressEvent, ...] = field(default=(), compare=False)
     plan: Any = None
-    provenance: dict[str, Any] = field(default_factory=dict)
+    provenance: dict[str, Any] = field(default_factory=dict, compare=False)
 
     def __post_init__(self) -> None:
         has_solution = self.status in (Status.OPTIMAL, Status.FEASIBLE)
@@ -229,6 +232,13 @@ class Result:
             raise InputError(f"{path}: not JSON: {error}") from error
         except InputError as error:
             raise InputError(f"{path}: {error}") from error
+
+    def _repr_html_(self) -> str:
+        """Return the figures and the first lines of the plan for notebooks."""
+        table = Content._repr_html_(self)
+        if not hasattr(self.plan, "to_frame"):
+            return table
+        return f"{table}{self.plan.to_frame().to_html(max_rows=10)}"
 
     def __str__(self) -> str:
         limit = "" if self.limit is None else f" ({self.limit.lower()} limit)"

@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from moe2opt.canonical import validate
+from moe2opt.canonical.base import Canonical
 from moe2opt.result import FloatArray, InputError, IntArray
 
 if TYPE_CHECKING:
     from moe2opt.canonical.monotone import MonotoneProblem
 
 
-@dataclass(frozen=True, eq=False)
-class MultipleChoiceProblem:
+@dataclass(frozen=True, eq=False, repr=False)
+class MultipleChoiceProblem(Canonical):
     r"""Maximise :math:`\sum_g v_{g,o(g)}` subject to :math:`\sum_g U_{g,o(g)} \le b`.
 
     One option is chosen in every group. Knapsack, multiple-choice knapsack with several budgets

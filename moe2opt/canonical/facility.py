@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from moe2opt.canonical import validate
+from moe2opt.canonical.base import Canonical
 from moe2opt.result import FloatArray, InputError, IntArray
 
 if TYPE_CHECKING:
     from moe2opt.canonical.monotone import MonotoneProblem
 
 
-@dataclass(frozen=True, eq=False)
-class FacilityProblem:
+@dataclass(frozen=True, eq=False, repr=False)
+class FacilityProblem(Canonical):
     r"""Maximise :math:`\sum_c w_c \max_{i \in S} V_{ci}` subject to :math:`A 1_S \le b`.
 
     The objective is monotone and submodular; p-median and covering problems are special cases.

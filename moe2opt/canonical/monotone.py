@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from moe2opt.canonical import validate
+from moe2opt.canonical.base import Canonical
 from moe2opt.result import FloatArray, InputError, IntArray
 
 #: Batched oracle: ``(B, n)`` integer points to ``(B,)`` values.
@@ -19,8 +20,8 @@ Oracle = Callable[[IntArray], FloatArray]
 MixedOracle = Callable[[IntArray, IntArray], FloatArray]
 
 
-@dataclass(frozen=True, eq=False)
-class MonotoneProblem:
+@dataclass(frozen=True, eq=False, repr=False)
+class MonotoneProblem(Canonical):
     r"""Maximise an increasing :math:`f(x)` with :math:`g_k(x) \le 0 \le h_j(x)` on an integer box.
 
     f, every g and every h increase in each coordinate (Tuy 2000): the g cut a normal set, the h a

@@ -37,6 +37,7 @@ from moe2opt.certify.choice import ChoiceProof
 from moe2opt.certify.exact import RejectedError
 from moe2opt.certify.facility import FacilityProof
 from moe2opt.certify.monotone import MonotoneProof
+from moe2opt.content import Content
 from moe2opt.result import (
     NUMERICAL_GAP,
     Certificate,
@@ -52,8 +53,8 @@ _FINEST_GRID = 60
 _FAMILIES = (FacilityProblem, MultipleChoiceProblem, MonotoneProblem)
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Verdict(Content):
     """What the checker found.
 
     Attributes

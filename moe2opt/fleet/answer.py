@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from moe2opt.content import Content
 from moe2opt.fleet.priced import Answer, SiteState
 from moe2opt.fleet.sites import Fleet
 from moe2opt.result import IntArray, Status, encode_float, relative_gap
@@ -13,8 +14,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-@dataclass(frozen=True, slots=True)
-class FleetResult:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class FleetResult(Content):
     """The plan of a fleet and its proven bound.
 
     Attributes

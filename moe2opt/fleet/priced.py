@@ -16,6 +16,7 @@ import numpy as np
 
 from moe2opt.canonical import FacilityProblem, MultipleChoiceProblem, partition
 from moe2opt.certify import certify
+from moe2opt.content import Content
 from moe2opt.fleet.sites import Fleet, SiteProblem
 from moe2opt.result import Certificate, IntArray, Result
 from moe2opt.solvers import Options, Outcome, Search
@@ -118,8 +119,8 @@ class Answer:
     certified: bool
 
 
-@dataclass(slots=True)
-class SiteState:
+@dataclass(slots=True, eq=False, repr=False)
+class SiteState(Content):
     """A distinct site and its answers, in the order of the questions.
 
     Attributes

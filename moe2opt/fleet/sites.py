@@ -12,6 +12,7 @@ import numpy as np
 from moe2opt import library
 from moe2opt.canonical import FacilityProblem, MultipleChoiceProblem
 from moe2opt.config import LoadedInstance, load
+from moe2opt.content import Content
 from moe2opt.fleet.sections import Between, FleetFile, SiteKind, Vary
 from moe2opt.result import FloatArray, InputError
 from moe2opt.schema import read_file, validate
@@ -20,8 +21,8 @@ from moe2opt.schema import read_file, validate
 SiteProblem = FacilityProblem | MultipleChoiceProblem
 
 
-@dataclass(frozen=True, slots=True)
-class Site:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Site(Content):
     """One site.
 
     Attributes
@@ -43,8 +44,8 @@ class Site:
     rate: float
 
 
-@dataclass(frozen=True, slots=True)
-class Fleet:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Fleet(Content):
     """Sites under one shared budget.
 
     Attributes

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from moe2opt.content import Content
 from moe2opt.pareto.points import (
     FORMAT,
     Axis,
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-@dataclass(frozen=True, slots=True)
-class Front:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Front(Content):
     """Best objective by the size of one budget.
 
     Attributes
@@ -168,8 +169,8 @@ class Front:
             raise InputError(f"{path}: {error}") from error
 
 
-@dataclass(frozen=True, slots=True)
-class Grid:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Grid(Content):
     """Best objective at every combination of two or more budgets.
 
     Attributes

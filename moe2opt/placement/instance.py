@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from moe2opt.canonical import MultipleChoiceProblem
+from moe2opt.content import Content
 from moe2opt.placement.activation import Activation, uses_per_token
 from moe2opt.placement.assignment import Figures, evaluate
 from moe2opt.placement.precisions import Precision
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
     from moe2opt.placement.rates import Rates
 
 
-@dataclass(frozen=True, eq=False)
-class PlacementInstance:
+@dataclass(frozen=True, eq=False, repr=False)
+class PlacementInstance(Content):
     """Which tier, precision and form each expert of one model gets.
 
     Attributes
@@ -55,6 +56,10 @@ class PlacementInstance:
     notes: tuple[str, ...] = ()
     rates: Rates | None = None
     tables: dict[str, Any] = field(default_factory=dict)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # What was compiled reads solutions with functions that do not travel; it comes again.
+        return {name: value for name, value in self.__dict__.items() if name != "compiled"}
 
     @property
     def name(self) -> str:

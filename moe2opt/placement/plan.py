@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from moe2opt.content import Content
 from moe2opt.placement.assignment import FORMS, NOWHERE, Assignment, Figures, evaluate
 from moe2opt.placement.topology import GIB
 from moe2opt.result import InputError
@@ -69,8 +70,8 @@ class PrecisionInfo:
     expert_bytes: float
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class PlacementPlan:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class PlacementPlan(Content):
     """A decoded solution of a placement instance.
 
     Attributes

@@ -115,7 +115,7 @@ class Topology:
     links: tuple[Link, ...]
     home: int
     measured: Mapping[tuple[str, str, int], tuple[float, float]] = field(default_factory=dict)
-    graph: Any = field(init=False, repr=False)
+    graph: Any = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         import networkx as nx

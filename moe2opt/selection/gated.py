@@ -34,7 +34,7 @@ from moe2opt.selection.tables import ClusterTables
 SCORE_DECIMALS = 6
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class GatedInstance(SelectionInstance):
     """Which LLM experts to deploy when a trained gate routes every single prompt.
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from moe2opt.content import Content
 from moe2opt.result import FloatArray, InputError, IntArray
 from moe2opt.selection.evaluate import budget_faults, expert_indices, set_faults
 from moe2opt.selection.objectives import mixture_value
@@ -58,8 +59,8 @@ class GatedCategory:
     deadline_s: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class GatedPlan:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class GatedPlan(Content):
     """A decoded solution of a gated instance.
 
     Attributes

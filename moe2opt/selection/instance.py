@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from moe2opt.content import Content
 from moe2opt.profiles import BUILTIN, Profiles, read_profiles
 from moe2opt.result import BoolArray, FloatArray, InputError, IntArray, Result
 from moe2opt.selection.agreement import notes_of
@@ -37,8 +38,8 @@ from moe2opt.selection.sets_plan import check_sets, decode_sets
 from moe2opt.selection.tables import ClusterTables, read_tables
 
 
-@dataclass(frozen=True, eq=False)
-class SelectionInstance:
+@dataclass(frozen=True, eq=False, repr=False)
+class SelectionInstance(Content):
     """Which LLM experts to deploy on which server, and who answers which cluster of prompts.
 
     Attributes

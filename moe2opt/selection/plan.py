@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
+from moe2opt.content import Content
 from moe2opt.result import BoolArray, FloatArray, InputError, IntArray
 from moe2opt.selection.robustness import Robustness, robustness_of
 from moe2opt.selection.shares import delay_words, objective_words, shared_out
@@ -108,8 +109,8 @@ class CategoryReport:
     deadline_s: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class SelectionPlan:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class SelectionPlan(Content):
     """A decoded solution of a selection instance.
 
     Attributes

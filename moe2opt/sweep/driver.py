@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from moe2opt.content import Content
 from moe2opt.result import InputError
 from moe2opt.sweep.backends import finished
 from moe2opt.sweep.interrupts import stoppable
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-@dataclass(frozen=True, slots=True)
-class Sweep:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Sweep(Content):
     """The rows of a sweep, in the order of its cells.
 
     Attributes
