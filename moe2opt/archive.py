@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+import os
 import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -17,11 +19,18 @@ from typing import Any, overload
 import numpy as np
 import numpy.typing as npt
 
+from moe2opt.errors import InputError
+from moe2opt.files import open_regular
+from moe2opt.text import fault_of_name, shown
+
 Vector = npt.NDArray[np.float64]
 Record = tuple[str, int, int]
 
 #: A file that would unpack to more than this is refused.
 MOST_BYTES = 2**35
+
+#: The same for archives of other arrays than proofs.
+MOST_OTHERS = 2**32
 
 #: A tree has few kinds of records, with short names.
 _MOST_KINDS = 256
@@ -163,7 +172,7 @@ def _write_vectors(archive: zipfile.ZipFile, vectors: Iterator[Vector], total: i
 def file_digest(path: Path) -> str:
     """Return the SHA-256 of a file."""
     digest = hashlib.sha256()
-    with path.open("rb") as stream:
+    with open_regular(path) as stream:
         for block in iter(lambda: stream.read(_BLOCK), b""):
             digest.update(block)
     return digest.hexdigest()
@@ -182,12 +191,16 @@ def read_named(named: Any, folder: Path) -> tuple[Records, npt.NDArray[np.int64]
     )
     if not isinstance(name, str) or not name.endswith(".npz") or Path(name).name != name:
         raise ValueError(f"arrays.file {name!r} is not the name of an .npz file")
+    if "\\" in name or fault_of_name(name):
+        raise ValueError(f"arrays.file {name!r} is not the name of an .npz file")
     path = folder / name
-    if "\\" in name or path.resolve().parent != folder.resolve():
-        raise ValueError(f"arrays.file {name!r} lies outside the result's folder")
     try:
+        if path.resolve().parent != folder.resolve():
+            raise ValueError(f"arrays.file {name!r} lies outside the result's folder")
         found = file_digest(path)
         content = read_arrays(path) if found == digest else None
+    except InputError as error:
+        raise ValueError(str(error)) from error
     except OSError as error:
         raise ValueError(f"{name}: {error.strerror}") from error
     except ValueError as error:
@@ -205,20 +218,84 @@ def read_arrays(path: Path) -> tuple[Records, npt.NDArray[np.int64], Vector]:
     ValueError
         When the file is something else, or its arrays do not fit together.
     """
-    try:
-        _check_size(path)
-        with np.load(path, allow_pickle=False) as archive:
-            kinds, tree, lengths, vectors = (archive[name] for name in _ARRAYS)
-    except (zipfile.BadZipFile, KeyError, EOFError, MemoryError) as error:
-        raise ValueError(f"not a certificate archive: {error}") from error
+    arrays = read_npz(path, MOST_BYTES)
+    missing = [name for name in _ARRAYS if name not in arrays]
+    if missing:
+        raise ValueError(f"not a certificate archive: '{missing[0]}' is missing")
+    kinds, tree, lengths, vectors = (arrays[name] for name in _ARRAYS)
     _check_arrays(kinds, tree, lengths, vectors)
     return Records([str(kind) for kind in kinds], tree), lengths, vectors
 
 
-def _check_size(path: Path) -> None:
-    with zipfile.ZipFile(path) as archive:
-        if sum(member.file_size for member in archive.infolist()) > MOST_BYTES:
-            raise ValueError("the archive unpacks to too much")
+def read_npz(path: str | Path, most_bytes: int = MOST_OTHERS) -> dict[str, npt.NDArray[Any]]:
+    """Return the arrays of an NPZ file; nothing is unpickled.
+
+    What an array claims to hold is compared with what the archive holds of it before any memory is
+    asked for.
+
+    Raises
+    ------
+    InputError
+        ``path: reason`` when the file cannot be read, is damaged, or would unpack to more than
+        `most_bytes`.
+    """
+    with open_regular(path) as stream:
+        try:
+            with zipfile.ZipFile(stream) as archive:
+                members = archive.infolist()
+                unpacked = sum(member.file_size for member in members)
+                if unpacked > most_bytes:
+                    raise ValueError(f"unpacks to {unpacked:,} bytes; at most {most_bytes:,}")
+                return {m.filename.removesuffix(".npy"): _array(archive, m) for m in members}
+        except MemoryError as error:
+            raise InputError(f"{shown(str(path))}: too large for the memory") from error
+        except Exception as error:  # zipfile, zlib and numpy's parser each have their own
+            reason = shown(" ".join(str(error).split())) or type(error).__name__
+            raise InputError(f"{shown(str(path))}: cannot be read as NPZ: {reason}") from error
+
+
+def read_npy(path: str | Path, most_bytes: int = MOST_OTHERS) -> npt.NDArray[Any]:
+    """Return the array of an NPY file, with the same care as `read_npz`."""
+    with open_regular(path, most_bytes) as stream:
+        try:
+            return _read_array(stream, os.fstat(stream.fileno()).st_size)
+        except MemoryError as error:
+            raise InputError(f"{shown(str(path))}: too large for the memory") from error
+        except Exception as error:  # numpy's parser raises what it likes
+            reason = shown(" ".join(str(error).split())) or type(error).__name__
+            raise InputError(f"{shown(str(path))}: cannot be read as NPY: {reason}") from error
+
+
+def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> npt.NDArray[Any]:
+    if not member.filename.endswith(".npy"):
+        raise ValueError(f"'{member.filename}' is not an array")
+    with archive.open(member) as stream:
+        try:
+            return _read_array(stream, member.file_size)
+        except ValueError as error:
+            raise ValueError(f"{member.filename}: {error}") from error
+
+
+def _read_array(stream: Any, size: int) -> npt.NDArray[Any]:
+    """Read an array whose header and content fill `size` bytes."""
+    version = np.lib.format.read_magic(stream)
+    read = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }.get(version)
+    if read is None:
+        raise ValueError(f"version {version} of the format is not known")
+    shape, _, dtype = read(stream)
+    if dtype.hasobject:
+        raise ValueError("holds Python objects, which are not read")
+    if not dtype.itemsize:
+        raise ValueError(f"entries of type {dtype} hold nothing")
+    held, claimed = size - stream.tell(), math.prod(shape) * dtype.itemsize
+    if claimed != held:
+        raise ValueError(f"an array of shape {shape} and type {dtype} in {held:,} bytes")
+    stream.seek(0)
+    array: npt.NDArray[Any] = np.lib.format.read_array(stream, allow_pickle=False)
+    return array
 
 
 def _check_arrays(kinds: Any, tree: Any, lengths: Any, vectors: Any) -> None:

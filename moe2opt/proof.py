@@ -1,7 +1,7 @@
 """Certificates: split trees, multipliers, conflicts, and how they are written down.
 
-With `moe2opt.result` and `moe2opt.archive` this is the lowest layer: it imports nothing else of
-moe2opt.
+With `moe2opt.result` and what reads files (`moe2opt.files`, `moe2opt.archive`) this is the lowest
+layer: it imports nothing else of moe2opt.
 """
 
 from __future__ import annotations
@@ -19,6 +19,11 @@ import numpy.typing as npt
 
 from moe2opt import archive
 from moe2opt.content import Content
+from moe2opt.errors import DAMAGE
+from moe2opt.errors import CertificationError as CertificationError
+from moe2opt.errors import InputError as InputError
+from moe2opt.errors import MoeOptError as MoeOptError
+from moe2opt.files import read_json
 
 #: Certificates with more records, or more numbers in their multipliers, get a file of their own.
 LARGEST_IN_JSON = (50_000, 600_000)
@@ -26,18 +31,6 @@ LARGEST_IN_JSON = (50_000, 600_000)
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
-
-
-class MoeOptError(Exception):
-    """Base of every error that moe2opt raises on purpose."""
-
-
-class InputError(MoeOptError, ValueError):
-    """The input is wrong; the message names the array, key or position at fault."""
-
-
-class CertificationError(MoeOptError):
-    """A result or its certificate was rejected by the checker."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -301,12 +294,9 @@ class Certificate(Content):
     def load(cls, path: str | Path) -> Certificate:
         """Read a certificate written by `save`; raise `InputError` if it is not one."""
         path = Path(path)
+        content = read_json(path)
         try:
-            return cls.from_stored(json.loads(path.read_text(encoding="utf-8")), path.parent)
-        except OSError as error:
-            raise InputError(f"{path}: {error.strerror}") from error
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise InputError(f"{path}: not JSON: {error}") from error
+            return cls.from_stored(content, path.parent)
         except InputError as error:
             raise InputError(f"{path}: {error}") from error
 
@@ -373,7 +363,7 @@ class Certificate(Content):
                 conflict=None if data["conflict"] is None else Conflict.from_dict(data["conflict"]),
                 digest=str(data["digest"]),
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except DAMAGE as error:
             raise InputError(f"not a certificate: {type(error).__name__}: {error}") from error
 
 

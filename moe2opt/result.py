@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 
 from moe2opt.content import Content
+from moe2opt.errors import DAMAGE
+from moe2opt.files import read_json
 from moe2opt.proof import LEAF_REASONS as LEAF_REASONS
 from moe2opt.proof import BoolArray as BoolArray
 from moe2opt.proof import Certificate as Certificate
@@ -205,7 +207,7 @@ class Result(Content):
             )
         except KeyError as error:
             raise InputError(f"not a result: the key {error} is missing") from error
-        except (TypeError, ValueError) as error:
+        except DAMAGE as error:
             if isinstance(error, InputError):
                 raise
             raise InputError(f"not a result: {type(error).__name__}: {error}") from error
@@ -221,15 +223,11 @@ class Result(Content):
     @classmethod
     def load(cls, path: str | Path) -> Result:
         """Read a result written by `save`; raise `InputError` naming the file if it is not one."""
+        data = read_json(path)
         try:
-            data = json.loads(Path(path).read_text(encoding="utf-8"))
             if not isinstance(data, dict):
                 raise InputError("not a result: the file does not hold a JSON object")
             return cls.from_dict(data, Path(path).parent)
-        except OSError as error:
-            raise InputError(f"{path}: {error.strerror}") from error
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise InputError(f"{path}: not JSON: {error}") from error
         except InputError as error:
             raise InputError(f"{path}: {error}") from error
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from moe2opt.archive import read_npz
 from moe2opt.bench.cases import Built, data_file
 from moe2opt.library import find
 from moe2opt.profiles import builtin_profiles, read_profiles
@@ -59,8 +60,7 @@ def single_prompts(tables: ClusterTables, count: int, data: Path | None) -> Clus
     folder = data_file(data, "routing", "mmlu_pro")
     prompts = pd.read_parquet(folder / "prompts.parquet")
     correct = pd.read_parquet(folder / "correct.parquet")[[llm.name for llm in tables.llms]]
-    with np.load(folder / "embeddings_minilm_pca64.npz", allow_pickle=False) as archive:
-        vectors = archive["emb"].astype(np.float64)
+    vectors = read_npz(folder / "embeddings_minilm_pca64.npz")["emb"].astype(np.float64)
     train = {prompt for prompt, _, split in tables.assignment if split == 0}
     known = prompts["question_id"].astype(str).isin(train).to_numpy()
     unseen = np.flatnonzero(~known)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from moe2opt.bench.cases import Case
+from moe2opt.files import read_json
 from moe2opt.result import InputError, encode_float, relative_gap
 
 #: How a run came to its end.
@@ -59,7 +60,7 @@ class Job:
     @classmethod
     def load(cls, path: Path) -> Job:
         """Read a job written by `save`."""
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
         case = content.pop("case")
         case["size"] = tuple(case["size"])
         return cls(case=Case(**case), **content)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from moe2opt.archive import read_npz
 from moe2opt.canonical.choice import MultipleChoiceProblem
 from moe2opt.canonical.facility import FacilityProblem
 from moe2opt.canonical.monotone import MonotoneProblem
+from moe2opt.errors import DAMAGE
+from moe2opt.files import MOST_BYTES, read_json
 from moe2opt.result import InputError
 
 #: The three canonical problems.
@@ -29,7 +31,10 @@ def save_problem(problem: Problem, path: str | Path) -> None:
     path = Path(path)
     content = problem.to_dict()
     if path.suffix == ".json":
-        path.write_text(json.dumps(content), encoding="utf-8")
+        text = json.dumps(content)
+        if len(text) > MOST_BYTES:
+            raise InputError(f"{path}: too large for JSON; use the suffix .npz")
+        path.write_text(text, encoding="utf-8")
     elif path.suffix == ".npz":
         np.savez_compressed(path, allow_pickle=False, **_arrays(problem))
     else:
@@ -45,21 +50,17 @@ def load_problem(path: str | Path) -> Problem:
         When the file cannot be read or does not hold a problem.
     """
     path = Path(path)
+    if path.suffix not in (".json", ".npz"):
+        raise InputError(f"{path}: the suffix must be .json or .npz")
+    content: Any = read_json(path) if path.suffix == ".json" else read_npz(path)
     try:
-        if path.suffix == ".json":
-            return _from_json(json.loads(path.read_text(encoding="utf-8")))
-        if path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as archive:
-                return _from_arrays({name: archive[name] for name in archive.files})
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror or error}") from error
+        return _from_json(content) if path.suffix == ".json" else _from_arrays(content)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
     except KeyError as error:
         raise InputError(f"{path}: not a problem file: {error} is missing") from error
-    except (TypeError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except DAMAGE as error:
         raise InputError(f"{path}: not a problem file") from error
-    raise InputError(f"{path}: the suffix must be .json or .npz")
 
 
 def _from_json(data: Any) -> Problem:

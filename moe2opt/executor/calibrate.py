@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -11,8 +10,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
+from moe2opt.errors import DAMAGE
 from moe2opt.executor.run import Run
 from moe2opt.executor.run_experts import Served
+from moe2opt.files import read_json
 from moe2opt.placement.assignment import Assignment, plain
 from moe2opt.placement.rates import COLUMNS, TABLE, UNIQUE
 from moe2opt.profiles.csvfile import Row, read_table
@@ -338,9 +339,9 @@ def _key(row: Mapping[str, Any]) -> tuple[Any, ...]:
 
 def _rows(path: Path, device: str) -> Iterator[Row]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"--from-run {path}: cannot be read: {error}") from error
+        content = read_json(path)
+    except InputError as error:
+        raise InputError(f"--from-run {error}") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise InputError(f"--from-run {path}: is not a run of `moe2opt execute --out`")
     try:
@@ -360,7 +361,7 @@ def _rows(path: Path, device: str) -> Iterator[Row]:
                 "source": source,
                 "note": "",
             }
-    except (KeyError, TypeError, ValueError) as error:
+    except DAMAGE as error:
         raise InputError(
             f"--from-run {path}: is damaged: {type(error).__name__} {error}"
         ) from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from moe2opt.executor import families
 from moe2opt.executor.experts import ResidentExperts, require_torch, resident
 from moe2opt.executor.families import ModelSpec, read_spec
+from moe2opt.files import read_json
 from moe2opt.result import InputError
 
 if TYPE_CHECKING:
@@ -134,12 +134,7 @@ def open_folder(path: str | Path) -> ModelFolder:
 
 def _json(path: Path) -> dict[str, Any]:
     where = f"{path.parent.name}/{path.name}"
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{where}: cannot be read: {error.strerror or error}") from error
-    except ValueError as error:
-        raise InputError(f"{where}: is not JSON: {error}") from error
+    content = read_json(path)
     if not isinstance(content, dict):
         raise InputError(f"{where}: holds no JSON object")
     return content

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from moe2opt.archive import read_npy
 from moe2opt.executor.experts import Experts
 from moe2opt.executor.folder import ModelFolder, open_folder
 from moe2opt.executor.quality import batches, byte_tokens, windows
+from moe2opt.files import read_bytes
 from moe2opt.placement.activation import trace_shares
 from moe2opt.result import FloatArray, InputError, IntArray
 
@@ -187,9 +189,9 @@ def read_texts(folder: ModelFolder, files: list[Path]) -> dict[str, Tensor]:
         if path.stem in found:
             raise InputError(f"text: two files are named {path.stem}")
         try:
-            content = path.read_bytes()
-        except OSError as error:
-            raise InputError(f"text: {path}: {error.strerror or error}") from error
+            content = read_bytes(path)
+        except InputError as error:
+            raise InputError(f"text: {error}") from error
         found[path.stem] = _ids(path) if path.suffix == ".npy" else tokens_of(folder, content)
     return found
 
@@ -198,9 +200,9 @@ def _ids(path: Path) -> Tensor:
     import torch
 
     try:
-        ids = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise InputError(f"text: {path.name}: {error}") from error
+        ids = read_npy(path)
+    except InputError as error:
+        raise InputError(f"text: {error}") from error
     if ids.dtype.kind not in "iu" or ids.ndim != 1 or not len(ids) or ids.min() < 0:
         raise InputError(f"text: {path.name}: a vector of token ids ≥ 0 is expected")
     return torch.from_numpy(ids.astype(np.int64))

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import gzip
+import io
 import json
 import math
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,8 @@ from typing import Any
 import numpy as np
 
 from moe2opt.certify import certify
+from moe2opt.errors import DAMAGE
+from moe2opt.files import MOST_BYTES, json_of, open_regular, read_json, read_text
 from moe2opt.fleet.answer import FleetResult
 from moe2opt.fleet.master import least_value, proves_none
 from moe2opt.fleet.priced import distinct_sites, priced
@@ -72,23 +76,36 @@ def verify_fleet(folder: str | Path, fleet: Fleet) -> list[str]:
     """
     folder = Path(folder)
     try:
-        told = json.loads((folder / "fleet.json").read_text(encoding="utf-8"))
-        with gzip.open(folder / "proofs.jsonl.gz", "rt", encoding="utf-8") as stream:
-            proofs = {line["site"]: line for line in map(json.loads, stream)}
+        told = read_json(folder / "fleet.json")
+        proofs = {line["site"]: line for line in _proofs(folder / "proofs.jsonl.gz")}
         chosen = _chosen(folder / "sites.csv")
         return _Check(fleet, told, proofs, chosen).failures()
-    except (OSError, EOFError, json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{folder}: cannot be read: {error}") from error
-    except (KeyError, TypeError, ValueError) as error:
+    except InputError:
+        raise
+    except DAMAGE as error:
         raise InputError(f"{folder}: not a fleet: {type(error).__name__}: {error}") from error
+
+
+def _proofs(path: Path) -> Iterator[Any]:
+    """Yield the lines of the file of proofs; what one of them may unpack to is bounded."""
+    with open_regular(path) as packed, gzip.open(packed) as stream:
+        number = 0
+        try:
+            while line := stream.readline(MOST_BYTES + 1):
+                number += 1
+                if len(line) > MOST_BYTES:
+                    raise InputError(f"{path}:{number}: the line is too long")
+                yield json_of(line.decode("utf-8"), f"{path}:{number}")
+        except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
+            raise InputError(f"{path}: is damaged: {error}") from error
 
 
 def _chosen(path: Path) -> list[tuple[float, float]]:
     """Return value and use of each site's plan."""
-    if not path.is_file():
+    if not path.exists():
         return []
-    with path.open(encoding="utf-8", newline="") as stream:
-        return [(float(row["value"]), float(row["used"])) for row in csv.DictReader(stream)]
+    rows = csv.DictReader(io.StringIO(read_text(path)))
+    return [(float(row["value"]), float(row["used"])) for row in rows]
 
 
 class _Check:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from moe2opt.archive import read_npz
 from moe2opt.online.expert_trace import ExpertTrace
 from moe2opt.result import InputError, IntArray
 
@@ -76,8 +77,6 @@ def _located(path: Path) -> Path:
 def _from_npz(
     path: Path, n_experts: int | None, index: Path | None, repetition: bool
 ) -> ExpertTrace:
-    from moe2opt.placement.activation import read_npz
-
     arrays = read_npz(path)
     if "experts" not in arrays:
         raise InputError(f"{path.name} has no array 'experts'")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import zipfile
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -12,6 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from moe2opt.archive import MOST_OTHERS, read_npz
+from moe2opt.errors import DAMAGE
+from moe2opt.files import json_of, read_json, read_text
 from moe2opt.online.policies import ReplaySettings
 from moe2opt.online.world import World
 from moe2opt.result import FloatArray, InputError
@@ -42,17 +44,16 @@ class Journal:
     def earlier(self) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
         """Return the records up to the last checkpoint and its state; nothing and None without."""
         try:
-            with np.load(self.checkpoint, allow_pickle=False) as stored:
-                state = {name: stored[name] for name in stored.files}
-            lines = self.log.read_text(encoding="utf-8").splitlines()
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+            state: dict[str, Any] = read_npz(self.checkpoint)
+            lines = read_text(self.log, MOST_OTHERS).splitlines()
+            steps = int(state.get("step", 0))
+        except DAMAGE:
             return [], None
-        steps = int(state.get("step", 0))
         if str(state.pop("key", "")) != self.key or len(lines) < steps:
             return [], None
         try:
-            return [json.loads(line) for line in lines[:steps]], state
-        except json.JSONDecodeError:
+            return [json_of(line, str(self.log)) for line in lines[:steps]], state
+        except InputError:
             return [], None
 
     def begin(self, records: Sequence[Mapping[str, Any]]) -> None:
@@ -132,11 +133,11 @@ def claim(
 def _difference(note: Path, key: str, facts: Mapping[str, Any]) -> str:
     """Return how the run that a note describes differs, empty where it does not."""
     try:
-        earlier = json.loads(note.read_text(encoding="utf-8"))
+        earlier = read_json(note)
         if earlier["key"] == key:
             return ""
         found = [f"{k} {earlier.get(k)}, now {v}" for k, v in facts.items() if earlier.get(k) != v]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except DAMAGE:
         return "they are not known"
     return "; ".join(found[:3]) or "the instance, values of the trace or tokens_per_s"
 

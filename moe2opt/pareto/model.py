@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from moe2opt.content import Content
+from moe2opt.errors import DAMAGE
 from moe2opt.pareto.points import (
     FORMAT,
     Axis,
@@ -152,7 +153,7 @@ class Front(Content):
                 caveats=tuple(data["caveats"]),
                 provenance=dict(data["provenance"]),
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except DAMAGE as error:
             raise unreadable(error, "front") from error
 
     def save(self, path: str | Path) -> None:
@@ -285,7 +286,7 @@ class Grid(Content):
                 caveats=tuple(data["caveats"]),
                 provenance=dict(data["provenance"]),
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except DAMAGE as error:
             raise unreadable(error, "grid") from error
 
     def save(self, path: str | Path) -> None:

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
+from moe2opt.files import read_json
 from moe2opt.result import InputError, encode_float, relative_gap
 
 if TYPE_CHECKING:
@@ -184,9 +185,4 @@ def write(content: dict[str, Any], path: str | Path) -> None:
 
 def read(path: str | Path) -> Any:
     """Return the content of a JSON file; raise `InputError` naming it if it is none."""
-    try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror}") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not JSON: {error}") from error
+    return read_json(path)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from moe2opt.archive import read_npz
 from moe2opt.result import FloatArray, InputError, IntArray
 
 
@@ -117,7 +118,10 @@ def from_trace(path: Path, layers: int, experts: int, top_k: int) -> Activation:
     InputError
         For an unreadable file, a wrong shape, or expert ids outside ``0..experts-1``.
     """
-    arrays = read_npz(path)
+    try:
+        arrays = read_npz(path)
+    except InputError as error:
+        raise InputError(f"activation.trace: {error}") from error
     if "experts" not in arrays:
         raise InputError(f"activation.trace: {path.name} has no array 'experts'")
     trace = arrays["experts"]
@@ -206,25 +210,6 @@ def _read_frame(path: Path) -> Any:
         if name not in table:
             raise InputError(f"activation.counts: {path.name} has no column '{name}'")
     return table
-
-
-def read_npz(path: Path) -> dict[str, Any]:
-    """Return the arrays of an NPZ file; nothing is unpickled.
-
-    Raises
-    ------
-    InputError
-        When it cannot be read.
-    """
-    try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in arrays.files}
-    except (OSError, ValueError, AttributeError, EOFError, KeyError) as error:
-        raise InputError(f"{path.name} cannot be read as NPZ: {error}") from error
-    except Exception as error:  # zipfile and zlib have exceptions of their own
-        if type(error).__module__ in ("zipfile", "zlib"):
-            raise InputError(f"{path.name} cannot be read as NPZ: {error}") from error
-        raise
 
 
 def _whole(path: Path, name: str, column: Any) -> IntArray:

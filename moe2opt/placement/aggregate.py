@@ -65,7 +65,7 @@ def read_distances(path: Path, shape: ModelShape) -> FloatArray:
     InputError
         For an unreadable file, a wrong shape, negative or asymmetric entries, or a diagonal ≠ 0.
     """
-    from moe2opt.placement.activation import read_npz
+    from moe2opt.archive import read_npz
 
     arrays = read_npz(path)
     layers, experts = shape.size

@@ -6,7 +6,6 @@ files only the header is parsed.
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections import defaultdict
@@ -14,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from moe2opt.files import read_json
 from moe2opt.placement.sections import Model
 from moe2opt.placement.shape import ModelShape
 from moe2opt.result import InputError
@@ -198,9 +198,9 @@ def _read_config(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise InputError(f"model: no file {path.name} in '{path.parent.name}'")
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise InputError(f"model: {path.name} is not JSON: {error}") from error
+        config = read_json(path)
+    except InputError as error:
+        raise InputError(f"model: {error}") from error
     if not isinstance(config, dict):
         raise InputError(f"model: {path.name} is not a Hugging Face configuration")
     inner = config.get("text_config")

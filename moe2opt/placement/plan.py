@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from moe2opt.content import Content
+from moe2opt.errors import DAMAGE
 from moe2opt.placement.assignment import FORMS, NOWHERE, Assignment, Figures, evaluate
 from moe2opt.placement.topology import GIB
 from moe2opt.result import InputError
@@ -191,7 +192,7 @@ class PlacementPlan(Content):
         except ValidationError as error:
             first = error.errors()[0]
             raise InputError(f"not a placement plan: {first['loc']}: {first['msg']}") from error
-        except (KeyError, TypeError, ValueError) as error:
+        except DAMAGE as error:
             raise InputError(f"not a placement plan: {type(error).__name__}: {error}") from error
 
     def summary(self) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
@@ -11,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from moe2opt.errors import DAMAGE
+from moe2opt.files import read_json
 from moe2opt.profiles import caps, offload
 from moe2opt.profiles.calibrate import (
     QUANTITIES,
@@ -277,11 +278,11 @@ def from_dict(content: Mapping[str, Any], hardware: Mapping[str, Hardware]) -> F
 def read_fit(path: Path, digest: str, hardware: Mapping[str, Hardware]) -> Fit | None:
     """Return a stored fit, None where there is none or the tables have changed since."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
         if content["version"] != VERSION or content["tables_sha256"] != digest:
             return None
         return from_dict(content, hardware)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except DAMAGE:
         # A fit follows from the tables, so a file that cannot be read is made anew.
         return None
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 
+from moe2opt.errors import DAMAGE
+from moe2opt.files import read_json
 from moe2opt.profiles import columns
 from moe2opt.profiles.calibrate import Hardware
 from moe2opt.profiles.checks import check_tables
@@ -234,6 +236,6 @@ def _builtin_fit() -> Fit | None:
 def _recorded(path: Path) -> str:
     """Return the digest in a stored fit: an old one still serves as a base."""
     try:
-        return str(json.loads(path.read_text(encoding="utf-8"))["tables_sha256"])
-    except (OSError, ValueError, KeyError, TypeError):
+        return str(read_json(path)["tables_sha256"])
+    except DAMAGE:
         return ""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from moe2opt.errors import DAMAGE
+from moe2opt.files import json_of, read_text
 from moe2opt.pareto import Front, Grid
 from moe2opt.report.replays import Replay, read_replay
 from moe2opt.result import InputError, ProgressEvent, Result
@@ -119,8 +120,8 @@ def _fronts_and_grids(paths: list[Path]) -> tuple[list[Front], list[Grid]]:
     fronts, grids = [], []
     for path in paths:
         try:
-            content = json.loads(_text(path))
-        except json.JSONDecodeError:
+            content = json_of(_text(path), str(path))
+        except InputError:
             continue
         kind = content.get("kind") if isinstance(content, dict) else None
         if kind == "front" and "points" in content:
@@ -149,8 +150,8 @@ def read_log(path: str | Path) -> tuple[ProgressEvent, ...]:
     events = []
     for number, line in enumerate(lines, start=1):
         try:
-            events.append(_event(json.loads(line)))
-        except (KeyError, TypeError, ValueError) as error:
+            events.append(_event(json_of(line, f"{path}:{number}")))
+        except DAMAGE as error:
             if number == len(lines):
                 break
             raise InputError(f"{path}:{number}: not an event of a log: {error!r}") from error
@@ -164,11 +165,4 @@ def _event(data: dict[str, Any]) -> ProgressEvent:
 
 
 def _text(path: Path) -> str:
-    try:
-        if path.stat().st_size > LARGEST_BYTES:
-            raise InputError(f"{path}: larger than {LARGEST_BYTES // 2**20} MiB")
-        return path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not text in UTF-8") from error
+    return read_text(path, LARGEST_BYTES)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from moe2opt.errors import DAMAGE
+from moe2opt.files import json_of, read_json, read_text
 from moe2opt.report.views import Table, number, percent, table
 from moe2opt.result import InputError
 
@@ -59,12 +60,14 @@ def read_replay(folder: Path) -> Replay | None:
     if not path.is_file():
         return None
     try:
-        summary = json.loads(path.read_text(encoding="utf-8"))
+        summary = read_json(path)
         if not isinstance(summary, dict) or not {"policies", "trace"} <= summary.keys():
             return None
         policies = {str(name): dict(sums) for name, sums in summary["policies"].items()}
         trace, name = dict(summary["trace"]), str(summary["instance"])
-    except (AttributeError, KeyError, OSError, TypeError, ValueError) as error:
+    except InputError:
+        raise
+    except DAMAGE as error:
         raise InputError(f"{path}: not a replay: {type(error).__name__}: {error}") from error
     curves = {}
     for policy in (*policies, "clairvoyant"):
@@ -77,15 +80,15 @@ def read_replay(folder: Path) -> Replay | None:
 def _curve(path: Path) -> tuple[list[float], list[float | None]]:
     times: list[float] = []
     values: list[float | None] = []
-    for number_, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number_, line in enumerate(read_text(path).splitlines(), start=1):
         try:
-            record = json.loads(line)
+            record = json_of(line, f"{path}:{number_}")
             if "latency_s" not in record:
                 continue
             latency = record["latency_s"]
             times.append(float(record["t_s"]))
             values.append(None if latency is None else float(latency))
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except DAMAGE as error:
             raise InputError(f"{path}:{number_}: not a step of a replay: {error!r}") from error
     return _thinned(times, values)
 

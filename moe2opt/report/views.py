@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from moe2opt.errors import DAMAGE
 from moe2opt.plotting.style import label_of
 from moe2opt.result import InputError
 
@@ -134,7 +135,7 @@ def view_of(plan: Any) -> View:
             return _placement(plan)
         if "experts" in plan:
             return _selection(plan)
-    except (AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
+    except DAMAGE as error:
         raise InputError(f"plan: not understood: {type(error).__name__}: {error}") from error
     return View("solution", Scale("objective"), (), (), (), _texts(plan.get("caveats", ())))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from moe2opt.archive import read_npz
 from moe2opt.result import FloatArray, InputError
 
 if TYPE_CHECKING:
@@ -106,16 +106,12 @@ def _embeddings(folder: Path) -> Path:
 
 
 def _from_npz(path: Path) -> FloatArray:
-    try:
-        _measure(path)
-        with np.load(path, allow_pickle=False) as content:
-            name = next((n for n in _ARRAY_NAMES if n in content.files), None)
-            if name is None:
-                held = ", ".join(content.files) or "nothing"
-                raise InputError(f"{path.name}: no array '{_ARRAY_NAMES[0]}' (it holds {held})")
-            array = content[name]
-    except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
-        raise InputError(f"{path}: cannot be read as arrays: {error}") from error
+    content = read_npz(path, 8 * LARGEST_CELLS)
+    name = next((n for n in _ARRAY_NAMES if n in content), None)
+    if name is None:
+        held = ", ".join(content) or "nothing"
+        raise InputError(f"{path.name}: no array '{_ARRAY_NAMES[0]}' (it holds {held})")
+    array = content[name]
     if array.ndim != 2 or array.dtype.kind not in "fiu":
         raise InputError(
             f"{path.name}: {name}: {array.dtype} of shape {array.shape}; expected numbers "
@@ -123,14 +119,6 @@ def _from_npz(path: Path) -> FloatArray:
         )
     vectors: FloatArray = array.astype(np.float64)
     return vectors
-
-
-def _measure(path: Path) -> None:
-    """Refuse an archive whose arrays, once unpacked, would be too large."""
-    with zipfile.ZipFile(path) as archive:
-        unpacked = sum(entry.file_size for entry in archive.infolist())
-    if unpacked > 8 * LARGEST_CELLS:
-        raise InputError(f"{path}: unpacks to {unpacked:,} bytes; at most {8 * LARGEST_CELLS:,}")
 
 
 def _from_table(path: Path, ids: list[str], identity: str) -> FloatArray:

@@ -7,7 +7,6 @@ read, so that a huge file is refused instead of filling the memory.
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from moe2opt.files import read_json
 from moe2opt.result import FloatArray, InputError, IntArray
 from moe2opt.selection.outcome_files import (
     LARGEST_CELLS,
@@ -366,10 +366,7 @@ def _stated(folder: Path) -> dict[str, Any]:
     path = folder / "provenance.json"
     if not path.exists():
         return {}
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path.name}: cannot be read as JSON: {error}") from error
+    content = read_json(path)
     if not isinstance(content, dict) or not isinstance(content.get("synthetic", False), bool):
         raise InputError(f"{path.name}: expected an object; `synthetic` is true or false")
     return content

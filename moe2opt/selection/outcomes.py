@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
+from moe2opt.archive import read_npy, read_npz
 from moe2opt.canonical.validate import real_array
 from moe2opt.result import FloatArray, InputError
 from moe2opt.selection.derive import derive_tables
@@ -84,12 +83,12 @@ def _vectors(path: Path, prompts: pd.Index[Any]) -> FloatArray:
         if not frame.index.equals(prompts):
             raise InputError(f"{path}: the first column must list the prompts of outcomes in order")
         return real_array("embeddings", frame.to_numpy(), 2)
-    try:
-        content = np.load(path, allow_pickle=False)
-        array = content["emb"] if path.suffix == ".npz" else content
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"{path}: cannot be read as an array: {error}") from error
-    return real_array("embeddings", array, 2)
+    if path.suffix == ".npy":
+        return real_array("embeddings", read_npy(path), 2)
+    arrays = read_npz(path)
+    if "emb" not in arrays:
+        raise InputError(f"{path}: there is no array 'emb'")
+    return real_array("embeddings", arrays["emb"], 2)
 
 
 def _llms_of(frame: pd.DataFrame, columns: list[Any]) -> list[Llm]:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from moe2opt.files import read_json
 from moe2opt.profiles.csvfile import (
     COUNT,
     POSITIVE,
@@ -282,10 +283,7 @@ def _read_split(path: Path, clusters: list[str]) -> tuple[tuple[str, int, int], 
 
 
 def _read_provenance(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read as JSON: {error}") from error
+    content = read_json(path)
     if not isinstance(content, dict):
         raise InputError(f"{path}: expected an object")
     return content

@@ -17,6 +17,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from moe2opt.files import read_json
 from moe2opt.result import InputError
 from moe2opt.sweep.spec import Task
 
@@ -53,8 +54,8 @@ class Store:
     def row(self, address: str) -> dict[str, Any] | None:
         """Return the row of a finished cell, None when there is none that can be read."""
         try:
-            content = json.loads((self.folder / address / "row.json").read_text(encoding="utf-8"))
-        except (OSError, json.JSONDecodeError, UnicodeDecodeError):
+            content = read_json(self.folder / address / "row.json")
+        except InputError:
             return None
         return content if isinstance(content, dict) else None
 

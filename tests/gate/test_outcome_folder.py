@@ -144,7 +144,7 @@ def test_vectors_must_fit(folder: Path) -> None:
 def test_pickled_vectors_are_refused(folder: Path) -> None:
     """An archive whose array would have to be unpickled is an input error."""
     np.savez(folder / "embeddings_invented.npz", emb=np.array([[{}]], dtype=object))
-    with pytest.raises(InputError, match="cannot be read as arrays"):
+    with pytest.raises(InputError, match="cannot be read as NPZ"):
         read_outcome_folder(folder)
 
 

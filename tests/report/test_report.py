@@ -278,7 +278,10 @@ def break_grid(folder: Path) -> None:
         (break_plan, "plan: not understood: KeyError: 'budgets'"),
         (break_grid, "grid.json: not a grid"),
         (lambda folder: (folder / "result.json").write_text("{"), "result.json: not JSON"),
-        (lambda folder: (folder / "config.yaml").write_bytes(b"\xff\xff"), "config.yaml: not text"),
+        (
+            lambda folder: (folder / "config.yaml").write_bytes(b"\xff\xff"),
+            "config.yaml: not UTF-8 text",
+        ),
     ],
 )
 def test_broken_files_are_named(

@@ -44,8 +44,8 @@ def test_round_trip(folder: Path, tmp_path: Path) -> None:
         ("clusters.csv", "prose/2,prose,10,0,10,50.00\n", "", "cluster prose/2, llm alpha: not in"),
         ("clusters.csv", "\n", "\nnew/0,new,10,0,0,50\n", "no row for cluster new/0, llm alpha"),
         ("llms.csv", "beta,2.0,2.0", "beta,2.0,3.0", "beta: params_active_b exceeds"),
-        ("provenance.json", "{", "", "cannot be read as JSON"),
-        ("provenance.json", "{", '["a"]\n#', "cannot be read as JSON"),
+        ("provenance.json", "{", "", "provenance.json: not JSON"),
+        ("provenance.json", "{", '["a"]\n#', "provenance.json: not JSON"),
     ],
 )
 def test_faults_are_named(folder: Path, file: str, old: str, new: str, message: str) -> None:

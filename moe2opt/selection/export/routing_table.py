@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from moe2opt.errors import DAMAGE
+from moe2opt.files import read_json
 from moe2opt.result import BoolArray, FloatArray, InputError, IntArray
 from moe2opt.selection.gated import GatedInstance
 from moe2opt.selection.gated_plan import category_table
@@ -114,7 +115,7 @@ class RoutingTable:
                 price_per_j=float(data["price_per_j"]),
                 price_per_s=float(data["price_per_s"]),
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except DAMAGE as error:
             raise InputError(f"not a routing table: {error}") from error
         _check_shapes(table)
         return table
@@ -131,9 +132,10 @@ def read_table(path: str | Path) -> RoutingTable:
     InputError
         When the file cannot be read or is no routing table.
     """
+    content = read_json(path)
     try:
-        return RoutingTable.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
-    except (OSError, ValueError) as error:
+        return RoutingTable.from_dict(content)
+    except InputError as error:
         raise InputError(f"{path}: {error}") from error
 
 
@@ -260,7 +262,7 @@ def table_of_plan(plan: dict[str, Any], names: Sequence[str]) -> RoutingTable:
         routing = plan["routing"]
         own = routing.get("table") if isinstance(routing, dict) else None
         table = own or _answered(routing, categories, plan["experts"])
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except DAMAGE as error:
         raise InputError(f"not a selection plan: {error}") from error
     served = [{name: getattr(e, name) for name in Served.__slots__} for e in experts]
     head = {"format": _FORMAT, "instance": str(plan.get("instance", "")), "experts": served}

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from moe2opt.errors import DAMAGE
+from moe2opt.files import read_json
 from moe2opt.result import FloatArray, InputError
 from moe2opt.selection.gate.calibrate import Calibrator
 from moe2opt.selection.gate.features import FeatureMap
@@ -134,7 +136,7 @@ def load_gate(folder: str | Path) -> Gate:
             calibrator=Calibrator.of(content["calibration"], _part(tensors, "calibrator")),
             record=content["record"],
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except DAMAGE as error:
         raise InputError(f"{folder}: not a gate: {error}") from error
     _check_shapes(folder, gate)
     return gate
@@ -158,10 +160,7 @@ def _part(tensors: dict[str, npt.NDArray[Any]], prefix: str) -> dict[str, FloatA
 
 
 def _read_record(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read as JSON: {error}") from error
+    content = read_json(path)
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
         raise InputError(f"{path}: not a gate of format {_FORMAT}")
     return content

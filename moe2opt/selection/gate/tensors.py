@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from moe2opt.errors import DAMAGE
 from moe2opt.result import InputError
 
 #: The types that a gate uses, by their name in the format.
@@ -54,7 +55,7 @@ def read_tensors(path: Path) -> dict[str, npt.NDArray[Any]]:
         return _parse(content)
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except DAMAGE as error:
         raise InputError(f"{path}: not a safetensors file of a gate: {error}") from error
 
 

@@ -1,0 +1,19 @@
+"""Errors that moe2opt raises on purpose."""
+
+from __future__ import annotations
+
+
+class MoeOptError(Exception):
+    """Base of every error that moe2opt raises on purpose."""
+
+
+class InputError(MoeOptError, ValueError):
+    """The input is wrong; the message names the array, key or position at fault."""
+
+
+class CertificationError(MoeOptError):
+    """A result or its certificate was rejected by the checker."""
+
+
+#: What content of another kind than expected raises where it is taken apart.
+DAMAGE = (AttributeError, IndexError, KeyError, OverflowError, TypeError, ValueError)
