@@ -15,21 +15,10 @@ from pathlib import Path
 
 sys.path[:1] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
 
-from campaign.checking import Tally, examine
-from campaign.mutating import attack
+from campaign.checking import Tally
+from campaign.mutating import chunk
 
 CHUNK = 50
-
-
-def chunk(seeds: range, every: int) -> Tally:
-    """Examine the instances of some seeds, and attack the proofs of one in `every`."""
-    tally = Tally()
-    for seed in seeds:
-        proven = examine(seed, tally)
-        if every and seed // 4 % every == 0:
-            for one in proven:
-                attack(seed, one, tally)
-    return tally
 
 
 def main() -> int:

@@ -8,7 +8,7 @@ import math
 import pytest
 from campaign.checking import Tally, examine, faults
 from campaign.instances import Choice, ExactRow, Facility, draw, limit_of
-from campaign.mutating import MUTATIONS, _Target
+from campaign.mutating import ALL, _Target
 
 import moe2opt as mo
 from moe2opt.result import Certificate, Status
@@ -90,7 +90,7 @@ def test_a_checker_that_believes_is_caught(
 
 def test_there_are_many_kinds_of_mutation() -> None:
     """At least 25 kinds are tried."""
-    assert len(MUTATIONS) >= 25
+    assert len(ALL) >= 25
 
 
 def test_instances_are_examined() -> None:
