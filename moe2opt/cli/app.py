@@ -10,9 +10,10 @@ import typer
 
 from moe2opt.cli.bench_verb import bench
 from moe2opt.cli.execute_verb import execute
-from moe2opt.cli.exits import Require, guarded
+from moe2opt.cli.exits import Require, delivered, guarded
 from moe2opt.cli.flags import Config, Json, Outside, Overrides, Quiet, Scenario, Seed, gib_in_bytes
 from moe2opt.cli.fleet_verb import fleet
+from moe2opt.cli.output import put, settle, take
 from moe2opt.cli.pareto_verb import pareto
 from moe2opt.cli.profile_verb import profile
 from moe2opt.cli.replay_verb import replay
@@ -41,7 +42,13 @@ app.add_typer(gate)
 
 def main() -> None:
     """Run the command line."""
-    app(prog_name="moe2opt")
+    take()
+    try:
+        app(prog_name="moe2opt")
+    except SystemExit as end:
+        sys.exit(delivered(end.code) if isinstance(end.code, int) else end.code)
+    finally:
+        settle()
 
 
 @app.callback(invoke_without_command=True)
@@ -54,10 +61,10 @@ def _top(
     if version:
         from importlib.metadata import version as version_of
 
-        print(f"moe2opt {version_of('moe2opt')}")
+        put(f"moe2opt {version_of('moe2opt')}")
         raise typer.Exit
     if context.invoked_subcommand is None:
-        print(context.get_help())
+        put(context.get_help())
         raise typer.Exit
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from moe2opt.cli.exits import Exit
+from moe2opt.cli.exits import Exit, say
 from moe2opt.cli.folders import create
+from moe2opt.cli.output import put
 from moe2opt.cli.show import print_table
 
 if TYPE_CHECKING:
@@ -60,16 +60,16 @@ def run_bench_verb(request: Request) -> Exit:
 
     def tell(number: int, total: int, row: Row) -> None:
         if not request.quiet:
-            print(f"{number:4}/{total} {_line(row)}", file=sys.stderr, flush=True)
+            say(f"{number:4}/{total} {_line(row)}")
 
     report = run_bench(plan, tell)
     written = [] if request.out is None else report.write(request.out)
     if request.as_json:
-        print(json.dumps(report.to_dict(), indent=1))
+        put(json.dumps(report.to_dict(), indent=1))
     else:
         show_report(report)
     if written and not request.quiet:
-        print(f"Written: {', '.join(str(path) for path in written)}", file=sys.stderr)
+        say(f"Written: {', '.join(str(path) for path in written)}")
     return Exit.REJECTED if any(row.wrong for row in report.rows) else Exit.OK
 
 
@@ -89,11 +89,11 @@ def list_bench(*, as_json: bool, data: Path | None) -> None:
             "suites": [{"name": n, "cases": c, "about": a} for n, c, a in suites],
             "peers": [{"name": n, "versions": v, "about": a} for n, v, a in peers],
         }
-        print(json.dumps(content, indent=1))
+        put(json.dumps(content, indent=1))
         return
     print_table(("suite", "cases", "about"), [(n, str(c), a) for n, c, a in suites])
     print_table(("peer", "versions", "about"), peers)
-    print(f"Third-party data: {data or default_data() or 'none; --data DIR names their folder'}")
+    put(f"Third-party data: {data or default_data() or 'none; --data DIR names their folder'}")
 
 
 def show_report(report: Report) -> None:
@@ -103,13 +103,13 @@ def show_report(report: Report) -> None:
         [_cells(row) for row in report.timed],
     )
     limit = report.plan.time_limit_s
-    print(f"Means over the runs that count; an unsolved run counts {limit:g} s.")
+    put(f"Means over the runs that count; an unsolved run counts {limit:g} s.")
     print_table(
         ("suite", "peer", "solved", "mean s", "best other / own", "least", "peak MB"),
         [_means(summary) for summary in report.summaries],
     )
     for fit in report.to_dict()["growth"]:
-        print(f"{fit['peer']}: {fit['measure']} grows as {fit['axis']}^{fit['exponent']:.2f}")
+        put(f"{fit['peer']}: {fit['measure']} grows as {fit['axis']}^{fit['exponent']:.2f}")
 
 
 def _plan(request: Request) -> Plan:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO, cast
@@ -13,6 +11,7 @@ from moe2opt import progress
 from moe2opt.certify import certify
 from moe2opt.cli.checking import other_problem, reopened
 from moe2opt.cli.exits import Exit, say
+from moe2opt.cli.output import put
 from moe2opt.progress import number
 from moe2opt.result import InputError, Result
 from moe2opt.vipr import Exported, is_linear, write_vipr
@@ -21,6 +20,9 @@ if TYPE_CHECKING:
     from moe2opt.canonical import Problem
 
 FORMATS = ("vipr",)
+
+#: Characters of a proof that are copied at a time.
+_BLOCK = 2**20
 
 
 def run_certificate(
@@ -49,7 +51,7 @@ def run_certificate(
         return Exit.REJECTED
     exported = _exported(problem, result, out, time_limit_s, quiet)
     if as_json:
-        print(json.dumps(_as_json(exported), indent=1))
+        put(json.dumps(_as_json(exported), indent=1))
     elif not quiet:
         _show(exported, out)
     return Exit.OK
@@ -67,7 +69,8 @@ def _exported(
         with tempfile.TemporaryFile("w+", encoding="ascii") as file:
             exported = write_vipr(problem, result, cast("TextIO", file))
             file.seek(0)
-            shutil.copyfileobj(file, sys.stdout)
+            for block in iter(lambda: file.read(_BLOCK), ""):
+                put(block, end="")
         return exported
     unfinished = out.with_name(f"{out.name}.part")
     try:

@@ -12,6 +12,7 @@ from typing import Any
 from moe2opt.canonical import MonotoneProblem, MultipleChoiceProblem, Problem, find_counterexample
 from moe2opt.certify import Verdict, certify
 from moe2opt.cli.exits import Exit, explain, say
+from moe2opt.cli.output import put
 from moe2opt.config import LoadedInstance, load, scenario_names
 from moe2opt.progress import number
 from moe2opt.result import InputError, Result, encode_float
@@ -65,7 +66,7 @@ def run_check(
         except Exception as error:  # one bad file must not hide the others
             worst = max(worst, explain(error))
     if as_json:
-        print(json.dumps({"ok": worst is Exit.OK, "checked": [asdict(c) for c in found]}, indent=1))
+        put(json.dumps({"ok": worst is Exit.OK, "checked": [asdict(c) for c in found]}, indent=1))
     return worst
 
 
@@ -118,15 +119,15 @@ def _work_per_point(problem: Problem) -> int:
 
 def _show(checked: Checked) -> None:
     variant = "" if checked.scenario is None else f" [{checked.scenario}]"
-    print(f"{checked.config}{variant}: ok")
+    put(f"{checked.config}{variant}: ok")
     if checked.about:
-        print(f"  {checked.about}")
+        put(f"  {checked.about}")
     tested = (
         f"no counterexample in {checked.pairs} random pairs"
         if checked.pairs
         else "not tested (large)"
     )
-    print(f"  {checked.size}; monotone: {tested}")
+    put(f"  {checked.size}; monotone: {tested}")
 
 
 def size_words(problem: Problem) -> str:
@@ -161,7 +162,7 @@ def run_verify(
     verdict = Verdict(False, "claimed", math.nan, math.nan) if foreign else certify(target, result)
     failures = (*foreign, *verdict.failures)
     if as_json:
-        print(json.dumps(_as_json(verdict, failures), indent=1))
+        put(json.dumps(_as_json(verdict, failures), indent=1))
     elif failures:
         for failure in failures:
             say(f"{path}: rejected: {failure}")
@@ -227,12 +228,12 @@ def _as_json(verdict: Verdict, failures: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _show_verdict(path: Path, result: Result, verdict: Verdict) -> None:
-    print(f"{path}: accepted, {result.status}")
+    put(f"{path}: accepted, {result.status}")
     if result.x is not None:
-        print(f"  the plan meets every requirement and is worth {number(verdict.objective)}")
+        put(f"  the plan meets every requirement and is worth {number(verdict.objective)}")
     if verdict.kind == "claimed":
-        print(f"  the bound {number(verdict.bound)} is only a claim of {result.solver}")
+        put(f"  the bound {number(verdict.bound)} is only a claim of {result.solver}")
     elif result.status == "INFEASIBLE":
-        print("  the certificate proves that no plan exists")
+        put("  the certificate proves that no plan exists")
     else:
-        print(f"  the certificate proves that no plan is worth more than {number(verdict.bound)}")
+        put(f"  the certificate proves that no plan is worth more than {number(verdict.bound)}")

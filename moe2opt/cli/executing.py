@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from moe2opt.cli.checking import other_problem, reopened
 from moe2opt.cli.exits import Exit, say
 from moe2opt.cli.folders import create
+from moe2opt.cli.output import put
 from moe2opt.cli.show import print_table
 from moe2opt.config import LoadedInstance
 from moe2opt.result import InputError, Result
@@ -116,7 +117,7 @@ def _placement(request: Request, result: Result, instance: PlacementInstance) ->
 
             plot(done.comparison, f"{instance.name}: predicted and measured", folder / _PLOT)
     if request.as_json:
-        print(json.dumps(content, indent=1, allow_nan=False))
+        put(json.dumps(content, indent=1, allow_nan=False))
     else:
         _show(done.comparison, request)
         _show_plans(plans)
@@ -185,10 +186,10 @@ def _selection(request: Request, result: Result, instance: Any) -> Exit:
         if folder is not None:
             _write(folder, content)
     if request.as_json:
-        print(json.dumps(content, indent=1, allow_nan=False))
+        put(json.dumps(content, indent=1, allow_nan=False))
     else:
         print_table(("figure", "unit", "predicted", "realised", "error"), [_cells(r) for r in rows])
-        print("predicted: by the plan; realised: on the test part, routed by the gate")
+        put("predicted: by the plan; realised: on the test part, routed by the gate")
     for words in exceeded:
         say(f"tolerance exceeded: {words}")
     return Exit.TOO_WEAK if exceeded else Exit.OK
@@ -211,7 +212,7 @@ def run_calibration(
     written, rows = profile_from_runs(paths, out, device)
     if as_json:
         content = {"written": [str(path) for path in written], "rows": rows}
-        print(json.dumps(content, indent=1, allow_nan=False))
+        put(json.dumps(content, indent=1, allow_nan=False))
         return Exit.OK
     header = ("quantity", "memory", "computed in", "format", "us", "quartiles", "uses")
     print_table(
@@ -230,8 +231,8 @@ def run_calibration(
         ],
     )
     if not quiet:
-        print(f"Written: {', '.join(path.name for path in written)} in {out}")
-        print(f"Next: `rates: {out}` in a placement file, then moe2opt solve it again")
+        put(f"Written: {', '.join(path.name for path in written)} in {out}")
+        put(f"Next: `rates: {out}` in a placement file, then moe2opt solve it again")
     return Exit.OK
 
 
@@ -296,15 +297,15 @@ def _show(comparison: Comparison, request: Request) -> None:
     rows += [_cells(row) for row in comparison.total]
     print_table(("figure", "unit", "predicted", "measured", "error"), rows)
     low, high = (1e3 * value for value in comparison.quartiles_s)
-    print(f"token time: quartiles over the passes {low:.3f} and {high:.3f} ms")
+    put(f"token time: quartiles over the passes {low:.3f} and {high:.3f} ms")
     if request.quiet:
         return
     for note in comparison.notes:
-        print(f"note: {note}")
+        put(f"note: {note}")
     if request.out is not None:
         run = request.out / _JSON
-        print(f"\nWritten to {request.out}: {_JSON}, {_PLOT}")
-        print(f"Next: moe2opt profile --from-run {run} --out my_machine, then `rates: my_machine`")
+        put(f"\nWritten to {request.out}: {_JSON}, {_PLOT}")
+        put(f"Next: moe2opt profile --from-run {run} --out my_machine, then `rates: my_machine`")
 
 
 def _show_plans(plans: Sequence[PlanRow]) -> None:
@@ -312,7 +313,7 @@ def _show_plans(plans: Sequence[PlanRow]) -> None:
     if not plans:
         return
     header = ("plan", "predicted ms", "measured ms", "quartiles", "MB/token", "MB", "perplexity")
-    print()
+    put()
     print_table(
         header,
         [
@@ -329,12 +330,12 @@ def _show_plans(plans: Sequence[PlanRow]) -> None:
         ],
     )
     new, old = plans
-    print(
+    put(
         f"The plan takes {new.measured_s / old.measured_s:.3f} of the time of the earlier one; "
         f"predicted {new.predicted_s / old.predicted_s:.3f}."
     )
     for fault in old.faults:
-        print(f"note: the earlier plan is no plan any more: {fault}")
+        put(f"note: the earlier plan is no plan any more: {fault}")
 
 
 _SCALES = {"s/token": (1e3, "ms/token"), "bytes/token": (1e-6, "MB/token"), "bytes": (1e-6, "MB")}

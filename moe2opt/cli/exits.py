@@ -7,9 +7,12 @@ import functools
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 import typer
+
+from moe2opt.cli import output
 
 if TYPE_CHECKING:
     from moe2opt.certify import Verdict
@@ -39,6 +42,8 @@ class Exit(enum.IntEnum):
     """A fault of moe2opt."""
     INTERRUPTED = 130
     """Interrupted before the first plan."""
+    UNREAD = 141
+    """The reader of standard output left before everything was printed; instead of 0."""
 
 
 @enum.unique
@@ -91,17 +96,34 @@ def guarded(verb: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(verb)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
-        try:
-            return verb(*args, **kwargs)
-        except KeyboardInterrupt:
-            say("interrupted")
-            raise typer.Exit(Exit.INTERRUPTED) from None
-        except (typer.Exit, typer.Abort, typer.BadParameter, BrokenPipeError):
-            raise
-        except Exception as error:
-            raise typer.Exit(explain(error)) from None
+        with output.owned():
+            try:
+                found = verb(*args, **kwargs)
+            except typer.Exit as done:
+                raise typer.Exit(delivered(done.exit_code)) from None
+            except KeyboardInterrupt:
+                say("interrupted")
+                raise typer.Exit(Exit.INTERRUPTED) from None
+            except (typer.Abort, typer.BadParameter):
+                raise
+            except Exception as error:
+                raise typer.Exit(explain(error)) from None
+            if code := delivered(Exit.OK):
+                raise typer.Exit(code)
+            return found
 
     return wrapper
+
+
+def delivered(code: int) -> int:
+    """Return the exit code of a verb, which is not 0 when its output did not arrive."""
+    fault = output.fault()
+    if fault is None:
+        return code
+    if isinstance(fault, BrokenPipeError):
+        return code or Exit.UNREAD
+    say(f"error: standard output: {fault.strerror}")
+    return code or Exit.BAD_INPUT
 
 
 def explain(error: Exception) -> Exit:
@@ -110,6 +132,8 @@ def explain(error: Exception) -> Exit:
         import traceback
 
         traceback.print_exception(error)
+    if isinstance(error, BrokenPipeError):
+        return Exit.UNREAD
     names = {kind.__name__ for kind in type(error).__mro__}
     if "ConfigError" in names:
         say(str(error))
@@ -126,4 +150,5 @@ def explain(error: Exception) -> Exit:
 def say(text: str) -> None:
     """Print to stderr; control characters, which could steer a terminal, are replaced."""
     clean = "".join(c if c.isprintable() or c == "\n" else "?" for c in text)
-    print(clean, file=sys.stderr, flush=True)
+    with suppress(OSError):  # nobody can be told
+        print(clean, file=sys.stderr, flush=True)

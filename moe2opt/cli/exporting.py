@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from moe2opt.cli.checking import other_problem, recorded, reopened
 from moe2opt.cli.exits import Exit, say
+from moe2opt.cli.output import put
 from moe2opt.config import LoadedInstance
 from moe2opt.placement import PlacementInstance, PlacementPlan
 from moe2opt.placement.export import FORMATS, Export
@@ -58,11 +59,11 @@ def run_export(request: Request) -> Exit:
     exports = export_plan(plan, request.to, instance)
     files = [] if request.out is None else _write(request.out, exports)
     if request.as_json:
-        print(json.dumps(_as_json(request, result, exports, files), indent=1, allow_nan=False))
+        put(json.dumps(_as_json(request, result, exports, files), indent=1, allow_nan=False))
         return Exit.OK
     if request.out is None:
         for part in exports:
-            print(part.text, end="", flush=True)
+            put(part.text, end="")
     if not request.quiet:
         _show(result, exports, files)
     return Exit.OK

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from moe2opt.cli.exits import Exit, say
 from moe2opt.cli.folders import writing
+from moe2opt.cli.output import put
 from moe2opt.result import InputError, Status
 
 if TYPE_CHECKING:
@@ -71,31 +72,31 @@ def _checked(request: Request, fleet: Fleet) -> Exit:
     for failure in failures[:20]:
         say(failure)
     if request.as_json:
-        print(json.dumps({"ok": not failures, "sites": len(fleet.sites), "failures": failures}))
+        put(json.dumps({"ok": not failures, "sites": len(fleet.sites), "failures": failures}))
     elif not request.quiet:
-        print(f"{len(fleet.sites)} sites: {'everything holds' if not failures else 'REJECTED'}")
+        put(f"{len(fleet.sites)} sites: {'everything holds' if not failures else 'REJECTED'}")
     return Exit.REJECTED if failures else Exit.OK
 
 
 def _print(request: Request, fleet: Fleet, result: FleetResult) -> None:
     if request.as_json:
-        print(json.dumps(result.to_dict(), allow_nan=False))
+        put(json.dumps(result.to_dict(), allow_nan=False))
         return
     if result.status is Status.INFEASIBLE:
-        print(f"INFEASIBLE  certificate {'checked' if result.certified else 'REJECTED'}")
-        print(_why_infeasible(fleet, result))
+        put(f"INFEASIBLE  certificate {'checked' if result.certified else 'REJECTED'}")
+        put(_why_infeasible(fleet, result))
         return
-    print(
+    put(
         f"{result.status}  objective {result.objective:.8g}  bound {result.bound:.8g}  "
         f"gap {result.gap:.3%}  certificate {'checked' if result.certified else 'REJECTED'}"
     )
-    print(
+    put(
         f"{len(fleet.sites)} sites ({len(result.distinct)} distinct), {result.solved} problems "
         f"solved; {result.used:.8g} of {result.limit:.8g} {fleet.row} x rate used; one more is "
         f"worth {result.price:.6g}"
     )
     for caveat in fleet.caveats:
-        print(f"note: {caveat}")
+        put(f"note: {caveat}")
 
 
 def _why_infeasible(fleet: Fleet, result: FleetResult) -> str:

@@ -15,6 +15,7 @@ import numpy as np
 from moe2opt import progress
 from moe2opt.cli.exits import Exit, say
 from moe2opt.cli.folders import create, write_config, writing
+from moe2opt.cli.output import put
 from moe2opt.cli.show import print_table
 from moe2opt.config import LoadedInstance, load
 from moe2opt.result import NUMERICAL_GAP, InputError
@@ -168,9 +169,9 @@ def _checked(request: Request, target: LoadedInstance | Problem) -> Exit:
     for failure in failures:
         say(failure)
     if request.as_json:
-        print(json.dumps({"ok": not failures, "points": len(found), "failures": failures}))
+        put(json.dumps({"ok": not failures, "points": len(found), "failures": failures}))
     elif not request.quiet:
-        print(f"{len(found)} points: {'every one holds' if not failures else 'REJECTED'}")
+        put(f"{len(found)} points: {'every one holds' if not failures else 'REJECTED'}")
     return Exit.REJECTED if failures else Exit.OK
 
 
@@ -196,7 +197,7 @@ def _words(found: Front | Grid, seconds: float) -> str:
 
 def _print(request: Request, found: Front | Grid) -> None:
     if request.as_json:
-        print(json.dumps(found.to_dict(), allow_nan=False))
+        put(json.dumps(found.to_dict(), allow_nan=False))
         return
     knee = getattr(found, "knee", None)
     cells = list(found)
@@ -204,12 +205,12 @@ def _print(request: Request, found: Front | Grid) -> None:
     names = [axis.name for axis in request.axes]
     print_table([*names, "objective", "gap", "status", "certified", "plan", ""], rows)
     if len(cells) > _MOST_ROWS:
-        print(f"... and {len(cells) - _MOST_ROWS} more; --out DIR writes them all")
+        put(f"... and {len(cells) - _MOST_ROWS} more; --out DIR writes them all")
     if _interrupted(found):
         asked = _asked(request, found)
-        print(f"interrupted: {len(found)} {asked}points")
+        put(f"interrupted: {len(found)} {asked}points")
     for caveat in found.caveats:
-        print(f"note: {caveat}")
+        put(f"note: {caveat}")
 
 
 def _interrupted(found: Front | Grid) -> bool:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from moe2opt import progress
 from moe2opt.cli.exits import Exit
 from moe2opt.cli.folders import writing
+from moe2opt.cli.output import put
 from moe2opt.cli.show import print_table
 from moe2opt.config import LoadedInstance, SolverSection, load
 from moe2opt.result import InputError
@@ -59,7 +60,7 @@ def run_train(request: Request) -> Exit:
         raise InputError(f"--out {folder}: {error.strerror}") from error
     if request.as_json:
         content = {"folder": str(folder), "seconds": seconds, "llms": list(gate.llms)}
-        print(json.dumps({**content, **gate.record}, indent=1, allow_nan=False))
+        put(json.dumps({**content, **gate.record}, indent=1, allow_nan=False))
     elif not request.quiet:
         _show_gate(request, gate, folder, seconds)
     return Exit.OK
@@ -89,11 +90,11 @@ def run_evaluate(
     if request.out is not None:
         _write(request.out, done)
     if request.as_json:
-        print(json.dumps(done.to_dict(), indent=1, allow_nan=False))
+        put(json.dumps(done.to_dict(), indent=1, allow_nan=False))
     else:
-        print(done.summary())
+        put(done.summary())
         if request.out is not None and not request.quiet:
-            print(f"\nWritten to {request.out}: evaluation.json, evaluation.csv")
+            put(f"\nWritten to {request.out}: evaluation.json, evaluation.csv")
     return Exit.OK
 
 
@@ -171,7 +172,7 @@ def _bar(quiet: bool, title: str) -> Iterator[Callable[[int, int, str], None] | 
 
 def _show_gate(request: Request, gate: Gate, folder: Path, seconds: float) -> None:
     settings = gate.record["settings"]
-    print(
+    put(
         f"{settings['head']} gate for {len(gate.llms)} LLMs, trained with {settings['backend']} in "
         f"{seconds:.1f} s, {settings['calibration']} calibration"
     )
@@ -182,12 +183,12 @@ def _show_gate(request: Request, gate: Gate, folder: Path, seconds: float) -> No
         for part, m in gate.record["measures"].items()
     ]  # fmt: skip
     print_table(header, rows)
-    print(
+    put(
         "routed: the LLM with the highest score, of all LLMs; best LLM: the best single one in "
         "hindsight"
     )
     if not request.quiet:
-        print(f"Written to {folder}. Next: moe2opt solve {request.config}")
+        put(f"Written to {folder}. Next: moe2opt solve {request.config}")
 
 
 _LOSSES = ("log_loss", "brier", "calibration_error")

@@ -11,6 +11,7 @@ import numpy as np
 
 from moe2opt.cli.exits import Exit
 from moe2opt.cli.folders import writing
+from moe2opt.cli.output import put
 from moe2opt.result import FloatArray, InputError
 
 if TYPE_CHECKING:
@@ -118,11 +119,11 @@ def run_grid(
     if out is not None:
         _write(out, solved, done)
     if as_json:
-        print(json.dumps(done.to_dict(), indent=1, allow_nan=False))
+        put(json.dumps(done.to_dict(), indent=1, allow_nan=False))
     else:
-        print(done.summary())
+        put(done.summary())
         if out is not None and not quiet:
-            print(f"\nWritten to {out}: {', '.join(sorted(p.name for p in out.glob('grid*')))}")
+            put(f"\nWritten to {out}: {', '.join(sorted(p.name for p in out.glob('grid*')))}")
     return Exit.OK
 
 

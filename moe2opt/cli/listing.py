@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import platform
 
+from moe2opt.cli.output import put
 from moe2opt.cli.show import print_table
 
 
@@ -15,18 +16,18 @@ def list_problems(*, as_json: bool, quiet: bool) -> None:
     found = [(builtin.name, *builtin.summary()) for builtin in builtins()]
     if as_json:
         rows = [{"name": n, "description": d, "scenarios": list(s)} for n, d, s in found]
-        print(json.dumps({"problems": rows}, indent=1))
+        put(json.dumps({"problems": rows}, indent=1))
         return
     print_table(("name", "description", "scenarios"), [(n, d, ", ".join(s)) for n, d, s in found])
     if found and not quiet:
-        print(f"Solve one: moe2opt solve {found[0][0].split('/')[-1]}")
+        put(f"Solve one: moe2opt solve {found[0][0].split('/')[-1]}")
 
 
 def print_schema() -> None:
     """Print the JSON Schema of configuration files."""
     from moe2opt.config import json_schema
 
-    print(json.dumps(json_schema(), indent=1))
+    put(json.dumps(json_schema(), indent=1))
 
 
 def print_versions(*, as_json: bool) -> None:
@@ -35,7 +36,7 @@ def print_versions(*, as_json: bool) -> None:
 
     found = {**versions(), "platform": platform.platform()}
     if as_json:
-        print(json.dumps(found, indent=1))
+        put(json.dumps(found, indent=1))
         return
     for name, version in found.items():
-        print(f"{name:10} {version}")
+        put(f"{name:10} {version}")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from moe2opt.cli.exits import Exit, say
+from moe2opt.cli.output import put
 from moe2opt.cli.show import print_table
 from moe2opt.result import InputError
 
@@ -111,7 +112,7 @@ def _measure(request: Request) -> Exit:
         written = write_measurement(measurement, request.out, request.power_w)
         _read_back(request.out)
     if request.as_json:
-        print(json.dumps(measurement.to_dict(), indent=1, allow_nan=False))
+        put(json.dumps(measurement.to_dict(), indent=1, allow_nan=False))
     else:
         show_measurement(measurement, quiet=request.quiet)
     metered = any(figure.quantity == "power_idle" for figure in measurement.figures)
@@ -142,18 +143,18 @@ def show_measurement(measurement: Measurement, *, quiet: bool = False) -> None:
     header = (*(("device",) if devices else ()), "quantity", "median", "unit", "spread", "repeats")
     rows = [(*((f.device,) if devices else ()), *_cells(f)) for f in measurement.figures]
     machine = measurement.machine
-    print(
+    put(
         f"{machine['processor']}, {machine['cores_used']} of {machine['cores']} cores, "
         f"{machine['memory_bytes'] / 2**30:.1f} GiB, {machine['system']}"
     )
     print_table(header, rows)
     if quiet:
         return
-    print("spread: interquartile range of the repeats as a share of the median")
+    put("spread: interquartile range of the repeats as a share of the median")
     for skipped in measurement.skipped:
-        print(f"not measured: {skipped.what}: {skipped.why}")
+        put(f"not measured: {skipped.what}: {skipped.why}")
     if machine["virtual_machine"]:
-        print("this is a virtual machine: its neighbours and a cache below its disk may show")
+        put("this is a virtual machine: its neighbours and a cache below its disk may show")
 
 
 def _cells(figure: Figure) -> tuple[str, ...]:
@@ -177,7 +178,7 @@ def _import(request: Request) -> Exit:
         notices += more
         _read_back(request.out)
     if request.as_json:
-        print(json.dumps(_import_json(imported, notices, written), indent=1, allow_nan=False))
+        put(json.dumps(_import_json(imported, notices, written), indent=1, allow_nan=False))
     else:
         _show_import(imported)
     if not request.quiet:
@@ -213,8 +214,8 @@ def _next_step(request: Request, devices: Sequence[str], written: list[Path]) ->
     if request.quiet or request.as_json:
         return
     if request.out is None:
-        print("\nNext: --out DIR writes this as a profile that `moe2opt solve` reads")
+        put("\nNext: --out DIR writes this as a profile that `moe2opt solve` reads")
         return
-    print(f"\nWritten: {', '.join(path.name for path in written)} in {request.out}")
-    print(f"Next: in a selection file, `profiles: [{request.out}, builtin]`, and a server with")
-    print(f"`device: {devices[-1]}`")
+    put(f"\nWritten: {', '.join(path.name for path in written)} in {request.out}")
+    put(f"Next: in a selection file, `profiles: [{request.out}, builtin]`, and a server with")
+    put(f"`device: {devices[-1]}`")

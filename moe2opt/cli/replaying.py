@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from moe2opt.cli.exits import Exit, say
+from moe2opt.cli.output import put
 from moe2opt.cli.show import print_table
 from moe2opt.config import load
 from moe2opt.result import InputError
@@ -93,7 +93,7 @@ def run_replay(request: Request) -> Exit:
     except InterruptedReplay as stopped:
         return _interrupted(request, stopped.comparison)
     if request.as_json:
-        print(json.dumps(comparison.to_dict(), indent=1))
+        put(json.dumps(comparison.to_dict(), indent=1))
     else:
         show_comparison(comparison)
     if request.out is not None and not request.quiet:
@@ -151,7 +151,7 @@ def _gap_of(target: Any) -> float:
 
 
 def _tell(policy: str, done: int, total: int) -> None:
-    print(f"{policy:10} {done:7}/{total} steps", file=sys.stderr, flush=True)
+    say(f"{policy:10} {done:7}/{total} steps")
 
 
 def show_comparison(comparison: Comparison) -> None:
@@ -159,7 +159,7 @@ def show_comparison(comparison: Comparison) -> None:
     world = comparison.world
     made_up = "synthetic " if world.trace.synthetic else ""
     link = world.model.topology.links[world.link]
-    print(
+    put(
         f"{world.model.instance.name} on {made_up}trace {world.trace.name}: {len(world)} steps of "
         f"{comparison.settings.step_s:g} s, link {link.a}-{link.b}"
     )
@@ -171,7 +171,7 @@ def show_comparison(comparison: Comparison) -> None:
     bound = comparison.bound_s()
     print_table(header, rows)
     if bound is not None:
-        print(
+        put(
             f"Clairvoyant bound {bound:.4g} s per token on average: it knows every step's rate, "
             "switches for nothing, and no policy can be below it."
         )
@@ -226,5 +226,5 @@ def _replay_tokens(request: Request, target: Any) -> Exit:
         folder = claim(request.out, "experts of tokens", (), facts, not request.fresh)
         text = json.dumps(content, indent=1)
         (folder / "summary.json").write_text(text, encoding="utf-8")
-    print(json.dumps(content, indent=1) if request.as_json else comparison.summary())
+    put(json.dumps(content, indent=1) if request.as_json else comparison.summary())
     return Exit.OK

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from moe2opt.cli.exits import Exit, say
+from moe2opt.cli.output import put
 from moe2opt.result import InputError
 
 if TYPE_CHECKING:
@@ -90,10 +91,10 @@ def _tell(request: Request, report: Report, path: Path) -> None:
             "badge": report.badge.title,
             "explorer": report.explorer,
         }
-        print(json.dumps(content, indent=1))
+        put(json.dumps(content, indent=1))
         return
-    print(f"{path}: {report.badge.title}")
+    put(f"{path}: {report.badge.title}")
     if not request.quiet and not report.explorer and report.grid_flags:
         named = "" if request.config is None else f" --config {request.config}"
         next_step = f"moe2opt report {request.folder}{named} {report.grid_flags}"
-        print(f"No grid, hence no explorer. Next: {next_step}")
+        put(f"No grid, hence no explorer. Next: {next_step}")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from moe2opt.cli.exits import Exit, say
+from moe2opt.cli.output import put
 from moe2opt.cli.show import print_table
 from moe2opt.result import InputError
 
@@ -61,9 +62,7 @@ def run_routing(request: Request) -> int:
     if request.as_json:
         keys = ("text", "tokens", "busiest_expert_share", "share_of_busiest_quarter")
         found = [dict(zip(keys, row, strict=True)) for row in rows]
-        print(
-            json.dumps({"layers": len(routing.layers), "experts": routing.number, "texts": found})
-        )
+        put(json.dumps({"layers": len(routing.layers), "experts": routing.number, "texts": found}))
         return Exit.OK
     print_table(
         ("text", "tokens", "busiest expert", "uses of busiest quarter"),

@@ -10,6 +10,7 @@ from typing import Any
 
 from moe2opt.cli.exits import Exit, say
 from moe2opt.cli.folders import writing
+from moe2opt.cli.output import put
 from moe2opt.profiles import BUILTIN, read_profiles
 from moe2opt.result import InputError, Result, encode_float
 from moe2opt.selection.evaluate import expert_indices
@@ -106,10 +107,10 @@ def run_export_selection(
     if out is not None:
         _write(out, prepared)
     if as_json:
-        print(json.dumps(_as_json(prepared, result, out), indent=1, allow_nan=False))
+        put(json.dumps(_as_json(prepared, result, out), indent=1, allow_nan=False))
         return Exit.OK
     if out is None:
-        print(prepared.files[PROXY], end="", flush=True)
+        put(prepared.files[PROXY], end="")
     if not quiet:
         _show(prepared, result, out)
     return Exit.OK

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import math
 import shutil
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, Context
 from typing import TYPE_CHECKING, Any
 
 from moe2opt.canonical import Instance
+from moe2opt.cli.output import put, stream
 from moe2opt.progress import number, percent, proof_words, status_words
 
 if TYPE_CHECKING:
@@ -57,12 +58,12 @@ def show_result(
     failures = () if verdict is None else verdict.failures
     if verdict is not None and not verdict.ok:
         checked = False
-    print(f"{status_words(result).capitalize()}. {_values(result)}".rstrip())
-    print(f"Proof: {proof_words(result, checked=checked, failures=failures)}.")
+    put(f"{status_words(result).capitalize()}. {_values(result)}".rstrip())
+    put(f"Proof: {proof_words(result, checked=checked, failures=failures)}.")
     if result.status == "INFEASIBLE":
         show_conflict(names_of(target), problem, result)
     elif result.plan is not None:
-        print(f"\n{result.plan.summary()}")
+        put(f"\n{result.plan.summary()}")
     elif result.x is not None:
         _show_solution(names_of(target), problem, result)
 
@@ -79,9 +80,9 @@ def _show_solution(names: Names, problem: Any, result: Result) -> None:
     assert result.x is not None
     if problem.kind == "facility":
         chosen = [str(i) for i, taken in enumerate(result.x.tolist()) if taken]
-        print(f"Chosen experts: {', '.join(chosen) or 'none'}")
+        put(f"Chosen experts: {', '.join(chosen) or 'none'}")
     else:
-        print(f"Option of each group: {' '.join(map(str, result.x.tolist()))}")
+        put(f"Option of each group: {' '.join(map(str, result.x.tolist()))}")
     rows = [
         (name, number(used), number(limit), f"{100 * used / limit:.1f} %" if limit > 0 else "-")
         for name, used, limit in zip(
@@ -95,22 +96,22 @@ def show_conflict(names: Names, problem: Any, result: Result) -> None:
     """Print which requirements clash and what would restore feasibility."""
     conflict = None if result.certificate is None else result.certificate.conflict
     if conflict is None:
-        print(f"{result.solver} gives no reason; --solver brb proves one.")
+        put(f"{result.solver} gives no reason; --solver brb proves one.")
         return
-    print("\nThese requirements cannot hold together" + _how_small(conflict))
+    put("\nThese requirements cannot hold together" + _how_small(conflict))
     for row in conflict.rows:
-        print(f"  {names.rows[row]} at most {number(float(problem.budgets[row]))}")
+        put(f"  {names.rows[row]} at most {number(float(problem.budgets[row]))}")
     for cover in conflict.covers:
-        print(f"  {names.covers[cover]}")
+        put(f"  {names.covers[cover]}")
     if not conflict.rows and not conflict.covers:
-        print("  the groups alone (at most one of each)")
+        put("  the groups alone (at most one of each)")
     if conflict.relaxations:
-        print("\nEach of these changes alone makes a plan possible:")
+        put("\nEach of these changes alone makes a plan possible:")
         print_table(
             ("budget", "limit now", "least limit", "change"), _relaxations(names, problem, conflict)
         )
     elif conflict.rows:
-        print("\nNo change of a single budget is known to be enough.")
+        put("\nNo change of a single budget is known to be enough.")
 
 
 def _how_small(conflict: Conflict) -> str:
@@ -153,6 +154,10 @@ def print_table(
     for row in texts:
         table.add_row(*row)
     width = shutil.get_terminal_size((_FILE_WIDTH, 24)).columns
-    if not sys.stdout.isatty():
+    terminal = stream().isatty()
+    if not terminal:
         width = max(width, _FILE_WIDTH)
-    Console(file=sys.stdout, width=width, highlight=False).print(table)
+    # Rich would end the process itself when the reader has gone.
+    text = io.StringIO()
+    Console(file=text, width=width, highlight=False, force_terminal=terminal).print(table)
+    put(text.getvalue(), end="")

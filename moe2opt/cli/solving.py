@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from moe2opt import progress
 from moe2opt.cli.exits import Exit, Require, exit_of, say
 from moe2opt.cli.folders import write_config, writing
+from moe2opt.cli.output import put
 from moe2opt.cli.show import Names, names_of, show_result
 from moe2opt.config import LoadedInstance, load
 from moe2opt.result import Conflict, Result, encode_float
@@ -99,12 +100,12 @@ def _print(
     verdict: Verdict | None,
 ) -> None:
     if request.as_json:
-        print(json.dumps(as_json(target, result, verdict), indent=1, allow_nan=False))
+        put(json.dumps(as_json(target, result, verdict), indent=1, allow_nan=False))
         return
     problem = target.problem() if isinstance(target, LoadedInstance) else target
     show_result(target, problem, result, verdict)
     if not request.quiet:
-        print(_next_step(request, result), flush=True)
+        put(_next_step(request, result))
 
 
 def as_json(

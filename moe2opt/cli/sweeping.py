@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from moe2opt.cli.exits import Exit, say
+from moe2opt.cli.output import put
 from moe2opt.cli.show import print_table
 
 if TYPE_CHECKING:
@@ -111,7 +112,7 @@ def _print(request: Request, found: Sweep) -> None:
             "out": str(found.folder),
             "rows": list(found.rows),
         }
-        print(json.dumps(content, allow_nan=False))
+        put(json.dumps(content, allow_nan=False))
         return
     if not found.rows:
         return
@@ -120,9 +121,9 @@ def _print(request: Request, found: Sweep) -> None:
     rows = [[_text(row.get(name)) for name in names] for row in found.rows[:_MOST_ROWS]]
     print_table(names, rows)
     words = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
-    print(f"{len(found)} cells: {words}; {found.reused} were there before")
+    put(f"{len(found)} cells: {words}; {found.reused} were there before")
     if not request.quiet:
-        print(f"Written to {found.folder}: sweep.csv, cells/")
+        put(f"Written to {found.folder}: sweep.csv, cells/")
 
 
 def _text(value: Any) -> str:

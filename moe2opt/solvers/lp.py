@@ -45,8 +45,8 @@ class LinearProgram:
         import highspy
 
         self._highspy = highspy
-        make: Any = highspy.Highs
-        self._model = make()
+        # The Python wrapper `highspy.Highs` prints a banner before it can be told not to.
+        self._model: Any = highspy._core._Highs()  # noqa: SLF001
         for option, value in _OPTIONS.items():
             self._model.setOptionValue(option, value)
         columns = len(objective)
@@ -109,7 +109,7 @@ class LinearProgram:
         return LinearSolution(None, None, False)
 
 
-_OPTIONS = {
+_OPTIONS: dict[str, Any] = {
     "output_flag": False,
     "presolve": "off",
     "solver": "simplex",

@@ -8,7 +8,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,8 +56,10 @@ def sheltered() -> Iterator[None]:
 
 
 def start_worker() -> None:
-    """Prepare a worker process: deaf to Ctrl-C, and gone when its parent is."""
+    """Prepare a worker process: deaf to Ctrl-C, mute on stdout, and gone when its parent is."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with suppress(OSError):  # what it prints must not mix with what the parent prints
+        os.dup2(2, 1)
     parent = multiprocessing.parent_process()
     if parent is None:
         return
