@@ -26,9 +26,13 @@ from moe2opt.result import (
     Status,
     relative_gap,
 )
+from moe2opt.solvers.ceiling import ceiling
 
 #: Seconds between two clock ticks in the progress log.
 TICK_S = 1.0
+
+#: Errors of a bound within which big whole numbers count as equal: boxes differ in their errors.
+_BLURS = 8.0
 
 #: Values of `Options.proof`.
 PROOFS = ("any", "linear")
@@ -150,6 +154,7 @@ class Search:
         self._interrupt = interrupt or Interrupt()
         self._start = time.perf_counter()
         self._last_tick = -math.inf
+        self._blur = math.ulp(ceiling(problem)) / 4 if problem.is_integral else 0.0
 
     @property
     def time_s(self) -> float:
@@ -196,10 +201,31 @@ class Search:
         return True
 
     def rounded(self, bound: float) -> float:
-        """Return the bound that integrality of the objective allows."""
+        """Return the bound that integrality of the objective allows.
+
+        Bounds include their rounding errors, so nothing is added before the fraction is cut off.
+        """
         if not self.problem.is_integral or not math.isfinite(bound):
             return bound
-        return float(math.floor(bound + 1e-9 * max(1.0, abs(bound))))
+        return float(math.floor(bound))
+
+    def blur(self, error: float) -> None:
+        """Note by how much the bounds of this search may be off.
+
+        From half a unit on they cannot tell neighbouring whole numbers apart: a whole-numbered
+        objective is then closed within some of these errors, and within `NUMERICAL_GAP` at most.
+        """
+        self._blur = max(self._blur, error)
+
+    @property
+    def tolerance(self) -> float:
+        """The relative gap that counts as closed."""
+        if not self.problem.is_integral:
+            return max(self.options.rel_gap, NUMERICAL_GAP)
+        if self._blur < 0.5:
+            return self.options.rel_gap
+        numerical = _BLURS * self._blur / max(1.0, abs(self.objective))
+        return max(self.options.rel_gap, min(NUMERICAL_GAP, numerical))
 
     @property
     def cutoff(self) -> float:
@@ -208,10 +234,7 @@ class Search:
             return -math.inf
         if self.first_feasible:
             return math.inf
-        numerical = 0.0 if self.problem.is_integral else NUMERICAL_GAP
-        return self.objective + max(self.options.rel_gap, numerical) * max(
-            1e-10, abs(self.objective)
-        )
+        return self.objective + self.tolerance * max(1e-10, abs(self.objective))
 
     @property
     def target(self) -> float:
@@ -220,7 +243,7 @@ class Search:
             return self.bound - 1e-3 * abs(self.bound) if math.isfinite(self.bound) else 0.0
         if not self.problem.is_integral or not math.isfinite(self.cutoff):
             return self.cutoff
-        return math.floor(self.cutoff) + 1.0 - 2e-9 * max(1.0, abs(self.cutoff))
+        return math.floor(self.cutoff) + 1.0 - min(0.5, 2e-9 * max(1.0, abs(self.cutoff)))
 
     def closes(self, bound: float) -> bool:
         """Tell whether a node with this upper bound need not be explored."""
@@ -229,7 +252,7 @@ class Search:
     def closes_each(self, bounds: FloatArray) -> BoolArray:
         """Return `closes` for an array of bounds."""
         if self.problem.is_integral:
-            bounds = np.floor(bounds + 1e-9 * np.maximum(1.0, np.abs(bounds)))
+            bounds = np.floor(bounds)
         return np.asarray(bounds <= self.cutoff)
 
     def limit_reached(self) -> Limit | None:
@@ -287,8 +310,7 @@ class Search:
     def _status(self, bound: float, limit: Limit | None) -> Status:
         if self.x is None:
             return Status.INFEASIBLE if bound == -math.inf and limit is None else Status.NO_SOLUTION
-        tolerance = max(self.options.rel_gap, 0.0 if self.problem.is_integral else NUMERICAL_GAP)
-        closed = relative_gap(self.objective, bound) <= tolerance
+        closed = relative_gap(self.objective, bound) <= self.tolerance
         return Status.OPTIMAL if closed else Status.FEASIBLE
 
 

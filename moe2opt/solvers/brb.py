@@ -213,9 +213,13 @@ class _Frontier:
         node = _advance(self.relaxation, node, examined, search)
         if examined.leaf is not None:
             self.relaxation.tree.close(node.position, examined.leaf)
+        elif examined.branch is None:
+            # A single point, which no split can bound any better.
+            self.closed_bound = max(self.closed_bound, node.bound)
+            self.relaxation.tree.close(node.position, node.proof)
         elif not self._close(node):
             self.reduced_root = self.reduced_root or (node, self.closed_bound)
-            _branch(self.relaxation, self.heap, node, examined)
+            _branch(self.relaxation, self.heap, node, examined.branch)
 
     def _close(self, node: _Node) -> bool:
         """Close a box whose bound cannot improve on the incumbent; return whether it did."""
@@ -236,10 +240,9 @@ def _advance(relaxation: Relaxation, node: _Node, examined: Examined, search: Se
     return _Node.of(node.bound, depth, position, examined.box, node.proof)
 
 
-def _branch(relaxation: Relaxation, heap: list[_Node], node: _Node, examined: Examined) -> None:
+def _branch(relaxation: Relaxation, heap: list[_Node], node: _Node, at: tuple[int, int]) -> None:
     """Split a node and push both halves."""
-    assert examined.branch is not None
-    axis, cut = examined.branch
+    axis, cut = at
     positions = relaxation.tree.split(node.position, axis, cut)
     halves = relaxation.split(node.box, axis, cut)
     for position, half in zip(positions, halves, strict=True):

@@ -8,7 +8,7 @@ the linear relaxation.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -50,6 +50,7 @@ class _Priced:
     value: float
     fractional: FloatArray | None = None
     infeasible: bool = False
+    error: float = 0.0
 
 
 class ChoiceRelaxation:
@@ -90,6 +91,8 @@ class ChoiceRelaxation:
         if np.count_nonzero(box) == self.problem.size:
             return self._single_point(steps, box, search)
         priced = self._bound(box, search)
+        if not self.tree.prices:
+            search.blur(priced.error)
         nothing = np.zeros(0)
         index = self.tree.price(nothing, priced.row, nothing)
         if priced.infeasible:
@@ -199,7 +202,7 @@ class ChoiceRelaxation:
             return free
         priced = self._value(box, row / self.scale)
         best = priced if priced.value < free.value else free
-        return _Priced(best.row, best.profit, best.value, solution.x)
+        return replace(best, fractional=solution.x)
 
     def _value(self, box: BoolArray, row: FloatArray, objective: float = 1.0) -> _Priced:
         """Return the Lagrangian value of row prices over a box, rounding errors included."""
@@ -207,10 +210,12 @@ class ChoiceRelaxation:
         paid = row @ problem.costs
         profit = objective * problem.flat_values - paid
         base = float(row @ problem.limits)
-        best = np.maximum.reduceat(np.where(box, profit, -np.inf), self.starts)
-        size = np.maximum.reduceat(np.abs(profit) + paid, self.starts).sum() + abs(base)
-        error = 2.3e-16 * (problem.size + len(row) + 16) * float(size)
-        return _Priced(row, profit, base + float(best.sum()) + error)
+        terms = problem.size + len(row) + 16
+        # Every option with its own error: a forbidden one of -1e9 blurs none of the others.
+        most = profit + 2.3e-16 * terms * (np.abs(profit) + 2.0 * paid)
+        best = np.maximum.reduceat(np.where(box, most, -np.inf), self.starts)
+        error = 2.3e-16 * terms * (float(np.abs(best).sum()) + abs(base))
+        return _Priced(row, most, base + float(best.sum()) + error, error=error)
 
     # ------------------------------------------------------------------ incumbents, branching
 

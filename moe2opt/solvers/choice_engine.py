@@ -63,6 +63,7 @@ class ChoiceEngine:
         if root is None:
             return Explored(-math.inf, None)
         bound, vertex = root
+        search.blur(self.model.error * (self.model.size + float(vertex.price @ self.model.sizes)))
         search.improve_bound(search.rounded(bound))
         self._first_incumbents(whole, vertex, search)
         self.tree.leaf("dual", vertex.price)

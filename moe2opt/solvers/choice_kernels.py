@@ -211,7 +211,7 @@ def follow(
 def closes(core: Core, bound: float, cutoff: float) -> bool:
     """Tell whether a bound leaves no room for a better solution than the cutoff."""
     if core.integral and abs(bound) < np.inf:
-        return bool(np.floor(bound + 1e-9 * max(1.0, abs(bound))) <= cutoff)
+        return bool(np.floor(bound) <= cutoff)
     return bound <= cutoff
 
 

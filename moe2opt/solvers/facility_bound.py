@@ -154,6 +154,8 @@ class FacilityRelaxation:
         if isinstance(self.bounder, AutomaticBound):
             self.bounder.count(bounded, search)
         price = bounded.price
+        if not self.tree.prices:
+            search.blur(price.error)
         self.scores.learn(box, price.value)
         index = self.tree.price(self.model.kinds.each(price.cluster), price.row, price.cover)
         if price.infeasible:

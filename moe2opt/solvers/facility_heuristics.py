@@ -87,7 +87,7 @@ def shares(costs: FloatArray, limits: FloatArray) -> FloatArray:
 def positive(costs: FloatArray, limits: FloatArray) -> FloatArray:
     """Return limits to divide by: tiny ones instead of those that are not positive."""
     largest = costs.max(axis=1, initial=0.0)
-    return np.maximum(limits, np.where(largest > 0, 1e-9 * largest, 1.0))
+    return np.maximum(limits, np.where(largest > 1e-290, 1e-9 * largest, 1.0))
 
 
 def greedy_facility(problem: FacilityProblem) -> IntArray | None:

@@ -92,6 +92,8 @@ class Price:
         ``(N,)`` contribution of each expert when chosen.
     infeasible
         The rows alone, so priced, exclude every choice in the box.
+    error
+        The part of the value that covers rounding errors.
     """
 
     cluster: FloatArray
@@ -100,6 +102,7 @@ class Price:
     value: float
     profit: FloatArray
     infeasible: bool = False
+    error: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,8 +227,9 @@ class FacilityModel:
         constant = [float(grid.sum()), float(row @ self.limits), -float(cover.sum())]
         profit = excess - paid + earned
         size = float((excess + paid + earned)[box.allowed].sum()) + sum(map(abs, constant))
-        value = sum(constant) + self.best(box, profit) + self._rounding_error(size)
-        return Price(cluster, row, cover, value, profit)
+        error = self._rounding_error(size)
+        value = sum(constant) + self.best(box, profit) + error
+        return Price(cluster, row, cover, value, profit, error=error)
 
     def expanded(self, chosen: BoolArray) -> IntArray | None:
         """Return the choice in the variables of the original problem, None if it does not pack.

@@ -29,6 +29,9 @@ _ROUNDS, _GENTLER, _WORTHWHILE = 8, 0.65, 0.05
 #: doubled, it ends if less than this share of the gap that was open has closed.
 _FIRST_LOOK, _LEAST_PROGRESS = 20, 0.03
 
+#: Experts that use less than this share of the budgets say nothing about what these are worth.
+_FREE = 1e-12
+
 #: Cheap boxes before the linear programme is tried, and boxes of that trial.
 _CHEAP_FIRST, _TRIAL = 100, 4
 
@@ -100,7 +103,7 @@ class LagrangianBound:
         limits = model.problem.limits
         scarce = limits > 0
         shares = (model.problem.costs[scarce][:, experts] / limits[scarce][:, None]).sum(axis=0)
-        paying = shares > 0
+        paying = shares > _FREE
         if paying.any():
             rate = float(np.median(gain[paying] / shares[paying]))
             row[:budgets][scarce] = rate / limits[scarce]

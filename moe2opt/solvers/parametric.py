@@ -322,7 +322,7 @@ class ParametricChoice:
     def _floor(self, bound: float) -> float:
         if not self.problem.is_integral:
             return bound
-        return float(math.floor(bound + 1e-9 * max(1.0, abs(bound))))
+        return float(math.floor(bound)) if math.isfinite(bound) else bound
 
     def _answer(self, x: IntArray | None, bound: float, path: str, tree: RootTree) -> Answer:
         """Return an answer for options of the core, judged by the problem itself."""
