@@ -1,8 +1,16 @@
 # One line per verb; continuous integration (.ci/run) runs the same commands.
 BIN ?= .venv/bin/
-.PHONY: setup check test test-all docs notebooks bench report
+.PHONY: setup constraints check test test-all docs notebooks bench report
 
-setup: ; python -m venv .venv && .venv/bin/pip install -q -e ".[dev]"
+setup: ; python -m venv .venv && .venv/bin/pip install -q -c constraints.txt -e ".[dev]"
+# The newest releases of all that we depend on, for every Python; torch and what comes with it are
+# left out, because its builds differ from machine to machine.
+constraints:
+	$(BIN)uv pip compile -q --universal --python-version 3.11 --no-header --no-annotate \
+	  --extra dev --extra models --extra export --extra torch --extra dask --extra serve --extra parquet \
+	  pyproject.toml > constraints.all
+	{ echo "# Written by 'make constraints'."; grep -vE '^(torch|triton|nvidia-|cuda-)' constraints.all; } > constraints.txt
+	rm constraints.all
 check: ; $(BIN)ruff check . && $(BIN)ruff format --check . && $(BIN)mypy && $(BIN)lint-imports && $(BIN)codespell
 test: ; $(BIN)pytest -q
 test-all: ; $(BIN)pytest -q -n auto -m "slow or not slow"

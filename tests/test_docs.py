@@ -16,8 +16,10 @@ PAGES = [
 ]
 
 COMMANDS = (
-    "python -m venv .venv && .venv/bin/pip install -q . && .venv/bin/moe2opt solve mmlu_pro_edge",
-    'python -m venv .venv && .venv/bin/pip install -q -e ".[test]" && .venv/bin/pytest -q',
+    "python -m venv .venv && .venv/bin/pip install -q -c constraints.txt . "
+    "&& .venv/bin/moe2opt solve mmlu_pro_edge",
+    'python -m venv .venv && .venv/bin/pip install -q -c constraints.txt -e ".[test]" '
+    "&& .venv/bin/pytest -q",
 )
 
 

@@ -303,8 +303,8 @@ def usage(instance: SelectionInstance, used: FloatArray) -> tuple[Usage, ...]:
     compiled = instance.compiled
     names = compiled.budget_names
     return tuple(
-        Usage(name, float(u), float(b), float(u / b) if b > 0 else None)
-        for name, u, b in zip(names, used, compiled.budgets, strict=True)
+        Usage(name, u, b, u / b if b > 0 else None)
+        for name, u, b in zip(names, used.tolist(), compiled.budgets.tolist(), strict=True)
     )
 
 
