@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -18,6 +19,10 @@ Oracle = Callable[[IntArray], FloatArray]
 
 #: Batched mixed-monotone oracle F(x, y): increasing in x, decreasing in y.
 MixedOracle = Callable[[IntArray, IntArray], FloatArray]
+
+
+#: A value this close to a whole number is taken for it where the objective is declared integral.
+_WHOLE = 1e-6
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -51,6 +56,12 @@ class MonotoneProblem(Canonical):
     ------
     InputError
         For a wrong box, or when an oracle returns the wrong shape or NaN.
+
+    Notes
+    -----
+    An oracle's numbers are taken as they are: what is proven is proven of the function that the
+    oracle computes. It must therefore increase in its rounded values, too, as sums in a fixed
+    order do.
 
     Examples
     --------
@@ -142,6 +153,35 @@ class MonotoneProblem(Canonical):
         """Return the objective at ``(B, n)`` points."""
         return self.upper_values(points, points)
 
+    def bounds_of(self, values: FloatArray) -> FloatArray:
+        """Return what oracle values at upper corners say of the objective below them.
+
+        The values themselves, or where the objective is declared integral the whole numbers that
+        `evaluate` can return at most.
+        """
+        if not self.integral:
+            return values
+        whole = np.round(values)
+        with np.errstate(invalid="ignore"):
+            return np.where(np.abs(values - whole) <= _WHOLE, whole, np.floor(values))
+
+    def marginal_bound(self, lower: IntArray, upper: IntArray) -> float:
+        """Return value at the lower corner of a unit box plus all single gains, rounded up.
+
+        It bounds a submodular objective over the box. Values may be rounded sums, so each is taken
+        one unit in its last place off, unless it is a whole number of exact size.
+        """
+        steps = np.diag(upper - lower)[upper > lower]
+        values = self.bounds_of(self.objective_values(np.vstack([lower, lower + steps])))
+        if not np.isfinite(values).all():
+            return math.inf
+        base, above = float(values[0]), values[1:]
+        if not len(above):
+            return base
+        if not self.integral or np.abs(values).max() > validate.BIGGEST_EXACT:
+            base, above = math.nextafter(base, -math.inf), np.nextafter(above, math.inf)
+        return validate.exact_sum([*above, *[-base] * (len(above) - 1)])
+
     def constraint_values(self, points: IntArray) -> FloatArray:
         """Return g at ``(B, n)`` points, shape ``(B, K)``; feasible where ≤ 0."""
         return self._table("constraints", self.constraints, points)
@@ -161,9 +201,9 @@ class MonotoneProblem(Canonical):
     def evaluate(self, x: Any) -> float:
         """Return the objective at the point `x`."""
         value = float(self.objective_values(self.vector(x)[None, :])[0])
-        if not self.integral:
+        if not self.integral or not math.isfinite(value):
             return value
-        if abs(value - round(value)) > 1e-6:
+        if abs(value - round(value)) > _WHOLE:
             raise InputError(f"objective was declared integral but returned {value:.12g}")
         return float(round(value))
 

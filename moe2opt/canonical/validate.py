@@ -15,7 +15,8 @@ from moe2opt.result import FloatArray, InputError, IntArray
 #: Relative slack of a budget over data that are not all integers (integer rows are exact).
 BUDGET_TOLERANCE = 1e-9
 
-_BIGGEST_EXACT = 2.0**53
+#: Up to this size every integer is a float.
+BIGGEST_EXACT = 2.0**53
 
 
 def real_array(name: str, value: Any, ndim: int, *, nonnegative: bool = False) -> FloatArray:
@@ -53,7 +54,7 @@ def integer_vector(name: str, value: Any) -> IntArray:
     """Return `value` as a read-only int64 vector; floats must be whole numbers."""
     array = real_array(name, value, 1)
     _reject_first(name, array, array != np.floor(array), "every entry must be an integer")
-    _reject_first(name, array, np.abs(array) > _BIGGEST_EXACT, "entries beyond 2**53 are not exact")
+    _reject_first(name, array, np.abs(array) > BIGGEST_EXACT, "entries beyond 2**53 are not exact")
     return frozen(array.astype(np.int64))
 
 
@@ -111,7 +112,7 @@ def effective_limits(costs: FloatArray, limits: FloatArray) -> FloatArray:
 
 def is_integral(array: FloatArray) -> bool:
     """Tell whether every entry is an integer that float64 represents exactly."""
-    return bool(np.all(array == np.floor(array)) and np.all(np.abs(array) <= _BIGGEST_EXACT))
+    return bool(np.all(array == np.floor(array)) and np.all(np.abs(array) <= BIGGEST_EXACT))
 
 
 def exact_sum(terms: Iterable[float]) -> float:

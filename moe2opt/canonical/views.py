@@ -1,4 +1,9 @@
-"""The other two problems seen as monotone problems: how the engines are tested on each other."""
+"""The other two problems seen as monotone problems: how the engines are tested on each other.
+
+The oracles add the problem's own numbers, each sum rounded once, as `evaluate` and `is_feasible`
+do. Rounding keeps order, so what an oracle returns at the upper corner of a box is no less than
+the value of any solution in it, whatever the sizes of the numbers.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +12,7 @@ import numpy as np
 from moe2opt.canonical.choice import MultipleChoiceProblem
 from moe2opt.canonical.facility import FacilityProblem
 from moe2opt.canonical.monotone import MonotoneProblem, Oracle
-from moe2opt.canonical.validate import exact_sum, is_integral
+from moe2opt.canonical.validate import BIGGEST_EXACT, exact_sum, is_integral
 from moe2opt.result import FloatArray, IntArray
 
 
@@ -29,19 +34,16 @@ def choice_as_monotone(problem: MultipleChoiceProblem) -> MonotoneProblem:
     """Return `problem` with one 0/1 variable per option.
 
     "Exactly one option per group" is "at most one" (a constraint) and "at least one" (a reverse
-    constraint). Values are shifted by their group's minimum so that the objective increases; the
-    sum of the minima is added back as a constant.
+    constraint). A group counts its best chosen option, and its worst one while none is chosen, so
+    that the objective increases.
     """
     offsets = problem.offsets
     options = int(offsets[-1])
-    smallest = np.array([group.min() for group in problem.values])
-    gains = problem.flat_values - np.repeat(smallest, np.diff(offsets))
-    constant = float(smallest.sum())
     members = [np.arange(offsets[g], offsets[g + 1]) for g in range(problem.size)]
     return MonotoneProblem(
         lower=np.zeros(options, dtype=np.int64),
         upper=np.ones(options, dtype=np.int64),
-        objective=lambda points: points @ gains + constant,
+        objective=_best_of_groups(problem.flat_values, offsets),
         constraints=[
             *_budget_oracles(problem.costs, problem.limits),
             *(_count(group, options) for group in members),
@@ -54,8 +56,19 @@ def choice_as_monotone(problem: MultipleChoiceProblem) -> MonotoneProblem:
 
 def _best_of_chosen(weighted: FloatArray) -> Oracle:
     def objective(points: IntArray) -> FloatArray:
-        best = [weighted[:, row > 0].max(axis=1, initial=0.0).sum() for row in points]
-        return np.asarray(best, dtype=np.float64)
+        best = [weighted[:, row > 0].max(axis=1, initial=0.0) for row in points]
+        return np.array([exact_sum(row) for row in best])
+
+    return objective
+
+
+def _best_of_groups(values: FloatArray, offsets: IntArray) -> Oracle:
+    starts = offsets[:-1]
+    worst = np.repeat(np.minimum.reduceat(values, starts), np.diff(offsets))
+
+    def objective(points: IntArray) -> FloatArray:
+        best = np.maximum.reduceat(np.where(points > 0, values, worst), starts, axis=1)
+        return np.array([exact_sum(row) for row in best])
 
     return objective
 
@@ -66,7 +79,7 @@ def _budget_oracles(costs: FloatArray, limits: FloatArray) -> list[Oracle]:
 
 def _budget_oracle(row: FloatArray, limit: float) -> Oracle:
     """Return usage minus limit, with the same rounding as the problem's own feasibility test."""
-    if is_integral(row):
+    if is_integral(row) and row.sum() < BIGGEST_EXACT:
         return lambda points: points @ row - limit
     return lambda points: np.array([exact_sum(row[p > 0]) - limit for p in points])
 

@@ -8,7 +8,6 @@ of every axis are bounded, which closes some of them and tells where a split mov
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
@@ -93,19 +92,13 @@ class CornerRelaxation:
     def _bound(self, box: Box) -> tuple[float, Leaf]:
         corner = float(self._upper_values(box[1][None, :], box[0][None, :])[0])
         if self.marginal:
-            gains = outward(self._all_gains(box), self.problem)
+            gains = outward(self.problem.marginal_bound(*box), self.problem)
             if gains < corner:
                 return gains, ("marginal", 0)
         return corner, ("corner", 0)
 
     def _upper_values(self, upper: IntArray, lower: IntArray) -> FloatArray:
         return outward(self.problem.upper_values(upper, lower), self.problem)
-
-    def _all_gains(self, box: Box) -> float:
-        lower, upper = box
-        steps = np.diag(upper - lower)[upper > lower]
-        values = self.problem.objective_values(np.vstack([lower, lower + steps]))
-        return math.fsum([values[0], *(values[1:] - values[0])])
 
     def _reduce_above(self, box: Box) -> list[Step]:
         """Lower each upper end to the largest level that fits on top of the lower corner."""
@@ -224,8 +217,11 @@ def infeasible_corner(problem: MonotoneProblem, box: Box) -> Leaf | None:
 
 
 def outward(values: Values, problem: MonotoneProblem) -> Values:
-    """Return `values` raised by more than another machine's rounding could change them."""
-    return values if problem.is_integral else values + 1e-12 * abs(values)
+    """Return what oracle values bound, raised by more than another machine's rounding changes."""
+    if problem.is_integral:
+        whole = problem.bounds_of(np.asarray(values, dtype=np.float64))
+        return whole if isinstance(values, np.ndarray) else float(whole)
+    return values + 1e-12 * abs(values)
 
 
 def raised(corner: IntArray, axes: IntArray, levels: IntArray) -> IntArray:

@@ -91,7 +91,7 @@ class _Polyblock:
                 return self.heap, self.closed_bound, limit
             vertex = heapq.heappop(self.heap)
             search.nodes += 1
-            if search.closes(vertex.bound):
+            if vertex.bound <= search.cutoff:
                 self._close(vertex.position, vertex.bound)
             else:
                 self._cut(vertex)
@@ -106,18 +106,19 @@ class _Polyblock:
         if self._fits(box[1]):
             self.search.offer(_own_variables(self.original, box[1]), "P")
         bound = self._bound(box)
-        if self.search.closes(bound):
+        if bound <= self.search.cutoff:
             self._close(position, bound)
         else:
             heapq.heappush(self.heap, _Vertex((-bound, position), bound, position, box))
 
     def _close(self, position: int, bound: float) -> None:
-        self.closed_bound = max(self.closed_bound, self.search.rounded(bound))
+        self.closed_bound = max(self.closed_bound, bound)
         self.tree.close(position, ("corner", 0))
 
     def _bound(self, box: Box) -> float:
+        """Return the value at the upper corner; that of a view is the same on every machine."""
         value = float(self.problem.upper_values(box[1][None, :], box[0][None, :])[0])
-        return outward(value, self.problem)
+        return value if self.problem is not self.original else outward(value, self.problem)
 
     def _fits(self, point: IntArray) -> bool:
         return bool((self.problem.constraint_values(point[None, :]) <= 0).all())
