@@ -263,6 +263,17 @@ def test_files_give_back_the_same_problem(
     assert again.fingerprint == problem.fingerprint
 
 
+@pytest.mark.parametrize("suffix", ["json", "npz"])
+@pytest.mark.parametrize("rows", [0, 2])
+def test_files_give_back_problems_without_clusters(
+    tmp_path: Path, suffix: str, rows: int
+) -> None:
+    """A problem that has no cluster, or no row at all, keeps its number of experts in a file."""
+    problem = FacilityProblem(values=np.zeros((0, 3)), costs=np.ones((rows, 3)), budgets=[1] * rows)
+    save_problem(problem, tmp_path / f"p.{suffix}")
+    assert load_problem(tmp_path / f"p.{suffix}").fingerprint == problem.fingerprint
+
+
 def test_different_problems_have_different_fingerprints() -> None:
     """Changing one number, one set or moving a boundary between sets changes the fingerprint."""
     variants = [
@@ -288,11 +299,11 @@ def test_unit_weights_are_the_default() -> None:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("p.json", "{", "not a problem file"),
+        ("p.json", "{", "not JSON"),
         ("p.json", "[1]", "kind must be 'facility' or 'multiple_choice'"),
         ("p.json", '{"kind": "monotone"}', "kind must be 'facility' or 'multiple_choice'"),
         ("p.json", '{"kind": "facility"}', "not a problem file: 'values' is missing"),
-        ("p.npz", "no archive", "not a problem file"),
+        ("p.npz", "no archive", "cannot be read as NPZ"),
         ("p.csv", "1,2", "the suffix must be .json or .npz"),
     ],
 )
@@ -336,7 +347,7 @@ def test_objects_are_never_unpickled(tmp_path: Path) -> None:
     """An archive with a pickled object is refused, and the object's code does not run."""
     path, trace = tmp_path / "p.npz", tmp_path / "trace"
     np.savez(path, kind="facility", values=np.array([Payload(trace)], dtype=object))
-    with pytest.raises(InputError, match="not a problem file"):
+    with pytest.raises(InputError, match="holds Python objects, which are not read"):
         load_problem(path)
     assert not trace.exists()
     with np.load(path, allow_pickle=True) as archive:

@@ -173,11 +173,15 @@ class FacilityProblem(Canonical):
             "weights": None if self.weights is None else self.weights.tolist(),
             "groups": [group.tolist() for group in self.groups],
             "covers": [cover.tolist() for cover in self.covers],
+            # Without any row nothing else says how many experts there are.
+            **({} if self.clusters or len(self.costs) else {"size": self.size}),
         }
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> FacilityProblem:
         """Rebuild from `to_dict`."""
-        values = data["values"]
-        costs = data["costs"] or np.zeros((0, len(values[0]) if values else 0))
+        values, costs = data["values"], data["costs"]
+        rows = values or costs
+        size = len(rows[0]) if rows else data.get("size", 0)
+        values, costs = (table or np.zeros((0, size)) for table in (values, costs))
         return cls(values, costs, data["budgets"], data["weights"], data["groups"], data["covers"])
