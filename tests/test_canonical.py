@@ -265,9 +265,7 @@ def test_files_give_back_the_same_problem(
 
 @pytest.mark.parametrize("suffix", ["json", "npz"])
 @pytest.mark.parametrize("rows", [0, 2])
-def test_files_give_back_problems_without_clusters(
-    tmp_path: Path, suffix: str, rows: int
-) -> None:
+def test_files_give_back_problems_without_clusters(tmp_path: Path, suffix: str, rows: int) -> None:
     """A problem that has no cluster, or no row at all, keeps its number of experts in a file."""
     problem = FacilityProblem(values=np.zeros((0, 3)), costs=np.ones((rows, 3)), budgets=[1] * rows)
     save_problem(problem, tmp_path / f"p.{suffix}")

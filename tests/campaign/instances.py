@@ -47,7 +47,7 @@ def quotient(numerator: int, denominator: int) -> float:
 
 def limit_of(row: Sequence[float], bound: float) -> float:
     """Return what usage is compared with: whole rows are exact, others have their slack."""
-    whole = all(a == math.floor(a) and abs(a) <= 2.0**53 for a in (*row, math.floor(bound)))
+    whole = all(a == math.floor(a) and abs(a) <= 2.0**53 for a in row)
     if whole and bound == math.floor(bound):
         return bound
     return bound + 1e-9 * max(1.0, abs(bound))
