@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from moe2opt.text import shown
+
 
 class MoeOptError(Exception):
-    """Base of every error that moe2opt raises on purpose."""
+    """Base of every error that moe2opt raises on purpose; its message can be shown as it is."""
+
+    def __str__(self) -> str:
+        return shown(super().__str__(), lines=True)
 
 
 class InputError(MoeOptError, ValueError):

@@ -8,11 +8,16 @@ replaces them all the same (`shown`).
 
 from __future__ import annotations
 
+import difflib
 import re
 import unicodedata
+from collections.abc import Iterable
 
 #: Longest name that is read, in characters.
 LONGEST_NAME = 200
+
+#: Known words that a word is compared with.
+_MOST_CHOICES = 2000
 
 #: Unicode categories: control, format, surrogate, line separator, paragraph separator.
 _UNSEEN = frozenset(("Cc", "Cf", "Cs", "Zl", "Zp"))
@@ -41,29 +46,54 @@ def shown(text: str, *, lines: bool = False) -> str:
     )
 
 
+def near(word: str, known: Iterable[object], cutoff: float = 0.6) -> str | None:
+    """Return the known word that a reader may have meant, None when no one is close.
+
+    Comparing takes time that grows with the square of the lengths, so long words have no likeness.
+    """
+    if len(word) > LONGEST_NAME:
+        return None
+    choices = [text for text in map(str, known) if len(text) <= LONGEST_NAME]
+    close = difflib.get_close_matches(word, choices[:_MOST_CHOICES], n=1, cutoff=cutoff)
+    return close[0] if close else None
+
+
 def fault_of_text(text: str) -> str | None:
     """Return what is wrong with a text, which may have several lines; None if nothing is."""
     return _unseen(text, "\n\t")
 
 
-def fault_of_name(text: str) -> str | None:
+def fault_of_name(text: str, *, longest: int | None = LONGEST_NAME) -> str | None:
     """Return what is wrong with a name; None if nothing is.
 
-    A name is one line of up to `LONGEST_NAME` characters that can be seen, one of them not blank.
+    A name is one line of up to `longest` characters that can be seen, one of them not blank.
     Letters of every language, spaces, slashes and brackets are fine.
     """
     if not text.strip():
         return "a name needs at least one character that can be seen"
-    if len(text) > LONGEST_NAME:
-        return f"a name of {len(text)} characters; at most {LONGEST_NAME} are read"
+    if longest is not None and len(text) > longest:
+        return f"a name of {len(text)} characters; at most {longest} are read"
     return _unseen(text, "")
 
 
-def _unseen(text: str, allowed: str) -> str | None:
+def first_unseen(text: str, allowed: str) -> int | None:
+    """Return the place of the first character that cannot be seen and is not in `allowed`."""
     if text.isprintable():
         return None
-    bad = next((c for c in _SUSPECT.findall(text) if not _seen(c) and c not in allowed), None)
-    return None if bad is None else f"character U+{ord(bad):04X} is not allowed in text"
+    found = (m.start() for m in _SUSPECT.finditer(text) if m[0] not in allowed)
+    return next((place for place in found if not _seen(text[place])), None)
+
+
+def _unseen(text: str, allowed: str) -> str | None:
+    place = first_unseen(text, allowed)
+    return None if place is None else about(text[place])
+
+
+def about(character: str) -> str:
+    """Return why a character that cannot be seen is refused."""
+    if unicodedata.category(character) == "Cs":
+        return "half a surrogate pair is not text"
+    return f"character U+{ord(character):04X} is not allowed in text"
 
 
 def _seen(character: str) -> bool:

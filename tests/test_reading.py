@@ -47,7 +47,7 @@ JSON: list[tuple[bytes, str]] = [
     (b'{"a": NaN}', "not JSON: NaN is not a number of JSON"),
     (b"[Infinity]", "not JSON: Infinity is not a number of JSON"),
     (b'{"a": {"b": ["x", "a\\u001b[2Jb"]}}', "a.b.1: character U+001B is not allowed in text"),
-    (b'{"a": "\\ud800"}', "a: character U+D800 is not allowed in text"),
+    (b'{"a": "\\ud800"}', "a: half a surrogate pair is not text"),
     (b'{"a": "\\u202e"}', "a: character U+202E is not allowed in text"),
     (b'{"a": "\\u0000"}', "a: character U+0000 is not allowed in text"),
     (b'{"a": {"\\u200b": 1}}', "a: a key: character U+200B is not allowed in text"),

@@ -36,7 +36,7 @@ from moe2opt.profiles.columns import (
     OFFLOAD_COLUMNS,
     RUN_COLUMNS,
 )
-from moe2opt.profiles.csvfile import write_table
+from moe2opt.schema.csv import write_table
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 ORIGIN = CHECKOUT.parent / "shared" / "data" / "profiles"

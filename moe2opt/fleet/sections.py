@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from moe2opt.schema import Section
+from moe2opt.schema import FileName, Name, Section
 
 Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, lt=1)]
@@ -35,15 +35,15 @@ class Vary(Section):
 class SiteKind(Section):
     """Sites that share a configuration."""
 
-    name: str
+    name: Name
     """Name of the kind."""
-    config: str
+    config: FileName
     """Configuration: a path relative to this file, or the name of a built-in problem."""
-    scenario: str | None = None
+    scenario: Name | None = None
     """Scenario of the configuration."""
     overrides: dict[str, Any] = Field(default_factory=dict)
     """Values by dotted key of the configuration."""
-    count: Annotated[int, Field(ge=1)]
+    count: Annotated[int, Field(ge=1, le=1_000_000)]
     """Number of sites."""
     rate: Positive | Between = 1.0
     """Prompts (tokens) per second: weight of the site in objective and shared budget."""
@@ -56,14 +56,14 @@ class FleetFile(Section):
 
     fleet: Literal[1]
     """Version of this file format."""
-    name: str
+    name: Name
     """Name of the fleet."""
-    row: str
+    row: Name
     """Budget row of the sites that is shared, such as energy_j_per_prompt."""
     limit: Positive
     """Shared budget: the sum over sites of rate times use; joules per prompt at prompts per second
     give watts."""
     sites: Annotated[tuple[SiteKind, ...], Field(min_length=1)]
     """The kinds of sites."""
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0)] = 0
     """Seed of rates and variations."""

@@ -12,6 +12,8 @@ import numpy.typing as npt
 from moe2opt.archive import read_npz
 from moe2opt.online.expert_trace import ExpertTrace
 from moe2opt.result import InputError, IntArray
+from moe2opt.schema.frames import read_frame
+from moe2opt.text import fault_of_name
 
 #: Columns of a table: one row per token, layer and expert.
 REQUIRED = ("step", "layer", "expert")
@@ -92,8 +94,8 @@ def _from_npz(
         starts=arrays.get("starts", np.zeros(1, dtype=np.int64)),
         gates=gates,
         layers=_layers(path, arrays),
-        name=str(arrays.get("name", path.stem)),
-        source=str(arrays.get("source", "")),
+        name=_text(path, "name", arrays, path.stem),
+        source=_text(path, "source", arrays, ""),
         synthetic=bool(_number(path, "synthetic", arrays, 0)),
     )
     return trace if index is None else _indexed(trace, index, repetition)
@@ -121,6 +123,13 @@ def _number(path: Path, name: str, arrays: dict[str, Any], default: int) -> int:
     return int(value.reshape(()))
 
 
+def _text(path: Path, name: str, arrays: dict[str, Any], default: str) -> str:
+    text = str(arrays.get(name, default))
+    if text and (fault := fault_of_name(text)):
+        raise InputError(f"{path.name}: {name}: {fault}")
+    return text
+
+
 def _layers(path: Path, arrays: dict[str, Any]) -> tuple[int, ...]:
     layers = np.asarray(arrays.get("layers", np.zeros(0, dtype=np.int64)))
     if layers.ndim != 1 or layers.dtype.kind not in "iu":
@@ -130,7 +139,7 @@ def _layers(path: Path, arrays: dict[str, Any]) -> tuple[int, ...]:
 
 def _indexed(trace: ExpertTrace, index: Path, repetition: bool) -> ExpertTrace:
     """Return the sequences that a table of offsets and tokens names."""
-    table = _frame(index)
+    table = read_frame(index)
     for name in ("offset", "tokens"):
         if name not in table:
             raise InputError(f"{index.name} has no column '{name}'")
@@ -155,19 +164,8 @@ def _indexed(trace: ExpertTrace, index: Path, repetition: bool) -> ExpertTrace:
     return replace(trace, experts=trace.experts[rows], starts=starts, gates=gates)
 
 
-def _frame(path: Path) -> Any:
-    import pandas as pd
-
-    try:
-        return pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
-    except ImportError as error:
-        raise InputError(f"{path.name} needs pyarrow: pip install 'moe2opt[parquet]'") from error
-    except (OSError, ValueError, UnicodeDecodeError) as error:
-        raise InputError(f"{path.name} cannot be read: {error}") from error
-
-
 def _from_table(path: Path, n_experts: int | None) -> ExpertTrace:
-    table = _frame(path)
+    table = read_frame(path)
     for name in REQUIRED:
         if name not in table:
             raise InputError(f"{path.name} has no column '{name}'")
@@ -177,7 +175,7 @@ def _from_table(path: Path, n_experts: int | None) -> ExpertTrace:
         raise InputError(f"{path.name}: unknown column '{unknown[0]}' (columns: {known})")
     if not len(table):
         raise InputError(f"{path.name} has no rows")
-    columns = {name: _whole(path, table, name) for name in table if name != "gate"}
+    columns = {str(name): _whole(path, table, str(name)) for name in table if name != "gate"}
     step = columns["step"]
     sequence = columns.get("sequence", np.cumsum(np.diff(step, prepend=step[0]) < 0))
     gate = _reals(path, table["gate"]) if "gate" in table else None

@@ -6,8 +6,10 @@ import csv
 import math
 from pathlib import Path
 
+from moe2opt.files import read_text
 from moe2opt.online.trace import Trace, build_trace
 from moe2opt.result import InputError
+from moe2opt.text import fault_of_name, shown
 
 #: Most rows of a file.
 _MOST_ROWS = 2_000_000
@@ -22,12 +24,7 @@ def read_trace(path: str | Path, *, repair: bool = False) -> Trace:
         Naming the file and every kind of fault in it.
     """
     path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror or error}") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not UTF-8: {error.reason}") from error
+    text = read_text(path)
     try:
         return _parsed(path.stem, text, repair)
     except InputError as error:
@@ -35,11 +32,17 @@ def read_trace(path: str | Path, *, repair: bool = False) -> Trace:
 
 
 def _parsed(stem: str, text: str, repair: bool) -> Trace:
-    lines = text.splitlines()
+    lines = text.split("\n")
     start = next((k for k, line in enumerate(lines) if not line.startswith("#")), len(lines))
     pairs = [line.lstrip("# ").split(":", 1) for line in lines[:start] if ":" in line]
     head = {key.strip(): value.strip() for key, value in pairs}
-    rows = [row for row in csv.reader(lines[start:]) if row]
+    for key, value in head.items():
+        if value and (fault := fault_of_name(value, longest=1000)):
+            raise InputError(f"{shown(key)}: {fault}")
+    try:
+        rows = [row for row in csv.reader(lines[start:]) if row]
+    except csv.Error as error:
+        raise InputError(f"cannot be read as CSV: {error}") from error
     if not rows or "t_s" not in rows[0]:
         raise InputError("the table has no column t_s")
     if len(rows) > _MOST_ROWS:
@@ -52,6 +55,12 @@ def _parsed(stem: str, text: str, repair: bool) -> Trace:
             raise InputError(f"row {number} has {len(row)} cells, the header has {len(names)}")
     columns = dict(zip(names, zip(*rows[1:], strict=True), strict=True)) if rows[1:] else {}
     server = tuple(cell.strip() for cell in columns.pop("server", ()))
+    for number, name in enumerate(server, 1):
+        if name and (fault := fault_of_name(name)):
+            raise InputError(f"server in row {number}: {fault}")
+    for name in columns:
+        if fault := fault_of_name(name):
+            raise InputError(f"column '{shown(name[:40])}': {fault}")
     table = {name: [_number(cell, name, k) for k, cell in enumerate(cells, 1)]
              for name, cells in columns.items()}  # fmt: skip
     return build_trace(
@@ -72,4 +81,4 @@ def _number(cell: str, column: str, row: int) -> float:
     try:
         return float(text)
     except ValueError:
-        raise InputError(f"{column} in row {row}: {text!r} is not a number") from None
+        raise InputError(f"{column} in row {row}: '{shown(text[:40])}' is not a number") from None

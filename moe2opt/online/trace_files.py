@@ -19,14 +19,17 @@ one column
 from __future__ import annotations
 
 import csv
+import io
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from moe2opt.files import read_text
 from moe2opt.online.trace import Trace, build_trace
 from moe2opt.online.trace_csv import read_trace
 from moe2opt.result import FloatArray, InputError
+from moe2opt.schema.frames import read_frame
 
 _PACKET_BITS = 1500 * 8
 
@@ -84,24 +87,18 @@ def open_trace(spec: str | Path, *, repair: bool = False) -> Trace:
         )
     if path.suffix == ".parquet":
         return _from_table(path, name, repair)
-    try:
-        return _from_text(path, repair)
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror or error}") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not text: {error.reason}") from error
+    return _from_text(path, repair)
 
 
 def _from_text(path: Path, repair: bool) -> Trace:
-    with path.open(encoding="utf-8-sig") as stream:
-        first = next((line for line in stream if line.strip() and not line.startswith("#")), "")
+    lines = read_text(path).split("\n")
+    first = next((line for line in lines if line.strip() and not line.startswith("#")), "")
     header = [cell.strip() for cell in first.split(",")]
     if "DL_bitrate" in header:
         return _from_ucc(path, repair)
     cells = first.split()
     if "t_s" in header or len(cells) not in (1, 2, 6) or not _is_number(cells[0]):
         return read_trace(path, repair=repair)
-    lines = path.read_text(encoding="utf-8-sig").splitlines()
     rows = [line.split() for line in lines if line.strip() and not line.startswith("#")]
     for number, row in enumerate(rows, 1):
         if len(row) != len(cells) or not all(map(_is_number, row)):
@@ -132,21 +129,17 @@ def _from_packets(path: Path, at_ms: FloatArray) -> tuple[FloatArray, FloatArray
 
 
 def _from_ucc(path: Path, repair: bool) -> Trace:
-    with path.open(encoding="utf-8-sig", newline="") as stream:
-        cells = [row.get("DL_bitrate", "") for row in csv.DictReader(stream)]
+    reader = csv.DictReader(io.StringIO(read_text(path)))
+    try:
+        cells = [row.get("DL_bitrate", "") for row in reader]
+    except csv.Error as error:
+        raise InputError(f"{path}:{reader.line_num}: {error}") from error
     rate = np.array([float(c) / 1e3 if _is_number(c) else np.nan for c in cells])
     return _built(path, path.stem, np.arange(float(len(rate))), rate, repair)
 
 
 def _from_table(path: Path, name: str, repair: bool) -> Trace:
-    import pandas as pd
-
-    try:
-        table = pd.read_parquet(path)
-    except ImportError as error:
-        raise InputError(f"{path}: reading Parquet needs pip install 'moe2opt[parquet]'") from error
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: not a Parquet table: {error}") from error
+    table = read_frame(path)
     rate = next((column for column in _RATES if column in table.columns), None)
     if rate is None or "trace" not in table.columns:
         raise InputError(f"{path}: needs a column trace and one of {', '.join(_RATES)}")

@@ -11,6 +11,7 @@ import numpy as np
 
 from moe2opt.archive import read_npz
 from moe2opt.result import FloatArray, InputError, IntArray
+from moe2opt.schema.frames import read_frame
 
 
 @dataclass(frozen=True, eq=False)
@@ -196,16 +197,10 @@ def _saliency(
 
 
 def _read_frame(path: Path) -> Any:
-    import pandas as pd
-
     try:
-        table = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
-    except ImportError as error:
-        raise InputError(
-            f"activation.counts: {path.name} needs pyarrow: pip install 'moe2opt[parquet]'"
-        ) from error
-    except (OSError, ValueError, UnicodeDecodeError) as error:
-        raise InputError(f"activation.counts: {path.name} cannot be read: {error}") from error
+        table = read_frame(path)
+    except InputError as error:
+        raise InputError(f"activation.counts: {error}") from error
     for name in ("layer", "expert", "count"):
         if name not in table:
             raise InputError(f"activation.counts: {path.name} has no column '{name}'")

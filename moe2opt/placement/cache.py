@@ -13,8 +13,8 @@ from moe2opt.placement.assignment import Assignment, evaluate, plain
 from moe2opt.placement.baselines import Baseline
 from moe2opt.placement.checks import violations
 from moe2opt.placement.shape import ModelShape
-from moe2opt.profiles.csvfile import COUNT, SHARE, Column, read_table
 from moe2opt.result import FloatArray, InputError, IntArray
+from moe2opt.schema.csv import COUNT, SHARE, Column, read_table
 
 if TYPE_CHECKING:
     from moe2opt.placement.instance import PlacementInstance

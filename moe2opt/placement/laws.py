@@ -8,8 +8,8 @@ import numpy as np
 
 from moe2opt.placement.activation import Activation
 from moe2opt.placement.shape import ModelShape
-from moe2opt.profiles.csvfile import COUNT, Column, read_table
 from moe2opt.result import FloatArray, InputError
+from moe2opt.schema.csv import COUNT, Column, read_table
 
 _SPREAD = Column("number", least=0, most=20)
 LAW: dict[str, Column] = {

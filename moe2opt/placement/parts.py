@@ -6,12 +6,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from moe2opt.schema import Section
+from moe2opt.schema import FileName, Name, Section
 
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
-Name = Annotated[str, Field(min_length=1)]
 Count = Annotated[int, Field(ge=1)]
 
 Form = Literal["merge", "prune", "share", "distil"]
@@ -28,7 +27,7 @@ class Aggregation(Section):
     whose loss is in `distil_loss`."""
     groups: Literal["dendrogram", "medians"] = "dendrogram"
     """How groups are found: a frequency-weighted dendrogram, or representatives (p-median)."""
-    distances: Name | None = None
+    distances: FileName | None = None
     """NPZ file with an array `distances` of shape (layers, experts, experts), relative to this
     file; a synthetic one from `seed` when left out."""
     seed: Annotated[int, Field(ge=0)] = 0
@@ -53,7 +52,7 @@ class Cache(Section):
     hits: Literal["hypergeometric", "published", "lru", "static"] = "hypergeometric"
     """Where hit rates come from: random residents; a table of prefetch accuracy and single-expert
     share per layer; the trace under LRU per layer; the most used experts."""
-    table: Name | None = None
+    table: FileName | None = None
     """Table for `published` (layer, prefetch_accuracy, single_expert_share) or `lru` (layer, slots,
     hit_rate), relative to this file; a trace replaces it for `lru`."""
     least: Annotated[int, Field(ge=0)] = 0

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from moe2opt.profiles.csvfile import NOTE, POSITIVE, TEXT, Column, read_table
 from moe2opt.result import InputError
+from moe2opt.schema.csv import NAME, NOTE, POSITIVE, TEXT, Column, read_table
 
 #: Columns of the table of precisions.
 COLUMNS: dict[str, Column] = {
-    "precision": TEXT,
+    "precision": NAME,
     "bits_per_weight": POSITIVE,
     "loss_nats": Column("number", least=0),
     "source": TEXT,

@@ -17,8 +17,8 @@ import numpy as np
 from moe2opt.placement.precisions import Precision
 from moe2opt.placement.shape import ModelShape
 from moe2opt.profiles.columns import CONSTANT_COLUMNS
-from moe2opt.profiles.csvfile import COUNT, NOTE, POSITIVE, TEXT, Column, Row, read_table
 from moe2opt.result import FloatArray, InputError
+from moe2opt.schema.csv import COUNT, NAME, NOTE, POSITIVE, TEXT, Column, Row, read_table
 
 TABLE = "execution.csv"
 
@@ -28,7 +28,7 @@ QUANTITIES = ("move", "compute", "dense", "working")
 #: experts per token. `memory` is where the expert lies, `place` where it is computed. ``working``
 #: has bytes only: the buffers that copies pass through and formats are unpacked in.
 COLUMNS: dict[str, Column] = {
-    "device": TEXT,
+    "device": NAME,
     "quantity": Column(choices=QUANTITIES),
     "memory": Column(choices=("cuda", "dram", "disk", "mmap"), blank=True),
     "place": Column(choices=("cuda", "dram")),

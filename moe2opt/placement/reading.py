@@ -14,6 +14,7 @@ from moe2opt.placement.precisions import Precision, read_precisions
 from moe2opt.placement.sections import PlacementConfig
 from moe2opt.placement.shape import ModelShape, builtin_table, shape_from_table
 from moe2opt.result import InputError
+from moe2opt.schema.paths import inside
 
 if TYPE_CHECKING:
     from moe2opt.placement.rates import Rates
@@ -35,11 +36,7 @@ class Reader:
         InputError
             When it leaves the folder.
         """
-        root = self.folder.resolve()
-        target = (root / name).resolve()
-        if not self.allow_outside and not target.is_relative_to(root):
-            raise InputError(f"{key}: '{name}' leaves the folder of the configuration file")
-        return target
+        return inside(self.folder, name, key, allow_outside=self.allow_outside)
 
     def shape(self) -> ModelShape:
         """Return the model."""

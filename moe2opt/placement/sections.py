@@ -7,12 +7,11 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from moe2opt.placement.parts import Aggregation, Cache, Coverage, Lots, Pattern, Prefetch, Split
-from moe2opt.schema import Section
+from moe2opt.schema import FileName, Name, Section
 
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
-Name = Annotated[str, Field(min_length=1)]
 Count = Annotated[int, Field(ge=1)]
 
 
@@ -21,13 +20,13 @@ class Model(Section):
 
     table: Name | None = None
     """Name of a row of the table of models."""
-    models: Name | None = None
+    models: FileName | None = None
     """Table of models (CSV), relative to this file; the built-in one when left out."""
-    gguf: Name | None = None
+    gguf: FileName | None = None
     """GGUF file, relative to this file; only its header is read."""
-    safetensors: Name | None = None
+    safetensors: FileName | None = None
     """Safetensors file or folder, relative to this file; only headers are read."""
-    hf: Name | None = None
+    hf: FileName | None = None
     """Folder with a Hugging Face `config.json`, relative to this file."""
     dense_bits: Annotated[float, Field(gt=0, le=64)] = 16.0
     """Bits per weight of everything that is not a routed expert (where the source is a shape)."""
@@ -98,11 +97,11 @@ class Link(Section):
 class Activation(Section):
     """How often experts are used: exactly one of `counts`, `trace`, `law`, `zipf`, `uniform`."""
 
-    counts: Name | None = None
+    counts: FileName | None = None
     """Table (CSV or Parquet) with columns layer, expert, count and optionally domain, saliency."""
-    trace: Name | None = None
+    trace: FileName | None = None
     """NPZ file with an integer array `experts` of shape (tokens, layers, k)."""
-    law: Name | None = None
+    law: FileName | None = None
     """Table (CSV) of a synthetic law per layer: columns layer, use_sigma, saliency_slope,
     saliency_sigma, saliency_share. The logarithm of use is normal with deviation use_sigma."""
     zipf: NonNegative | None = None
@@ -111,7 +110,7 @@ class Activation(Section):
     """Every expert is used equally often (an assumption)."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Seed of the order of the experts in the synthetic law."""
-    lru: Name | None = None
+    lru: FileName | None = None
     """Table of measured LRU hit rates (layer, slots, hit_rate), for the comparison with a cache;
     a trace replaces it."""
     domains: dict[Name, Positive] | None = None
@@ -134,10 +133,10 @@ class Activation(Section):
 class Execute(Section):
     """What `moe2opt execute` runs the plan with."""
 
-    model: Name | None = None
+    model: FileName | None = None
     """Folder with the weights in Hugging Face format, relative to this file; the folder of
     `model.safetensors` or `model.hf` when left out."""
-    text: Name | None = None
+    text: FileName | None = None
     """Held-out text (a file, or a folder of .txt files), relative to this file."""
     tokens: Annotated[int, Field(ge=2)] = 1024
     """Tokens that are run."""
@@ -150,7 +149,7 @@ class Execute(Section):
     there is none; cpu: dram; disk: disk, read past the page cache)."""
     policy: Literal["lru", "lfu", "pinned"] | None = None
     """Policy of cache slots; what `cache.hits` assumes when left out."""
-    scratch: Name | None = None
+    scratch: FileName | None = None
     """Folder on the disk that stands for disk tiers, relative to this file; the temporary folder
     when left out."""
 
@@ -206,7 +205,7 @@ class PlacementConfig(Section):
     """The model."""
     precisions: Annotated[tuple[ExpertPrecision, ...], Field(min_length=1)]
     """Weight formats on offer."""
-    precision_table: Name | None = None
+    precision_table: FileName | None = None
     """Table of precisions (CSV), relative to this file; the built-in one when left out."""
     tiers: Annotated[tuple[Tier, ...], Field(min_length=1)]
     """Memories, the fastest first."""
@@ -238,7 +237,7 @@ class PlacementConfig(Section):
     """Whole layers by a rule: contiguous, periodic, pipeline."""
     budgets: Budgets = Budgets()
     """Limits."""
-    rates: Name | None = None
+    rates: FileName | None = None
     """Profile folder of this machine, relative to this file: measured seconds of experts take the
     place of typed bandwidths (`moe2opt profile --from-run`)."""
     execute: Execute = Execute()

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from moe2opt.profiles.csvfile import COUNT, NOTE, POSITIVE, TEXT, Column, Row, read_table
 from moe2opt.result import InputError
+from moe2opt.schema.csv import COUNT, NAME, NOTE, POSITIVE, TEXT, Column, Row, read_table
 
 #: Columns of the table of models.
 COLUMNS: dict[str, Column] = {
-    "model": TEXT,
+    "model": NAME,
     "n_layers": COUNT,
     "first_moe_layer": COUNT,
     "moe_step": COUNT,

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from moe2opt.profiles import decode, energy, prefill
-from moe2opt.profiles.csvfile import Row
 from moe2opt.profiles.formats import EAGER
 from moe2opt.profiles.points import Points, points_of, used_for
 from moe2opt.profiles.robust import weighted_sum
 from moe2opt.result import FloatArray
+from moe2opt.schema.csv import Row
 
 Modes = dict[str, dict[str, float]]
 

@@ -17,9 +17,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from moe2opt.profiles.csvfile import Row
 from moe2opt.profiles.robust import robust_nnls
 from moe2opt.result import FloatArray
+from moe2opt.schema.csv import Row
 
 _NOISE = 0.02
 _KNOTS = 12

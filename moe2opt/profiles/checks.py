@@ -7,9 +7,9 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from moe2opt.profiles.columns import FITS, NEEDS, STATED
-from moe2opt.profiles.csvfile import Row, raise_all
 from moe2opt.profiles.formats import find_format
 from moe2opt.result import InputError
+from moe2opt.schema.csv import Row, raise_all
 
 Tables = Mapping[str, Sequence[Row]]
 

@@ -5,7 +5,7 @@ Units are part of the names: ``_gb`` is 1e9 bytes, ``_b`` counts parameters in u
 
 from __future__ import annotations
 
-from moe2opt.profiles.csvfile import NOTE, POSITIVE, TEXT, Column
+from moe2opt.schema.csv import NAME, NOTE, POSITIVE, TEXT, Column
 
 #: What a run may calibrate.
 FITS = ("decode", "prefill", "decode_energy", "prefill_energy")
@@ -27,7 +27,7 @@ _WORDS = Column(blank=True, optional=True)
 _ORIGIN = {"grade": _GRADE, "source": TEXT, "commit": TEXT, "locator": TEXT, "note": _WORDS}
 
 DEVICE_COLUMNS = {
-    "device": TEXT,
+    "device": NAME,
     "aliases": _WORDS,
     "memory_bandwidth_gb_per_s": POSITIVE,
     "bandwidth_basis": Column(choices=("spec", "measured"), blank=True, optional=True),
@@ -46,18 +46,18 @@ DEVICE_COLUMNS = {
 STATED = ("stated_decode_gb_per_s", "stated_prefill_tflops", "stated_power_w")
 
 RUN_COLUMNS = {
-    "run_id": TEXT,
-    "device": TEXT,
+    "run_id": NAME,
+    "device": NAME,
     "power_mode": _WORDS,
     "power_cap_w": _MEASURED,
-    "model": TEXT,
+    "model": NAME,
     "params_b": POSITIVE,
     "active_params_b": _MEASURED,
-    "quant": TEXT,
+    "quant": NAME,
     "bits_per_weight": Column("number", blank=True, least=0.5, most=64, optional=True),
     "bits_basis": _WORDS,
     "weights_gb": _MEASURED,
-    "engine": TEXT,
+    "engine": NAME,
     "batch": Column("integer", blank=True, least=1, optional=True),
     "prompt_tokens": _TOKENS,
     "output_tokens": _TOKENS,
@@ -76,8 +76,8 @@ RUN_COLUMNS = {
 }
 
 PRECISION_COLUMNS = {
-    "precision": TEXT,
-    "quant": TEXT,
+    "precision": NAME,
+    "quant": NAME,
     "bits_per_weight": POSITIVE,
     "bits_source": TEXT,
     "perplexity_ratio_llama_2_7b": POSITIVE,
@@ -88,15 +88,15 @@ PRECISION_COLUMNS = {
 }
 
 FORMAT_COLUMNS = {
-    "quant": TEXT,
+    "quant": NAME,
     "bits_per_weight": Column("number", least=0.5, most=64),
     "engine": _WORDS,
     "basis": TEXT,
 }
 
 CONSTANT_COLUMNS = {
-    "device": TEXT,
-    "quantity": TEXT,
+    "device": NAME,
+    "quantity": NAME,
     "value": TEXT,
     "unit": _WORDS,
     "kind": TEXT,
@@ -104,18 +104,18 @@ CONSTANT_COLUMNS = {
 }
 
 OFFLOAD_COLUMNS = {
-    "run_id": TEXT,
-    "device": TEXT,
+    "run_id": NAME,
+    "device": NAME,
     "devices": Column("integer", least=1),
     "host": NOTE,
     "backing_tier": TEXT,
-    "model": TEXT,
+    "model": NAME,
     "params_b": _MEASURED,
     "active_params_b": _MEASURED,
     "quant": NOTE,
     "weights_gb": _MEASURED,
-    "engine": TEXT,
-    "placement": TEXT,
+    "engine": NAME,
+    "placement": NAME,
     "strategy": _WORDS,
     "expert_share_gpu": _SHARE,
     "moe_layers_cpu": _TOKENS,
@@ -133,10 +133,10 @@ OFFLOAD_COLUMNS = {
 }
 
 CAP_COLUMNS = {
-    "device": TEXT,
-    "model": TEXT,
-    "quant": TEXT,
-    "workload": TEXT,
+    "device": NAME,
+    "model": NAME,
+    "quant": NAME,
+    "workload": NAME,
     "power_cap_w": POSITIVE,
     "power_w": POSITIVE,
     "power_scope": TEXT,
@@ -151,7 +151,7 @@ CAP_COLUMNS = {
 _SHAPE = Column("integer", blank=True, least=0, optional=True)
 
 MODEL_COLUMNS = {
-    "model": TEXT,
+    "model": NAME,
     "layers": _SHAPE,
     "moe_layers": _SHAPE,
     "experts": _SHAPE,

@@ -23,7 +23,6 @@ from moe2opt.profiles.calibrate import (
     fit_pools,
     samples_of,
 )
-from moe2opt.profiles.csvfile import Row
 from moe2opt.profiles.decode import COEFFICIENTS as DECODE
 from moe2opt.profiles.decode import Pool
 from moe2opt.profiles.energy import COEFFICIENTS as ENERGY
@@ -32,6 +31,7 @@ from moe2opt.profiles.holdout import KINDS, Errors, HoldOut, hold_out
 from moe2opt.profiles.prefill import COEFFICIENTS as PREFILL
 from moe2opt.profiles.prefill import PrefillPool
 from moe2opt.result import FloatArray
+from moe2opt.schema.csv import Row
 
 #: Version of the content of ``fit.json``.
 VERSION = 1

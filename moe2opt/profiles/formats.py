@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 
-from moe2opt.profiles.csvfile import Row
 from moe2opt.result import InputError
+from moe2opt.schema.csv import Row
 
 #: Classes of weights with the least bits per weight that each one holds.
 CLASSES = {"16-bit": 15.0, "8-bit": 7.2, "4-bit": 2.5, "2-bit": 1.3, "1-bit": 0.0}

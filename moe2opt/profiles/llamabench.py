@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from moe2opt.profiles.columns import FORMAT_COLUMNS
-from moe2opt.profiles.csvfile import Row, read_table
 from moe2opt.profiles.llamabench_formats import BenchTest, read_tests
 from moe2opt.profiles.tables import builtin_profiles
 from moe2opt.result import InputError
+from moe2opt.schema.csv import Row, read_table
 
 #: Weight formats in the words of llama.cpp (``src/llama-model-loader.cpp``), where these are not
 #: already the name that people use.

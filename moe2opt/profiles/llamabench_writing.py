@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from moe2opt.profiles.columns import DEVICE_COLUMNS, RUN_COLUMNS
-from moe2opt.profiles.csvfile import Row, read_table
 from moe2opt.profiles.llamabench import Imported
 from moe2opt.profiles.measure.writing import check_writable, merge_table
 from moe2opt.profiles.tables import builtin_profiles
 from moe2opt.result import InputError
+from moe2opt.schema.csv import Row, read_table
 
 #: Where the files that were imported are kept.
 RAW = "raw"

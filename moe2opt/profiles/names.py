@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 
-from moe2opt.profiles.csvfile import Row
 from moe2opt.result import InputError
+from moe2opt.schema.csv import Row
 
 #: Words that do not tell devices apart.
 _NOISE = re.compile(r"\b(nvidia|geforce|developer|kit|devkit|dev|module|gpu|graphics|card)\b")

@@ -21,9 +21,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from moe2opt.profiles.csvfile import Row
 from moe2opt.profiles.robust import robust_nnls, weighted_sum
 from moe2opt.result import FloatArray
+from moe2opt.schema.csv import Row
 
 #: Coefficients: all on the GPU, evenly missed, rarely missed, latency of any miss.
 COEFFICIENTS = ("resident_s", "missed_s", "rarely_missed_s", "latency_s")

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from moe2opt.profiles.csvfile import Row
 from moe2opt.profiles.formats import CLASSES, engine_class, find_format, weight_class
 from moe2opt.result import BoolArray, FloatArray
+from moe2opt.schema.csv import Row
 
 _CLASS_NAMES = tuple(CLASSES)
 

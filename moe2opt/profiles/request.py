@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from moe2opt.profiles.csvfile import Row
 from moe2opt.profiles.fit import Fit
 from moe2opt.profiles.formats import CLASSES, EAGER, Format, engine_class, weight_class
 from moe2opt.profiles.holdout import KINDS
 from moe2opt.profiles.points import Points
 from moe2opt.result import FloatArray, InputError
+from moe2opt.schema.csv import Row
 
 #: A model within this factor of the measured sizes is not an extrapolation.
 _NEAR = 1.25

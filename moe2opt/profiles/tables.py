@@ -14,10 +14,10 @@ from moe2opt.files import read_json
 from moe2opt.profiles import columns
 from moe2opt.profiles.calibrate import Hardware
 from moe2opt.profiles.checks import check_tables
-from moe2opt.profiles.csvfile import Column, Row, raise_all, read_table
 from moe2opt.profiles.fit import Fit, fit_tables, read_fit
 from moe2opt.profiles.names import find_device
 from moe2opt.result import InputError
+from moe2opt.schema.csv import Column, Row, raise_all, read_table
 
 #: Name that stands for the tables of the package where folders are listed.
 BUILTIN = "builtin"

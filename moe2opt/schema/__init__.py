@@ -1,7 +1,10 @@
 """Strict configuration files: typed sections, YAML with positions, errors that show the line."""
 
+from moe2opt.schema.names import FileName as FileName
+from moe2opt.schema.names import Name as Name
 from moe2opt.schema.overrides import apply_overrides as apply_overrides
 from moe2opt.schema.overrides import parse_override as parse_override
+from moe2opt.schema.paths import inside as inside
 from moe2opt.schema.reader import read_file as read_file
 from moe2opt.schema.reader import read_text as read_text
 from moe2opt.schema.section import Section as Section

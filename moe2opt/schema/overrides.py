@@ -19,6 +19,7 @@ from moe2opt.schema.source import (
     did_you_mean,
     dotted,
 )
+from moe2opt.text import fault_of_text
 
 #: Keys that say what the file is; overrides leave them alone.
 FIXED_KEYS = ("schema_version", "problem", "scenarios")
@@ -173,6 +174,8 @@ def _plain(key: str, value: Any) -> Any:
         value = value.tolist()
     if isinstance(value, dict):
         return {str(name): _plain(f"{key}.{name}", entry) for name, entry in value.items()}
+    if isinstance(value, str) and (fault := fault_of_text(value)):
+        raise InputError(f"override {dotted((key,))}: {fault}")
     if isinstance(value, list | tuple):
         return [_plain(f"{key}.{index}", entry) for index, entry in enumerate(value)]
     if value is None or isinstance(value, str | int | float):

@@ -7,20 +7,23 @@ can grow a small file without bound or build arbitrary objects.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from moe2opt.files import read_text as text_of
 from moe2opt.result import InputError
 from moe2opt.schema.source import Complaint, ConfigError, Document, KeyPath, Mark, Marks, Source
+from moe2opt.text import about, fault_of_text, first_unseen
 
 MOST_BYTES = 2**20
 MOST_NESTING = 50
 
-_CONTROL = re.compile(r"[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-_SURROGATE = re.compile(r"[\ud800-\udfff]")
+#: YAML numbers in our units lie within these; beyond, products overflow or vanish.
+_SMALLEST, _LARGEST = 1e-100, 1e100
+_LARGEST_INTEGER = 2**63 - 1
+
 _INTEGER = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _NOT_FINITE = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
@@ -42,19 +45,10 @@ def read_file(path: Path) -> Document:
         When it is not YAML at all; lesser faults are in the document's complaints.
     """
     try:
-        if not path.is_file():
-            reason = "not a regular file" if path.exists() else "no such file"
-            raise InputError(f"{path}: {reason}")
-        with path.open("rb") as stream:
-            raw = stream.read(MOST_BYTES + 1)
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror}") from error
-    if len(raw) > MOST_BYTES:
-        raise InputError(f"{path}: larger than {MOST_BYTES} bytes; put tables into CSV files")
-    try:
-        text = raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not UTF-8 text (byte {error.start})") from error
+        text = text_of(path, MOST_BYTES)
+    except InputError as error:
+        hint = "; put tables into CSV files" if "larger than" in str(error) else ""
+        raise InputError(f"{error}{hint}") from error
     return read_text(text, str(path))
 
 
@@ -62,13 +56,10 @@ def read_text(text: str, name: str, *, positions: bool = True) -> Document:
     """Read YAML from text; without `positions`, complaints show only `name`."""
     lines = tuple(text.splitlines()) or ("",)
     source = Source(name, lines if positions else ())
-    bad = _CONTROL.search(text)
-    if bad:
-        before = text[: bad.start()].splitlines(keepends=True) or [""]
-        newline = before[-1].endswith(("\n", "\r"))
-        line, column = (len(before) + 1, 1) if newline else (len(before), len(before[-1]) + 1)
-        message = f"control character {ord(bad.group()):#04x} is not allowed"
-        raise ConfigError([Complaint(Mark(source, line, column), (), message)])
+    bad = first_unseen(text, "\n\t\r")
+    if bad is not None:
+        line, column = text.count("\n", 0, bad) + 1, bad - text.rfind("\n", 0, bad)
+        raise ConfigError([Complaint(Mark(source, line, column), (), about(text[bad]))])
     return _Reader(source, text).document()
 
 
@@ -201,9 +192,8 @@ class _Reader:
     def _scalar(self, event: Any, path: KeyPath) -> Any:
         text = event.value
         if event.style is not None:
-            if _SURROGATE.search(text):
-                return self._complain(event, path, "half a surrogate pair is not text")
-            return text
+            fault = fault_of_text(text)
+            return text if fault is None else self._complain(event, path, fault)
         if text in _WORDS:
             return _WORDS[text]
         if _NOT_FINITE.fullmatch(text):
@@ -215,13 +205,23 @@ class _Reader:
     def _number(self, event: Any, path: KeyPath) -> Any:
         text = event.value
         if _INTEGER.fullmatch(text) and len(text) <= 400:
-            return int(text, 0) if text[:2] in ("0o", "0x") else int(text)
+            whole = int(text, 0) if text[:2] in ("0o", "0x") else int(text)
+            if abs(whole) > _LARGEST_INTEGER:
+                return self._complain(event, path, "the number is too large")
+            return whole
         if not _FLOAT.fullmatch(text):
             return text
         number = float(text)
-        if not math.isfinite(number):
-            return self._complain(event, path, "the number is too large")
+        if fault := fault_of_number(number):
+            return self._complain(event, path, fault)
         return number
+
+
+def fault_of_number(number: float) -> str | None:
+    """Return what is wrong with the size of a number; None if nothing is."""
+    if not abs(number) <= _LARGEST:
+        return "the number is too large"
+    return "the number is too small" if 0 < abs(number) < _SMALLEST else None
 
 
 def _key_problem(event: Any) -> str | None:
@@ -231,6 +231,7 @@ def _key_problem(event: Any) -> str | None:
         return "anchors and tags are not allowed"
     if event.value == "<<" and event.style is None:
         return "merge keys are not allowed; write the keys out"
-    if _SURROGATE.search(event.value):
-        return "half a surrogate pair is not text"
-    return None if event.value else "a key is missing before ':'"
+    if not event.value:
+        return "a key is missing before ':'"
+    fault = first_unseen(event.value, "")
+    return None if fault is None else about(event.value[fault])

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from moe2opt.result import InputError
+from moe2opt.text import near, shown
 
 #: Keys and list indices that lead from the top of a document to a value.
 KeyPath = tuple[str | int, ...]
@@ -58,10 +58,10 @@ class Mark:
             return ""
         text = self.source.lines[self.line - 1]
         start = max(0, self.column - _EXCERPT_WIDTH // 2) if len(text) > _EXCERPT_WIDTH else 0
-        shown = printable(text[start : start + _EXCERPT_WIDTH].replace("\t", " ")).rstrip()
-        offset = min(self.column - 1 - start, len(shown))
-        carets = "^" * max(1, min(self.length, len(shown) - offset))
-        return f"{self.line:>5} | {shown}\n      | {' ' * offset}{carets}"
+        line = shown(text[start : start + _EXCERPT_WIDTH].replace("\t", " ")).rstrip()
+        offset = min(self.column - 1 - start, len(line))
+        carets = "^" * max(1, min(self.length, len(line) - offset))
+        return f"{self.line:>5} | {line}\n      | {' ' * offset}{carets}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,12 +149,7 @@ class ConfigError(InputError):
 
 def dotted(path: KeyPath) -> str:
     """Return ``servers.1.memory_gib``."""
-    return ".".join(printable(str(step)) for step in path)
-
-
-def printable(text: str) -> str:
-    """Replace control characters, which could steer a terminal."""
-    return "".join(character if character.isprintable() else "?" for character in text)
+    return ".".join(shown(str(step)) for step in path)
 
 
 def quoted(value: Any) -> str:
@@ -169,10 +164,10 @@ def quoted(value: Any) -> str:
         return "a list"
     text = f"'{value}'" if isinstance(value, str) else str(value)
     short = text if len(text) <= _VALUE_WIDTH else text[: _VALUE_WIDTH - 3] + "..."
-    return printable(short)
+    return shown(short)
 
 
 def did_you_mean(word: str, choices: Sequence[str]) -> str:
     """Return ``; did you mean 'x'?``, or nothing when no choice is close."""
-    close = difflib.get_close_matches(word, choices, n=1, cutoff=0.6)
-    return f"; did you mean '{close[0]}'?" if close else ""
+    close = near(word, choices)
+    return f"; did you mean '{close}'?" if close else ""

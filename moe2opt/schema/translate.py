@@ -133,7 +133,7 @@ class _Translation:
         text = template(context) if template else _lower_first(item["msg"])
         if item["loc"][-1:] == ("[key]",):
             text = _BAD_KEY + text
-        if kind.startswith(("too_", "string_too_")):
+        if kind.startswith(("too_", "string_too_", "name")):
             return text
         return f"{text}, got {quoted(item['input'])}{_quoted_number(kind, item['input'])}"
 

@@ -6,19 +6,18 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from moe2opt.schema import Section
+from moe2opt.schema import FileName, Name, Section
 from moe2opt.selection.gate.settings import Backend, Calibration, GateSettings, Head
 
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
-Name = Annotated[str, Field(min_length=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Experts(Section):
     """An outcome matrix, and which of its LLMs may be deployed."""
 
-    outcomes: Name
+    outcomes: FileName
     """Folder of the outcome matrix, relative to this file (format: docs/outcome-format.md)."""
     max_params_b: Positive | None = None
     """Largest number of parameters in memory, in units of 1e9; none for no limit."""
@@ -26,7 +25,7 @@ class Experts(Section):
     """Names to choose from; all of them when left out."""
     exclude: tuple[Name, ...] = ()
     """Names to leave out."""
-    features: Name | None = None
+    features: FileName | None = None
     """File of feature vectors instead of the folder's embeddings (.npz, .parquet, .csv; relative
     to this file), or `text` to hash the words of the column `question`."""
     assumed_prompt_tokens: Positive | None = None
@@ -64,7 +63,7 @@ class Splits(Section):
 class GateSection(Section):
     """How the gate is trained, and where it is kept."""
 
-    folder: Name | None = None
+    folder: FileName | None = None
     """Folder of the trained gate, relative to this file; NAME.gate when left out."""
     head: Head = "sigmoid"
     """`sigmoid`: a probability of a correct answer for each LLM; `softmax`: a distribution over
@@ -77,9 +76,9 @@ class GateSection(Section):
     """Whether the category of a prompt is a feature."""
     hidden: Annotated[int, Field(ge=0, le=4096)] = 64
     """Width of the hidden layer (torch); 0 for none."""
-    epochs: Annotated[int, Field(ge=1)] = 100
+    epochs: Annotated[int, Field(ge=1, le=1_000_000)] = 100
     """Most passes over the training prompts (torch)."""
-    patience: Annotated[int, Field(ge=1)] = 6
+    patience: Annotated[int, Field(ge=1, le=1_000_000)] = 6
     """Passes without progress on the validation part that end the training (torch)."""
     learning_rate: Positive = 1e-3
     """Learning rate (torch)."""

@@ -12,6 +12,8 @@ import numpy as np
 from moe2opt import progress
 from moe2opt.profiles import Profiles
 from moe2opt.result import BoolArray, FloatArray, InputError, IntArray
+from moe2opt.schema import inside
+from moe2opt.schema.frames import LARGEST_CELLS
 from moe2opt.selection.agreement import unusual
 from moe2opt.selection.catalogue import Traffic, build_catalogue
 from moe2opt.selection.compiled import Scored
@@ -19,10 +21,10 @@ from moe2opt.selection.gate.model import Gate, exists, load_gate
 from moe2opt.selection.gate.settings import TORCH_ONLY, GateSettings
 from moe2opt.selection.gate.train import Listener, train_gate
 from moe2opt.selection.gated_plan import GatedPlan, check_gated, decode_gated, evaluate_gated
-from moe2opt.selection.instance import SelectionInstance, assemble, inside, profiles_of
+from moe2opt.selection.instance import SelectionInstance, assemble, profiles_of
 from moe2opt.selection.lengths import LengthRows, LengthSource, observed_rows
 from moe2opt.selection.load_sections import Lengths
-from moe2opt.selection.outcome_files import LARGEST_CELLS, with_hint
+from moe2opt.selection.outcome_files import with_hint
 from moe2opt.selection.outcome_folder import Assumed, read_outcome_folder
 from moe2opt.selection.outcome_matrix import OutcomeMatrix
 from moe2opt.selection.partition import Split, split_four

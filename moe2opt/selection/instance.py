@@ -13,7 +13,8 @@ import numpy as np
 
 from moe2opt.content import Content
 from moe2opt.profiles import BUILTIN, Profiles, read_profiles
-from moe2opt.result import BoolArray, FloatArray, InputError, IntArray, Result
+from moe2opt.result import BoolArray, FloatArray, IntArray, Result
+from moe2opt.schema.paths import inside
 from moe2opt.selection.agreement import notes_of
 from moe2opt.selection.catalogue import (
     Catalogue,
@@ -350,18 +351,3 @@ def _notes(
     yield from notes_of(config)
     if any(expert.quality_factor < 1 for expert in catalogue.experts):
         yield "the accuracy kept by quantised weights is estimated, not measured on these prompts"
-
-
-def inside(folder: Path, path: str, key: str, *, allow_outside: bool) -> Path:
-    """Return `path` relative to `folder`; links and dots are resolved before the check.
-
-    Raises
-    ------
-    InputError
-        When the path leaves the folder and `allow_outside` is False.
-    """
-    root = folder.resolve()
-    target = (root / path).resolve()
-    if not allow_outside and not target.is_relative_to(root):
-        raise InputError(f"{key}: '{path}' leaves the folder of the configuration file")
-    return target

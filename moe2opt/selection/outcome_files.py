@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,12 +10,11 @@ import numpy as np
 
 from moe2opt.archive import read_npz
 from moe2opt.result import FloatArray, InputError
+from moe2opt.schema.frames import LARGEST_CELLS, read_frame
+from moe2opt.text import near
 
 if TYPE_CHECKING:
     import pandas as pd
-
-#: Cells of a table, and numbers of an array, that are still read; more is refused.
-LARGEST_CELLS = 100_000_000
 
 _SUFFIXES = (".parquet", ".csv")
 
@@ -26,8 +24,8 @@ _ARRAY_NAMES = ("emb", "embeddings", "features")
 
 def with_hint(name: str, known: Iterable[object]) -> str:
     """Return ``; did you mean '...'?`` where a known name is close."""
-    near = get_close_matches(name, [str(entry) for entry in known], n=1)
-    return f"; did you mean '{near[0]}'?" if near else ""
+    close = near(name, known)
+    return f"; did you mean '{close}'?" if close else ""
 
 
 def find_table(folder: Path, stem: str) -> Path:
@@ -37,30 +35,6 @@ def find_table(folder: Path, stem: str) -> Path:
             return folder / f"{stem}{suffix}"
     near = with_hint(f"{stem}.parquet", (path.name for path in folder.iterdir()))
     raise InputError(f"{folder}: {stem}.parquet (or {stem}.csv) is missing{near}")
-
-
-def read_frame(path: Path) -> pd.DataFrame:
-    """Read a table; a Parquet file is measured before it is read."""
-    import pandas as pd
-
-    try:
-        if path.suffix != ".parquet":
-            return pd.read_csv(path, encoding="utf-8-sig")
-        import pyarrow.parquet as parquet
-
-        meta = parquet.ParquetFile(path).metadata
-        if meta.num_rows * meta.num_columns > LARGEST_CELLS:
-            raise InputError(f"{path}: more than {LARGEST_CELLS:,} cells")
-        frame = pd.read_parquet(path)
-        # pandas stores an index that has a name as a column that it hides when reading.
-        return frame if frame.index.name is None else frame.reset_index()
-    except ImportError as error:
-        raise InputError(
-            f"{path}: reading Parquet needs pyarrow: pip install 'moe2opt[parquet]'"
-        ) from error
-    except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"{path}: cannot be read as a table: {reason}") from error
 
 
 def read_vectors(

@@ -17,15 +17,15 @@ import numpy as np
 
 from moe2opt.files import read_json
 from moe2opt.result import FloatArray, InputError, IntArray
+from moe2opt.schema.frames import LARGEST_CELLS, read_frame
 from moe2opt.selection.outcome_files import (
-    LARGEST_CELLS,
     find_table,
-    read_frame,
     read_vectors,
     with_hint,
 )
 from moe2opt.selection.outcome_matrix import OutcomeMatrix
 from moe2opt.selection.tables import Llm
+from moe2opt.text import fault_of_name
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -136,6 +136,9 @@ def _ids(folder: Path, column: pd.Series[Any], faults: _Faults) -> list[str]:
     for row in np.flatnonzero(column.isna())[:_MOST_ROWS]:
         faults.add(f"{where}: row {row + 1} has no identifier")
     ids = [str(value) for value in column]
+    for row, text in enumerate(ids):
+        if text and (fault := fault_of_name(text)):
+            faults.add(f"{where}: row {row + 1}: {fault}")
     repeated = np.flatnonzero(column.duplicated())
     for row in repeated[:_MOST_ROWS]:
         faults.add(f"{where}: row {row + 1}: '{ids[row]}' appears twice")
@@ -153,7 +156,11 @@ def _category(folder: Path, prompts: pd.DataFrame, ids: list[str], faults: _Faul
     blank = column.isna() | (column.astype(str).str.strip() == "")
     for row in np.flatnonzero(blank)[:_MOST_ROWS]:
         faults.add(f"{name}: row {row + 1} ('{ids[row]}'): column 'category' is empty")
-    return np.asarray(column.astype(str).to_list(), dtype=np.str_)
+    texts = [str(value) for value in column]
+    for text in [text for text in dict.fromkeys(texts) if text.strip()]:
+        if fault := fault_of_name(text):
+            faults.add(f"{name}: row {texts.index(text) + 1}, column 'category': {fault}")
+    return np.asarray(texts, dtype=np.str_)
 
 
 def _prompt_tokens(
@@ -272,6 +279,8 @@ def _llms(folder: Path, columns: list[str], faults: _Faults) -> tuple[Llm, ...]:
     rows = [{str(k): v for k, v in row.items()} for row in frame.to_dict("records")]
     names = [str(row[key]) for row in rows]
     for number, name in enumerate(names, start=1):
+        if fault := fault_of_name(name):
+            faults.add(f"models.csv: row {number}: {fault}")
         if name in names[: number - 1]:
             faults.add(f"models.csv: row {number}: model '{name}' appears twice")
     for column in columns:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from moe2opt.archive import read_npy, read_npz
 from moe2opt.canonical.validate import real_array
 from moe2opt.result import FloatArray, InputError
+from moe2opt.schema.frames import read_frame
 from moe2opt.selection.derive import derive_tables
 from moe2opt.selection.tables import ClusterTables, Llm
 
@@ -64,14 +65,7 @@ def derive_from_files(
 
 def _frame(path: Path) -> pd.DataFrame:
     """Read a table whose first column is the index."""
-    import pandas as pd
-
-    try:
-        frame = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
-    except ImportError as error:
-        raise InputError(f"{path}: Parquet needs the extra 'parquet' (pyarrow)") from error
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read as a table: {error}") from error
+    frame = read_frame(path)
     if frame.shape[1] < 2:
         raise InputError(f"{path}: expected a first column of names and at least one more")
     return frame.set_index(frame.columns[0])

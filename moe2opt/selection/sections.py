@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from moe2opt.schema import Section
+from moe2opt.schema import FileName, Name, Section
 from moe2opt.selection.agreement import complaints_of
 from moe2opt.selection.gate_sections import Experts, GateSection, RoutingSection, Splits
 from moe2opt.selection.load_sections import Lengths, MixtureSection, Queue
@@ -15,7 +15,6 @@ from moe2opt.selection.serving_section import Serving
 
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
-Name = Annotated[str, Field(min_length=1)]
 
 
 class LlmPool(Section):
@@ -172,7 +171,7 @@ class SelectionConfig(Section):
     of its own among the deployed ones, and energy counts these only (with `tables`)."""
     experts: Experts | None = None
     """Outcome matrix to learn a gate from, instead of `tables` and `llms`."""
-    tables: Annotated[Name | None, Field(validate_default=True)] = None
+    tables: Annotated[FileName | None, Field(validate_default=True)] = None
     """Folder of the cluster tables, relative to this file; required without `experts`."""
     splits: Splits = Splits()
     """How the prompts of the outcome matrix are split (with `experts`)."""
@@ -182,7 +181,7 @@ class SelectionConfig(Section):
     """Routing of single prompts (with `experts`)."""
     serving: Serving = Serving()
     """Hosts and weight files for `moe2opt export`; no part of the problem."""
-    profiles: Name | Annotated[tuple[Name, ...], Field(min_length=1)] | None = None
+    profiles: FileName | Annotated[tuple[FileName, ...], Field(min_length=1)] | None = None
     """Folder of the profile tables, relative to this file; the built-in ones when left out. A list
     joins folders, `builtin` standing for the built-in tables: the first folder that knows a device
     gives all of its rows."""

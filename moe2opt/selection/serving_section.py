@@ -6,9 +6,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from moe2opt.schema import Section
+from moe2opt.schema import FileName, Name, Section
 
-Name = Annotated[str, Field(min_length=1)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 
 
@@ -24,9 +23,9 @@ class Serving(Section):
     """Host name or address of each server, as the proxy reaches it."""
     first_port: Port = 8080
     """Port of the first expert on a host; the others follow."""
-    model_folder: Name = "/models"
+    model_folder: FileName = "/models"
     """Folder of the weight files on the servers."""
-    model_files: dict[Name, dict[Name, Name]] = Field(default_factory=dict)
+    model_files: dict[Name, dict[Name, FileName]] = Field(default_factory=dict)
     """Weight file of each LLM and precision, relative to `model_folder`."""
     context_tokens: Annotated[int, Field(ge=1)] = 4096
     """Context of one request in tokens; `context_gib` must have room for it."""

@@ -14,8 +14,10 @@ from typing import Any
 import numpy as np
 
 from moe2opt.files import read_json
-from moe2opt.profiles.csvfile import (
+from moe2opt.result import FloatArray, InputError, IntArray
+from moe2opt.schema.csv import (
     COUNT,
+    NAME,
     POSITIVE,
     SHARE,
     TEXT,
@@ -24,13 +26,12 @@ from moe2opt.profiles.csvfile import (
     read_table,
     write_table,
 )
-from moe2opt.result import FloatArray, InputError, IntArray
 
 #: The parts of the prompts: what accuracies are learnt on, chosen on, and reported on.
 SPLITS = ("train", "select", "test")
 
 _LLM_COLUMNS = {
-    "llm": TEXT,
+    "llm": NAME,
     "params_total_b": POSITIVE,
     "params_active_b": POSITIVE,
     "open_weights": Column("integer", least=0, most=1),
@@ -38,8 +39,8 @@ _LLM_COLUMNS = {
 }
 
 _CLUSTER_COLUMNS = {
-    "cluster": TEXT,
-    "category": TEXT,
+    "cluster": NAME,
+    "category": NAME,
     "prompts_train": COUNT,
     "prompts_select": COUNT,
     "prompts_test": COUNT,
@@ -47,14 +48,14 @@ _CLUSTER_COLUMNS = {
 }
 
 _OUTCOME_COLUMNS = {
-    "cluster": TEXT,
-    "llm": TEXT,
+    "cluster": NAME,
+    "llm": NAME,
     **{f"{what}_{split}": COUNT for split in SPLITS for what in ("run", "correct")},
     "accuracy": SHARE,
     "mean_output_tokens": Column("number", least=0),
 }
 
-_SPLIT_COLUMNS = {"prompt": TEXT, "cluster": TEXT, "split": Column(choices=SPLITS)}
+_SPLIT_COLUMNS = {"prompt": NAME, "cluster": NAME, "split": Column(choices=SPLITS)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -291,7 +291,7 @@ def test_unreadable_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
     path = tmp_path / "a.yaml"
     path.write_text("a: 1\n")
-    monkeypatch.setattr(Path, "open", refuse)
+    monkeypatch.setattr("moe2opt.files.os.open", refuse)
     with pytest.raises(InputError, match=r"a\.yaml: Permission denied$"):
         mo.load(path)
 

@@ -21,8 +21,8 @@ from moe2opt.executor.run_job import caveats
 from moe2opt.executor.run_stream import Pass
 from moe2opt.executor.tiers import Layout
 from moe2opt.placement.rates import COLUMNS, TABLE, UNIQUE
-from moe2opt.profiles.csvfile import read_table
 from moe2opt.result import InputError
+from moe2opt.schema.csv import read_table
 
 HIT_S, MOVE_S, COLD_S, DENSE_S, AFTER_S = 30e-6, 400e-6, 45e-6, 700e-6, 25e-6
 

@@ -11,8 +11,8 @@ import pytest
 import moe2opt as mo
 from moe2opt.placement.rates import COLUMNS, TABLE
 from moe2opt.profiles.columns import CONSTANT_COLUMNS
-from moe2opt.profiles.csvfile import write_table
 from moe2opt.result import InputError
+from moe2opt.schema.csv import write_table
 
 CONFIG = """
 schema_version: 1

@@ -215,7 +215,7 @@ def nothing(path: Path) -> None:
         ("trace.npz", nothing, "No such file"),
         ("trace.npz", lambda path: path.write_bytes(b"PK\x03\x04 no archive"), "cannot be read"),
         ("trace.parquet", lambda path: path.write_bytes(b"no parquet"), "cannot be read"),
-        ("trace.csv", nothing, "cannot be read"),
+        ("trace.csv", nothing, "No such file"),
         ("trace.txt", nothing, "are .npz, .csv or .parquet files"),
     ],
 )

@@ -20,7 +20,7 @@ from moe2opt.online.token_policies import (
     replay_prepared,
 )
 from moe2opt.placement.cache import lru_hit_rates, static_hit_rates
-from moe2opt.profiles.csvfile import read_table
+from moe2opt.schema.csv import read_table
 
 COSTS = TokenCosts(4.0, 0.7, 0.11, 0.3, 1.0, 0.2, 0.05, 0.1, 1.0)
 SLOTS = 8 * 24

@@ -13,7 +13,7 @@ import pytest
 from moe2opt import config
 from moe2opt.placement import PlacementConfig, PlacementInstance
 from moe2opt.placement import build as build_instance
-from moe2opt.profiles.csvfile import write_table
+from moe2opt.schema.csv import write_table
 
 Build = Callable[..., PlacementInstance]
 

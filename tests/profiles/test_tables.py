@@ -221,7 +221,7 @@ def test_stated_rates_are_all_or_none(tmp_path: Path) -> None:
 
 def test_files_without_devices_are_refused(tmp_path: Path) -> None:
     """A folder without devices.csv is not a profile folder."""
-    with pytest.raises(InputError, match=r"devices\.csv: cannot be read"):
+    with pytest.raises(InputError, match=r"devices\.csv: No such file"):
         read_profiles(tmp_path)
 
 

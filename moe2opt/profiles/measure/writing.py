@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from moe2opt.profiles.columns import CONSTANT_COLUMNS, DEVICE_COLUMNS
-from moe2opt.profiles.csvfile import Column, Row, read_table, write_table
 from moe2opt.profiles.measure.figures import Device, Figure, Measurement
 from moe2opt.result import InputError
+from moe2opt.schema.csv import Column, Row, read_table, write_table
 
 _GIB = 2**30
 

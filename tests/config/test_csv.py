@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from moe2opt.profiles.csvfile import COUNT, NOTE, POSITIVE, TEXT, Column, read_table, write_table
 from moe2opt.result import InputError
+from moe2opt.schema.csv import COUNT, NOTE, POSITIVE, TEXT, Column, read_table, write_table
 
 COLUMNS = {"name": TEXT, "size": POSITIVE, "runs": COUNT, "kind": Column(choices=("a", "b"))}
 HEADER = "name,size,runs,kind\n"
@@ -65,11 +65,11 @@ def test_all_faults_are_reported_up_to_a_limit(tmp_path: Path) -> None:
 
 
 def test_missing_and_binary_files(tmp_path: Path) -> None:
-    """A file that is missing or not text is a user's error, not a crash."""
+    """A file that is missing or not text is an error of its user, told with its name."""
     binary = tmp_path / "b.csv"
     binary.write_bytes(b"\xff\xfe\x00\x01")
-    for path in (tmp_path / "none.csv", binary):
-        with pytest.raises(InputError, match="cannot be read as CSV"):
+    for path, reason in ((tmp_path / "none.csv", "No such file"), (binary, "not UTF-8 text")):
+        with pytest.raises(InputError, match=rf"{path.name}: {reason}"):
             read_table(path, COLUMNS)
 
 

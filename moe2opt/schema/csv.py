@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import csv
+import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 
-from moe2opt.result import InputError
+from moe2opt.errors import InputError
+from moe2opt.files import read_text
+from moe2opt.text import fault_of_name, fault_of_text, near, shown
 
 #: One checked row: text, numbers, or None for an allowed blank.
 Row = dict[str, Any]
 
 #: Errors of one file that are listed before the rest is only counted.
 _MOST_ERRORS = 20
+
+#: Characters of a cell that a message shows.
+_WIDTH = 80
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +31,7 @@ class Column:
     Attributes
     ----------
     kind
-        ``text``, ``number`` (finite) or ``integer``.
+        ``name`` (one line of up to 200 characters), ``text``, ``number`` or ``integer``.
     blank
         Whether an empty cell is allowed; it is read as None.
     least, most
@@ -37,7 +42,7 @@ class Column:
         Whether the whole column may be left out; its cells are then read as None.
     """
 
-    kind: Literal["text", "number", "integer"] = "text"
+    kind: Literal["name", "text", "number", "integer"] = "text"
     blank: bool = False
     least: float = -math.inf
     most: float = math.inf
@@ -45,6 +50,7 @@ class Column:
     optional: bool = False
 
 
+NAME = Column("name")
 TEXT = Column()
 NOTE = Column(blank=True)
 POSITIVE = Column("number", least=1e-300)
@@ -72,13 +78,13 @@ def read_table(
         With one line ``file:line: column: problem`` for each fault found.
     """
     try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            lines = list(csv.reader(stream, strict=True))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path}: cannot be read as CSV: {_reason(error)}") from error
+        reader = csv.reader(io.StringIO(read_text(path)), strict=True)
+        lines = [(reader.line_num, cells) for cells in reader]
+    except csv.Error as error:
+        raise InputError(f"{path}: cannot be read as CSV: {error}") from error
     if not lines:
         raise InputError(f"{path}:1: the file is empty; expected a header")
-    raise_all(_header_errors(path, lines[0], columns))
+    raise_all(_header_errors(path, lines[0][1], columns))
     rows, errors = _parse(path, lines, columns)
     raise_all(errors or _repeated(path, rows, unique))
     return [row for _, row in rows]
@@ -93,10 +99,10 @@ def write_table(path: Path, names: Sequence[str], rows: Iterable[Sequence[object
 
 
 def _parse(
-    path: Path, lines: list[list[str]], columns: Mapping[str, Column]
+    path: Path, lines: list[tuple[int, list[str]]], columns: Mapping[str, Column]
 ) -> tuple[list[tuple[int, Row]], list[str]]:
-    header, rows, errors = lines[0], [], []
-    for number, cells in enumerate(lines[1:], start=2):
+    header, rows, errors = lines[0][1], [], []
+    for number, cells in lines[1:]:
         if not cells:
             continue
         if len(cells) != len(header):
@@ -117,7 +123,10 @@ def _value(cell: str, column: Column) -> Any:
         if column.blank:
             return None
         raise ValueError("the cell is empty")
-    if column.kind == "text":
+    if column.kind in ("name", "text"):
+        fault = fault_of_name(cell) if column.kind == "name" else fault_of_text(cell)
+        if fault is not None:
+            raise ValueError(fault)
         if column.choices and cell not in column.choices:
             raise ValueError(f"'{cell}' is not one of {', '.join(column.choices)}")
         return cell
@@ -128,14 +137,17 @@ def _value(cell: str, column: Column) -> Any:
 
 
 def _number(cell: str, kind: str) -> float:
+    short = shown(cell if len(cell) <= _WIDTH else f"{cell[:_WIDTH]}...")
     try:
         number = int(cell) if kind == "integer" else float(cell)
     except ValueError:
         raise ValueError(
-            f"'{cell}' is not {'an integer' if kind == 'integer' else 'a number'}"
+            f"'{short}' is not {'an integer' if kind == 'integer' else 'a number'}"
         ) from None
+    if kind == "integer" and abs(number) > 2**53:
+        raise ValueError(f"{short} is too large")
     if not math.isfinite(number):
-        raise ValueError(f"{cell} is not finite")
+        raise ValueError(f"{short} is not finite")
     return number
 
 
@@ -147,9 +159,12 @@ def _header_errors(path: Path, header: list[str], columns: Mapping[str, Column])
     ]
     for name in header:
         if name not in columns:
-            errors.append(f"{path}:1: unknown column '{name}'{_column_hint(name, columns)}")
+            hint = _column_hint(name, columns)
+            errors.append(f"{path}:1: unknown column '{shown(name[:_WIDTH])}'{hint}")
     repeated = sorted({name for name in header if header.count(name) > 1})
-    return errors + [f"{path}:1: column '{name}' appears twice" for name in repeated]
+    return errors + [
+        f"{path}:1: column '{shown(name[:_WIDTH])}' appears twice" for name in repeated
+    ]
 
 
 def _column_hint(name: str, columns: Mapping[str, Column]) -> str:
@@ -157,12 +172,12 @@ def _column_hint(name: str, columns: Mapping[str, Column]) -> str:
     units = [
         known
         for known, column in columns.items()
-        if known.startswith(f"{name}_") and column.kind != "text"
+        if known.startswith(f"{name}_") and column.kind in ("number", "integer")
     ]
     if units:
         return f"; its unit is missing: did you mean '{min(units, key=len)}'?"
-    near = get_close_matches(name, columns, n=1)
-    return f"; did you mean '{near[0]}'?" if near else ""
+    close = near(name, columns)
+    return f"; did you mean '{close}'?" if close else ""
 
 
 def _repeated(path: Path, rows: list[tuple[int, Row]], unique: Sequence[str]) -> list[str]:
@@ -185,7 +200,3 @@ def raise_all(errors: Sequence[str]) -> None:
         rest = len(errors) - _MOST_ERRORS
         shown = list(errors[:_MOST_ERRORS]) + ([f"... and {rest} more"] if rest > 0 else [])
         raise InputError("\n".join(shown))
-
-
-def _reason(error: Exception) -> str:
-    return error.strerror or str(error) if isinstance(error, OSError) else str(error)

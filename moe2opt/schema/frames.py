@@ -1,0 +1,68 @@
+"""Tables of others as pandas frames: CSV and Parquet, measured before they are read."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from moe2opt.errors import InputError
+from moe2opt.files import open_regular, read_text
+from moe2opt.text import fault_of_name, shown
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: Cells of a table that are still read; more is refused.
+LARGEST_CELLS = 100_000_000
+
+#: Largest CSV file that is read, in bytes.
+_MOST_BYTES = 2**31
+
+
+def read_frame(path: Path) -> pd.DataFrame:
+    """Read a table, Parquet by its suffix and else CSV; names of columns are names.
+
+    Raises
+    ------
+    InputError
+        ``path: reason`` for what is no table, is too large, or has a column without a name that
+        can be shown; also where the library for Parquet is missing.
+    """
+    import pandas as pd
+
+    where = shown(str(path))
+    try:
+        if path.suffix == ".parquet":
+            frame = _parquet(path)
+        else:
+            frame = pd.read_csv(io.StringIO(read_text(path, _MOST_BYTES)))
+    except ImportError as error:
+        raise InputError(
+            f"{where}: reading Parquet needs pyarrow: pip install 'moe2opt[parquet]'"
+        ) from error
+    except InputError:
+        raise
+    except MemoryError as error:
+        raise InputError(f"{where}: too large for the memory") from error
+    except Exception as error:  # pandas and pyarrow raise what they like on damaged files
+        reason = shown(" ".join(str(error).split()))
+        raise InputError(f"{where}: cannot be read as a table: {reason}") from error
+    for name in frame.columns:
+        if fault := fault_of_name(str(name)):
+            raise InputError(f"{where}: column '{shown(str(name)[:40])}': {fault}")
+    return frame
+
+
+def _parquet(path: Path) -> pd.DataFrame:
+    import pandas as pd
+    import pyarrow.parquet as parquet
+
+    with open_regular(path) as stream:
+        meta = parquet.ParquetFile(stream).metadata
+        if meta.num_rows * meta.num_columns > LARGEST_CELLS:
+            raise InputError(f"{path}: more than {LARGEST_CELLS:,} cells")
+        stream.seek(0)
+        frame = pd.read_parquet(stream)
+    # pandas stores an index that has a name as a column that it hides when reading.
+    return frame if frame.index.name is None else frame.reset_index()
