@@ -61,10 +61,14 @@ class Multipliers(Content):
 
     @classmethod
     def from_dict(cls, data: dict[str, list[float]]) -> Multipliers:
-        """Rebuild from `to_dict`."""
-        return cls(
-            *(np.asarray(data[key], dtype=np.float64) for key in ("cluster", "row", "cover"))
-        )
+        """Rebuild from `to_dict`; raise ValueError for what is no list of numbers."""
+        vectors = {
+            key: np.asarray(data[key], dtype=np.float64) for key in ("cluster", "row", "cover")
+        }
+        for key, vector in vectors.items():
+            if vector.ndim != 1:
+                raise ValueError(f"multipliers: {key} must be a list of numbers")
+        return cls(**vectors)
 
 
 class PriceTable(Sequence[Multipliers]):

@@ -35,8 +35,15 @@ from moe2opt.proof import encode_float as encode_float
 #: Relative slack within which a bound on non-integer data counts as closed.
 NUMERICAL_GAP = 1e-9
 
+#: A relative gap that is asked for beyond this only says when to stop: a plan that may be worth
+#: less than half of the best one is not called optimal.
+LARGEST_GAP = 1.0
+
 #: Denominators of relative gaps never fall below this.
 _SMALLEST_SCALE = 1e-10
+
+#: Longer values are cut in messages.
+_WIDEST = 60
 
 
 @enum.unique
@@ -80,6 +87,11 @@ def relative_gap(objective: float, bound: float) -> float:
     return max(0.0, bound - objective) / max(abs(objective), _SMALLEST_SCALE)
 
 
+def optimal_within(rel_gap: float) -> float:
+    """Return the relative gap up to which a plan is optimal when `rel_gap` was asked for."""
+    return rel_gap if rel_gap <= LARGEST_GAP else 0.0
+
+
 @dataclass(frozen=True, slots=True)
 class ProgressEvent:
     """One line of a solver's log.
@@ -103,6 +115,36 @@ class ProgressEvent:
     bound: float
     objective: float
     source: str = " "
+
+
+def _whole(x: Any) -> IntArray:
+    """Return the stored solution; raise `InputError` unless it is a list of whole numbers."""
+    if not isinstance(x, list):
+        raise InputError(f"not a result: x is {_short(x)}; it must be a list of whole numbers")
+    for k, value in enumerate(x):
+        if type(value) is not int or abs(value) >= 2**63:
+            raise InputError(f"not a result: x[{k}] is {_short(value)}; it must be a whole number")
+    return np.array(x, dtype=np.int64)
+
+
+def _read_float(data: dict[str, Any], key: str) -> float:
+    """Return a stored number; infinite ones are the strings that `encode_float` writes."""
+    value = data[key]
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if number or value in ("inf", "-inf"):
+        return float(value)
+    raise InputError(f"not a result: {key} is {_short(value)}; it must be a number")
+
+
+def _typed(data: dict[str, Any], key: str, kind: Any, words: str) -> Any:
+    if isinstance(data[key], kind):
+        return data[key]
+    raise InputError(f"not a result: {key} is {_short(data[key])}; it must be {words}")
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, default=str)
+    return text if len(text) <= _WIDEST else f"{text[: _WIDEST - 3]}..."
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -156,7 +198,10 @@ class Result(Content):
             raise ValueError(f"status {self.status} and the presence of a solution disagree")
         if math.isnan(self.bound) or math.isnan(self.objective):
             raise ValueError("objective and bound must be numbers")
-        if self.status is Status.OPTIMAL and self.gap > max(self.rel_gap, NUMERICAL_GAP) * 1.01:
+        if not 0.0 <= self.rel_gap < math.inf:
+            raise ValueError(f"rel_gap is {self.rel_gap!r}; it must be a number from 0 on")
+        closed = self.gap <= max(optimal_within(self.rel_gap), NUMERICAL_GAP) * 1.01
+        if self.status is Status.OPTIMAL and not closed:
             raise ValueError(f"OPTIMAL with a gap of {self.gap:.3g}")
 
     @property
@@ -195,15 +240,15 @@ class Result(Content):
             return cls(
                 status=Status(data["status"]),
                 limit=None if data["limit"] is None else Limit(data["limit"]),
-                x=None if data["x"] is None else np.asarray(data["x"], dtype=np.int64),
-                objective=float(data["objective"]),
-                bound=float(data["bound"]),
+                x=None if data["x"] is None else _whole(data["x"]),
+                objective=_read_float(data, "objective"),
+                bound=_read_float(data, "bound"),
                 certificate=certificate,
-                solver=str(data["solver"]),
-                rel_gap=float(data["rel_gap"]),
-                stats=dict(data["stats"]),
-                plan=data["plan"],
-                provenance=dict(data["provenance"]),
+                solver=_typed(data, "solver", str, "text"),
+                rel_gap=_read_float(data, "rel_gap"),
+                stats=dict(_typed(data, "stats", dict, "a section")),
+                plan=_typed(data, "plan", dict | None, "a section or null"),
+                provenance=dict(_typed(data, "provenance", dict, "a section")),
             )
         except KeyError as error:
             raise InputError(f"not a result: the key {error} is missing") from error

@@ -46,6 +46,7 @@ from moe2opt.result import (
     Relaxation,
     Result,
     Status,
+    optimal_within,
 )
 
 _FINEST_GRID = 60
@@ -100,7 +101,8 @@ def certify(target: Problem | Instance, result: Result) -> Verdict:
     """
     problem = target if isinstance(target, _FAMILIES) else target.problem()
     objective, failures = _check_solution(problem, result)
-    if isinstance(target, Instance) and result.x is not None:
+    # A vector that is no solution at all has no value and stands for no plan.
+    if isinstance(target, Instance) and math.isfinite(objective):
         failures += [f"plan: {message}" for message in target.check(target.decode(result.x))]
     failures += _check_status(result)
     certificate = result.certificate
@@ -133,7 +135,7 @@ def _check_status(result: Result) -> list[str]:
         return ["INFEASIBLE needs the bound -inf"]
     if result.x is not None and result.bound < result.objective:
         return ["the bound is below the objective"]
-    closed = result.gap <= max(result.rel_gap, NUMERICAL_GAP) * 1.01
+    closed = result.gap <= max(optimal_within(result.rel_gap), NUMERICAL_GAP) * 1.01
     return (
         ["OPTIMAL, but the gap is open"] if result.status is Status.OPTIMAL and not closed else []
     )

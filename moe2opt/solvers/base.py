@@ -24,6 +24,7 @@ from moe2opt.result import (
     ProgressEvent,
     Result,
     Status,
+    optimal_within,
     relative_gap,
 )
 from moe2opt.solvers.ceiling import ceiling
@@ -310,7 +311,8 @@ class Search:
     def _status(self, bound: float, limit: Limit | None) -> Status:
         if self.x is None:
             return Status.INFEASIBLE if bound == -math.inf and limit is None else Status.NO_SOLUTION
-        closed = relative_gap(self.objective, bound) <= self.tolerance
+        within = self.tolerance if optimal_within(self.options.rel_gap) else NUMERICAL_GAP
+        closed = relative_gap(self.objective, bound) <= min(self.tolerance, within)
         return Status.OPTIMAL if closed else Status.FEASIBLE
 
 
