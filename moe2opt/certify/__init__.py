@@ -102,7 +102,7 @@ def certify(target: Problem | Instance, result: Result) -> Verdict:
     problem = target if isinstance(target, _FAMILIES) else target.problem()
     objective, failures = _check_solution(problem, result)
     # A vector that is no solution at all has no value and stands for no plan.
-    if isinstance(target, Instance) and math.isfinite(objective):
+    if isinstance(target, Instance) and result.x is not None and math.isfinite(objective):
         failures += [f"plan: {message}" for message in target.check(target.decode(result.x))]
     failures += _check_status(result)
     certificate = result.certificate

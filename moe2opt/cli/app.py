@@ -164,8 +164,10 @@ def verify(
 ) -> None:
     """Check a result and its certificate again, without any solver.
 
-    Scenario and overrides are those recorded in the result unless given here. Exit code 0 when
-    everything holds, 6 when not.
+    Everything in the file that follows from the solution (plan, figures, gap, status) is rebuilt
+    and compared. Counters, times, settings and versions of the run are not judged. Scenario and
+    overrides are those recorded in the result unless given here. Exit code 0 when everything holds,
+    6 when not.
     """
     from moe2opt.cli.checking import run_verify
 

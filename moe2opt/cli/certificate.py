@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
 from moe2opt import progress
-from moe2opt.certify import certify
-from moe2opt.cli.checking import other_problem, reopened
+from moe2opt.canonical import Instance
+from moe2opt.cli.checking import say_rejected
 from moe2opt.cli.exits import Exit, say
 from moe2opt.cli.output import put
 from moe2opt.progress import number
 from moe2opt.result import InputError, Result
+from moe2opt.verify import verify
 from moe2opt.vipr import Exported, is_linear, write_vipr
 
 if TYPE_CHECKING:
@@ -43,12 +44,14 @@ def run_certificate(
         raise InputError(f"--to {to}: unknown format; choose one of {', '.join(FORMATS)}")
     if as_json and out is None:
         raise InputError("--json: the proof itself goes to stdout; name a file with --out")
-    result, target, problem = reopened(path, config, scenario, overrides, allow_outside)
-    failures = (*other_problem(problem, result), *certify(target, result).failures)
-    if failures:
-        for failure in failures:
-            say(f"{path}: rejected: {failure}")
+    found = verify(path, config, scenario, overrides, allow_outside=allow_outside)
+    if not found.ok:
+        say_rejected(path, found.failures)
         return Exit.REJECTED
+    result, target = found.result, found.target
+    assert result is not None
+    assert target is not None
+    problem = target.problem() if isinstance(target, Instance) else target
     exported = _exported(problem, result, out, time_limit_s, quiet)
     if as_json:
         put(json.dumps(_as_json(exported), indent=1))

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from moe2opt.canonical import MonotoneProblem, MultipleChoiceProblem, Problem, find_counterexample
-from moe2opt.certify import Verdict, certify
 from moe2opt.cli.exits import Exit, explain, say
 from moe2opt.cli.output import put
 from moe2opt.config import LoadedInstance, load, scenario_names
 from moe2opt.progress import number
-from moe2opt.result import InputError, Result, encode_float
+from moe2opt.result import InputError, encode_float
+from moe2opt.text import shown
+from moe2opt.verify import Judgement, verify
 
 #: Problems with more entries than this are not self-tested; the test evaluates all of them.
 LARGEST_SELF_TEST = 10**6
 SAMPLES = 200
+
+#: Differences that are told one by one.
+_MOST_FAILURES = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,81 +159,47 @@ def run_verify(
     quiet: bool,
 ) -> Exit:
     """Check a stored result against its problem and return the exit code."""
-    result, target, problem = reopened(path, config, scenario, overrides, allow_outside)
-    foreign = other_problem(problem, result, target)
-    # A solution of another problem may not even have the right length.
-    verdict = Verdict(False, "claimed", math.nan, math.nan) if foreign else certify(target, result)
-    failures = (*foreign, *verdict.failures)
+    found = verify(path, config, scenario, overrides, allow_outside=allow_outside)
     if as_json:
-        put(json.dumps(_as_json(verdict, failures), indent=1))
-    elif failures:
-        for failure in failures:
-            say(f"{path}: rejected: {failure}")
+        put(json.dumps(_as_json(found), indent=1, allow_nan=False))
+    elif found.failures:
+        say_rejected(path, found.failures)
     elif not quiet:
-        _show_verdict(path, result, verdict)
-    return Exit.REJECTED if failures else Exit.OK
+        _show_verdict(path, found)
+    return Exit.OK if found.ok else Exit.REJECTED
 
 
-def reopened(
-    path: Path,
-    config: str,
-    scenario: str | None,
-    overrides: tuple[str, ...],
-    allow_outside: bool,
-) -> tuple[Result, LoadedInstance | Problem, Problem]:
-    """Return a stored result, what it was solved for, and the canonical problem of that.
-
-    Scenario and overrides are those that the result recorded, unless others are given.
-    """
-    result = Result.load(path)
-    recorded_scenario, recorded_overrides = recorded(path, result)
-    target = load(
-        config,
-        scenario or recorded_scenario,
-        overrides or recorded_overrides,
-        allow_outside=allow_outside,
-    )
-    return result, target, target.problem() if isinstance(target, LoadedInstance) else target
+def say_rejected(path: Path, failures: Sequence[str]) -> None:
+    """Say on stderr what is wrong with a result, the first differences one by one."""
+    for failure in failures[:_MOST_FAILURES]:
+        say(f"{path}: rejected: {failure}")
+    if len(failures) > _MOST_FAILURES:
+        say(f"{path}: rejected: ... and {len(failures) - _MOST_FAILURES} more")
 
 
-def recorded(path: Path, result: Result) -> tuple[str | None, tuple[str, ...]]:
-    """Return the scenario and the overrides that the result was made with."""
-    scenario = result.provenance.get("scenario")
-    overrides = result.provenance.get("overrides", [])
-    texts = isinstance(overrides, list) and all(isinstance(text, str) for text in overrides)
-    if not texts or not isinstance(scenario, str | None):
-        raise InputError(f"{path}: provenance: scenario and overrides must be text")
-    return scenario, tuple(overrides)
-
-
-def other_problem(
-    problem: Problem, result: Result, target: LoadedInstance | Problem | None = None
-) -> tuple[str, ...]:
-    """Return a failure in words when the result was made for other data."""
-    recorded = result.provenance.get("problem")
-    made_for = recorded.get("sha256") if isinstance(recorded, dict) else None
-    if made_for in (None, problem.fingerprint):
-        return ()
-    mine, named = result.provenance.get("instance"), getattr(target, "name", None)
-    if mine and named and mine != named:
-        return (f"it was made for other data: for the problem '{mine}', not for '{named}'",)
-    return ("it was made for other data: the configuration or its tables differ",)
-
-
-def _as_json(verdict: Verdict, failures: tuple[str, ...]) -> dict[str, Any]:
+def _as_json(found: Judgement) -> dict[str, Any]:
+    verdict, result = found.verdict, found.result
     return {
-        "ok": not failures,
-        "kind": verdict.kind,
-        "objective": encode_float(verdict.objective),
-        "bound": encode_float(verdict.bound),
-        "failures": list(failures),
+        "ok": found.ok,
+        "kind": "claimed" if verdict is None else verdict.kind,
+        "status": None if result is None else str(result.status),
+        "objective": None if verdict is None else encode_float(verdict.objective),
+        "bound": None if verdict is None else encode_float(verdict.bound),
+        "provisos": list(found.provisos),
+        "failures": list(found.failures),
     }
 
 
-def _show_verdict(path: Path, result: Result, verdict: Verdict) -> None:
+def _show_verdict(path: Path, found: Judgement) -> None:
+    result, verdict = found.result, found.verdict
+    assert result is not None
+    assert verdict is not None
     put(f"{path}: accepted, {result.status}")
+    for proviso in found.provisos:
+        put(f"  {shown(proviso)}")
     if result.x is not None:
         put(f"  the plan meets every requirement and is worth {number(verdict.objective)}")
+        put("  every name and figure of the plan is what the configuration makes of it")
     if verdict.kind == "claimed":
         put(f"  the bound {number(verdict.bound)} is only a claim of {result.solver}")
     elif result.status == "INFEASIBLE":

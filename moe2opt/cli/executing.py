@@ -10,13 +10,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from moe2opt.cli.checking import other_problem, reopened
+from moe2opt.cli.checking import say_rejected
 from moe2opt.cli.exits import Exit, say
 from moe2opt.cli.folders import create
 from moe2opt.cli.output import put
 from moe2opt.cli.show import print_table
 from moe2opt.config import LoadedInstance
 from moe2opt.result import InputError, Result
+from moe2opt.verify import verify
 
 if TYPE_CHECKING:
     from moe2opt.executor.against import PlanRow
@@ -67,11 +68,20 @@ def run_execute(request: Request) -> Exit:
     from moe2opt.placement import PlacementInstance
     from moe2opt.selection.gated import GatedInstance
 
-    result, target, problem = reopened(
-        request.result, request.config, request.scenario, request.overrides, request.allow_outside
+    found = verify(
+        request.result,
+        request.config,
+        request.scenario,
+        request.overrides,
+        allow_outside=request.allow_outside,
     )
-    if failures := other_problem(problem, result, target):
-        raise InputError(f"{request.result}: {failures[0]}")
+    if found.foreign:
+        raise InputError(f"{request.result}: {found.failures[0]}")
+    if not found.ok:
+        say_rejected(request.result, found.failures)
+        return Exit.REJECTED
+    result, target = found.result, found.target
+    assert result is not None
     if result.plan is None or result.x is None:
         raise InputError(f"{request.result}: there is no plan to run ({result.status})")
     instance = target.instance if isinstance(target, LoadedInstance) else None

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from moe2opt.cli.checking import other_problem, recorded, reopened
+from moe2opt.cli.checking import say_rejected
 from moe2opt.cli.exits import Exit, say
 from moe2opt.cli.output import put
 from moe2opt.config import LoadedInstance
@@ -15,6 +15,7 @@ from moe2opt.placement import PlacementInstance, PlacementPlan
 from moe2opt.placement.export import FORMATS, Export
 from moe2opt.placement.export import export as export_plan
 from moe2opt.result import InputError, Result, encode_float
+from moe2opt.verify import UNCHECKED, read_stored, recorded, verify
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,7 +51,11 @@ class Request:
 
 def run_export(request: Request) -> Exit:
     """Do what was asked and return the exit code."""
-    result, opened = _opened(request)
+    result, opened, failures = _opened(request)
+    if failures:
+        say_rejected(request.result, failures)
+        return Exit.REJECTED
+    checked = opened is not None
     if _selects(result) and request.to in SELECTION_FORMATS:
         return _run_selection(request, result, opened)
     plan = _plan(request, result)
@@ -59,33 +64,41 @@ def run_export(request: Request) -> Exit:
     exports = export_plan(plan, request.to, instance)
     files = [] if request.out is None else _write(request.out, exports)
     if request.as_json:
-        put(json.dumps(_as_json(request, result, exports, files), indent=1, allow_nan=False))
+        content = _as_json(request, result, exports, files, checked=checked)
+        put(json.dumps(content, indent=1, allow_nan=False))
         return Exit.OK
     if request.out is None:
         for part in exports:
             put(part.text, end="")
     if not request.quiet:
         _show(result, exports, files)
+        if not checked:
+            say(f"Note: {UNCHECKED}")
     return Exit.OK
 
 
-def _opened(request: Request) -> tuple[Result, Any]:
-    """Return the result, and what its configuration holds when that is named."""
+def _opened(request: Request) -> tuple[Result, Any, tuple[str, ...]]:
+    """Return the result, what its configuration holds when that is named, and what is wrong.
+
+    With a configuration the plan is the one that it makes of the solution, not the stored text.
+    """
     if request.config is None:
         if request.overrides:
             raise InputError("--set: needs --config")
-        return Result.load(request.result), None
-    _, overrides = recorded(request.result, Result.load(request.result))
-    result, target, problem = reopened(
+        return Result.load(request.result), None, ()
+    _, overrides = recorded(read_stored(request.result))
+    found = verify(
         request.result,
         request.config,
         None,
         (*overrides, *request.overrides),
-        request.allow_outside,
+        allow_outside=request.allow_outside,
     )
-    if failures := other_problem(problem, result, target):
-        raise InputError(f"{request.result}: {failures[0]}")
-    return result, target
+    if found.foreign:
+        raise InputError(f"{request.result}: {found.failures[0]}")
+    if found.result is None or found.target is None:
+        return Result.load(request.result), found.target, found.failures
+    return found.result, found.target, found.failures
 
 
 def _content(result: Result) -> dict[str, Any]:
@@ -115,7 +128,11 @@ def _run_selection(request: Request, result: Result, opened: Any) -> Exit:
         prepared = export_selection(_content(result), instance, serving)
     except InputError as error:
         raise InputError(f"{request.result}: {error}") from error
-    flags = {"as_json": request.as_json, "quiet": request.quiet}
+    flags = {
+        "as_json": request.as_json,
+        "quiet": request.quiet,
+        "checked": opened is not None,
+    }
     return run_export_selection(prepared, result, request.out, **flags)
 
 
@@ -159,11 +176,17 @@ def _write(out: Path, exports: Sequence[Export]) -> list[Path]:
 
 
 def _as_json(
-    request: Request, result: Result, exports: Sequence[Export], files: Sequence[Path]
+    request: Request,
+    result: Result,
+    exports: Sequence[Export],
+    files: Sequence[Path],
+    *,
+    checked: bool,
 ) -> dict[str, Any]:
     names = _names(exports, files)
     return {
         "format": request.to,
+        "checked": checked,
         "status": str(result.status),
         "gap_of_the_plan": encode_float(result.gap),
         "exports": [

@@ -31,6 +31,7 @@ from moe2opt.selection.gated_plan import GatedPlan
 from moe2opt.selection.instance import SelectionInstance
 from moe2opt.selection.plan import SelectionPlan
 from moe2opt.selection.serving_section import Serving
+from moe2opt.verify import UNCHECKED
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,18 +102,27 @@ def export_selection(
 
 
 def run_export_selection(
-    prepared: Prepared, result: Result, out: Path | None, *, as_json: bool, quiet: bool
+    prepared: Prepared,
+    result: Result,
+    out: Path | None,
+    *,
+    as_json: bool,
+    quiet: bool,
+    checked: bool,
 ) -> Exit:
     """Write the folder, or print the proxy configuration, and say what is left to do."""
     if out is not None:
         _write(out, prepared)
     if as_json:
-        put(json.dumps(_as_json(prepared, result, out), indent=1, allow_nan=False))
+        content = _as_json(prepared, result, out) | {"checked": checked}
+        put(json.dumps(content, indent=1, allow_nan=False))
         return Exit.OK
     if out is None:
         put(prepared.files[PROXY], end="")
     if not quiet:
         _show(prepared, result, out)
+        if not checked:
+            say(f"Note: {UNCHECKED}")
     return Exit.OK
 
 

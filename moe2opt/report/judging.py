@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from moe2opt.progress import number, percent
-from moe2opt.report.reading import Evidence
+from moe2opt.report.reading import RESULT, Evidence
 from moe2opt.result import InputError, Result, Status
 
 if TYPE_CHECKING:
     from moe2opt.canonical import Problem
     from moe2opt.config import LoadedInstance
+
+
+#: Differences that the page tells one by one.
+_MOST_FAILURES = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,21 +125,40 @@ def _content(text: str) -> str:
     return "\n".join(line for line in text.splitlines() if not line.startswith("#"))
 
 
-def badge_of(evidence: Evidence, target: LoadedInstance | Problem | None) -> Badge:
-    """Return the badge; checks the certificate when the problem is at hand."""
+def judged_evidence(
+    evidence: Evidence, target: LoadedInstance | Problem | None
+) -> tuple[Evidence, Badge]:
+    """Return the evidence with the plan that its solution stands for, and the badge of the page.
+
+    Without the problem at hand the stored plan is shown as it is, and the badge says so.
+    """
     result = evidence.result
     if result is None:
-        return _badge_of_cells(evidence)
+        return evidence, _badge_of_cells(evidence)
     if target is None:
-        return _unchecked(result)
-    from moe2opt.certify import certify
+        return evidence, _unchecked(result)
+    from moe2opt.verify import judged, read_stored
 
-    verdict = certify(target, result)
-    if not verdict.ok:
-        return Badge("bad", "Rejected by the checker", "; ".join(verdict.failures))
-    if verdict.kind != "checked":
-        return _claimed(result)
-    return _proven(result)
+    found = judged(read_stored(evidence.folder / RESULT), evidence.folder, target)
+    own = found.result or replace(result, plan=None)
+    plan = own.plan.to_dict() if hasattr(own.plan, "to_dict") else own.plan
+    shown = replace(evidence, result=replace(own, plan=json.loads(json.dumps(plan))))
+    if found.failures:
+        return shown, Badge("bad", "Rejected by the checker", _faults(found.failures))
+    badge = _proven(own) if found.verdict and found.verdict.kind == "checked" else _claimed(own)
+    return shown, replace(badge, text=" ".join([badge.text, *map(_sentence, found.provisos)]))
+
+
+def _faults(failures: Sequence[str]) -> str:
+    """Return what is wrong; a stored value that is wrong has no place on the page."""
+    places = [failure.partition(": stored ") for failure in failures[:_MOST_FAILURES]]
+    words = [f"{place} is not what it must be" if cut else place for place, cut, _ in places]
+    more = len(failures) - len(words)
+    return "; ".join([*words, *([f"and {more} more"] if more else [])])
+
+
+def _sentence(text: str) -> str:
+    return f"{text[0].upper()}{text[1:]}."
 
 
 def _badge_of_cells(evidence: Evidence) -> Badge:
@@ -165,10 +190,13 @@ def _claimed(result: Result) -> Badge:
 
 
 def _unchecked(result: Result) -> Badge:
-    if result.certificate is None:
-        return _claimed(result)
-    text = (
-        "There is a certificate, but this page could not replay it, because the configuration of "
-        "the run is not at hand. Name it: moe2opt report DIR --config CONFIG."
+    certificate = (
+        f"The bound is a claim of {result.solver}."
+        if result.certificate is None
+        else "There is a certificate, but this page could not replay it."
     )
-    return Badge("open", "Certificate not checked here", text)
+    text = (
+        f"{certificate} Plan and figures are shown as the file states them, because the "
+        "configuration of the run is not at hand. Name it: moe2opt report DIR --config CONFIG."
+    )
+    return Badge("open", "Not checked: no configuration given", text)

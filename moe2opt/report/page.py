@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from moe2opt.report.gridding import flags_of
-from moe2opt.report.judging import Badge, badge_of, reopened
+from moe2opt.report.judging import Badge, judged_evidence, reopened
 from moe2opt.report.payload import payload_of
 from moe2opt.report.reading import Evidence, read_folder
 from moe2opt.report.replays import replay_table, replay_words
@@ -85,8 +85,8 @@ def render(
         Whether it takes the flag ``--config`` to find the problem.
     """
     grid_flags = flags_of(target)
+    evidence, badge = judged_evidence(evidence, target)
     view = _view(evidence)
-    badge = badge_of(evidence, target)
     data = payload_of(evidence, view)
     html = _filled(
         name=evidence.name,

@@ -12,6 +12,9 @@ from moe2opt.pareto import Front, Grid
 from moe2opt.report.replays import Replay, read_replay
 from moe2opt.result import InputError, ProgressEvent, Result
 
+#: File of the result of a folder.
+RESULT = "result.json"
+
 #: Larger files than this are not read.
 LARGEST_BYTES = 256 * 2**20
 
@@ -91,7 +94,7 @@ def read_folder(folder: str | Path) -> Evidence:
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; `moe2opt solve CONFIG --out DIR` writes one")
-    result = folder / "result.json"
+    result = folder / RESULT
     tables = [path for path in sorted(folder.glob("*.json")) if path != result]
     fronts, grids = _fronts_and_grids(tables)
     config = folder / "config.yaml"

@@ -182,10 +182,10 @@ def test_verify_a_claim(moe2opt: Run, tiny_file: Path, tmp_path: Path) -> None:
 def test_verify_distrusts_provenance(
     moe2opt: Run, solved: Path, provenance: dict[str, Any]
 ) -> None:
-    """Recorded settings of the wrong type are bad input."""
+    """A result whose recorded settings have the wrong type is rejected."""
     path = edited(solved, lambda result: result["provenance"].update(provenance))
     ran = moe2opt("verify", path, "tiny")
-    assert ran.exit_code == 2
+    assert ran.exit_code == 6
     assert "provenance: scenario and overrides must be text" in ran.stderr
 
 

@@ -141,7 +141,7 @@ def test_unknown_configuration_leaves_the_certificate_open(copy_of_tiny: Path) -
     data = json.loads(path.read_text(encoding="utf-8"))
     data["provenance"]["file"] = "mine.yaml"
     path.write_text(json.dumps(data), encoding="utf-8")
-    assert make_report(copy_of_tiny).badge.title == "Certificate not checked here"
+    assert make_report(copy_of_tiny).badge.title == "Not checked: no configuration given"
     assert make_report(copy_of_tiny, config="tiny").badge.title == "Proven optimal"
     with pytest.raises(InputError, match="other data"):
         make_report(copy_of_tiny, config="mmlu_pro_edge")
@@ -256,12 +256,23 @@ def test_torn_last_line_is_left_out(tmp_path: Path) -> None:
         read_log(path)
 
 
-def break_plan(folder: Path) -> None:
-    """Take the budgets out of a plan."""
-    path = folder / "result.json"
+def test_the_page_shows_the_plan_of_the_solution(copy_of_tiny: Path) -> None:
+    """Names and figures that are not those of the solution are rejected and not shown."""
+    path = copy_of_tiny / "result.json"
     data = json.loads(path.read_text(encoding="utf-8"))
+    data["plan"]["experts"][0]["llm"] = "EVIL-70B"
+    data["plan"]["predicted_accuracy"] = 0.999
     del data["plan"]["budgets"]
     path.write_text(json.dumps(data), encoding="utf-8")
+    report = make_report(copy_of_tiny)
+    assert report.badge.tone == "bad"
+    assert "plan.experts[0].llm is not what it must be" in report.badge.text
+    assert "EVIL" not in report.html
+    assert "99.9" not in report.html
+    data["provenance"]["file"] = "mine.yaml"
+    path.write_text(json.dumps(data), encoding="utf-8")
+    with pytest.raises(InputError, match="plan: not understood: KeyError: 'budgets'"):
+        make_report(copy_of_tiny)
 
 
 def break_grid(folder: Path) -> None:
@@ -275,7 +286,6 @@ def break_grid(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (break_plan, "plan: not understood: KeyError: 'budgets'"),
         (break_grid, "grid.json: not a grid"),
         (lambda folder: (folder / "result.json").write_text("{"), "result.json: not JSON"),
         (
