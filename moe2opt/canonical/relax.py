@@ -10,7 +10,7 @@ import numpy as np
 
 from moe2opt.canonical.monotone import MonotoneProblem, Oracle
 from moe2opt.canonical.storage import Problem
-from moe2opt.canonical.validate import is_integral
+from moe2opt.canonical.validate import exact_sum, is_integral
 from moe2opt.result import IntArray
 
 #: A least relaxation is least up to this relative amount (integer rows: up to one unit).
@@ -52,7 +52,7 @@ def without_rows(problem: Problem, kept: Collection[int]) -> Problem:
         free = [_never if k in dropped else g for k, g in enumerate(problem.constraints)]
         return replace(problem, constraints=free)
     budgets = problem.budgets.copy()
-    budgets[dropped] = np.maximum(problem.costs[dropped].sum(axis=1), 0.0)
+    budgets[dropped] = [exact_sum(problem.costs[k]) for k in dropped]
     return problem.with_budgets(budgets)
 
 

@@ -31,6 +31,8 @@ from moe2opt.canonical import (
     Problem,
     just_below,
     relaxed,
+    row_count,
+    without_rows,
 )
 from moe2opt.certify.batch import BatchedReplay
 from moe2opt.certify.choice import ChoiceProof
@@ -42,11 +44,13 @@ from moe2opt.result import (
     NUMERICAL_GAP,
     Certificate,
     CertificationError,
+    Conflict,
     Record,
     Relaxation,
     Result,
     Status,
     optimal_within,
+    relative_gap,
 )
 
 _FINEST_GRID = 60
@@ -97,9 +101,19 @@ def certify(target: Problem | Instance, result: Result) -> Verdict:
     Returns
     -------
     Verdict
-        With kind ``checked`` when the certificate was replayed, else ``claimed``.
+        With kind ``checked`` when the certificate was replayed, else ``claimed``. Whatever the
+        result holds, there is a verdict: what cannot be understood is a failure.
     """
     problem = target if isinstance(target, _FAMILIES) else target.problem()
+    try:
+        with np.errstate(all="ignore"):  # what overflows is not accepted, but not told twice
+            return _verdict(target, problem, result)
+    except Exception as error:
+        what = f"the result cannot be checked: {type(error).__name__}: {error}"
+        return Verdict(False, "claimed", -math.inf, math.inf, (what,))
+
+
+def _verdict(target: Problem | Instance, problem: Problem, result: Result) -> Verdict:
     objective, failures = _check_solution(problem, result)
     # A vector that is no solution at all has no value and stands for no plan.
     if isinstance(target, Instance) and result.x is not None and math.isfinite(objective):
@@ -118,27 +132,33 @@ def certify(target: Problem | Instance, result: Result) -> Verdict:
 
 
 def _check_solution(problem: Problem, result: Result) -> tuple[float, list[str]]:
-    if result.x is None:
-        return -math.inf, []
-    try:
-        objective, feasible = problem.evaluate(result.x), problem.is_feasible(result.x)
-    except ValueError as error:
-        return -math.inf, [f"solution: {error}"]
-    failures = [] if feasible else ["the solution violates a constraint"]
+    objective, failures = -math.inf, []
+    if result.x is not None:
+        try:
+            objective, feasible = problem.evaluate(result.x), problem.is_feasible(result.x)
+        except ValueError as error:
+            return -math.inf, [f"solution: {error}"]
+        failures = [] if feasible else ["the solution violates a constraint"]
     if objective != result.objective:
         failures.append(f"objective is {objective!r}, the result says {result.objective!r}")
     return objective, failures
 
 
 def _check_status(result: Result) -> list[str]:
-    if result.status is Status.INFEASIBLE and result.bound != -math.inf:
+    status = Status(result.status)
+    if (result.x is not None) != (status in (Status.OPTIMAL, Status.FEASIBLE)):
+        return [f"status {status} and the presence of a solution disagree"]
+    if math.isnan(result.bound):
+        return ["the bound is not a number"]
+    if not 0.0 <= result.rel_gap < math.inf:
+        return [f"rel_gap = {result.rel_gap!r} is not understood; it must be at least 0"]
+    if status is Status.INFEASIBLE and result.bound != -math.inf:
         return ["INFEASIBLE needs the bound -inf"]
     if result.x is not None and result.bound < result.objective:
         return ["the bound is below the objective"]
-    closed = result.gap <= max(optimal_within(result.rel_gap), NUMERICAL_GAP) * 1.01
-    return (
-        ["OPTIMAL, but the gap is open"] if result.status is Status.OPTIMAL and not closed else []
-    )
+    tolerance = max(optimal_within(result.rel_gap), NUMERICAL_GAP)
+    closed = relative_gap(result.objective, result.bound) <= tolerance
+    return ["OPTIMAL, but the gap is open"] if status is Status.OPTIMAL and not closed else []
 
 
 def _check_certificate(problem: Problem, result: Result, certificate: Certificate) -> list[str]:
@@ -149,12 +169,23 @@ def _check_certificate(problem: Problem, result: Result, certificate: Certificat
     if certificate.claim != result.bound:
         return [f"the certificate claims {certificate.claim!r}, the result says {result.bound!r}"]
     try:
-        _replay(problem, certificate)
+        certificate = _plain(certificate)
         if certificate.conflict is not None:
-            _check_conflict(problem, certificate)
+            _check_conflict(problem, certificate, certificate.conflict)
+        else:
+            _replay(problem, certificate)
     except RejectedError as error:
         return [str(error)]
     return []
+
+
+def _plain(certificate: Certificate) -> Certificate:
+    """Return the certificate with plain numbers in all fields that are looked at one by one."""
+    stated = replace(certificate, tree=(), multipliers=()).to_dict()
+    plain = Certificate.from_dict(stated)
+    if plain.to_dict() != stated:
+        raise RejectedError("a field of the certificate has another type than it should")
+    return replace(plain, tree=certificate.tree, multipliers=certificate.multipliers)
 
 
 class _Proof(Protocol):
@@ -235,21 +266,42 @@ def _proof(problem: Problem, certificate: Certificate) -> _Proof:
     return ChoiceProof(problem, certificate)
 
 
-def _check_conflict(problem: Problem, certificate: Certificate) -> None:
-    """Check every relaxation: its witness works, and nothing below its limit does."""
-    assert certificate.conflict is not None
+def _check_conflict(problem: Problem, certificate: Certificate, conflict: Conflict) -> None:
+    """Check that the named rows cannot hold together, and every relaxation.
+
+    The proof is replayed without the other budget rows, so it cannot use them in any guise.
+    """
     if certificate.claim != -math.inf:
         raise RejectedError("only a proof of infeasibility has a conflict")
-    for relaxation in certificate.conflict.relaxations:
-        if relaxation.row not in certificate.conflict.rows:
+    _check_named("row", conflict.rows, row_count(problem))
+    _check_named("cover", conflict.covers, _cover_count(problem))
+    _replay(without_rows(problem, conflict.rows), certificate)
+    for relaxation in conflict.relaxations:
+        if relaxation.row not in conflict.rows:
             raise RejectedError(f"row {relaxation.row} is relaxed, but not in the conflict")
-        if not relaxed(problem, relaxation.row, relaxation.limit).is_feasible(relaxation.x):
-            raise RejectedError(f"relaxing row {relaxation.row} as stated does not help")
-        _check_least(problem, certificate, relaxation)
+        try:
+            _check_relaxation(problem, certificate, relaxation)
+        except (RejectedError, ValueError, OverflowError) as error:
+            raise RejectedError(f"relaxation of row {relaxation.row}: {error}") from error
 
 
-def _check_least(problem: Problem, certificate: Certificate, relaxation: Relaxation) -> None:
-    """Replay the proof that a smaller limit is not enough."""
+def _check_named(what: str, named: tuple[int, ...], count: int) -> None:
+    """Raise unless a conflict names what exists, once."""
+    for k in named:
+        if not 0 <= k < count or named.count(k) > 1:
+            raise RejectedError(f"the conflict names {what} {k}, which does not exist, or twice")
+
+
+def _cover_count(problem: Problem) -> int:
+    if isinstance(problem, FacilityProblem):
+        return len(problem.covers)
+    return len(problem.reverse_constraints) if isinstance(problem, MonotoneProblem) else 0
+
+
+def _check_relaxation(problem: Problem, certificate: Certificate, relaxation: Relaxation) -> None:
+    """Check that the witness works, and replay the proof that a smaller limit is not enough."""
+    if not relaxed(problem, relaxation.row, relaxation.limit).is_feasible(relaxation.x):
+        raise RejectedError("the limit stated does not help")
     limit = just_below(problem, relaxation.row, relaxation.limit)
     proof = replace(
         certificate, tree=relaxation.tree, multipliers=relaxation.multipliers, conflict=None

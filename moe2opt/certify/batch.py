@@ -104,10 +104,8 @@ class BatchedReplay:
             [np.maximum.reduceat(row, problem.offsets[:-1]).sum() for row in problem.costs]
         ).reshape(len(problem.limits))
         self.unit = 4e-16 * (problem.size + len(problem.limits) + 16)
-        self.named = np.ones(len(problem.limits), dtype=bool)
-        if certificate.conflict is not None:
-            self.named = np.isin(np.arange(len(problem.limits)), certificate.conflict.rows)
-        self.prices, self.usable = _prices(certificate.multipliers, self.named)
+        self.every_row = np.ones(len(problem.limits), dtype=bool)
+        self.prices, self.usable = _prices(certificate.multipliers, len(problem.limits))
         self.view = _View(proof, proof.root(), every_group=False)
         self.steps = _steps(certificate.tree)
         self.axes = _axes(certificate.tree, self.steps, len(self.view.place))
@@ -187,7 +185,7 @@ class BatchedReplay:
             reason = kind.removeprefix("out:")
             if reason not in _REASONS:
                 continue
-            usable = self.named if reason == "budget" else self.usable
+            usable = self.every_row if reason == "budget" else self.usable
             known = steps.codes[at] == code
             if reason != "corner":
                 known &= (index >= 0) & (index < len(usable))
@@ -336,9 +334,8 @@ def _best(terms: FloatArray, starts: IntArray) -> FloatArray:
     return np.asarray(np.maximum.reduceat(terms, starts[:-1], axis=1))
 
 
-def _prices(multipliers: Any, named: BoolArray) -> tuple[FloatArray, BoolArray]:
+def _prices(multipliers: Any, rows: int) -> tuple[FloatArray, BoolArray]:
     """Return all row prices as a table, and which of them may be used."""
-    rows = len(named)
     if isinstance(multipliers, PriceTable) and multipliers.rows.shape[1] == rows:
         table, fits = multipliers.rows, np.ones(len(multipliers), dtype=bool)
     else:
@@ -348,5 +345,6 @@ def _prices(multipliers: Any, named: BoolArray) -> tuple[FloatArray, BoolArray]:
         table = np.zeros((len(fits), rows))
         for k in np.flatnonzero(fits):
             table[k] = multipliers[k].row
-    fine = np.isfinite(table).all(axis=1) & (table >= 0).all(axis=1)
-    return table, fits & fine & (table[:, ~named] == 0).all(axis=1)
+    if table.dtype != np.float64:
+        return np.zeros((len(fits), rows)), np.zeros(len(fits), dtype=bool)
+    return table, fits & np.isfinite(table).all(axis=1) & (table >= 0).all(axis=1)

@@ -22,7 +22,7 @@ from moe2opt.certify.exact import (
     checked_prices,
     clearly_supports,
     outward,
-    require_named,
+    require_row,
     supports,
 )
 from moe2opt.result import BoolArray, Certificate, Multipliers
@@ -54,7 +54,7 @@ class ChoiceProof:
         if reason == "group":
             return not box[problem.offsets[index] : problem.offsets[index + 1]].any()
         if reason == "budget":
-            require_named(index, self.certificate, "rows", len(problem.limits))
+            require_row(index, len(problem.limits))
             least = self._per_group(problem.costs[index], box, np.minimum, np.inf)
             return math.fsum(least) > float(problem.limits[index])
         if reason == "corner":
@@ -145,4 +145,4 @@ class ChoiceProof:
         return constant, Dyadic.of(value).plus(cost, -1)
 
     def _prices(self, index: int) -> Multipliers:
-        return checked_prices(self.certificate, index, len(self.problem.limits), self.rows, ())
+        return checked_prices(self.certificate, index, self.rows, ())

@@ -124,13 +124,14 @@ def thresholds(cluster: Any, clusters: int, bits: int) -> Any:
     return on_grid(scaled[None, :])[0]
 
 
-def checked_prices(
-    certificate: Certificate, index: int, budgets: int, rows: Rows, covers: Any
-) -> Multipliers:
-    """Return multipliers `index` after checking shapes, signs and, if infeasible, the conflict."""
+def checked_prices(certificate: Certificate, index: int, rows: Rows, covers: Any) -> Multipliers:
+    """Return multipliers `index` after checking shapes, signs and, if infeasible, the covers."""
     if not 0 <= index < len(certificate.multipliers):
         raise RejectedError(f"multipliers {index} do not exist")
     price = certificate.multipliers[index]
+    vectors = (price.cluster, price.row, price.cover)
+    if any(not isinstance(v, np.ndarray) or v.dtype != np.float64 for v in vectors):
+        raise RejectedError(f"multipliers {index} are not vectors of float64")
     if price.row.shape != rows.limits.shape or price.cover.shape != (len(covers),):
         raise RejectedError(f"multipliers {index} have the wrong shape")
     for part in (price.row, price.cover):
@@ -138,20 +139,24 @@ def checked_prices(
         if len(part) and not 0.0 <= part.min() <= part.max() < math.inf:
             raise RejectedError(f"multipliers {index} are negative or not finite")
     if certificate.conflict is not None:
-        for k in np.flatnonzero(price.row[:budgets]):
-            require_named(int(k), certificate, "rows", budgets)
         for h in np.flatnonzero(price.cover):
-            require_named(int(h), certificate, "covers", len(covers))
+            require_cover(int(h), certificate, len(covers))
     return price
 
 
-def require_named(index: int, certificate: Certificate, name: str, count: int) -> None:
-    """Raise unless the row exists and, in a proof of infeasibility, is named in the conflict."""
+def require_row(index: int, count: int) -> None:
+    """Raise unless the row exists."""
     if not 0 <= index < count:
         raise RejectedError(f"row {index} does not exist")
+
+
+def require_cover(index: int, certificate: Certificate, count: int) -> None:
+    """Raise unless the cover exists and, in a proof of infeasibility, is named in the conflict."""
+    if not 0 <= index < count:
+        raise RejectedError(f"cover {index} does not exist")
     conflict = certificate.conflict
-    if conflict is not None and index not in getattr(conflict, name):
-        raise RejectedError(f"the proof uses {name} {index}, which the conflict leaves out")
+    if conflict is not None and index not in conflict.covers:
+        raise RejectedError(f"the proof uses cover {index}, which the conflict leaves out")
 
 
 def clearly_supports(value: Any, error: Any, claim: float, reason: str, integral: bool) -> Any:

@@ -42,7 +42,8 @@ from moe2opt.certify.exact import (
     clearly_supports,
     on_grid,
     outward,
-    require_named,
+    require_cover,
+    require_row,
     supports,
     thresholds,
 )
@@ -95,7 +96,7 @@ class FacilityProof:
         """Return budgets, sets of at most one, and the rounded rows that the certificate names."""
         problem, matrix, limits = self.problem, [], []
         for row, parts in rounded:
-            require_named(row, self.certificate, "rows", len(problem.limits))
+            require_row(row, len(problem.limits))
             try:
                 coefficients, limit = rounded_row(self.merged, row, parts)
             except ValueError as error:
@@ -125,12 +126,12 @@ class FacilityProof:
     def holds(self, reason: str, index: int, box: _Subset) -> bool:
         problem, claim = self.problem, self.certificate.claim
         if reason == "budget":
-            require_named(index, self.certificate, "rows", len(problem.limits))
+            require_row(index, len(problem.limits))
             return bool(problem.usage_of(box.forced)[index] > problem.limits[index])
         if reason == "group":
             return int(np.count_nonzero(box.forced[self.sets[index]])) > 1
         if reason == "cover":
-            require_named(index, self.certificate, "covers", len(problem.covers))
+            require_cover(index, self.certificate, len(problem.covers))
             return not box.allowed[problem.covers[index]].any()
         if reason == "packing":
             return self.merged.packing(box.forced, index) is None
@@ -267,8 +268,7 @@ class FacilityProof:
         return excess
 
     def _prices(self, index: int) -> Multipliers:
-        budgets = len(self.problem.limits)
-        return checked_prices(self.certificate, index, budgets, self.rows, self.covers)
+        return checked_prices(self.certificate, index, self.rows, self.covers)
 
 
 def _check_chains(problem: FacilityProblem, chains: Sequence[Sequence[int]]) -> None:

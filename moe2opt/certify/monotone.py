@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from moe2opt.canonical import MonotoneProblem
-from moe2opt.certify.exact import RejectedError, require_named
+from moe2opt.certify.exact import RejectedError, require_cover, require_row
 from moe2opt.result import Certificate
 
 
@@ -37,10 +37,10 @@ class MonotoneProof:
         problem = self.problem
         lower, upper = box[0][None, :], box[1][None, :]
         if reason == "budget":
-            require_named(index, self.certificate, "rows", len(problem.constraints))
+            require_row(index, len(problem.constraints))
             return bool(problem.constraint_value(index, lower)[0] > 0)
         if reason == "cover":
-            require_named(index, self.certificate, "covers", len(problem.reverse_constraints))
+            require_cover(index, self.certificate, len(problem.reverse_constraints))
             return bool(problem.reverse_value(index, upper)[0] < 0)
         if reason == "corner":
             return self._closes(float(problem.upper_values(upper, lower)[0]))
