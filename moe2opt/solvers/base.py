@@ -179,14 +179,26 @@ class Search:
 
     def child(self, problem: Problem) -> Search:
         """Return a search for any feasible point of `problem` within the limits that are left."""
-        left = None if self.options.time_limit_s is None else self.time_left_s
-        options = replace(
-            self.options, time_limit_s=left, warm_start=None, bound="auto", rel_gap=0.0
-        )
-        search = Search(problem, options, interrupt=self._interrupt)
+        search = Search(problem, replace(self._left(), rel_gap=0.0), interrupt=self._interrupt)
         search.first_feasible = True
         search.nodes = self.nodes
         return search
+
+    def second(self, nodes: int) -> Search:
+        """Return a search of the same problem within the limits that are left and some nodes."""
+        options = self._left()
+        most = self.nodes + nodes
+        limit = most if options.node_limit is None else min(most, options.node_limit)
+        search = Search(self.problem, replace(options, node_limit=limit), interrupt=self._interrupt)
+        search.nodes = self.nodes
+        if self.x is not None:
+            search.offer(self.x, "U")
+        return search
+
+    def _left(self) -> Options:
+        """Return the options for a search within this one."""
+        left = None if self.options.time_limit_s is None else self.time_left_s
+        return replace(self.options, time_limit_s=left, warm_start=None, bound="auto")
 
     def offer(self, x: Any, source: str) -> bool:
         """Take `x` as incumbent if it is feasible and better; return whether it was taken.

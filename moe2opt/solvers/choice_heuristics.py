@@ -231,7 +231,7 @@ def _pair_swap(data: _Data, picked: IntArray) -> IntArray | None:
     gain = data.values - data.values[picked][data.group_of]
     extra = data.costs - data.costs[:, picked][:, data.group_of]
     saving = data.price[picked][data.group_of] - data.price
-    tiny = max(_SMALLEST * (float(np.abs(data.values).max()) or 1.0), 1e-300)
+    tiny = max(_SMALLEST * (float(np.abs(data.values).max()) or 1.0), 1e-200)
     ups = _strongest(gain > 0, gain, gain / np.maximum(-saving, 1e-12))
     downs = _strongest(np.asarray((extra < 0).any(axis=0)), saving / np.maximum(-gain, tiny), gain)
     left = data.limits - data.used(picked)

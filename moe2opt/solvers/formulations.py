@@ -15,7 +15,7 @@ exceeds a budget) have no z. Multiple choice has one binary per option.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -40,7 +40,7 @@ _WATCH_EVERY = 2000
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LinearModel:
-    """Maximise ``objective · v`` subject to ``row_lower <= rows v <= row_upper``, v in [0, 1].
+    """Maximise ``objective · v`` subject to ``row_lower <= rows v <= row_upper``, 0 <= v <= upper.
 
     Attributes
     ----------
@@ -50,6 +50,8 @@ class LinearModel:
         ``(m, n)`` sparse matrix.
     row_lower, row_upper
         ``(m,)`` sides, infinite where there is none.
+    upper
+        ``(n,)`` largest values: one, or zero for a column that is out.
     integer
         ``(n,)`` which columns are binary; the others are continuous.
     chosen_by
@@ -63,6 +65,7 @@ class LinearModel:
     rows: csr_array[Any]
     row_lower: FloatArray
     row_upper: FloatArray
+    upper: FloatArray
     integer: BoolArray
     chosen_by: IntArray
     assigned_by: IntArray
@@ -181,10 +184,28 @@ def matrices(model: Any) -> LinearModel:
         rows=form.A.tocsr().astype(np.float64),
         row_lower=np.where(side <= 0, right, -np.inf),
         row_upper=np.where(side >= 0, right, np.inf),
+        upper=np.ones(len(form.columns)),
         integer=np.array([variable.is_binary() for variable in form.columns], dtype=bool),
         chosen_by=np.array([column.get(id(v), -1) for v in chosen.values()], dtype=np.int64),
         assigned_by=np.array([column[id(v)] for v in assigned], dtype=np.int64),
     )
+
+
+def without_columns(model: LinearModel, out: BoolArray) -> LinearModel:
+    """Return the model in which columns are zero: they leave its rows and its objective."""
+    rows = model.rows.copy()
+    rows.data = np.where(out[rows.indices], 0.0, rows.data)
+    rows.eliminate_zeros()
+    upper = np.where(out, 0.0, model.upper)
+    return replace(model, objective=np.where(out, 0.0, model.objective), rows=rows, upper=upper)
+
+
+def without_idle_rows(model: LinearModel) -> LinearModel:
+    """Return the model without upper sides that no choice of columns can exceed."""
+    most = np.asarray(model.rows.maximum(0.0).sum(axis=1), dtype=np.float64).reshape(-1)
+    # The sum is rounded; a row that it only just keeps stays.
+    idle = most * (1.0 + 1e-9) <= model.row_upper
+    return replace(model, row_upper=np.where(idle, np.inf, model.row_upper))
 
 
 def solution_of(problem: LinearProblem, model: LinearModel, columns: FloatArray) -> IntArray:

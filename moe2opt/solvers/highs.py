@@ -41,7 +41,7 @@ _LARGEST_INT = 2**31 - 1
 
 
 class SolverError(MoeOptError):
-    """HiGHS refused a model or an option; this is a defect, not a property of the problem."""
+    """HiGHS refused a model or an option; `milp` then does without it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,7 +295,7 @@ def _scaled(model: LinearModel, factor: float) -> Any:
     lp.num_col_, lp.num_row_ = columns, rows
     lp.sense_ = highspy.ObjSense.kMaximize
     lp.col_cost_ = model.objective * factor
-    lp.col_lower_, lp.col_upper_ = np.zeros(columns), np.ones(columns)
+    lp.col_lower_, lp.col_upper_ = np.zeros(columns), model.upper
     lp.row_lower_, lp.row_upper_ = model.row_lower * scale, model.row_upper * scale
     lp.a_matrix_.format_ = highspy.MatrixFormat.kColwise
     lp.a_matrix_.start_, lp.a_matrix_.index_ = matrix.indptr, matrix.indices

@@ -5,18 +5,28 @@ round it down; any other bound is moved outward by `RESOLUTION` times the sum of
 values, below which HiGHS cannot tell two solutions apart. What HiGHS takes for a solution counts
 only if the problem itself finds it feasible; when HiGHS stretches a budget by its tolerance, the
 solution is cut off by a minimal cover of that budget and HiGHS runs again.
+
+What plain arithmetic settles never reaches HiGHS: negative budgets, experts and options that fit
+nowhere or cannot improve on a greedy plan, rows that cannot be exceeded. Where its tolerances could
+still decide (see `why_in_doubt`), where it calls a problem infeasible, and where it fails, its word
+is not enough: own branch and bound has to say the same, or the claim is dropped and
+`stats["doubt"]` says why.
 """
 
 from __future__ import annotations
 
 import math
+import queue
+import threading
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from moe2opt import progress
 from moe2opt.canonical import FacilityProblem, MultipleChoiceProblem, Problem
-from moe2opt.result import NUMERICAL_GAP, IntArray, Limit
+from moe2opt.result import NUMERICAL_GAP, BoolArray, IntArray, Limit
 from moe2opt.solvers.base import Outcome, Search, require_structure
 from moe2opt.solvers.ceiling import ceiling
 from moe2opt.solvers.formulations import (
@@ -27,15 +37,24 @@ from moe2opt.solvers.formulations import (
     matrices,
     pyomo_model,
     solution_of,
+    without_columns,
+    without_idle_rows,
 )
 from moe2opt.solvers.formulations import export_model as export_model
-from moe2opt.solvers.highs import Answer, News, Settings, maximise
-
-#: Relative to the sum of the largest values: objectives closer than this count as equal.
-RESOLUTION = 1e-12
+from moe2opt.solvers.highs import POLL_S, Answer, News, Settings, SolverError, maximise
+from moe2opt.solvers.milp_doubt import (
+    RESOLUTION,
+    first_plan,
+    magnitude_of,
+    settled_out,
+    why_in_doubt,
+)
 
 #: Runs of HiGHS at most, each after cutting off a solution that stretched a budget.
 MOST_RUNS = 200
+
+#: Boxes of own branch and bound that a claim of HiGHS is worth.
+OWN_NODES = 20_000
 
 
 class _LimitReachedError(Exception):
@@ -59,34 +78,71 @@ def solve(problem: Problem, search: Search) -> Outcome:
     search.improve_bound(ceiling(problem))
     if search.options.warm_start is not None:
         search.offer(search.options.warm_start, "U")
+    start_s = search.time_s
+    limit = search.limit_reached()
+    if limit is not None:
+        return Outcome(bound=search.bound, limit=limit)
+    first_plan(problem, search)
+    out = settled_out(problem, search)
+    if out is None:
+        bound = search.objective
+        return Outcome(bound=bound, stats={"highs_runs": 0, "settled": "by plain arithmetic"})
     try:
-        start_s = search.time_s
         model = _build(problem, search)
     except _LimitReachedError as stopped:
         return Outcome(bound=search.bound, limit=stopped.limit)
-    return _Engine(problem, search, model, search.time_s - start_s).run()
+    return _Engine(problem, search, model, out, search.time_s - start_s).run()
 
 
 def _build(problem: LinearProblem, search: Search) -> LinearModel:
-    """Build the matrices; raise `_LimitReachedError` as soon as a limit is hit."""
+    """Build the matrices; raise `_LimitReachedError` as soon as a limit is hit.
+
+    In a thread of their own: Pyomo looks at no limit while it translates a model. One that is
+    given up ends at its next watch, or with the translation.
+    """
+    done: queue.SimpleQueue[LinearModel | BaseException] = queue.SimpleQueue()
+    given_up = threading.Event()
 
     def watch() -> None:
-        limit = search.limit_reached()
-        if limit is not None:
-            raise _LimitReachedError(limit)
+        if given_up.is_set():
+            raise _LimitReachedError(Limit.TIME)
 
-    watch()
-    return matrices(pyomo_model(problem, watch))
+    def work() -> None:
+        try:
+            done.put(matrices(pyomo_model(problem, watch)))
+        except BaseException as error:  # the calling thread raises it
+            done.put(error)
+
+    threading.Thread(target=work, name="pyomo", daemon=True).start()
+    try:
+        while True:
+            with suppress(queue.Empty):
+                built = done.get(timeout=POLL_S)
+                if isinstance(built, BaseException):
+                    raise built
+                return built
+            limit = search.limit_reached()
+            if limit is not None:
+                raise _LimitReachedError(limit)
+    finally:
+        given_up.set()
 
 
 class _Engine:
     """HiGHS runs on one problem until its answer stands up to the problem's own test."""
 
     def __init__(
-        self, problem: LinearProblem, search: Search, model: LinearModel, build_s: float
+        self,
+        problem: LinearProblem,
+        search: Search,
+        model: LinearModel,
+        out: BoolArray,
+        build_s: float,
     ) -> None:
-        self.problem, self.search, self.model = problem, search, model
-        self.magnitude = _magnitude(problem)
+        self.problem, self.search, self.out = problem, search, out
+        self.model = _reduced(model, out)
+        self.magnitude = magnitude_of(problem, out)
+        self.doubt = why_in_doubt(problem, out, self.magnitude, search.objective)
         self.runs, self.nodes_before = 0, 0
         self.build_s = build_s
         self.stopped_by: Limit | None = None
@@ -99,14 +155,16 @@ class _Engine:
             answer = self._maximise()
             bound = self._take(answer)
             if answer.verdict == "infeasible":
-                # With an incumbent HiGHS contradicts itself, and its claim is worth nothing.
-                return self._outcome(self.search.bound if self.search.x is not None else -math.inf)
+                return self._infeasible()
             if answer.verdict == "limit":
                 return self._outcome(bound, answer.limit or self.stopped_by)
-            if answer.verdict == "unknown" or self._agrees(answer):
-                return self._outcome(self._closed(bound) if answer.verdict == "optimal" else bound)
-            if self.runs >= MOST_RUNS or not self._cut_off(answer):
-                return self._outcome(bound)
+            if answer.verdict == "unknown":
+                return self._own(f"HiGHS gives no answer ({answer.detail})")
+            x = self._refused(answer)
+            if x is None:
+                return self._optimal(bound)
+            if self.runs >= MOST_RUNS or not self._cut_off(x):
+                return self._own("HiGHS keeps stretching a budget by its tolerance")
             limit = self.search.limit_reached()
             if limit is not None:
                 return self._outcome(bound, limit)
@@ -117,14 +175,19 @@ class _Engine:
         return self._outcome(self.search.objective)
 
     def _maximise(self) -> Answer:
-        answer = self._run_highs(self._settings())
-        if answer.verdict == "unknown" and self.search.limit_reached() is None:
+        settings = replace(self._settings(), presolve=not self.doubt)
+        answer = self._run_highs(settings)
+        again = answer.verdict == "unknown" and settings.presolve
+        if again and self.search.limit_reached() is None:
             return self._run_highs(replace(self._settings(), presolve=False))
         return answer
 
     def _run_highs(self, settings: Settings) -> Answer:
         self.runs += 1
-        answer = maximise(self.model, settings, self._on_news, self._should_stop)
+        try:
+            answer = maximise(self.model, settings, self._on_news, self._should_stop)
+        except SolverError as error:
+            return Answer("unknown", detail=str(error))
         self.search.nodes = max(self.search.nodes, self.nodes_before + answer.nodes)
         self.nodes_before = self.search.nodes
         return answer
@@ -165,14 +228,38 @@ class _Engine:
         return self.search.bound
 
     def _improve_bound(self, bound: float) -> None:
-        if math.isfinite(bound):
-            self.search.improve_bound(_outward(self.problem, bound, self.magnitude))
+        """Take over a bound of HiGHS, unless it is in doubt or a known solution refutes it."""
+        if not math.isfinite(bound):
+            return
+        bound = _outward(self.problem, bound, self.magnitude)
+        if bound < self.search.objective and not self.doubt:
+            self.doubt = "HiGHS claims a bound below a known solution"
+            self.search.bound = ceiling(self.problem)
+        if not self.doubt:
+            self.search.improve_bound(bound)
 
-    def _agrees(self, answer: Answer) -> bool:
-        """Tell whether the best solution of HiGHS is feasible for the problem, too."""
+    def _refused(self, answer: Answer) -> IntArray | None:
+        """Return the best solution of HiGHS if the problem itself finds it infeasible."""
         if answer.columns is None:
-            return True
-        return self.problem.is_feasible(solution_of(self.problem, self.model, answer.columns))
+            return None
+        x = solution_of(self.problem, self.model, answer.columns)
+        return None if self.problem.is_feasible(x) else x
+
+    # ------------------------------------------------------------------ claims
+
+    def _optimal(self, bound: float) -> Outcome:
+        """Return the outcome of a run that HiGHS calls finished."""
+        doubt = self.doubt or why_in_doubt(
+            self.problem, self.out, self.magnitude, self.search.objective
+        )
+        if doubt:
+            return self._own(doubt)
+        bound = self._closed(bound)
+        if bound - self.search.objective > self.search.tolerance * max(
+            1e-10, abs(self.search.objective)
+        ):
+            return self._own("HiGHS cannot tell solutions of this size apart")
+        return self._outcome(bound)
 
     def _closed(self, bound: float) -> float:
         """Return the bound of a finished run: what HiGHS cannot tell apart leaves no gap.
@@ -185,24 +272,60 @@ class _Engine:
             return bound
         return min(bound, objective + 0.5 * NUMERICAL_GAP * max(1e-10, abs(objective)))
 
-    def _cut_off(self, answer: Answer) -> bool:
+    def _infeasible(self) -> Outcome:
+        """Believe HiGHS that nothing is feasible only if nothing speaks against it."""
+        own = self._own("HiGHS calls the problem infeasible")
+        undecided = self.search.x is None and own.bound > -math.inf
+        if not undecided or self.doubt or own.limit is not None:
+            return own
+        return self._outcome(-math.inf)
+
+    def _own(self, doubt: str) -> Outcome:
+        """Let own branch and bound say what HiGHS' word is not enough for."""
+        from moe2opt.solvers.brb import choose_relaxation, explore
+
+        search = self.search
+        limit = search.limit_reached()
+        if limit is not None:
+            return self._outcome(search.bound, limit, doubt)
+        progress.logger.info("%s; own branch and bound decides", doubt)
+        second = search.second(OWN_NODES)
+        explored = explore(choose_relaxation(self.problem, second), second)
+        search.nodes = second.nodes
+        if second.x is not None:
+            search.offer(second.x, "B")
+        bound = explored.bound
+        if explored.limit is not None:
+            bound = min(max(bound, search.objective), ceiling(self.problem))
+            limit = search.limit_reached()
+        return self._outcome(bound, limit, doubt)
+
+    def _cut_off(self, x: IntArray) -> bool:
         """Forbid the solution of HiGHS by a minimal cover; tell whether that was possible."""
-        assert answer.columns is not None
-        x = solution_of(self.problem, self.model, answer.columns)
         cover = minimal_cover(self.problem, x)
         if cover is None:
             return False
         self.model = _with_cover(self.model, self.model.chosen_by[cover])
         return True
 
-    def _outcome(self, bound: float, limit: Limit | None = None) -> Outcome:
+    def _outcome(self, bound: float, limit: Limit | None = None, doubt: str = "") -> Outcome:
         stats: dict[str, Any] = {
             "highs_runs": self.runs,
             "rows": int(self.model.rows.shape[0]),
             "columns": int(self.model.rows.shape[1]),
             "build_s": self.build_s,
         }
+        if doubt or self.doubt:
+            stats["doubt"] = doubt or self.doubt
         return Outcome(bound=bound, limit=limit, stats=stats)
+
+
+def _reduced(model: LinearModel, out: BoolArray) -> LinearModel:
+    """Return the model without the columns of entries that are out and without idle rows."""
+    flags = np.zeros(len(model.objective), dtype=bool)
+    columns = model.chosen_by[out]
+    flags[columns[columns >= 0]] = True
+    return without_idle_rows(without_columns(model, flags))
 
 
 def minimal_cover(problem: LinearProblem, x: IntArray) -> IntArray | None:
@@ -237,14 +360,6 @@ def _with_cover(model: LinearModel, columns: IntArray) -> LinearModel:
         row_lower=np.append(model.row_lower, -np.inf),
         row_upper=np.append(model.row_upper, len(columns) - 1.0),
     )
-
-
-def _magnitude(problem: LinearProblem) -> float:
-    """Return the sum of the largest values that can be earned."""
-    if isinstance(problem, MultipleChoiceProblem):
-        return math.fsum(float(np.abs(options).max()) for options in problem.values)
-    affordable = (problem.costs <= problem.limits[:, None]).all(axis=0)
-    return math.fsum(problem.weighted[:, affordable].max(axis=1, initial=0.0))
 
 
 def _outward(problem: LinearProblem, bound: float, magnitude: float) -> float:

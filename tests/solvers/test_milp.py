@@ -100,13 +100,12 @@ def test_solution_that_stretches_a_budget_is_cut_off() -> None:
 
 
 def test_giving_up_on_tolerances_is_honest(monkeypatch: pytest.MonkeyPatch) -> None:
-    """When the runs are used up, the bound is that of HiGHS and the status is not OPTIMAL."""
+    """When the runs are used up, own branch and bound answers, and the counters say why."""
     monkeypatch.setattr(milp, "MOST_RUNS", 1)
     problem = FacilityProblem(values=np.diag([5, 3, 1]), costs=[[10**10, 1, 2]], budgets=[10**10])
     result = run(problem, "milp")
-    assert result.status in (Status.FEASIBLE, Status.NO_SOLUTION)
-    assert result.bound > 5
-    assert result.x is None or problem.is_feasible(result.x)
+    assert (result.status, result.objective, result.bound) == (Status.OPTIMAL, 5.0, 5.0)
+    assert "HiGHS" in result.stats["doubt"]
 
 
 @given(facility_problems() | choice_problems(), st.integers(0, 2**20))
@@ -175,7 +174,7 @@ def test_cancellation_leaves_no_artificial_gap() -> None:
     )
     result = run(problem, "milp")
     assert result.status is Status.OPTIMAL
-    assert result.objective == problem.evaluate([0, 0]) < result.bound
+    assert result.objective == problem.evaluate([0, 0]) <= result.bound
 
 
 def test_small_differences_count() -> None:
@@ -293,15 +292,16 @@ def test_progress_reports_bound_and_incumbent() -> None:
 def test_infeasibility_claimed_beside_an_incumbent_is_not_believed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """If HiGHS calls a problem infeasible that has a solution, nothing is proven."""
+    """If HiGHS calls a problem infeasible that has a solution, own branch and bound decides."""
     monkeypatch.setattr(milp, "maximise", lambda *_: Answer("infeasible"))
     result = run(FACILITY, "milp", warm_start=[0, 0, 1])
-    assert (result.status, result.objective) == (Status.FEASIBLE, 9.0)
-    assert result.bound == ceiling(FACILITY)
+    assert (result.status, result.objective) == (Status.OPTIMAL, 10.0)
+    assert result.bound == brute_force(FACILITY)
+    assert "infeasible" in result.stats["doubt"]
 
 
 def test_an_unknown_end_is_tried_again_without_presolve(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An error or "unbounded or infeasible" leads to one more run; then nothing is claimed."""
+    """An error or "unbounded or infeasible" leads to one more run, then to own branch and bound."""
     seen: list[Settings] = []
 
     def answer(_model: Any, settings: Settings, *_: Any) -> Answer:
@@ -311,8 +311,156 @@ def test_an_unknown_end_is_tried_again_without_presolve(monkeypatch: pytest.Monk
     monkeypatch.setattr(milp, "maximise", answer)
     result = run(FACILITY, "milp")
     assert [settings.presolve for settings in seen] == [True, False]
-    assert (result.status, result.limit) == (Status.NO_SOLUTION, None)
-    assert result.bound == ceiling(FACILITY)
+    assert (result.status, result.limit) == (Status.OPTIMAL, None)
+    assert result.bound == brute_force(FACILITY)
+    assert "kSolveError" in result.stats["doubt"]
+
+
+def test_where_own_nodes_run_out_nothing_is_claimed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without an answer of HiGHS and with too few own nodes, the bound is a proven one."""
+    monkeypatch.setattr(milp, "maximise", lambda *_: Answer("unknown"))
+    monkeypatch.setattr(milp, "OWN_NODES", 3)
+    problem = hard_choice()
+    result = run(problem, "milp")
+    assert result.status in (Status.FEASIBLE, Status.NO_SOLUTION)
+    assert result.limit is None
+    assert result.objective < result.bound < ceiling(problem)
+
+
+# ---------------------------------------------------------------------- numbers far apart
+
+FALSE_OPTIMAL = FacilityProblem(
+    values=[
+        [0.0, 0.6, 0.4, 0.4, 0.1, 0.3, 1.1],
+        [0.5, 0.0, 0.1, 0.1, 0.4, 0.5, 0.0],
+        [0.1, 0.8, 0.6, 0.6, 1.1, 0.5, 0.0],
+        [0.2, 0.0, 0.4, 0.4, 0.3, 0.6, 0.5],
+        [0.6, 0.1, 0.9, 0.9, 0.3, 0.4, 0.6],
+        [0.6, 1.1, 0.3, 0.3, 0.5, 0.2, 0.1],
+    ],
+    costs=[
+        [
+            2646211.0647816807,
+            49.21369490084341,
+            39618.03017617683,
+            39618.03017617683,
+            0.0,
+            0.00010453758475260772,
+            0.37965884514767456,
+        ]
+    ],
+    budgets=[2646211.0647816807],
+    weights=[0.7, 1.1, 0.1, 1.1, 0.4, 0.1],
+)
+FALSE_INFEASIBLE = FacilityProblem(
+    values=[[1.0, 1.0, 1.0]],
+    costs=[
+        [46848406922.80457, 30584312.499856886, 107.4413853003757],
+        [49093.859317310176, 391090166.82904977, 0.000269288935251308],
+    ],
+    budgets=[46878991342.74581, 391139259.9063578],
+    covers=[[0], [1, 2]],
+)
+FAR_APART: dict[str, Any] = {
+    "budget used up exactly": FALSE_OPTIMAL,
+    "called infeasible": FALSE_INFEASIBLE,
+    "budget of zero": FacilityProblem([[1.0]], [[1000000.5]], [0]),
+    "budget of zero, free expert": FacilityProblem([[1.0, 2.0]], [[1e16, 0.0]], [0]),
+    "negative budget": FacilityProblem([[1.0]], [[1e300]], [-1e-300]),
+    "bytes": MultipleChoiceProblem(
+        [[0, 2147483648, 3221225472], [0, 1073741824, 4294967296]],
+        [[[0], [3], [4]], [[0], [2], [5]]],
+        [7],
+    ),
+    "costs of 1e-300": FacilityProblem([[1.0, 2.0, 4.0]], [[1e-300, 2e-300, 1e12]], [3e-300]),
+    "values of 1e-300": FacilityProblem([[1e-300, 3e-300]], [[1, 1]], [1]),
+    "values of 1e16": MultipleChoiceProblem([[1e16, 0.5], [0.25, 0.5]], [[[2], [1]]] * 2, [3]),
+    "forbidden options": MultipleChoiceProblem(
+        [[-1e9, 0.500001, 0.5], [-1e9, 0.50000001, 0.5]], [[[0], [3], [2]]] * 2, [5]
+    ),
+    "cancelling values": MultipleChoiceProblem(
+        [
+            [0.27058743791069356, 0.0006723002523692992, -205773.3732316205],
+            [-0.007782644409829768],
+            [398.33494532118516, 213.20638253010787, 81.37181233044478],
+            [-0.7314650749104503],
+        ],
+        [[[1e-9], [1e-9], [0]], [[0]], [[1], [1e12], [1]], [[1e-9]]],
+        [1.0000000009999999],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FAR_APART)
+@pytest.mark.parametrize("greedy", [True, False])
+def test_numbers_far_apart_are_no_excuse(
+    name: str, greedy: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the scales, no error reaches the caller, and claims are what enumeration finds."""
+    if not greedy:
+        monkeypatch.setattr(milp, "first_plan", lambda *_: None)
+    problem = FAR_APART[name]
+    best, result = brute_force(problem), run(problem, "milp")
+    assert result.status is (Status.INFEASIBLE if best == -math.inf else Status.OPTIMAL)
+    assert result.bound >= best
+    assert result.objective == pytest.approx(best, rel=1e-9, abs=0.0)
+
+
+@pytest.mark.parametrize("option", [{"small_matrix_value": 1e-9}, {"presolve": "off"}])
+def test_claims_do_not_hang_on_options_of_highs(
+    option: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With HiGHS dropping more of the data, or without its presolve, the answers stay right."""
+    default = highs._options
+    monkeypatch.setattr(highs, "_options", lambda *given: default(*given) | option)
+    for problem in (FALSE_OPTIMAL, FALSE_INFEASIBLE):
+        assert run(problem, "milp").objective == pytest.approx(brute_force(problem), rel=1e-9)
+
+
+def test_a_refused_model_never_reaches_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When HiGHS does not take the model, own branch and bound answers, and the reason stands."""
+
+    def refuse(*_: Any) -> Any:
+        raise SolverError("HiGHS does not accept the model")
+
+    monkeypatch.setattr(highs, "_programme", refuse)
+    result = run(FACILITY, "milp")
+    assert (result.status, result.objective) == (Status.OPTIMAL, brute_force(FACILITY))
+    assert "does not accept the model" in result.stats["doubt"]
+
+
+def test_a_bound_below_a_known_solution_is_not_believed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a greedy plan refutes is no bound."""
+    monkeypatch.setattr(milp, "maximise", lambda *_: Answer("optimal", bound=1.0))
+    result = run(FACILITY, "milp")
+    assert result.objective == result.bound == brute_force(FACILITY)
+    assert "below a known solution" in result.stats["doubt"]
+
+
+def test_a_limit_stops_the_building_of_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While Pyomo translates the model, limits are looked at all the same."""
+    started, release, flag = threading.Event(), threading.Event(), Interrupt()
+
+    def slow(_model: Any) -> Any:
+        started.set()
+        release.wait(60)
+
+    monkeypatch.setattr(milp, "matrices", slow)
+
+    def press() -> None:
+        started.wait(60)
+        flag.raised = True
+
+    presser = threading.Thread(target=press)
+    presser.start()
+    result = run(FACILITY, "milp", interrupt=flag)
+    presser.join()
+    release.set()
+    assert result.limit is Limit.INTERRUPTED
+    assert result.objective <= result.bound == ceiling(FACILITY)
+
+
+# ---------------------------------------------------------------------- parts of HiGHS
 
 
 def test_columns_that_highs_does_not_vouch_for_are_not_read() -> None:
