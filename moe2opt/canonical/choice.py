@@ -11,6 +11,7 @@ import numpy as np
 
 from moe2opt.canonical import validate
 from moe2opt.canonical.base import Canonical
+from moe2opt.canonical.reading import Axis, Labelled, entries, read
 from moe2opt.result import FloatArray, InputError, IntArray
 
 if TYPE_CHECKING:
@@ -31,12 +32,18 @@ class MultipleChoiceProblem(Canonical):
     usage
         One ``(M_g, K)`` non-negative matrix per group: use of each budget by each option.
     budgets
-        ``(K,)`` limits.
+        ``(K,)`` limits; an infinite one is none. With a single budget, a number, and `usage` may
+        hold one ``(M_g,)`` vector per group.
 
     Raises
     ------
     InputError
         Naming the array and the index at fault.
+
+    Notes
+    -----
+    Labelled arrays (data frames, series, mappings) are aligned: groups and options with `values`,
+    budgets with the first `usage`.
 
     Examples
     --------
@@ -54,23 +61,44 @@ class MultipleChoiceProblem(Canonical):
     kind: str = field(default="multiple_choice", init=False, repr=False)
 
     def __post_init__(self) -> None:
-        budgets = validate.real_array("budgets", self.budgets, 1)
-        object.__setattr__(self, "budgets", budgets)
-        if len(self.values) == 0:
+        budgets = read("budgets", self.budgets).as_vector()
+        budgets = validate.checked("budgets", budgets, 1, infinite=True)
+        groups, rows = Axis("groups"), Axis("budget rows")
+        values, names = entries("values", self.values)
+        groups.order("values", names)
+        usage, names = entries("usage", self.usage)
+        if len(values) == 0:
             raise InputError("values: there is no group")
-        if len(self.usage) != len(self.values):
-            raise InputError(f"usage: {len(self.usage)} groups, but values has {len(self.values)}")
-        values, usage = [], []
-        for g, (value, use) in enumerate(zip(self.values, self.usage, strict=True)):
-            options = validate.real_array(f"values[{g}]", value, 1)
-            if not len(options):
-                raise InputError(f"values[{g}]: the group has no option")
-            table = validate.real_array(f"usage[{g}]", use, 2, nonnegative=True)
-            validate.shaped(f"usage[{g}]", table, (len(options), len(budgets)), "(M_g, K)")
-            values.append(options)
-            usage.append(table)
-        object.__setattr__(self, "values", tuple(values))
-        object.__setattr__(self, "usage", tuple(usage))
+        if len(usage) != len(values):
+            raise InputError(f"usage: {len(usage)} groups, but values has {len(values)}")
+        usage = [usage[g] for g in groups.order("usage", names) or range(len(usage))]
+        pairs = [
+            self._group(g, options, table, len(budgets.array), rows)
+            for g, (options, table) in enumerate(zip(values, usage, strict=True))
+        ]
+        object.__setattr__(self, "values", tuple(options for options, _ in pairs))
+        object.__setattr__(self, "usage", tuple(table for _, table in pairs))
+        limits = validate.limits_of(rows.align("budgets", budgets).array, self._most_used)
+        object.__setattr__(self, "budgets", limits)
+
+    def _group(
+        self, g: int, value: Any, use: Any, budgets: int, rows: Axis
+    ) -> tuple[FloatArray, FloatArray]:
+        """Return value and use of the options of one group, checked and aligned."""
+        axis, names = Axis(f"options of group {g}"), (f"values[{g}]", f"usage[{g}]")
+        options = axis.align(names[0], validate.checked(names[0], value, 1))
+        if not len(options.array):
+            raise InputError(f"{names[0]}: the group has no option")
+        table = read(names[1], use)
+        if table.array.ndim == 1 and budgets == 1:
+            table = Labelled(table.array[:, None], (*table.labels, None))
+        table = validate.checked(names[1], table, 2, nonnegative=True)
+        validate.shaped(names[1], table.array, (len(options.array), budgets), "(M_g, K)")
+        table = rows.align(names[1], axis.align(names[1], table), 1)
+        return validate.frozen(options.array), validate.frozen(table.array)
+
+    def _most_used(self, row: int) -> float:
+        return validate.exact_sum(float(table[:, row].max()) for table in self.usage)
 
     @property
     def size(self) -> int:

@@ -10,6 +10,7 @@ import numpy as np
 
 from moe2opt.canonical import validate
 from moe2opt.canonical.base import Canonical
+from moe2opt.canonical.reading import Axis, Labelled, read
 from moe2opt.result import FloatArray, InputError, IntArray
 
 if TYPE_CHECKING:
@@ -30,12 +31,12 @@ class FacilityProblem(Canonical):
     costs
         ``(K, N)`` non-negative use of budget k by expert i.
     budgets
-        ``(K,)`` limits. A negative limit makes the problem infeasible.
+        ``(K,)`` limits. A negative limit makes the problem infeasible, an infinite one is none.
     weights
         ``(C,)`` non-negative cluster weights, all one by default.
     groups
         Sets of experts of which at most one may be chosen: a sequence of index sequences, or one
-        label per expert (negative: in no group).
+        number per expert (negative: in no group).
     covers
         Sets of experts of which at least one must be chosen: a sequence of index sequences.
 
@@ -46,6 +47,10 @@ class FacilityProblem(Canonical):
 
     Notes
     -----
+    Labelled arrays (data frames, series, mappings) are aligned with the first one that has labels,
+    `values` for experts and clusters, `costs` for budgets, and experts may be named by their labels
+    in `groups` and `covers`. A single row of `costs` goes with a single number as `budgets`.
+
     Usage of a budget is the correctly rounded sum of its terms, so it does not depend on their
     order. Rows of integers are compared exactly; any other row has a relative slack of 1e-9.
 
@@ -67,24 +72,37 @@ class FacilityProblem(Canonical):
     kind: str = field(default="facility", init=False, repr=False)
 
     def __post_init__(self) -> None:
-        values = validate.real_array("values", self.values, 2, nonnegative=True)
-        clusters, experts = values.shape
-        if experts == 0:
-            raise InputError(f"values: shape {values.shape} holds no expert")
-        costs = validate.real_array("costs", self.costs, 2, nonnegative=True)
-        validate.shaped("costs", costs, (len(costs), experts), "(K, N)")
-        budgets = validate.real_array("budgets", self.budgets, 1)
-        validate.shaped("budgets", budgets, (len(costs),), "(K,)")
+        experts, clusters, rows = Axis("experts"), Axis("clusters"), Axis("budget rows")
+        values = validate.checked("values", self.values, 2, nonnegative=True)
+        values = clusters.align("values", experts.align("values", values, 1))
+        count = values.array.shape[1]
+        if count == 0:
+            raise InputError(f"values: shape {values.array.shape} holds no expert")
+        costs = read("costs", self.costs).as_row()
+        if costs.array.shape == (1, 0):
+            costs = Labelled(np.zeros((0, count)), (None, None))
+        costs = validate.checked("costs", costs, 2, nonnegative=True)
+        validate.shaped("costs", costs.array, (len(costs.array), count), "(K, N)")
+        costs = rows.align("costs", experts.align("costs", costs, 1))
+        budgets = read("budgets", self.budgets).as_vector()
+        budgets = validate.checked("budgets", budgets, 1, infinite=True)
+        validate.shaped("budgets", budgets.array, (len(costs.array),), "(K,)")
+        budgets = rows.align("budgets", budgets)
         if self.weights is not None:
-            weights = validate.real_array("weights", self.weights, 1, nonnegative=True)
-            validate.shaped("weights", weights, (clusters,), "(C,)")
-            object.__setattr__(self, "weights", weights)
-        for name, array in (("values", values), ("costs", costs), ("budgets", budgets)):
-            object.__setattr__(self, name, array)
-        groups = validate.index_sets("groups", self.groups, experts, labels=True)
-        covers = validate.index_sets("covers", self.covers, experts, labels=False)
-        object.__setattr__(self, "groups", groups)
-        object.__setattr__(self, "covers", covers)
+            weights = validate.checked("weights", self.weights, 1, nonnegative=True)
+            validate.shaped("weights", weights.array, (len(values.array),), "(C,)")
+            weights = clusters.align("weights", weights)
+            object.__setattr__(self, "weights", validate.frozen(weights.array))
+        object.__setattr__(self, "values", validate.frozen(values.array))
+        object.__setattr__(self, "costs", validate.frozen(costs.array))
+        most = self._most_used
+        object.__setattr__(self, "budgets", validate.limits_of(budgets.array, most))
+        for name, flat in (("groups", True), ("covers", False)):
+            sets = validate.index_sets(name, getattr(self, name), count, experts, flat=flat)
+            object.__setattr__(self, name, sets)
+
+    def _most_used(self, row: int) -> float:
+        return validate.exact_sum(self.costs[row])
 
     @property
     def size(self) -> int:

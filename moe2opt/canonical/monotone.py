@@ -12,6 +12,7 @@ import numpy as np
 
 from moe2opt.canonical import validate
 from moe2opt.canonical.base import Canonical
+from moe2opt.canonical.reading import Axis
 from moe2opt.result import FloatArray, InputError, IntArray
 
 #: Batched oracle: ``(B, n)`` integer points to ``(B,)`` values.
@@ -36,7 +37,7 @@ class MonotoneProblem(Canonical):
     Parameters
     ----------
     lower, upper
-        ``(n,)`` integer corners of the box.
+        ``(n,)`` integer corners of the box; labelled ones are aligned with `lower`.
     objective
         Batched oracle ``(B, n) -> (B,)``, increasing. Exclusive with `mixed_objective`.
     constraints
@@ -85,8 +86,9 @@ class MonotoneProblem(Canonical):
     kind: str = field(default="monotone", init=False, repr=False)
 
     def __post_init__(self) -> None:
-        lower = validate.integer_vector("lower", self.lower)
-        upper = validate.integer_vector("upper", self.upper)
+        axis = Axis("variables")
+        lower = validate.integer_vector("lower", self.lower, axis)
+        upper = validate.integer_vector("upper", self.upper, axis)
         if not len(lower):
             raise InputError("lower: the box has no dimension")
         validate.shaped("upper", upper, lower.shape, "the shape of lower")

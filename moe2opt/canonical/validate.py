@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from moe2opt.canonical.reading import Axis, Labelled, is_numbered, listed, read
 from moe2opt.result import FloatArray, InputError, IntArray
 
 #: Relative slack of a budget over data that are not all integers (integer rows are exact).
@@ -26,22 +28,39 @@ def real_array(name: str, value: Any, ndim: int, *, nonnegative: bool = False) -
     ------
     InputError
         When the dtype is not real, the number of dimensions differs, or an entry is NaN, infinite
-        or (where asked) negative; the message gives the index of the first such entry.
+        or (where asked) negative; the message gives the index of the first such entry. Labels that
+        nothing can be aligned with are refused as well.
     """
-    try:
-        raw = np.asarray(value)
-    except ValueError as error:
-        raise InputError(f"{name}: rows have different lengths") from error
-    if raw.dtype == object or raw.dtype.kind not in "buif":
-        raise InputError(f"{name}: dtype {raw.dtype} is not a real number type")
-    if raw.ndim != ndim:
-        raise InputError(f"{name}: expected {ndim} dimension(s), got shape {raw.shape}")
-    # A writable array is the caller's: freezing it in place would reach back into their data.
-    array = np.array(raw, np.float64, order="C", copy=True if raw.flags.writeable else None)
-    _reject_first(name, array, ~np.isfinite(array), "every entry must be finite")
+    part = checked(name, value, ndim, nonnegative=nonnegative)
+    for labels in part.labels:
+        if not is_numbered(labels):
+            raise InputError(
+                f"{name} has labels ({listed(labels or ())}) that nothing here has; give its "
+                "numbers in order, as with .to_numpy()"
+            )
+    return frozen(part.array)
+
+
+def checked(
+    name: str, value: Any, ndim: int, *, nonnegative: bool = False, infinite: bool = False
+) -> Labelled:
+    """Return finite numbers (and ``inf`` where `infinite`) with their labels, see `real_array`."""
+    part = read(name, value)
+    array = part.array
+    if array.ndim != ndim:
+        raise InputError(f"{name}: expected {ndim} dimension(s), got shape {array.shape}")
+    bad = np.isnan(array) | (array == -np.inf) if infinite else ~np.isfinite(array)
+    _reject_first(name, array, bad, "every entry must be finite")
     if nonnegative:
         _reject_first(name, array, array < 0, "no entry may be negative")
-    return frozen(array)
+    return part
+
+
+def limits_of(budgets: FloatArray, most: Callable[[int], float]) -> FloatArray:
+    """Return budgets, an infinite one replaced by the most that its row can ever use."""
+    pairs = enumerate(budgets.tolist())
+    found = [most(k) if limit == math.inf else limit for k, limit in pairs]
+    return frozen(np.array(found, dtype=np.float64) if np.isinf(budgets).any() else budgets)
 
 
 def shaped(name: str, array: npt.NDArray[Any], shape: tuple[int, ...], meaning: str) -> None:
@@ -50,15 +69,21 @@ def shaped(name: str, array: npt.NDArray[Any], shape: tuple[int, ...], meaning: 
         raise InputError(f"{name}: shape {array.shape} does not match {meaning} = {shape}")
 
 
-def integer_vector(name: str, value: Any) -> IntArray:
-    """Return `value` as a read-only int64 vector; floats must be whole numbers."""
+def integer_vector(name: str, value: Any, axis: Axis | None = None) -> IntArray:
+    """Return `value` as a read-only int64 vector; floats must be whole numbers.
+
+    With an `axis`, its entries come in the order of the labels, and a number is a vector of one.
+    """
+    if axis is not None:
+        part = axis.align(name, checked(name, read(name, value).as_vector(), 1))
+        value = part.array
     array = real_array(name, value, 1)
     _reject_first(name, array, array != np.floor(array), "every entry must be an integer")
     _reject_first(name, array, np.abs(array) > BIGGEST_EXACT, "entries beyond 2**53 are not exact")
     return frozen(array.astype(np.int64))
 
 
-def index_sets(name: str, value: Any, size: int, *, labels: bool) -> tuple[IntArray, ...]:
+def index_sets(name: str, value: Any, size: int, axis: Axis, *, flat: bool) -> tuple[IntArray, ...]:
     """Normalise sets of expert indices.
 
     Parameters
@@ -66,21 +91,23 @@ def index_sets(name: str, value: Any, size: int, *, labels: bool) -> tuple[IntAr
     name
         Name used in messages.
     value
-        None, a sequence of index sequences, or (when `labels`) one label per expert where a
-        negative label means "in no set".
+        None, index sets (a sequence, or a mapping of whatever names), or (when `flat`) one number
+        per expert, the same for members of one set, negative for "in no set".
     size
         Number of experts N; indices must lie in ``0..N-1``.
-    labels
+    axis
+        Labels of the experts, which may stand for indices.
+    flat
         Whether the flat form is allowed.
     """
     if value is None:
         return ()
-    entries = list(value)
-    if entries and all(np.ndim(entry) == 0 for entry in entries):
-        if not labels:
+    entries = list(value.values() if isinstance(value, Mapping) else value)
+    if entries and not any(isinstance(e, AbstractSet) or np.ndim(e) for e in entries):
+        if not flat:
             raise InputError(f"{name}: expected a sequence of index sequences, got a flat one")
-        return _sets_from_labels(name, entries, size)
-    return tuple(_index_set(f"{name}[{k}]", entry, size) for k, entry in enumerate(entries))
+        return _sets_from_numbers(name, value, size, axis)
+    return tuple(_index_set(f"{name}[{k}]", entry, size, axis) for k, entry in enumerate(entries))
 
 
 def frozen(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -136,16 +163,18 @@ def _reject_first(name: str, array: FloatArray, bad: npt.NDArray[np.bool_], rule
         raise InputError(f"{where} is {array[index]:g}; {rule}")
 
 
-def _sets_from_labels(name: str, labels: Sequence[Any], size: int) -> tuple[IntArray, ...]:
-    vector = integer_vector(name, labels)
+def _sets_from_numbers(name: str, value: Any, size: int, axis: Axis) -> tuple[IntArray, ...]:
+    vector = integer_vector(name, value, axis)
     if len(vector) != size:
         raise InputError(f"{name}: {len(vector)} labels for {size} experts")
     found = np.unique(vector[vector >= 0])
     return tuple(frozen(np.flatnonzero(vector == label).astype(np.int64)) for label in found)
 
 
-def _index_set(name: str, value: Any, size: int) -> IntArray:
-    indices = integer_vector(name, value)
+def _index_set(name: str, value: Any, size: int, axis: Axis) -> IntArray:
+    named = isinstance(value, list | tuple | AbstractSet)
+    members = [axis.position(member) for member in value] if named else value
+    indices = integer_vector(name, members)
     if not len(indices):
         raise InputError(f"{name} is empty")
     outside = indices[(indices < 0) | (indices >= size)]
