@@ -33,6 +33,7 @@ from moe2opt.schema import (
 )
 from moe2opt.schema.overrides import python_override
 from moe2opt.schema.source import did_you_mean, quoted
+from moe2opt.text import shown
 
 
 class SolverSection(Section):
@@ -172,7 +173,8 @@ class LoadedInstance(Content):
         writer.sort_base_mapping_type_on_output = False
         text = io.StringIO()
         writer.dump(self.effective, text)
-        origin = f"# Effective configuration of {self.name}; paths are relative to {self.path.name}"
+        file = shown(self.path.name)
+        origin = f"# Effective configuration of {shown(self.name)}; paths are relative to {file}"
         return f"{origin}\n{text.getvalue()}"
 
     def __getattr__(self, name: str) -> Any:

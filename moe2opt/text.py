@@ -37,12 +37,12 @@ def shown(text: str, *, lines: bool = False) -> str:
     text
         What is to be shown.
     lines
-        Whether line feeds stay.
+        Whether line feeds and tabs stay.
     """
     if text.isprintable():
         return text
     return _SUSPECT.sub(
-        lambda found: found[0] if (lines and found[0] == "\n") or _seen(found[0]) else "?", text
+        lambda found: found[0] if (lines and found[0] in "\n\t") or _seen(found[0]) else "?", text
     )
 
 

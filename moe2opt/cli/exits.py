@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 import typer
 
 from moe2opt.cli import output
+from moe2opt.text import shown
 
 if TYPE_CHECKING:
     from moe2opt.certify import Verdict
@@ -149,6 +150,6 @@ def explain(error: Exception) -> Exit:
 
 def say(text: str) -> None:
     """Print to stderr; control characters, which could steer a terminal, are replaced."""
-    clean = "".join(c if c.isprintable() or c == "\n" else "?" for c in text)
+    clean = shown(text, lines=True)
     with suppress(OSError):  # nobody can be told
         print(clean, file=sys.stderr, flush=True)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -207,7 +209,10 @@ def _names(exports: Sequence[Export], files: Sequence[Path]) -> list[str | None]
 
 
 def _launch(part: Export, name: str | None) -> str:
-    return part.launch.replace("{file}", name or f"FILE{part.suffix}")
+    """Return how to use a text; its name is quoted for the shell or for Python."""
+    file = name or f"FILE{part.suffix}"
+    quoted = {"{file}": shlex.quote(file), "{file!r}": repr(file)}
+    return re.sub(r"\{file(!r)?\}", lambda found: quoted[found[0]], part.launch)
 
 
 def _show(result: Result, exports: Sequence[Export], files: Sequence[Path]) -> None:

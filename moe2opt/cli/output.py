@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout, suppress
 from typing import TextIO
 
+from moe2opt.text import shown
+
 
 class _Stdout(io.TextIOWrapper):
     """The user's standard output; what cannot be delivered is dropped and noted as a fault."""
@@ -44,9 +46,9 @@ def stream() -> TextIO:
 
 
 def put(text: str = "", end: str = "\n") -> None:
-    """Print on standard output; whoever reads sees it at once."""
+    """Print on standard output; whoever reads sees it at once, and sees all of it."""
     own = stream()
-    own.write(f"{text}{end}")
+    own.write(shown(f"{text}{end}", lines=True))
     own.flush()
 
 

@@ -24,7 +24,7 @@ from moe2opt.selection.export import (
     table_of_plan,
     within_sets,
 )
-from moe2opt.selection.export.litellm_files import PROXY
+from moe2opt.selection.export.litellm_files import KEY, MASTER_KEY, PROXY, START
 from moe2opt.selection.gate import Gate
 from moe2opt.selection.gated import GatedInstance
 from moe2opt.selection.gated_plan import GatedPlan
@@ -212,5 +212,5 @@ def _show(prepared: Prepared, result: Result, out: Path | None) -> None:
         return
     gate = ", gate/" if prepared.gate is not None else ""
     say(f"Written to {out}: {', '.join(prepared.files)}{gate}")
-    start = f"LITELLM_LOCAL_MODEL_COST_MAP=True litellm --config {PROXY}"
-    say(f"Run beside the servers: cd {out} && {start}")
+    say(f"Keys: {KEY} for the servers and the proxy, {MASTER_KEY} for its clients")
+    say(f"Run beside the servers: {shlex.join([str(out / START)])}")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from moe2opt.canonical import Instance
 from moe2opt.cli.output import put, stream
 from moe2opt.progress import number, percent, proof_words, status_words
+from moe2opt.text import shown
 
 if TYPE_CHECKING:
     from moe2opt.canonical import Problem
@@ -147,7 +148,7 @@ def print_table(
     from rich.text import Text
 
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    texts = [[Text(cell) for cell in row] for row in rows]
+    texts = [[Text(shown(cell)) for cell in row] for row in rows]
     for k, title in enumerate(header):
         numeric = all(row[k].plain[:1].isdigit() or row[k].plain[:1] in "+-" for row in texts)
         table.add_column(title, justify="right" if k and numeric else "left", overflow="fold")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from moe2opt.errors import DAMAGE
 from moe2opt.placement.assignment import FORMS, NOWHERE, Assignment, Figures, evaluate
 from moe2opt.placement.topology import GIB
 from moe2opt.result import InputError
+from moe2opt.text import fault_of_name
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -186,12 +187,16 @@ class PlacementPlan(Content):
                 key: None if raw[key] is None else np.array(raw[key], dtype=np.int64)
                 for key in ("tier", "precision", "form", "representative", "slots", "copied")
             }
-            for key, kind in _tuples().items():
+            for key, kind in _types().items():
                 content[key] = TypeAdapter(kind).validate_python(content[key])
-            return cls(assignment=Assignment(**arrays), **content)  # type: ignore[arg-type]
+            plan = cls(assignment=Assignment(**arrays), **content)  # type: ignore[arg-type]
+            _check_names(plan)
+            return plan
         except ValidationError as error:
             first = error.errors()[0]
             raise InputError(f"not a placement plan: {first['loc']}: {first['msg']}") from error
+        except InputError:
+            raise
         except DAMAGE as error:
             raise InputError(f"not a placement plan: {type(error).__name__}: {error}") from error
 
@@ -204,12 +209,33 @@ class PlacementPlan(Content):
 
 _NOTHING: Any = None
 
+#: Fields that hold one number.
+_FIGURES = (
+    "objective_value", "seconds_per_token", "loss_nats", "memory_gib", "loads_per_token", "dense_s",
+)  # fmt: skip
 
-def _tuples() -> dict[str, Any]:
-    """Return the fields that JSON turns into lists, with their types."""
+
+def _check_names(plan: PlacementPlan) -> None:
+    """Raise unless what may stand in exported files is a name."""
+    named = [("instance", plan.instance), ("model", plan.model), ("home", plan.home)]
+    for key in ("tiers", "precisions"):
+        named += [(f"{key}.{k}.name", own.name) for k, own in enumerate(getattr(plan, key))]
+    for where, name in named:
+        if fault := fault_of_name(name):
+            raise InputError(f"not a placement plan: {where}: {fault}")
+
+
+def _types() -> dict[str, Any]:
+    """Return the types of what JSON holds, lists in place of tuples."""
+    from pydantic import Field
+
     from moe2opt.placement.baselines import Baseline
 
     return {
+        **dict.fromkeys(("instance", "model", "granularity", "home", "objective"), str),
+        **dict.fromkeys(("n_layers", "top_k"), Annotated[int, Field(ge=1, le=100_000)]),
+        **dict.fromkeys(("joules_per_token", "uncovered_per_token"), float | None),
+        **dict.fromkeys(_FIGURES, float),
         "precisions": tuple[PrecisionInfo, ...],
         "tiers": tuple[TierUse, ...],
         "budgets": tuple[Usage, ...],

@@ -21,6 +21,9 @@ class Serving(Section):
     """Name of the model that clients ask the proxy for."""
     hosts: dict[Name, Name] = Field(default_factory=dict)
     """Host name or address of each server, as the proxy reaches it."""
+    listen: Name | None = None
+    """Address that every server listens on, such as 0.0.0.0 for all of its networks; when left out,
+    the one in `hosts`, and 127.0.0.1 where there is none."""
     first_port: Port = 8080
     """Port of the first expert on a host; the others follow."""
     model_folder: FileName = "/models"

@@ -217,7 +217,7 @@ def test_categories_keep_to_their_sets(tmp_path: Path) -> None:
 
 def test_names_are_safe_wherever_they_stand() -> None:
     """Names with quotes, spaces and signs of the shell stay one word and valid YAML."""
-    odd = 'a\'b "c" $(d)\n# e: {'
+    odd = 'a\'b "c" $(d) `e` # e: {'
     experts = [
         {"llm": odd, "precision": "q4", "server": "s;rm"},
         {"llm": odd + "!", "precision": "q4", "server": "s;rm"},
@@ -242,7 +242,7 @@ def test_names_are_safe_wherever_they_stand() -> None:
     commands = [shlex.split(line) for line in script if line.startswith("llama-server")]
     assert [words[-1] for words in commands] == ["&", "&"]
     assert [words[4] for words in commands] == [d.name for d in placed]
-    outside = ("#", "llama-server", "set -e", "wait")
+    outside = ("#", "llama-server", "set -e", "wait", ': "${MOE2OPT_API_KEY:?', "export LLAMA")
     assert all(line.startswith(outside) for line in script)
 
 

@@ -54,7 +54,9 @@ def answers(url: str) -> bool:
 
 
 @pytest.fixture
-def running(binaries: Path, serve: Serve, tmp_path: Path) -> Iterator[Path]:
+def running(
+    binaries: Path, serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Path]:
     """Return an exported folder whose launch scripts run, with a tiny random model as weights."""
     write_tiny_model(tmp_path / "tiny.gguf")
     serve().result.save(tmp_path / "result.json")
@@ -69,6 +71,7 @@ def running(binaries: Path, serve: Serve, tmp_path: Path) -> Iterator[Path]:
     out = tmp_path / "out"
     words += ["--to", "litellm", "--config", "tiny_gate", "--out", str(out)]
     assert export(tmp_path / "result.json", *words).exit_code == 0
+    monkeypatch.setenv("MOE2OPT_API_KEY", "tiny-key")
     path = {**os.environ, "PATH": f"{binaries}:{os.environ['PATH']}"}
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     scripts = [

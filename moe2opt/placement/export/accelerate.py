@@ -53,7 +53,7 @@ def export(judge: Judge) -> tuple[Export, ...]:
     notes = _notes(plan, family, away=away)
     found = report(judge, runtime, assignment, notes=notes, validated=validated, buffers=buffers)
     launch = (
-        "AutoModelForCausalLM.from_pretrained(MODEL, device_map=json.load(open('{file}')), "
+        "AutoModelForCausalLM.from_pretrained(MODEL, device_map=json.load(open({file!r})), "
         "offload_folder='offload')"
     )
     if family.encoder_decoder:

@@ -106,7 +106,8 @@ class Export:
     text
         The file, or the options themselves.
     launch
-        How the runtime is told about it; ``{file}`` stands for the file.
+        How the runtime is told about it; ``{file}`` stands for the file in a shell, ``{file!r}`` in
+        Python.
     report
         What was lost.
     """

@@ -65,7 +65,7 @@ def export(judge: Judge) -> tuple[Export, ...]:
     ]
     validated = (f"read back, the options offload the planned {int(rule.off.sum())} layers",)
     found = report(judge, RUNTIME, assignment, notes=notes, validated=validated, buffers=buffers)
-    launch = "vllm.LLM(model=MODEL, **json.load(open('{file}')))" if rule.options else ""
+    launch = "vllm.LLM(model=MODEL, **json.load(open({file!r})))" if rule.options else ""
     return (Export("vllm", "", f"{text}\n", launch, found),)
 
 

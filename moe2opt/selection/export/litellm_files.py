@@ -15,11 +15,23 @@ from moe2opt.selection.export.dispatch import GATE, TABLE
 from moe2opt.selection.export.routing_table import RoutingTable
 from moe2opt.selection.outcome_files import with_hint
 from moe2opt.selection.serving_section import Serving
+from moe2opt.text import fault_of_name, shown
 
 if TYPE_CHECKING:
     from moe2opt.selection.instance import SelectionInstance
 
-PROXY, ROUTER = "litellm.yaml", "moe2opt_router.py"
+PROXY, ROUTER, START = "litellm.yaml", "moe2opt_router.py", "proxy.sh"
+
+#: Variables with the key that the proxy sends to the servers, and the key of its own clients.
+KEY, MASTER_KEY = "MOE2OPT_API_KEY", "LITELLM_MASTER_KEY"
+
+#: Texts that start like this stand for a variable of the environment in LiteLLM's files.
+_VARIABLE = "os.environ/"
+
+#: Characters of a name that becomes part of the name of a file.
+_LONGEST = 120
+
+_LOOPBACK = "127.0.0.1"
 
 _MARK = "# PLACEHOLDER: "
 
@@ -36,6 +48,8 @@ class Deployment:
         What is deployed where.
     host, port
         Where the proxy reaches it.
+    listen
+        Address that its server listens on.
     file
         Weight file on the server.
     placeholders
@@ -48,6 +62,7 @@ class Deployment:
     server: str
     host: str
     port: int
+    listen: str
     file: str
     placeholders: tuple[str, ...]
 
@@ -62,7 +77,7 @@ class Deployment:
             *("llama-server", "--model", self.file, "--alias", self.name),
             *("--ctx-size", str(serving.context_tokens), "--parallel", "1"),
             *("--n-gpu-layers", str(serving.gpu_layers)),
-            *("--host", "0.0.0.0", "--port", str(self.port)),
+            *("--host", self.listen.strip("[]"), "--port", str(self.port)),
         ]
 
 
@@ -83,12 +98,15 @@ def deployments(
     Raises
     ------
     InputError
-        When the ports of a host run out.
+        When the ports of a host run out, or a name is none.
     """
     made: list[Deployment] = []
-    for expert in experts:
-        llm, precision, server = (str(expert[key]) for key in ("llm", "precision", "server"))
+    for k, expert in enumerate(experts):
+        llm, precision, server = (
+            _named(f"plan.experts.{k}.{key}", expert[key]) for key in ("llm", "precision", "server")
+        )
         host = serving.hosts.get(server, f"HOST-OF-{plain(server)}")
+        listen = serving.listen or serving.hosts.get(server, _LOOPBACK)
         port = serving.first_port + sum(other.host == host for other in made)
         if port > 65535:
             raise InputError(f"serving.first_port: no port left on {host}")
@@ -101,17 +119,33 @@ def deployments(
             missing.append(f"weight file of {llm} at {precision} (serving.model_files)")
         name = _unused(plain(f"{llm}-{precision}-{server}"), made)
         path = str(PurePosixPath(serving.model_folder) / file)
-        made.append(Deployment(name, llm, precision, server, host, port, path, tuple(missing)))
+        made.append(
+            Deployment(name, llm, precision, server, host, port, listen, path, tuple(missing))
+        )
     return tuple(made)
 
 
+def _named(where: str, value: object) -> str:
+    """Return a name that may stand in generated files; they are quoted all the same."""
+    fault = fault_of_name(value) if isinstance(value, str) else f"{value!r:.40} is no name"
+    if fault is None and str(value).startswith(_VARIABLE):
+        fault = f"LiteLLM would read what starts with {_VARIABLE} as a variable"
+    if fault is not None:
+        raise InputError(f"{where}: {fault}")
+    return str(value)
+
+
 def plain(text: str) -> str:
-    """Return a text as letters, digits, dots, dashes and underscores."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-") or "x"
+    """Return a text as at most `_LONGEST` letters, digits, dots, dashes and underscores."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-")[:_LONGEST] or "x"
 
 
 def _unused(name: str, made: Sequence[Deployment]) -> str:
-    taken = {deployment.name for deployment in made}
+    return _free(name, [deployment.name for deployment in made])
+
+
+def _free(name: str, taken: Sequence[str]) -> str:
+    """Return the name, with a number where it is taken."""
     number = 2
     while (free := name if name not in taken else f"{name}-{number}") in taken:
         number += 1
@@ -136,9 +170,10 @@ def check_serving(serving: Serving, instance: SelectionInstance) -> None:
     for key, name, known in named:
         if name not in known:
             raise InputError(f"serving.{key}: unknown name '{name}'{with_hint(name, known)}")
-    for server, host in serving.hosts.items():
-        if not re.fullmatch(r"[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]", host):
-            raise InputError(f"serving.hosts.{server}: '{host}' is no host name or address")
+    addresses = [(f"hosts.{server}", host) for server, host in serving.hosts.items()]
+    for key, host in [*addresses, ("listen", serving.listen or _LOOPBACK)]:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*|\[[0-9A-Fa-f:.]+\]", host):
+            raise InputError(f"serving.{key}: '{host}' is no host name or address")
 
 
 def litellm_files(
@@ -157,39 +192,44 @@ def litellm_files(
     gated
         Whether a gate is beside the files.
     """
-    servers = dict.fromkeys(deployment.server for deployment in placed)
-    scripts = {f"serve-{plain(server)}.sh": _script(server, placed, serving) for server in servers}
+    scripts: dict[str, str] = {}
+    for server in dict.fromkeys(deployment.server for deployment in placed):
+        name = _free(f"serve-{plain(server)}", [file.removesuffix(".sh") for file in scripts])
+        scripts[f"{name}.sh"] = _script(server, placed, serving)
+    _named("serving.group", serving.group)
     return {
         PROXY: _proxy(table, placed, serving),
         ROUTER: _router(table, gated=gated),
         TABLE: json.dumps(table.to_dict(), indent=1, allow_nan=False) + "\n",
+        START: _START_TEXT,
         **scripts,
     }
 
 
 def _proxy(table: RoutingTable, placed: Sequence[Deployment], serving: Serving) -> str:
     lines = [
-        f"# LiteLLM proxy of the selection {json.dumps(table.instance)}, from `moe2opt export`.",
-        "# Start it here, where the router module is (the variable keeps it off the network):",
-        "#   LITELLM_LOCAL_MODEL_COST_MAP=True litellm --config litellm.yaml",
+        f"# LiteLLM proxy of the selection {_text(table.instance)}, from `moe2opt export`.",
+        f"# Start it with {START}, which asks for both keys and listens on {_LOOPBACK}.",
         "model_list:",
     ]
     for own in placed:
         mark = f"  {_MARK}set serving.hosts" if own.host.startswith("HOST-OF-") else ""
         lines += [
-            f"  - model_name: {json.dumps(serving.group)}",
+            f"  - model_name: {_text(serving.group)}",
             "    litellm_params:",
-            f"      model: {json.dumps(f'openai/{own.name}')}",
-            f"      api_base: {json.dumps(own.api_base)}{mark}",
-            '      api_key: "none"',
+            f"      model: {_text(f'openai/{own.name}')}",
+            f"      api_base: {_text(own.api_base)}{mark}",
+            f"      api_key: {_text(_VARIABLE + KEY)}",
             "    model_info:",
-            f"      id: {json.dumps(own.name)}",
-            *(f"      {key}: {json.dumps(getattr(own, key))}" for key in _ABOUT),
+            f"      id: {_text(own.name)}",
+            *(f"      {key}: {_text(getattr(own, key))}" for key in _ABOUT),
         ]
     module = ROUTER.removesuffix(".py")
     return "\n".join(
         [
             *lines,
+            "general_settings:",
+            f"  master_key: {_text(_VARIABLE + MASTER_KEY)}",
             "litellm_settings:",
             f'  callbacks: ["{module}.router"]',
             "router_settings:",
@@ -203,16 +243,23 @@ def _proxy(table: RoutingTable, placed: Sequence[Deployment], serving: Serving) 
 _ABOUT = ("llm", "precision", "server")
 
 
+def _text(text: str) -> str:
+    """Return a text in double quotes, as JSON and YAML read it and no comment is ended by it."""
+    return json.dumps(shown(text), ensure_ascii=False)
+
+
 def _script(server: str, placed: Sequence[Deployment], serving: Serving) -> str:
     lines = [
         "#!/bin/sh",
-        f"# Starts the experts of server {json.dumps(server)}, from `moe2opt export`.",
+        f"# Starts the experts of server {_text(server)}, from `moe2opt export`.",
         "set -e",
+        f': "${{{KEY}:?must hold the key that the proxy sends}}"',
+        f'export LLAMA_API_KEY="${KEY}"  # llama-server takes it from there',
     ]
     for own in placed:
         if own.server == server:
-            lines += [f"{_MARK}{what}" for what in own.placeholders if "file" in what]
-            about = f"# {json.dumps(own.llm)} at {json.dumps(own.precision)}"
+            lines += [f"{_MARK}{shown(what)}" for what in own.placeholders if "file" in what]
+            about = f"# {_text(own.llm)} at {_text(own.precision)}"
             lines += [about, f"{shlex.join(own.command(serving))} &"]
     return "\n".join([*lines, "wait", ""])
 
@@ -224,6 +271,17 @@ def _router(table: RoutingTable, *, gated: bool) -> str:
         gate=f"the gate in {GATE}/ and {TABLE}" if gated else f"{TABLE}, by category and price",
     )
 
+
+_START_TEXT = f"""\
+#!/bin/sh
+# Starts the proxy for this machine alone; --host ADDRESS opens it to others.
+set -e
+: "${{{KEY}:?must hold the key that the servers were started with}}"
+: "${{{MASTER_KEY}:?must hold the key that clients send, such as sk-...}}"
+export LITELLM_LOCAL_MODEL_COST_MAP=True  # keeps it from fetching a price list
+cd "$(dirname "$0")"
+exec litellm --config {PROXY} --host {_LOOPBACK} "$@"
+"""
 
 _ROUTER_TEXT = '''\
 """Routes the requests of {instance} with {gate}; named in litellm.yaml."""

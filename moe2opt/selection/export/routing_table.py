@@ -17,6 +17,7 @@ from moe2opt.selection.gated_plan import category_table
 from moe2opt.selection.instance import SelectionInstance
 from moe2opt.selection.routing_market import limited, market_of
 from moe2opt.selection.routing_prices import price
+from moe2opt.text import fault_of_name
 
 _FORMAT = 1
 
@@ -117,6 +118,7 @@ class RoutingTable:
             )
         except DAMAGE as error:
             raise InputError(f"not a routing table: {error}") from error
+        _check_names(table)
         _check_shapes(table)
         return table
 
@@ -137,6 +139,18 @@ def read_table(path: str | Path) -> RoutingTable:
         return RoutingTable.from_dict(content)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
+
+
+def _check_names(table: RoutingTable) -> None:
+    named = [("instance", table.instance or "-")]
+    named += [(f"categories.{k}", name) for k, name in enumerate(table.categories)]
+    for k, expert in enumerate(table.experts):
+        keys = ("name", "llm", "precision", "server")
+        named += [(f"experts.{k}.{key}", getattr(expert, key)) for key in keys]
+    for where, name in named:
+        fault = fault_of_name(name) if isinstance(name, str) else "is no name"
+        if fault is not None:
+            raise InputError(f"routing table: {where}: {fault}")
 
 
 def _check_shapes(table: RoutingTable) -> None:
