@@ -59,7 +59,8 @@ def without_rows(problem: Problem, kept: Collection[int]) -> Problem:
 def just_below(problem: Problem, row: int, limit: float) -> float:
     """Return a limit slightly smaller: by a unit on integer rows, else by a relative 1e-6."""
     if not isinstance(problem, MonotoneProblem) and is_integral(problem.costs[row]):
-        return math.ceil(limit) - 1.0
+        # Beyond 2**53 a unit less is the same float.
+        return min(math.ceil(limit) - 1.0, math.nextafter(limit, -math.inf))
     return limit - RELAXATION_TOLERANCE * max(1.0, abs(limit))
 
 

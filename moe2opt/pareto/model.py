@@ -45,7 +45,8 @@ class Front(Content):
     plans
         Distinct plans (JSON-ready), which points refer to.
     complete
-        Between neighbouring points nothing else exists: the front is exact, not sampled.
+        Between neighbouring points nothing else exists: the front is exact, not sampled. Budgets
+        of a row that is not whole count as one when they differ by less than a relative 1e-6.
     caveats
         What must be known to read the figures (synthetic or estimated data).
     provenance

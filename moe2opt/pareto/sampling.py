@@ -160,11 +160,12 @@ class _Search:
         self.steps = [top]
         if self.points == 1:
             return
-        self._bottom(-math.inf if low is None else low)
+        grounded = self._bottom(-math.inf if low is None else low)
         while self._wanted():
             interval = self._largest()
             if interval is None:
-                self.complete = all(s.known.status is Status.OPTIMAL for s in self.steps)
+                optimal = all(s.known.status is Status.OPTIMAL for s in self.steps)
+                self.complete = grounded and optimal
                 return
             self._look_into(interval)
 
@@ -185,16 +186,25 @@ class _Search:
         used = min(budget, posed.used(known.x)[self.x])
         return _Step(used, budget, self.ledger.family.posed((used,)), known)
 
-    def _bottom(self, low: float) -> None:
-        """Add the step at the least budget with a plan, or at `low` if that is larger."""
+    def _bottom(self, low: float) -> bool:
+        """Add the step at the least budget with a plan, or at `low` if that is larger.
+
+        Returns
+        -------
+        bool
+            Whether nothing lies below; False where the least budget was not found.
+        """
         first = self._ask(max(low, 0.0))
         if first.known.x is None:
             least = self._least(first)
-            if least is None or least >= self.steps[-1].budget:
-                return
+            if least is None:
+                return False
+            if least >= self.steps[-1].budget:
+                return True
             first = self._ask(least)
         if first.known.x is not None:
             self._add(first)
+        return first.known.x is not None
 
     def _least(self, infeasible: _Step) -> float | None:
         """Return the least budget with a plan, from the proof that a smaller one has none."""

@@ -13,6 +13,7 @@ from moe2opt.canonical import (
     MonotoneProblem,
     MultipleChoiceProblem,
     Problem,
+    is_integral,
     just_below,
     relaxed,
     row_count,
@@ -98,9 +99,12 @@ def _least_relaxation(problem: Problem, row: int, search: Search) -> Relaxation 
     if not isinstance(witness, np.ndarray):
         return None
     low, high = row_limit(problem, row), row_usage(problem, row, witness)
+    # Between whole numbers a limit would have a slack, in which what it should exclude may lie.
+    whole = not isinstance(problem, MonotoneProblem) and is_integral(problem.costs[row])
     for _ in range(_HALVINGS):
         below = just_below(problem, row, high)
         middle = 0.5 * (low + high)
+        middle = math.floor(middle) if whole else middle
         trial = middle if low < middle < below else below
         answer = _decide(relaxed(problem, row, trial), search)
         if answer is None:

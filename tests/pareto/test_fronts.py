@@ -47,6 +47,27 @@ def staircase(pairs: list[tuple[float, float]]) -> list[tuple[float, float]]:
     return found
 
 
+def test_front_of_large_whole_numbers_is_complete() -> None:
+    """Steps of a row of whole numbers are found where halves of it would have a slack."""
+    problem = MultipleChoiceProblem(
+        values=[[0, 1, 2], [-3, 0]],
+        usage=[[[2000000001], [2.0**53], [2.0**53 - 1]], [[0], [2147483649]]],
+        budgets=[8],
+    )
+    front = mo.pareto(problem, x="budgets[0]", points=None)
+    assert front.complete
+    assert [(p.budget, p.objective) for p in front] == staircase(outcomes(problem, 0))
+
+
+def test_front_without_a_known_bottom_is_not_complete(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the least budget with a plan was not found, nobody is told that nothing lies below."""
+    monkeypatch.setattr("moe2opt.solvers.infeasibility._HALVINGS", 0)
+    problem = FacilityProblem(values=[[1, 2]], costs=[[3, 4]], budgets=[9], covers=[[0, 1]])
+    front = mo.pareto(problem, x="budgets[0]", points=None)
+    assert [p.budget for p in front] == [4.0]
+    assert not front.complete
+
+
 def reduced(problem: Any) -> Any:
     """Return a small part of a problem with budgets in proportion."""
     rng = np.random.default_rng(7)

@@ -48,6 +48,16 @@ def test_smallest_set_is_found(solver: str) -> None:
     assert result.certificate.conflict.relaxations[0].limit == 9.0
 
 
+@pytest.mark.parametrize("least", [2e9 + 1, 5486784404.0, 2.0**53 + 2])
+def test_least_limits_of_large_whole_rows_are_found(least: float) -> None:
+    """Limits of whole rows are looked for among whole numbers, also where a unit is no float."""
+    problem = MultipleChoiceProblem(
+        values=[[1, 1], [1]], usage=[[[least - 5], [2.0**53]], [[5]]], budgets=[8]
+    )
+    conflict = conflict_of(problem).certificate.conflict
+    assert [(r.row, r.limit) for r in conflict.relaxations] == [(0, least)]
+
+
 def test_a_clash_of_structure_names_no_budget() -> None:
     """A group and two covers that cannot hold together leave no budget to blame."""
     problem = FacilityProblem([[1, 1]], [[1, 1]], [5], groups=[[0, 1]], covers=[[0], [1]])
