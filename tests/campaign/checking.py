@@ -15,7 +15,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from campaign.instances import Instance, draw
+from campaign.instances import Choice, ExactRow, Facility, Instance, draw
 
 import moe2opt as mo
 from moe2opt.canonical import MonotoneProblem
@@ -115,7 +115,40 @@ def examine(seed: int, tally: Tally) -> list[Proven]:
             tally.counts["round trips"] += 1
             for words in _changed_by_saving(problem, result):
                 tally.fault(seed, "round trip", words)
+    if isinstance(instance, Facility | Choice) and instance.budgets and seed // 4 % 8 == 1:
+        with guarded(tally, seed, "front"):
+            tally.counts["fronts"] += 1
+            for words in _front_faults(problem, instance):
+                tally.fault(seed, "front", words)
     return proven
+
+
+def _front_faults(problem: Any, instance: Facility | Choice) -> Iterator[str]:
+    """Yield what is wrong with the exact front over the first budget."""
+    free = [
+        x
+        for x in instance.points()
+        if instance.without(range(1, len(instance.budgets)), range(instance.sizes[1])).feasible(x)
+    ]
+    try:
+        front = mo.pareto(problem, x="budgets[0]", points=None)
+    except InputError as error:
+        if free or "\n" in str(error):
+            yield f"refused: {error}"
+        return
+    for point in front:
+        best = instance.with_budget(0, point.budget).best
+        if not point.certified or _gap(point.objective, best) > Fraction(CLOSED):
+            yield f"at {point.budget!r} {point.objective!r} ({point.status}), right is {best!r}"
+    row = ExactRow(instance.row(0))
+    for x in free:
+        use, value = row.total(instance.picks(x)), instance.value(x)
+        reach = use + 1.1e-6 * max(1.0, abs(use))
+        if front.complete and not any(
+            p.budget <= reach and _gap(p.objective, value) <= CLOSED for p in front
+        ):
+            yield f"x = {x} uses {use!r} and is worth {value!r}, which the front does not know"
+            return
 
 
 def _runs(rng: Random, problem: Any, instance: Instance) -> list[tuple[str, dict[str, Any]]]:
@@ -130,10 +163,13 @@ def _runs(rng: Random, problem: Any, instance: Instance) -> list[tuple[str, dict
     varied: list[tuple[str, dict[str, Any]]] = [
         ("brb", {"node_limit": nodes}),
         ("polyblock", {"node_limit": nodes}),
-        ("brb", {"time_limit_s": 0.0}),
+        (rng.choice(CERTIFIED), {"time_limit_s": 0.0}),
+        (rng.choice(CERTIFIED), {"memory_limit_bytes": 1}),
+        ("brb", {"threads": 2}),
         ("brb", {"rel_gap": rng.choice((1e-6, 0.1, 1.0))}),
         ("brb", {"bound": rng.choice(_bounds(problem))}),
-        ("brb", {"seed": rng.randrange(100), "warm_start": next(instance.points(), None)}),
+        (rng.choice(CERTIFIED), {"warm_start": next(instance.points(), None)}),
+        ("brb", {"seed": rng.randrange(100)}),
         ("greedy", {}),
     ]
     if linear:
@@ -141,6 +177,7 @@ def _runs(rng: Random, problem: Any, instance: Instance) -> list[tuple[str, dict
             (rng.choice(CERTIFIED), {"view": True}),
             ("brb", {"proof": "linear"}),
             ("milp", {"time_limit_s": 0.0}),
+            ("milp", {"node_limit": nodes}),
             ("local_search", {}),
         ]
     return [*runs, rng.choice(varied)]
@@ -178,14 +215,17 @@ def faults(
     yield from _rejected(target, result)
 
 
-def _gap(objective: float, best: float) -> Fraction:
+def _gap(objective: float, best: float) -> Fraction | float:
+    """Return how far a value lies below the best one, relative to its own size."""
+    if objective == best or not math.isfinite(best) or not math.isfinite(objective):
+        return 0.0 if objective == best else math.inf
     scale = max(abs(Fraction(objective)), Fraction(1e-10))
     return (Fraction(best) - Fraction(objective)) / scale
 
 
 def _unfinished(result: Result, options: dict[str, Any], best: float) -> Iterator[str]:
     """Yield a fault where a certified engine or enumeration ends with an open question."""
-    if options.keys() & {"node_limit", "time_limit_s"}:
+    if any("limit" in name for name in options):
         return
     if result.limit is not None:
         yield f"stopped by a limit that nobody set: {result.limit}"

@@ -134,8 +134,12 @@ class Facility(Instance):
     def _terms(self) -> ExactRow:
         return ExactRow([v for row in self._weighted for v in row])
 
+    def picks(self, x: Point) -> list[int]:
+        """Return the places of the chosen experts in a row."""
+        return [i for i, taken in enumerate(x) if taken]
+
     def value(self, x: Point) -> float:
-        chosen = [i for i, taken in enumerate(x) if taken]
+        chosen = self.picks(x)
         if not chosen:
             return 0.0
         starts = range(0, len(self._terms.terms), self.size)
@@ -143,7 +147,7 @@ class Facility(Instance):
         return quotient(sum(best), self._terms.one)
 
     def feasible(self, x: Point) -> bool:
-        chosen = [i for i, taken in enumerate(x) if taken]
+        chosen = self.picks(x)
         return (
             all(sum(x[i] for i in group) <= 1 for group in self.groups)
             and all(any(x[i] for i in cover) for cover in self.covers)
@@ -214,14 +218,15 @@ class Choice(Instance):
         pairs = zip(self._costs, self.budgets, strict=True)
         return [(ExactRow(row), limit_of(row, bound)) for row, bound in pairs]
 
-    def _picks(self, x: Point) -> list[int]:
+    def picks(self, x: Point) -> list[int]:
+        """Return the places of the chosen options in a row."""
         return [start + o for start, o in zip(self._starts, x, strict=False)]
 
     def value(self, x: Point) -> float:
-        return self._terms.total(self._picks(x))
+        return self._terms.total(self.picks(x))
 
     def feasible(self, x: Point) -> bool:
-        picks = self._picks(x)
+        picks = self.picks(x)
         return all(row.total(picks) <= limit for row, limit in self._rows)
 
     def row(self, k: int) -> list[float]:

@@ -233,6 +233,7 @@ def _false_relaxation(instance: Facility | Choice, relaxation: Relaxation) -> It
     if instance.with_budget(row, limit).best == -math.inf:
         yield f"row {row} relaxed to {limit!r} does not help"
     whole = all(a == int(a) and abs(a) <= 2.0**53 for a in instance.row(row))
-    below = math.ceil(limit) - 1.0 if whole else limit - 1e-6 * max(1.0, abs(limit))
-    if below < limit and instance.with_budget(row, below).best != -math.inf:
+    unit = min(math.ceil(limit) - 1.0, math.nextafter(limit, -math.inf))
+    below = unit if whole else limit - 1e-6 * max(1.0, abs(limit))
+    if instance.with_budget(row, below).best != -math.inf:
         yield f"row {row} need not be relaxed to {limit!r}: {below!r} is enough"
