@@ -6,17 +6,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from moe2opt.result import InputError
-from moe2opt.schema.csv import COUNT, NAME, NOTE, POSITIVE, TEXT, Column, Row, read_table
+from moe2opt.schema.csv import NAME, NOTE, POSITIVE, TEXT, Column, Row, read_table
+
+#: Routed experts of all layers together; tables of them are built.
+MOST_EXPERTS = 1_000_000
 
 #: Columns of the table of models.
 COLUMNS: dict[str, Column] = {
     "model": NAME,
-    "n_layers": COUNT,
-    "first_moe_layer": COUNT,
-    "moe_step": COUNT,
-    "experts": COUNT,
-    "top_k": COUNT,
-    "hidden": COUNT,
+    "n_layers": Column("integer", least=0, most=10_000),
+    "first_moe_layer": Column("integer", least=0, most=10_000),
+    "moe_step": Column("integer", least=0, most=10_000),
+    "experts": Column("integer", least=0, most=131_072),
+    "top_k": Column("integer", least=0, most=131_072),
+    "hidden": Column("integer", least=0, most=67_108_864),
     "expert_ffn": Column("integer", blank=True, least=0),
     "params_per_expert_m": POSITIVE,
     "dense_params_b": POSITIVE,
@@ -70,6 +73,11 @@ class ModelShape:
     def __post_init__(self) -> None:
         if not self.layers:
             raise InputError(f"model: '{self.name}' has no layer with routed experts")
+        if len(self.layers) * self.experts > MOST_EXPERTS:
+            raise InputError(
+                f"model: '{self.name}' has {len(self.layers)} layers of {self.experts} experts; at "
+                f"most {MOST_EXPERTS} experts in all"
+            )
         if not 1 <= self.top_k <= self.experts:
             raise InputError(
                 f"model: '{self.name}' uses {self.top_k} of {self.experts} experts per token"

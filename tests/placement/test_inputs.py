@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -278,3 +279,79 @@ def test_union_of_a_batch(build: Any) -> None:
     instance = build(activation={"uniform": True}, batch=7)
     union = 6 * (1 - (1 - 2 / 6) ** 7)
     assert instance.uses.sum(axis=1) * 7 == pytest.approx(np.full(3, union))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"num_hidden_layers": 10**9}, "num_hidden_layers: Input should be less than"),
+        ({"num_hidden_layers": 10**400}, "a whole number of 401 digits"),
+        ({"num_hidden_layers": -1}, "num_hidden_layers: Input should be greater than"),
+        ({"num_hidden_layers": 2.5}, "num_hidden_layers: Input should be a valid integer"),
+        ({"num_local_experts": "8"}, "num_local_experts: Input should be a valid integer"),
+        ({"num_local_experts": 10**9}, "num_local_experts"),
+        ({"num_hidden_layers": 9999, "num_local_experts": 9999}, "at most 1000000 experts"),
+        ({"decoder_sparse_step": -1}, "decoder_sparse_step: Input should be greater than"),
+        ({"mlp_only_layers": 3}, "mlp_only_layers: Input should be a valid list"),
+        ({"mlp_only_layers": [[1]]}, "mlp_only_layers: Input should be a valid integer"),
+        ({"first_k_dense_replace": [1]}, "first_k_dense_replace: Input should be"),
+        ({"hidden_size": 10**30}, "hidden_size: Input should be less than"),
+        ({"vocab_size": {"a": 1}}, "vocab_size: Input should be a valid integer"),
+        ({"tie_word_embeddings": "yes"}, "tie_word_embeddings: Input should be a valid boolean"),
+        ({"model_type": "a\nb"}, "model_type: character U+000A is not allowed"),
+        ({"model_type": 7}, "model_type: Input should be a valid string"),
+        ({"text_config": {"head_dim": -5}}, "head_dim: Input should be greater than"),
+    ],
+)
+def test_fields_of_a_config_have_types_and_ranges(
+    tmp_path: Path, change: dict[str, Any], message: str
+) -> None:
+    """A field of another type or of absurd size is one line with the file and the field."""
+    (tmp_path / "config.json").write_text(json.dumps({**CONFIG, **change}))
+    with pytest.raises(InputError) as caught:
+        shape_from_files("hf", tmp_path, MODEL)
+    assert message in str(caught.value)
+    assert str(caught.value).startswith("model: ")
+    assert str(caught.value).isprintable()
+
+
+def gguf_bytes(version: int, tensors: int, keys: int, rest: bytes = b"") -> bytes:
+    """Return the start of a GGUF file that claims so many tensors and keys."""
+    return b"GGUF" + struct.pack("<IQQ", version, tensors, keys) + rest
+
+
+def key(name: bytes, kind: int, rest: bytes) -> bytes:
+    """Return a key of a GGUF header."""
+    return struct.pack("<Q", len(name)) + name + struct.pack("<I", kind) + rest
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (gguf_bytes(9, 0, 0), "version 9"),
+        (gguf_bytes(3, 2**60, 0), "tensors; at most"),
+        (gguf_bytes(3, 0, 2**60), "keys; at most"),
+        (gguf_bytes(3, 0, 1, struct.pack("<Q", 2**63)), "characters; at most"),
+        (gguf_bytes(3, 0, 1, key(b"a", 99, b"")), "unknown type 99"),
+        (gguf_bytes(3, 0, 1, key(b"a", 9, struct.pack("<IQ", 0, 2**60))), "ends beyond"),
+        (gguf_bytes(3, 0, 1, key(b"a", 9, struct.pack("<IQ", 8, 2**60))), "entries; at most"),
+        (gguf_bytes(3, 0, 1, key(b"a", 9, struct.pack("<IQ", 9, 1)) + bytes(64)), "unknown type"),
+        (gguf_bytes(3, 0, 2, 2 * key(b"a", 4, bytes(4))), "appears twice"),
+        (gguf_bytes(3, 0, 1, key(b"\xff", 4, bytes(4))), "utf-8"),
+        (gguf_bytes(3, 0, 1, key(b"general.alignment", 4, bytes(4))), "general.alignment"),
+        (gguf_bytes(3, 0, 1, key(b"general.name", 8, struct.pack("<Q", 2) + b"\x1bc")), "U+001B"),
+        (gguf_bytes(3, 1, 0, struct.pack("<Q", 1) + b"t" + struct.pack("<I", 2**31)), "axes"),
+        (gguf_bytes(3, 1, 0, struct.pack("<Q1sIQIQ", 1, b"t", 1, 2**62, 0, 0)), "beyond the file"),
+        (gguf_bytes(3, 1, 0, struct.pack("<Q1sIQIQ", 1, b"t", 1, 1, 777, 0)), "unknown type 777"),
+    ],
+    ids=lambda v: v if isinstance(v, str) else "",
+)
+def test_claims_of_a_gguf_header(tmp_path: Path, content: bytes, message: str) -> None:
+    """A header that claims what cannot be is one line; nothing is asked for on its word."""
+    pytest.importorskip("gguf")
+    (tmp_path / "x.gguf").write_bytes(content)
+    with pytest.raises(InputError) as caught:
+        shape_from_files("gguf", tmp_path / "x.gguf", MODEL)
+    assert message in str(caught.value)
+    assert str(caught.value).startswith("model.gguf: x.gguf")
+    assert str(caught.value).isprintable()
