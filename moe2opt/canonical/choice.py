@@ -78,6 +78,7 @@ class MultipleChoiceProblem(Canonical):
         ]
         object.__setattr__(self, "values", tuple(options for options, _ in pairs))
         object.__setattr__(self, "usage", tuple(table for _, table in pairs))
+        self._check_sums()
         limits = validate.limits_of(rows.align("budgets", budgets).array, self._most_used)
         object.__setattr__(self, "budgets", limits)
 
@@ -99,6 +100,18 @@ class MultipleChoiceProblem(Canonical):
 
     def _most_used(self, row: int) -> float:
         return validate.exact_sum(float(table[:, row].max()) for table in self.usage)
+
+    def _check_sums(self) -> None:
+        """Raise unless the objective and every usage stay far from overflow."""
+        worth = np.array([np.abs(options).max() for options in self.values])
+        use = np.array([table.max(axis=0) for table in self.usage]).reshape(self.size, -1)
+        for name, largest in [("values", worth), *(("usage", column) for column in use.T)]:
+            g = validate.too_large(largest)
+            if g is not None:
+                raise InputError(
+                    f"{name}[{g}] holds {largest[g]:g}; "
+                    f"the sum over groups may be {validate.LARGEST_SUM:g} at most"
+                )
 
     @property
     def size(self) -> int:

@@ -95,6 +95,7 @@ class FacilityProblem(Canonical):
             object.__setattr__(self, "weights", validate.frozen(weights.array))
         object.__setattr__(self, "values", validate.frozen(values.array))
         object.__setattr__(self, "costs", validate.frozen(costs.array))
+        self._check_sums()
         most = self._most_used
         object.__setattr__(self, "budgets", validate.limits_of(budgets.array, most))
         for name, flat in (("groups", True), ("covers", False)):
@@ -103,6 +104,26 @@ class FacilityProblem(Canonical):
 
     def _most_used(self, row: int) -> float:
         return validate.exact_sum(self.costs[row])
+
+    def _check_sums(self) -> None:
+        """Raise unless the objective and every usage stay far from overflow."""
+        values, weights = self.values, self.weights
+        best = values.max(axis=1, initial=0.0)
+        with np.errstate(over="ignore"):
+            c = validate.too_large(best if weights is None else best * weights)
+        if c is not None:
+            at, times = int(np.argmax(values[c])), "" if weights is None else f" x {weights[c]:g}"
+            raise InputError(
+                f"values[{c}, {at}] is {best[c]:g}{times}; "
+                f"the sum over clusters may be {validate.LARGEST_SUM:g} at most"
+            )
+        for k, row in enumerate(self.costs):
+            i = validate.too_large(row)
+            if i is not None:
+                raise InputError(
+                    f"costs[{k}, {i}] is {row[i]:g}; "
+                    f"the sum of a row may be {validate.LARGEST_SUM:g} at most"
+                )
 
     @property
     def size(self) -> int:

@@ -12,14 +12,13 @@ original one; what it forgets is that the chosen experts must also pack into the
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from moe2opt.canonical.facility import FacilityProblem
-from moe2opt.canonical.validate import indicators
+from moe2opt.canonical.validate import BIGGEST_EXACT, indicators
 from moe2opt.result import BoolArray, FloatArray, InputError, IntArray
 
 #: A packing search gives up after so many placements.
@@ -251,18 +250,20 @@ def _merged_groups(
 ) -> tuple[list[list[int]], tuple[frozenset[int], ...]]:
     """Return the groups of the merged problem, and the sets of which a single row holds one."""
     home = {original: (i, b) for i, c in enumerate(copies) for b, original in enumerate(c)}
-    groups, per_row = [], Counter[frozenset[int]]()
+    groups: list[list[int]] = []
+    rows_of: dict[frozenset[int], set[int]] = {}
     for group in problem.groups:
         image = frozenset(home[int(i)][0] for i in group)
         if sum(len(copies[i]) for i in image) == len(group):
             groups.append(sorted(image))
         elif len({home[int(i)][1] for i in group}) == 1 and len(image) == len(group):
-            per_row[image] += 1
+            rows_of.setdefault(image, set()).add(home[int(group[0])][1])
         else:
             raise InputError("types: a group treats the copies of an expert differently")
-    if any(count != len(copies[min(image)]) for image, count in per_row.items()):
-        raise InputError("types: a group exists for some rows of a type only")
-    return groups, tuple(per_row)
+    for image, found in rows_of.items():
+        if any(len(found) != len(copies[i]) for i in image):
+            raise InputError("types: a group exists for some rows of a type only")
+    return groups, tuple(rows_of)
 
 
 def _merged_problem(
@@ -275,8 +276,7 @@ def _merged_problem(
     typed = [row for rows in types for row in rows]
     others = [k for k in range(len(problem.budgets)) if k not in typed]
     summed = [problem.costs[list(t)].sum(axis=0)[first] for t in types]
-    # Limits of rows with slack are summed with their slack: the merged row must not be tighter.
-    total = [len(t) * float(problem.limits[t[0]]) for t in types]
+    total = [_summed_limit(problem, t[0], len(t)) for t in types]
     position = {original: merged for merged, c in enumerate(copies) for original in c}
     covers = [sorted({position[int(i)] for i in cover}) for cover in problem.covers]
     return FacilityProblem(
@@ -287,3 +287,15 @@ def _merged_problem(
         tuple(np.array(group, dtype=np.int64) for group in groups),
         tuple(np.array(cover, dtype=np.int64) for cover in covers),
     )
+
+
+def _summed_limit(problem: FacilityProblem, row: int, count: int) -> float:
+    """Return a limit that the use of so many rows like `row` cannot exceed together.
+
+    Rows with slack are summed with their slack, and where usage is compared after rounding, every
+    row may hold a little more than its limit.
+    """
+    limit = float(problem.limits[row])
+    if abs(count * limit) < BIGGEST_EXACT:
+        return count * limit
+    return math.nextafter(count * math.nextafter(limit, math.inf), math.inf)

@@ -17,6 +17,9 @@ from moe2opt.result import FloatArray, InputError, IntArray
 #: Relative slack of a budget over data that are not all integers (integer rows are exact).
 BUDGET_TOLERANCE = 1e-9
 
+#: Largest sum of absolute values; beyond it what bounds add to a sum could overflow.
+LARGEST_SUM = 1e300
+
 #: Up to this size every integer is a float.
 BIGGEST_EXACT = 2.0**53
 
@@ -67,6 +70,16 @@ def shaped(name: str, array: npt.NDArray[Any], shape: tuple[int, ...], meaning: 
     """Raise `InputError` unless `array` has `shape`; `meaning` explains the expected shape."""
     if array.shape != shape:
         raise InputError(f"{name}: shape {array.shape} does not match {meaning} = {shape}")
+
+
+def too_large(terms: FloatArray) -> int | None:
+    """Return the place of the largest of some non-negative terms whose sum is near overflow.
+
+    None if the sum is at most `LARGEST_SUM`. Terms are infinite where a product overflowed.
+    """
+    with np.errstate(over="ignore"):
+        total = float(terms.sum())
+    return None if total <= LARGEST_SUM else int(np.argmax(terms))
 
 
 def integer_vector(name: str, value: Any, axis: Axis | None = None) -> IntArray:
@@ -134,7 +147,9 @@ def effective_limits(costs: FloatArray, limits: FloatArray) -> FloatArray:
     """
     exact = np.array([is_integral(row) for row in costs], dtype=bool) & (limits == np.floor(limits))
     slack = BUDGET_TOLERANCE * np.maximum(1.0, np.abs(limits))
-    return frozen(np.where(exact, limits, limits + slack))
+    with np.errstate(over="ignore"):
+        wide = np.where(exact, limits, limits + slack)
+    return frozen(np.minimum(wide, np.maximum(limits, np.finfo(np.float64).max)))
 
 
 def is_integral(array: FloatArray) -> bool:

@@ -16,7 +16,7 @@ import numpy as np
 
 from moe2opt.archive import Records
 from moe2opt.certify.choice import ChoiceProof
-from moe2opt.certify.exact import RejectedError, clearly_supports
+from moe2opt.certify.exact import RejectedError, clearly_supports, error_of
 from moe2opt.result import BoolArray, FloatArray, IntArray, PriceTable, Record
 
 #: Steps that are decided together: flags of their boxes at most (their terms stay in the cache),
@@ -103,7 +103,7 @@ class BatchedReplay:
         self.cost_size = np.array(
             [np.maximum.reduceat(row, problem.offsets[:-1]).sum() for row in problem.costs]
         ).reshape(len(problem.limits))
-        self.unit = 4e-16 * (problem.size + len(problem.limits) + 16)
+        self.operations = problem.size + len(problem.limits) + 16
         self.every_row = np.ones(len(problem.limits), dtype=bool)
         self.prices, self.usable = _prices(certificate.multipliers, len(problem.limits))
         self.view = _View(proof, proof.root(), every_group=False)
@@ -228,17 +228,24 @@ class BatchedReplay:
         """
         view = self.view
         if reason == "budget":
-            return -view.costs[needed], -view.fixed_cost[needed], self.unit * self.cost_size[needed]
+            return (
+                -view.costs[needed],
+                -view.fixed_cost[needed],
+                self._error(self.cost_size[needed]),
+            )
         if reason == "corner":
             count = len(needed)
             terms = np.broadcast_to(view.values, (count, len(view.values)))
-            error = np.full(count, self.unit * self.value_size)
+            error = np.full(count, self._error(self.value_size))
             return terms, np.full(count, view.fixed_value), error
         price, limits = self.prices[needed], self.proof.rows.limits
         worth = float(reason == "dual")
         constant = price @ limits - price @ view.fixed_cost + worth * view.fixed_value
         size = price @ self.cost_size + worth * self.value_size + price @ np.abs(limits)
-        return worth * view.values - price @ view.costs, constant, self.unit * size
+        return worth * view.values - price @ view.costs, constant, self._error(size)
+
+    def _error(self, size: Any) -> Any:
+        return error_of(self.operations, size)
 
     def _decide_alone(self, step: int, box: BoolArray) -> None:
         """Decide a step alone, in exact arithmetic where needed."""

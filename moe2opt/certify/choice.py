@@ -21,6 +21,7 @@ from moe2opt.certify.exact import (
     Rows,
     checked_prices,
     clearly_supports,
+    error_of,
     outward,
     require_row,
     supports,
@@ -124,7 +125,7 @@ class ChoiceProof:
         constant = float(row @ self.rows.limits)
         largest = np.maximum.reduceat(np.abs(value) + cost, self.problem.offsets[:-1])
         terms = self.problem.size + len(row) + 16
-        error = 4e-16 * terms * (float(largest.sum()) + abs(constant))
+        error = error_of(terms, float(largest.sum()) + abs(constant))
         return Estimate(constant, value - cost, error)
 
     def _per_group(self, terms: Any, box: BoolArray, best: np.ufunc, excluded: float) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from moe2opt.canonical import is_integral
+from moe2opt.canonical import BIGGEST_EXACT, is_integral
 from moe2opt.result import Certificate, Multipliers
 
 #: Integers up to this size are added in int64 without overflow.
@@ -100,9 +100,26 @@ class Rows:
 
 
 def outward(costs: Any, limits: Any) -> Any:
-    """Return limits that no feasible exact sum exceeds: usage is compared after rounding."""
+    """Return limits that no feasible exact sum exceeds: usage is compared after rounding.
+
+    Sums of integers are not rounded as long as they are of exact size.
+    """
     exact = np.array([is_integral(row) for row in costs], dtype=bool)
-    return np.where(exact, limits, np.nextafter(limits, np.inf))
+    return np.where(exact & (np.abs(limits) < BIGGEST_EXACT), limits, np.nextafter(limits, np.inf))
+
+
+def error_of(terms: int, size: Any) -> Any:
+    """Return how far a sum of so many products in floating point may be off.
+
+    Parameters
+    ----------
+    terms
+        Number of operations that round.
+    size
+        Sum of the absolute values. Products below the smallest normal number lose all their
+        digits, so the error is never zero.
+    """
+    return 4e-16 * terms * size + 1e-300
 
 
 def on_grid(scaled: Any) -> Any:
@@ -113,15 +130,21 @@ def on_grid(scaled: Any) -> Any:
     return np.array([[int(v) for v in row] for row in scaled], dtype=object).reshape(scaled.shape)
 
 
-def thresholds(cluster: Any, clusters: int, bits: int) -> Any:
-    """Return cluster multipliers in units of the grid."""
+def thresholds(cluster: Any, clusters: int, bits: int, largest: int) -> tuple[Any, int]:
+    """Return cluster multipliers in units of the grid, and their sum.
+
+    What lies above the largest value is lowered to it, after it was added up: there is no excess.
+    """
     scaled = np.ldexp(cluster, bits)
     whole = np.isfinite(scaled) & (scaled >= 0) & (scaled == np.floor(scaled))
     if cluster.shape != (clusters,) or not whole.all():
         raise RejectedError("cluster multipliers must be non-negative multiples of the grid")
     if len(scaled) * scaled.max(initial=0.0) < _INT64_SAFE:
-        return scaled.astype(np.int64)
-    return on_grid(scaled[None, :])[0]
+        found = scaled.astype(np.int64)
+        return (np.minimum(found, largest) if largest < _INT64_SAFE else found), int(found.sum())
+    exact = [int(v) for v in scaled]
+    lowered = [min(v, largest) for v in exact]
+    return np.array(lowered, dtype=np.int64 if largest < _INT64_SAFE else object), sum(exact)
 
 
 def checked_prices(certificate: Certificate, index: int, rows: Rows, covers: Any) -> Multipliers:
@@ -174,4 +197,4 @@ def supports(value: Fraction, claim: float, reason: str, integral: bool) -> bool
         return value < 0
     if claim == -math.inf:
         return False
-    return (math.floor(value) if integral else value) <= Fraction(claim)
+    return claim == math.inf or (math.floor(value) if integral else value) <= Fraction(claim)

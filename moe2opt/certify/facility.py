@@ -40,6 +40,7 @@ from moe2opt.certify.exact import (
     Rows,
     checked_prices,
     clearly_supports,
+    error_of,
     on_grid,
     outward,
     require_cover,
@@ -87,6 +88,7 @@ class FacilityProof:
         self.bits = certificate.grid_bits
         # One row per expert: the sums below run along rows.
         self.values = on_grid(np.ceil(np.ldexp(problem.weighted.T, self.bits)))
+        self.largest = int(self.values.max(initial=0))
         self.rows = self._all_rows(certificate.rounded)
         self.covers = indicators(problem.covers, problem.size)
         worth_it = len(certificate.multipliers) > _FEW and self.values.dtype != object
@@ -134,6 +136,8 @@ class FacilityProof:
             require_cover(index, self.certificate, len(problem.covers))
             return not box.allowed[problem.covers[index]].any()
         if reason == "packing":
+            if not 0 <= index < len(self.merged.types):
+                raise RejectedError(f"type {index} does not exist")
             return self.merged.packing(box.forced, index) is None
         if reason == "corner":
             return problem.evaluate(box.allowed) <= claim
@@ -213,21 +217,20 @@ class FacilityProof:
         constant = [price.row @ self.rows.limits, -price.cover.sum()]
         excess = np.zeros(self.problem.size)
         if reason == "dual":
-            grid, total = self._excess_estimate(price, columns)
-            excess[columns] = np.ldexp(grid, -self.bits)
+            threshold, total = self._threshold(price)
+            excess[columns] = np.ldexp(self._excess_estimate(threshold, columns), -self.bits)
             constant.append(math.ldexp(float(total), -self.bits))
         terms = sum(self.rows.matrix.shape) + self.problem.clusters + 16
         size = float((excess + cost + reward).sum()) + sum(map(abs, constant))
-        return Estimate(sum(constant), excess + reward - cost, 4e-16 * terms * size)
+        return Estimate(sum(constant), excess + reward - cost, error_of(terms, size))
 
-    def _excess_estimate(self, price: Multipliers, columns: BoolArray) -> tuple[Any, Any]:
-        """Return what `_excess` does, as floats, and the sum of the thresholds."""
-        threshold = self._threshold(price)
+    def _excess_estimate(self, threshold: Any, columns: BoolArray) -> Any:
+        """Return what `_excess` does, as floats."""
         if self.near is not None:
             found = self.near.excess(threshold, columns)
             if found is not None:
-                return found[columns], threshold.sum()
-        return self._excess(threshold, columns).astype(np.float64), threshold.sum()
+                return found[columns]
+        return self._excess(threshold, columns).astype(np.float64)
 
     def _dual(self, index: int, box: _Subset, reason: str) -> Fraction:
         """Return the exact right side of the inequality above, maximised over the box."""
@@ -247,13 +250,13 @@ class FacilityProof:
         profit = reward.plus(cost, -1)
         if reason == "farkas":
             return base - shift, profit
-        threshold = self._threshold(price)
+        threshold, total = self._threshold(price)
         excess = self._excess(threshold, np.ones(self.problem.size, dtype=bool))
-        constant = Fraction(int(threshold.sum()), 2**self.bits)
+        constant = Fraction(total, 2**self.bits)
         return constant + base - shift, profit.plus(Dyadic(excess.astype(object), self.bits))
 
-    def _threshold(self, price: Multipliers) -> Any:
-        return thresholds(price.cluster, self.problem.clusters, self.bits)
+    def _threshold(self, price: Multipliers) -> tuple[Any, int]:
+        return thresholds(price.cluster, self.problem.clusters, self.bits, self.largest)
 
     def _excess(self, threshold: Any, columns: BoolArray) -> Any:
         """Return the wanted experts' excess over the thresholds in units of the grid."""
