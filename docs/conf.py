@@ -15,7 +15,7 @@ copyright = author
 version = release = version_of("moe2opt")
 
 extensions = ["myst_nb", "numpydoc", "sphinx.ext.autodoc", "sphinx.ext.mathjax"]
-exclude_patterns = ["_build", "scripts", "jupyter_execute"]
+exclude_patterns = ["_build", "studies", "jupyter_execute"]
 html_theme = "pydata_sphinx_theme"
 html_theme_options = {"show_toc_level": 2, "secondary_sidebar_items": ["page-toc"]}
 

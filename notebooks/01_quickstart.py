@@ -118,7 +118,7 @@ for relaxation in conflict.relaxations:
 # %% [markdown]
 # ## The numbers are those on record
 #
-# `problems/reference/mmlu_pro_edge.json` holds certified results (`python docs/scripts/certified_reference.py`).
+# `problems/reference/mmlu_pro_edge.json` holds certified results (`python docs/studies/certified_reference.py`).
 
 # %%
 def known(key, limit=None):

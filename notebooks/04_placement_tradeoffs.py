@@ -112,7 +112,7 @@ for rule, excess in sorted(rules.items(), key=lambda item: item[1]):
 # %% [markdown]
 # ## The numbers are those on record
 #
-# `problems/reference/placement.json` (`docs/scripts/placement_reference.py`). Two runs that are both proven within 0.2 % of the best differ by no more than that.
+# `problems/reference/placement.json` (`docs/studies/placement_reference.py`). Two runs that are both proven within 0.2 % of the best differ by no more than that.
 
 # %%
 checked = 0

@@ -127,7 +127,7 @@ plt.show()
 # %% [markdown]
 # ## The numbers are those on record
 #
-# `problems/reference/notebooks.json` (`python docs/scripts/run_notebooks.py --record`). Plans within the same gap may differ a little, hence the tolerance.
+# `problems/reference/notebooks.json` (`python docs/studies/run_notebooks.py --record`). Plans within the same gap may differ a little, hence the tolerance.
 
 # %%
 HEADLINE = {

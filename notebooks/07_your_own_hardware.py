@@ -137,7 +137,7 @@ plt.show()
 # %% [markdown]
 # ## The numbers are those on record
 #
-# `problems/reference/notebooks.json` (`python docs/scripts/run_notebooks.py --record`).
+# `problems/reference/notebooks.json` (`python docs/studies/run_notebooks.py --record`).
 
 # %%
 HEADLINE = {name: round(share, 9) for name, share in worth.items()}

@@ -132,7 +132,7 @@ plt.show()
 # %% [markdown]
 # ## The numbers are those on record
 #
-# `problems/reference/notebooks.json` (`python docs/scripts/run_notebooks.py --record`).
+# `problems/reference/notebooks.json` (`python docs/studies/run_notebooks.py --record`).
 
 # %%
 HEADLINE = {"objective": result.objective, "bound": result.bound, "price": result.price, "equal_shares": float(equal)}

@@ -36,8 +36,8 @@ REFERENCE = json.loads((CHECKOUT / "problems/reference/mmlu_pro_edge.json").read
 
 
 def script(name: str) -> ModuleType:
-    """Import a script of ``docs/scripts``."""
-    spec = util.spec_from_file_location(name, DOCS / "scripts" / f"{name}.py")
+    """Import a script of ``docs/studies``."""
+    spec = util.spec_from_file_location(name, DOCS / "studies" / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = util.module_from_spec(spec)
@@ -175,7 +175,7 @@ def test_every_block_is_of_a_kind_that_is_checked(page: Path) -> None:
         program, *rest = shlex.split(command)
         if program == "moe2opt":
             parsed(command)
-        elif rest[:1] and rest[0].startswith("docs/scripts/"):
+        elif rest[:1] and rest[0].startswith("docs/studies/"):
             assert (CHECKOUT / rest[0]).is_file()
 
 
@@ -238,13 +238,13 @@ def test_readme_shows_a_certified_optimum() -> None:
 
 @pytest.mark.parametrize("name", ["cli.md", "config.md"])
 def test_generated_pages_are_current(name: str) -> None:
-    """The reference pages are what ``docs/scripts/reference_pages.py`` writes from the code."""
+    """The reference pages are what ``docs/studies/reference_pages.py`` writes from the code."""
     page = script("reference_pages").PAGES[name]()
     assert (DOCS / name).read_text(encoding="utf-8") == page
 
 
 def test_api_page_is_current() -> None:
-    """The API page is what ``docs/scripts/api_page.py`` writes from what packages make public."""
+    """The API page is what ``docs/studies/api_page.py`` writes from what packages make public."""
     assert (DOCS / "api.md").read_text(encoding="utf-8") == script("api_page").api_page()
 
 

@@ -65,7 +65,7 @@ def test_strategies_rank_as_published(shared_data: Any, checkout: Any) -> None:
     pytest.importorskip("pandas")
     import importlib.util
 
-    path = checkout / "docs" / "scripts" / "placement_reference.py"
+    path = checkout / "docs" / "studies" / "placement_reference.py"
     spec = importlib.util.spec_from_file_location("placement_reference", path)
     assert spec is not None
     assert spec.loader is not None

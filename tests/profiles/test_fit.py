@@ -90,12 +90,12 @@ def test_sums_are_those_of_the_product(columns: int, seed: int) -> None:
 
 
 def test_the_stored_fit_is_that_of_the_tables(profiles: Profiles) -> None:
-    """fit.json is what docs/scripts/profile_fit.py would write, hold-out errors included."""
+    """fit.json is what docs/studies/profile_fit.py would write, hold-out errors included."""
     path = builtin_profiles() / "fit.json"
     stored = json.loads(path.read_text(encoding="utf-8"))
     assert stored["tables_sha256"] == profiles.digest
     fresh = json.loads(json.dumps(to_dict(profiles.fit_again(), profiles.digest)))
-    assert _close(stored, fresh), "run docs/scripts/profile_fit.py"
+    assert _close(stored, fresh), "run docs/studies/profile_fit.py"
 
 
 def _close(a: object, b: object) -> bool:
@@ -269,5 +269,5 @@ def test_committed_coefficients_are_finite(profiles: Profiles) -> None:
 def test_scripts_are_documented(checkout: Path) -> None:
     """The scripts that make tables and fit say how they are run."""
     for name in ("profile_tables", "profile_fit", "profile_pages"):
-        text = (checkout / "docs" / "scripts" / f"{name}.py").read_text(encoding="utf-8")
-        assert f"python docs/scripts/{name}.py" in text
+        text = (checkout / "docs" / "studies" / f"{name}.py").read_text(encoding="utf-8")
+        assert f"python docs/studies/{name}.py" in text

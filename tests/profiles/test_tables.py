@@ -16,8 +16,8 @@ from tests.profiles.conftest import Edit
 
 
 def script(checkout: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """Import a script of ``docs/scripts`` that imports its neighbours."""
-    folder = checkout / "docs" / "scripts"
+    """Import a script of ``docs/studies`` that imports its neighbours."""
+    folder = checkout / "docs" / "studies"
     monkeypatch.syspath_prepend(str(folder))
     spec = util.spec_from_file_location(name, folder / f"{name}.py")
     assert spec is not None
@@ -233,7 +233,7 @@ def test_every_table_has_a_file(profiles: Profiles) -> None:
 
 
 def test_pages_are_those_of_the_fit(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The page of each device and the overview are what docs/scripts/profile_pages.py writes."""
+    """The page of each device and the overview are what docs/studies/profile_pages.py writes."""
     source = script(checkout, "profile_pages", monkeypatch)
     folder = checkout / "docs" / "profiles"
     written = source.pages()

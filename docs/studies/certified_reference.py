@@ -2,7 +2,7 @@
 
 Usage, from the checkout::
 
-    python docs/scripts/certified_reference.py
+    python docs/studies/certified_reference.py
 
 writes ``problems/reference/mmlu_pro_edge.json``: every scenario, and the optimum for a range of
 energy budgets, with any number of experts and with a single one. A result enters only after the
@@ -67,7 +67,7 @@ def main() -> None:
     """Write the reference file."""
     content = {
         "instance": INSTANCE,
-        "command": "python docs/scripts/certified_reference.py",
+        "command": "python docs/studies/certified_reference.py",
         "note": (
             "Objectives agree between machines to about 1e-12; the last bits of the instance, and "
             "with them problem_sha256, depend on the linear algebra library that numpy uses."

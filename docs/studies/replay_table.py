@@ -1,6 +1,6 @@
 """Print the tables of docs/online.md: policies on real network traces, and the time of a re-solve.
 
-Usage: ``python docs/scripts/replay_table.py network|resolve|staging FOLDER``, with the folder of
+Usage: ``python docs/studies/replay_table.py network|resolve|staging FOLDER``, with the folder of
 third-party traces (``5g_ireland/traces_1hz.parquet``, ``hsdpa_fcc/bandwidth.parquet``) for
 ``network`` and ``staging``. ``--only 5g`` takes one set; ``--reaction 1`` lets decisions take
 effect a whole second late.

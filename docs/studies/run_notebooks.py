@@ -2,7 +2,7 @@
 
 Usage, from the checkout::
 
-    python docs/scripts/run_notebooks.py [--record] [NAME...]
+    python docs/studies/run_notebooks.py [--record] [NAME...]
 
 reads every ``notebooks/*.py`` (jupytext, percent format), or those whose names start with NAME, and
 writes the ``.ipynb`` beside it. With ``--record`` what a notebook calls HEADLINE is written to

@@ -1,6 +1,6 @@
 """Solve the placement problems and write down what was certified and compared.
 
-    python docs/scripts/placement_reference.py DATA
+    python docs/studies/placement_reference.py DATA
 
 writes ``problems/reference/placement.json``: every built-in problem, AdapMoE's slots, the front of
 memory, latency and loss of Switch-Base-128, the published strategies of ktransformers and the hit

@@ -1,11 +1,11 @@
 """Run plans that span the front, and hold time, bytes and memory against their prediction.
 
-    python docs/scripts/execute_bench.py prepare WORK [--model FOLDER]
-    python docs/scripts/execute_bench.py calibrate WORK
-    python docs/scripts/execute_bench.py plan WORK
-    python docs/scripts/execute_bench.py count WORK
-    python docs/scripts/execute_bench.py time WORK          (several times: each is one round)
-    python docs/scripts/execute_bench.py table WORK
+    python docs/studies/execute_bench.py prepare WORK [--model FOLDER]
+    python docs/studies/execute_bench.py calibrate WORK
+    python docs/studies/execute_bench.py plan WORK
+    python docs/studies/execute_bench.py count WORK
+    python docs/studies/execute_bench.py time WORK          (several times: each is one round)
+    python docs/studies/execute_bench.py table WORK
 
 WORK is a folder on the disk that is to be measured. Without ``--model`` the model has SYNTHETIC
 weights and the expert sizes of Switch-Base. ``calibrate`` and ``time`` want a quiet machine and, as

@@ -1,6 +1,6 @@
 """Measure the tables of docs/online-caches.md on published traces of experts.
 
-    python docs/scripts/online_caches.py DATA [TABLE ...]
+    python docs/studies/online_caches.py DATA [TABLE ...]
 
 Tables: hits, predicted, ideas, tuning, offline, cliff, time. DATA is a folder with
 `moe_traces/gpt_oss_20b` as described in docs/placement.md. Every second sequence is learnt from,

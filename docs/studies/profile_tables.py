@@ -2,7 +2,7 @@
 
 Usage, from the checkout, with the collection of published figures beside it in ``../shared/data``::
 
-    python docs/scripts/profile_tables.py
+    python docs/studies/profile_tables.py
 
 Figures are copied as they are printed there, with source, commit and place. What this script
 decides, and how:

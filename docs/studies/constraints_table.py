@@ -2,7 +2,7 @@
 
 Usage, from the checkout::
 
-    python docs/scripts/constraints_table.py [--time-limit SECONDS] [NAME ...]
+    python docs/studies/constraints_table.py [--time-limit SECONDS] [NAME ...]
 
 Prints one line of the table for each case: what was asked, experts, canonical problem, objective,
 proven gap, boxes, seconds of the solver and of the checker.

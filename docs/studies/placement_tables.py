@@ -1,6 +1,6 @@
 """Derive the activation tables of the built-in placement problems from published statistics.
 
-    python docs/scripts/placement_tables.py DATA
+    python docs/studies/placement_tables.py DATA
 
 DATA is a folder with `moe_traces/` as described in docs/placement.md. What a table takes from
 measurements and what is drawn is said in its column `origin` or in the problem's `synthetic` list.

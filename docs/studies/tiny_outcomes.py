@@ -2,7 +2,7 @@
 
 Usage, from the checkout::
 
-    python docs/scripts/tiny_outcomes.py
+    python docs/studies/tiny_outcomes.py
 
 Four invented LLMs answer 400 invented prompts about three topics. Two of them are specialists, one
 is good at everything and slow to say so, one is small and quick. A tenth of the cells is missing.
@@ -61,7 +61,7 @@ def main() -> None:
     stated = {
         "title": "four invented LLMs on 400 invented prompts",
         "synthetic": True,
-        "made_by": "docs/scripts/tiny_outcomes.py",
+        "made_by": "docs/studies/tiny_outcomes.py",
     }
     (FOLDER / "provenance.json").write_text(json.dumps(stated, indent=2) + "\n", encoding="utf-8")
 

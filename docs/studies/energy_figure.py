@@ -2,7 +2,7 @@
 
 Usage, from the checkout::
 
-    python docs/scripts/energy_figure.py
+    python docs/studies/energy_figure.py
 
 reads ``problems/reference/mmlu_pro_edge.json`` and writes ``docs/energy_budget.svg``.
 """

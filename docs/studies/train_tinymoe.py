@@ -1,6 +1,6 @@
 """Train the small mixture of experts and measure everything that its placement problem needs.
 
-    python docs/scripts/train_tinymoe.py [train|tables|scales|study|all]
+    python docs/studies/train_tinymoe.py [train|tables|scales|study|all]
         [--steps N] [--pages FOLDER] [--out FOLDER]
 
 `train` builds the texts, trains (one core; a killed run goes on where it was) and writes

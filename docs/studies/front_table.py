@@ -2,7 +2,7 @@
 
 Usage, from a checkout::
 
-    python docs/scripts/front_table.py [CELLS]
+    python docs/studies/front_table.py [CELLS]
 
 The grid is computed and checked whole. HiGHS solves CELLS cells (default 16), drawn at random,
 cold, and its mean is extrapolated to all cells. Kernels are compiled before the clock starts.

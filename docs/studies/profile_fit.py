@@ -2,7 +2,7 @@
 
 Usage, from the checkout::
 
-    python docs/scripts/profile_fit.py
+    python docs/studies/profile_fit.py
 
 writes ``problems/profiles/fit.json``. Every hold-out refits everything without the model, source or
 device that is left out, so this takes about half a minute. A test compares the file with the

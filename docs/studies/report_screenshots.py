@@ -2,7 +2,7 @@
 
 Usage, from the checkout, with chromium, chromedriver and selenium installed::
 
-    python docs/scripts/report_screenshots.py [DIR]
+    python docs/studies/report_screenshots.py [DIR]
 
 solves ``mmlu_pro_edge``, computes its grid of 20 × 20 budgets, writes the page into DIR (default: a
 temporary folder) and ``docs/report_explorer.png`` and ``docs/report_phone.png``. A DIR that holds

@@ -2,7 +2,7 @@
 
 Usage, from the checkout::
 
-    python docs/scripts/specialist_outcomes.py split2_model7.parquet FOLDER
+    python docs/studies/specialist_outcomes.py split2_model7.parquet FOLDER
 
 The table is not part of this project: github.com/shuhao02/RouterDC (commit 0e63989c) has no
 licence file. Its columns are ``file``, ``idx``, ``question`` and the scores of seven LLMs of 7 to
