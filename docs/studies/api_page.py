@@ -52,7 +52,6 @@ PARTS = (
             *("masked_softmax_problem", "masked_softmax_ceiling", "merge"),
         ),
     ),
-    Part("", "moe2opt.solvers.continuous", ("solve_box",)),
     Part(
         "Results and errors",
         "moe2opt.result",

@@ -103,7 +103,7 @@ def instance_of(work: Path, model: Any, share: float, loss: float, *, rates: boo
 
 def prepare(work: Path, source: Path | None, text: Path | None) -> None:
     """Bring model, texts, counts and the expected dense bytes into WORK."""
-    from moe2opt.executor.synthetic import switch_base, write
+    from tinymoe.synthetic import switch_base, write
 
     work.mkdir(parents=True, exist_ok=True)
     folder = work / "model"

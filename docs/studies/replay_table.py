@@ -177,7 +177,7 @@ def main() -> None:
         settings = ReplaySettings(reaction_s=given.reaction, tokens_per_s=1.0)
         network(given.folder, settings, given.only)
     else:
-        from moe2opt.online.handover import staging_table
+        from handover import staging_table
 
         trace = next(t for t in five_g(given.folder) if len(t) > 2000)
         print(staging_table(mo.load("mobile_edge"), trace.head(1200)))

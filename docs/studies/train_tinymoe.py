@@ -21,11 +21,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-
-import moe2opt as mo
-from moe2opt.executor.folder import ModelFolder, open_folder
-from moe2opt.executor.quality import judged_bytes, losses, mean_loss, text_files
-from moe2opt.executor.quality_study import (
+from tinymoe.plans import (
     StudyPlan,
     draw_study,
     fitted_scale,
@@ -33,15 +29,19 @@ from moe2opt.executor.quality_study import (
     random_plans,
     rank_correlation,
 )
-from moe2opt.executor.quality_tables import (
+from tinymoe.tables import (
     distances_from,
     measure_tables,
     saliency_of,
 )
+from tinymoe.text import SOURCES, build_corpus
+from tinymoe.training import TrainingSettings, record, save, tiny_spec, train
+
+import moe2opt as mo
+from moe2opt.executor.folder import ModelFolder, open_folder
+from moe2opt.executor.quality import judged_bytes, losses, mean_loss, text_files
 from moe2opt.executor.quantise import Format
 from moe2opt.executor.routing_trace import Routing, record_routing, tokens_of, write_routing
-from moe2opt.executor.text import SOURCES, build_corpus
-from moe2opt.executor.training import TrainingSettings, record, save, tiny_spec, train
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "problems" / "placement" / "tinymoe"

@@ -16,8 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-
-from moe2opt.solvers.continuous import ContinuousResult, solve_box
+from continuous import ContinuousResult, solve_box
 
 #: Published values are rounded to this many decimals.
 DECIMALS = 5

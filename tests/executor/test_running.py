@@ -52,7 +52,7 @@ def folder(tmp_path: Path) -> Path:
     """Return a folder with a random model, a text and a configuration."""
     from dataclasses import replace
 
-    from moe2opt.executor.training import initial, save, tiny_spec
+    from tinymoe.training import initial, save, tiny_spec
 
     spec = replace(
         tiny_spec(), hidden=32, n_layers=LAYERS, heads=2, kv_heads=1, head_dim=16,

@@ -54,9 +54,9 @@ def make(tmp_path: Path) -> Make:
     pytest.importorskip("safetensors", reason="runs a model: needs safetensors")
     import torch
     from safetensors.torch import save_file
+    from tinymoe.training import initial
 
     from moe2opt.executor.families import read_spec
-    from moe2opt.executor.training import initial
 
     def build(family: str = "mixtral", shards: int = 1, **changes: Any) -> Path:
         torch.manual_seed(0)

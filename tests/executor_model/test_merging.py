@@ -128,14 +128,15 @@ def test_distilled_experts_cannot_be_run(make: Make) -> None:
 
 def test_tables_are_those_of_their_definition(make: Make) -> None:
     """The loss of one dropped expert is that of the whole model run anew; alike are near."""
-    from moe2opt.executor.quality import Judged, losses, mean_loss, planned
-    from moe2opt.executor.quality_tables import (
+    from tinymoe.tables import (
         distances_from,
         measure_tables,
         pair_changes,
         probe,
         saliency_of,
     )
+
+    from moe2opt.executor.quality import Judged, losses, mean_loss, planned
 
     folder = open_folder(make())
     draw = torch.Generator().manual_seed(5)

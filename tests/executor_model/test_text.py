@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
-from moe2opt.executor.text import divided, markdown_passages, sentences, sums
+from tinymoe.text import divided, markdown_passages, sentences, sums
 
 
 def parts_of(documents: list[tuple[str, str]], seed: int = 0) -> dict[str, set[str]]:

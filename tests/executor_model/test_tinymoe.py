@@ -122,9 +122,10 @@ def test_held_out_text_costs_what_was_measured(folder: Path, tables: dict[str, A
 def test_new_plans_rank_as_predicted(folder: Path) -> None:
     """Plans that nobody has looked at rank on held-out text as their predictions do."""
     pytest.importorskip("torch", reason="runs a model: needs torch")
+    from tinymoe.plans import measure_plans, random_plans, rank_correlation
+
     from moe2opt.executor.folder import open_folder
     from moe2opt.executor.quality import judged_bytes
-    from moe2opt.executor.quality_study import measure_plans, random_plans, rank_correlation
 
     instance = mo.load("tinymoe", "aggregation")
     plans = random_plans(instance, 20, seed=77)

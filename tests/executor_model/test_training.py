@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tinymoe.text import Corpus
 
-from moe2opt.executor.text import Corpus
 from moe2opt.result import InputError
 
 pytestmark = pytest.mark.slow
@@ -19,7 +19,7 @@ torch = pytest.importorskip("torch", reason="trains a model: needs torch")
 
 def small() -> Any:
     """Return the shape of a model that trains in a second."""
-    from moe2opt.executor.training import tiny_spec
+    from tinymoe.training import tiny_spec
 
     return replace(
         tiny_spec(),
@@ -42,7 +42,7 @@ def corpus() -> Corpus:
 
 def test_training_learns_and_repeats(corpus: Corpus) -> None:
     """The loss falls below that of guessing, and a second run gives the same weights."""
-    from moe2opt.executor.training import TrainingSettings, train
+    from tinymoe.training import TrainingSettings, train
 
     lines: list[str] = []
     settings = TrainingSettings(steps=60, batch=4, context=32, warmup=5, learning_rate=1e-2)
@@ -54,7 +54,7 @@ def test_training_learns_and_repeats(corpus: Corpus) -> None:
 
 def test_a_killed_training_goes_on(corpus: Corpus, tmp_path: Path) -> None:
     """Training that was interrupted ends with the weights of one that was not."""
-    from moe2opt.executor.training import TrainingSettings, train
+    from tinymoe.training import TrainingSettings, train
 
     settings = TrainingSettings(steps=60, batch=4, context=32, warmup=5)
     whole = train(small(), corpus, settings)
@@ -76,9 +76,10 @@ def test_a_killed_training_goes_on(corpus: Corpus, tmp_path: Path) -> None:
 
 def test_a_checkpoint_is_the_model(corpus: Corpus, tmp_path: Path) -> None:
     """A saved model computes what the trained one did, up to the rounding of its experts."""
+    from tinymoe.training import assembled, initial, save
+
     from moe2opt.executor.experts import ResidentExperts
     from moe2opt.executor.folder import open_folder
-    from moe2opt.executor.training import assembled, initial, save
 
     torch.manual_seed(1)
     tensors = initial(small())
@@ -94,9 +95,10 @@ def test_a_checkpoint_is_the_model(corpus: Corpus, tmp_path: Path) -> None:
 
 def test_a_drawn_model_has_uneven_use(tmp_path: Path) -> None:
     """A synthetic model opens like any other, says so, and uses some experts much more."""
+    from tinymoe.synthetic import Synthetic, write
+
     from moe2opt.executor.folder import open_folder
     from moe2opt.executor.routing_trace import record_routing
-    from moe2opt.executor.synthetic import Synthetic, write
 
     write(Synthetic(replace(small(), experts=16, top_k=1), zipf=1.0, seed=3), tmp_path / "drawn")
     folder = open_folder(tmp_path / "drawn")
@@ -109,7 +111,7 @@ def test_a_drawn_model_has_uneven_use(tmp_path: Path) -> None:
 
 def test_switch_sizes_are_real_and_bounded() -> None:
     """An expert has the weights of Switch-Base's, and layers stop where the bytes do."""
-    from moe2opt.executor.synthetic import switch_base
+    from tinymoe.synthetic import switch_base
 
     one = switch_base(128, 2 * 2**30)
     assert one.spec.expert_weights == 2 * 768 * 3072
@@ -122,8 +124,7 @@ def test_switch_sizes_are_real_and_bounded() -> None:
 def test_a_failed_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A full disk ends with one message and without files; an existing folder is not touched."""
     from safetensors import torch as library
-
-    from moe2opt.executor.synthetic import Synthetic, write
+    from tinymoe.synthetic import Synthetic, write
 
     def full(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device")

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from handover import replay_handovers, staging_problem, with_servers
 
 import moe2opt as mo
 from moe2opt.cli.replaying import is_token_trace
 from moe2opt.online.compare import compare
-from moe2opt.online.handover import replay_handovers, staging_problem, with_servers
 from moe2opt.online.model import ReplayModel
 from moe2opt.online.policies import ReplaySettings
 from moe2opt.online.replay import model_of, start_run, starting_plan

@@ -9,15 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from online_caches.conftest import random_trace
-
-from moe2opt.online.expert_trace import ExpertTrace
-from moe2opt.online.offline import (
+from token_caches.offline import (
     Intervals,
     belady_hits,
     intervals_of,
     optimal_packing,
     optimal_savings,
 )
+
+from moe2opt.online.expert_trace import ExpertTrace
 from moe2opt.online.token_policies import TokenSettings, replay
 from moe2opt.result import InputError
 

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from token_caches.offline import belady_hits, intervals_of, optimal_savings
 
 from moe2opt.online.caches import Prepared, prepare
 from moe2opt.online.caches_slots import global_lru_curve, lru_cliff, lru_curve
 from moe2opt.online.expert_trace import ExpertTrace
 from moe2opt.online.hobbit import class_shares, importance_classes
-from moe2opt.online.offline import belady_hits, intervals_of, optimal_savings
 from moe2opt.online.token_policies import (
     POLICIES,
     TokenCosts,

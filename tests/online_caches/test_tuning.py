@@ -7,6 +7,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+from token_caches.tuning import (
+    Calibration,
+    calibrate,
+    threshold_problem,
+    tune_thresholds,
+)
+from token_caches.tuning_replay import (
+    ReplayedGrid,
+    best_thresholds,
+    replayed_grid,
+    tune_weights,
+)
 
 import moe2opt as mo
 from moe2opt.canonical.selftest import find_counterexample
@@ -15,18 +27,6 @@ from moe2opt.online.expert_trace import ExpertTrace
 from moe2opt.online.hobbit import classes_by_thresholds, weight_before
 from moe2opt.online.token_policies import POLICIES, TokenCosts, TokenSettings, replay
 from moe2opt.online.token_policies_result import LOADED
-from moe2opt.online.tuning import (
-    Calibration,
-    calibrate,
-    threshold_problem,
-    tune_thresholds,
-)
-from moe2opt.online.tuning_replay import (
-    ReplayedGrid,
-    best_thresholds,
-    replayed_grid,
-    tune_weights,
-)
 from moe2opt.result import InputError, Status
 
 COSTS = TokenCosts(4.0, 0.7, 0.11, 0.3, 1.0, 0.2, 0.05, 0.1, 1.0)

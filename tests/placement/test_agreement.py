@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from direct_milp import direct_model
 
 import moe2opt as mo
 from moe2opt.placement.assignment import NOWHERE, evaluate, plain
 from moe2opt.placement.checks import violations
-from moe2opt.placement.milp import direct_model
 
 PARTS: dict[str, dict[str, Any]] = {
     "tiers": {},

@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from continuous import BoxLimits, bisected, solve_box
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import Difference, polynomials
 
 from moe2opt.result import InputError, Limit
-from moe2opt.solvers.continuous import BoxLimits, bisected, solve_box
 
 ORIGIN = (0, 0)
 SQUARE = ([0.0, 0.0], [4.0, 4.0])

@@ -20,7 +20,7 @@ from moe2opt.result import InputError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from moe2opt.executor.text import Corpus
+    from tinymoe.text import Corpus
 
 OnStep = Callable[[str], None]
 

@@ -18,8 +18,8 @@ from moe2opt.executor import families
 from moe2opt.executor.experts import require_torch
 from moe2opt.executor.families import ModelSpec
 from moe2opt.executor.folder import INDEX
-from moe2opt.executor.training import config_of
 from moe2opt.result import InputError
+from tinymoe.training import config_of
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor

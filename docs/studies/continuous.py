@@ -122,7 +122,7 @@ def solve_box(
 
     Examples
     --------
-    >>> from moe2opt.solvers.continuous import solve_box
+    >>> from continuous import solve_box
     >>> result = solve_box(lambda x, y: (x * (2 - y))[:, 0], [0.0], [2.0], abs_gap=1e-3)
     >>> round(result.objective, 2), result.gap <= 1e-3
     (1.0, True)

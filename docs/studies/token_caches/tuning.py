@@ -4,7 +4,7 @@ Which experts are missing is taken from one replay in full precision with the sl
 low-precision copies leave, and held fixed. Then bytes rise and loss falls with either threshold, so
 that both thresholds are a monotone problem over a grid; thresholds per layer are a multiple-choice
 problem. Both come back with a certificate. What fixed misses leave out (hits of low-precision
-copies, experts that do not come in because they were skipped) is in `moe2opt.online.tuning_replay`,
+copies, experts that do not come in because they were skipped) is in `token_caches.tuning_replay`,
 which replays every pair of thresholds.
 """
 

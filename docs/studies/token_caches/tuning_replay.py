@@ -22,9 +22,9 @@ from moe2opt.online.caches import prepare
 from moe2opt.online.expert_trace import ExpertTrace
 from moe2opt.online.token_policies import POLICIES, replay, replay_prepared
 from moe2opt.online.token_policies_settings import TokenSettings
-from moe2opt.online.tuning import gain_and_use, rising, threshold_problem
 from moe2opt.result import FloatArray, InputError, Result
 from moe2opt.solve import solve
+from token_caches.tuning import gain_and_use, rising, threshold_problem
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from moe2opt.executor.quality import Judged, losses, mean_loss, planned
-from moe2opt.executor.quality_tables import whole_model
 from moe2opt.executor.quantise import Format, format_of
 from moe2opt.placement.aggregate import dendrogram
 from moe2opt.placement.assignment import FORMS, KEEP, MERGE, PRUNE, SHARE, Assignment
 from moe2opt.placement.instance import PlacementInstance
 from moe2opt.placement.times import loss as predicted_loss
 from moe2opt.result import IntArray
+from tinymoe.tables import whole_model
 
 if TYPE_CHECKING:
     import pandas as pd

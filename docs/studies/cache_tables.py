@@ -1,6 +1,6 @@
 """Measure the tables of docs/online-caches.md on published traces of experts.
 
-    python docs/studies/online_caches.py DATA [TABLE ...]
+    python docs/studies/cache_tables.py DATA [TABLE ...]
 
 Tables: hits, predicted, ideas, tuning, offline, cliff, time. DATA is a folder with
 `moe_traces/gpt_oss_20b` as described in docs/placement.md. Every second sequence is learnt from,
@@ -16,6 +16,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from token_caches.offline import intervals_of, optimal_savings
+from token_caches.tuning import calibrate, tune_thresholds
+from token_caches.tuning_replay import best_thresholds, replayed_grid, tune_weights
 
 import moe2opt as mo
 from moe2opt.online.caches import prepare
@@ -24,7 +27,6 @@ from moe2opt.online.expert_trace import ExpertTrace
 from moe2opt.online.expert_trace_reading import read_trace
 from moe2opt.online.expert_trace_synthetic import synthetic_trace
 from moe2opt.online.hobbit import importance_classes
-from moe2opt.online.offline import intervals_of, optimal_savings
 from moe2opt.online.token_policies import (
     POLICIES,
     TokenSettings,
@@ -33,8 +35,6 @@ from moe2opt.online.token_policies import (
     replay_prepared,
     settings_of,
 )
-from moe2opt.online.tuning import calibrate, tune_thresholds
-from moe2opt.online.tuning_replay import best_thresholds, replayed_grid, tune_weights
 from moe2opt.placement.cache import lru_hit_rates, static_hit_rates
 
 #: Bits and loss of IQ2_S (problems/placement/tables/precisions.csv; the loss is Mixtral's), and

@@ -1,0 +1,1 @@
+"""The small mixture of experts of `problems/placement/tinymoe`: texts, training, tables, plans."""

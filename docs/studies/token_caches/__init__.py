@@ -1,0 +1,1 @@
+"""Optima and thresholds of token caches, found by other means than the package's."""
