@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from moe2opt.canonical import Instance as Instance
     from moe2opt.canonical import MonotoneProblem as MonotoneProblem
     from moe2opt.canonical import MultipleChoiceProblem as MultipleChoiceProblem
+    from moe2opt.canonical import Plan as Plan
     from moe2opt.canonical import Problem as Problem
     from moe2opt.canonical import find_counterexample as find_counterexample
     from moe2opt.canonical import load_problem as load_problem
@@ -50,6 +51,7 @@ _HOME = {
     "Instance": "canonical",
     "MonotoneProblem": "canonical",
     "MultipleChoiceProblem": "canonical",
+    "Plan": "canonical",
     "Problem": "canonical",
     "find_counterexample": "canonical",
     "load_problem": "canonical",

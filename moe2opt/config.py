@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any, Literal, Union
+from typing import Annotated, Any, Literal, Union, cast
 
 from pydantic import Field, TypeAdapter, create_model
 
 from moe2opt import library
-from moe2opt.canonical import Instance, Problem, load_problem
+from moe2opt.canonical import Instance, Plan, Problem, load_problem
 from moe2opt.content import Content
 from moe2opt.result import InputError, IntArray
 from moe2opt.schema import (
@@ -139,9 +139,10 @@ class LoadedInstance(Content):
         problem: Problem = self.instance.problem()
         return problem
 
-    def decode(self, x: IntArray) -> Any:
+    def decode(self, x: IntArray) -> Plan:
         """Return the plan that a solution stands for."""
-        return self.instance.decode(x)
+        plan: Plan = self.instance.decode(x)
+        return plan
 
     def evaluate(self, plan: Any) -> float:
         """Return the objective of a plan."""
@@ -189,7 +190,7 @@ def load(
     overrides: Mapping[str, Any] | Sequence[str] | None = None,
     *,
     allow_outside: bool = False,
-) -> LoadedInstance | Problem:
+) -> LoadedInstance:
     """Read a configuration or a canonical problem.
 
     Parameters
@@ -207,7 +208,8 @@ def load(
     Returns
     -------
     LoadedInstance or Problem
-        An instance for a configuration, the canonical problem for a problem file.
+        An instance for a configuration, the canonical problem for a problem file. A type checker
+        is told the former; `moe2opt.load_problem` has the type of the latter.
 
     Raises
     ------
@@ -218,7 +220,7 @@ def load(
     if file.suffix in (".json", ".npz"):
         if scenario is not None or overrides:
             raise InputError(f"{file}: a problem file has no scenarios and takes no overrides")
-        return load_problem(file)
+        return cast("LoadedInstance", load_problem(file))
     document = read_file(file)
     question, model = _question(document)
     variants = _variants(document, model)

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from moe2opt.result import ProgressEvent, Result, Status, encode_float, relative_gap
 
@@ -133,7 +134,9 @@ def on_stderr(*, always: bool = False) -> Iterator[None]:
         logger.setLevel(level)
 
 
-def report(result: Result, *, checked: bool | None = None, failures: tuple[str, ...] = ()) -> str:
+def report(
+    result: Result[Any], *, checked: bool | None = None, failures: tuple[str, ...] = ()
+) -> str:
     """Return the closing report of a run.
 
     Parameters

@@ -10,7 +10,7 @@ import json
 import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Generic, Protocol
 
 import numpy as np
 
@@ -31,6 +31,9 @@ from moe2opt.proof import PriceTable as PriceTable
 from moe2opt.proof import Record as Record
 from moe2opt.proof import Relaxation as Relaxation
 from moe2opt.proof import encode_float as encode_float
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 #: Relative slack within which a bound on non-integer data counts as closed.
 NUMERICAL_GAP = 1e-9
@@ -147,11 +150,36 @@ def _short(value: Any) -> str:
     return text if len(text) <= _WIDEST else f"{text[: _WIDEST - 3]}..."
 
 
+class Plan(Protocol):
+    """A decoded solution: what the user does next, in the words of the question."""
+
+    def summary(self) -> str:
+        """Return a readable account of the plan."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON-ready content."""
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return the decisions as a table."""
+
+
+# What a result holds as its plan. Only type checkers know the default before Python 3.13.
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar
+
+    PlanT_co = TypeVar("PlanT_co", covariant=True, default=Plan)
+else:
+    from typing import TypeVar
+
+    PlanT_co = TypeVar("PlanT_co", covariant=True)
+
+
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
-class Result(Content):
+class Result(Content, Generic[PlanT_co]):
     """Outcome of `moe2opt.solve`.
 
-    Results are equal when they claim the same: counters, log and provenance are not compared.
+    Results are equal when they claim the same: counters, log and provenance are not compared. For a
+    type checker, ``Result[MyPlan]`` has a plan of that class, and plain ``Result`` a `Plan`.
 
     Attributes
     ----------
@@ -189,7 +217,7 @@ class Result(Content):
     rel_gap: float = 0.0
     stats: dict[str, Any] = field(default_factory=dict, compare=False)
     log: tuple[ProgressEvent, ...] = field(default=(), compare=False)
-    plan: Any = None
+    plan: PlanT_co | None = None
     provenance: dict[str, Any] = field(default_factory=dict, compare=False)
 
     def __post_init__(self) -> None:
@@ -211,7 +239,7 @@ class Result(Content):
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON-ready content; infinite numbers become the strings ``inf`` and ``-inf``."""
-        plan = self.plan.to_dict() if hasattr(self.plan, "to_dict") else self.plan
+        plan: Any = self.plan
         return {
             "status": str(self.status),
             "limit": None if self.limit is None else str(self.limit),
@@ -222,14 +250,14 @@ class Result(Content):
             "solver": self.solver,
             "rel_gap": self.rel_gap,
             "x": None if self.x is None else self.x.tolist(),
-            "plan": plan,
+            "plan": plan.to_dict() if hasattr(plan, "to_dict") else plan,
             "certificate": None if self.certificate is None else self.certificate.to_dict(),
             "stats": self.stats,
             "provenance": self.provenance,
         }
 
     @classmethod
-    def from_dict(cls, data: dict[str, Any], folder: str | Path = ".") -> Result:
+    def from_dict(cls, data: dict[str, Any], folder: str | Path = ".") -> Result[Any]:
         """Rebuild from `to_dict`; the plan stays a plain dictionary.
 
         The arrays of a large certificate that was saved are looked for in `folder`.
@@ -237,7 +265,7 @@ class Result(Content):
         try:
             stored = data["certificate"]
             certificate = None if stored is None else Certificate.from_stored(stored, Path(folder))
-            return cls(
+            return Result(
                 status=Status(data["status"]),
                 limit=None if data["limit"] is None else Limit(data["limit"]),
                 x=None if data["x"] is None else _whole(data["x"]),
@@ -266,7 +294,7 @@ class Result(Content):
         path.write_text(json.dumps(content, indent=1), encoding="utf-8")
 
     @classmethod
-    def load(cls, path: str | Path) -> Result:
+    def load(cls, path: str | Path) -> Result[Any]:
         """Read a result written by `save`; raise `InputError` naming the file if it is not one."""
         data = read_json(path)
         try:
@@ -278,10 +306,10 @@ class Result(Content):
 
     def _repr_html_(self) -> str:
         """Return the figures and the first lines of the plan for notebooks."""
-        table = Content._repr_html_(self)
-        if not hasattr(self.plan, "to_frame"):
+        table, plan = Content._repr_html_(self), self.plan
+        if plan is None or not hasattr(plan, "to_frame"):
             return table
-        return f"{table}{self.plan.to_frame().to_html(max_rows=10)}"
+        return f"{table}{plan.to_frame().to_html(max_rows=10)}"
 
     def __str__(self) -> str:
         limit = "" if self.limit is None else f" ({self.limit.lower()} limit)"

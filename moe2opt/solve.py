@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from functools import cache
 from importlib import metadata
 from numbers import Integral, Real
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from moe2opt import progress
 from moe2opt.canonical import (
@@ -23,6 +23,7 @@ from moe2opt.canonical import (
     Instance,
     MonotoneProblem,
     MultipleChoiceProblem,
+    Plan,
     Problem,
 )
 from moe2opt.config import LoadedInstance
@@ -38,6 +39,16 @@ from moe2opt.solvers import (
     choose,
 )
 
+# Only type checkers know the default before Python 3.13.
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar
+
+    PlanT = TypeVar("PlanT", default=Plan)
+else:
+    from typing import TypeVar
+
+    PlanT = TypeVar("PlanT")
+
 FAMILIES = (FacilityProblem, MultipleChoiceProblem, MonotoneProblem)
 
 #: Largest relative difference between an instance's objective and its canonical problem's.
@@ -51,7 +62,7 @@ class SolverMismatchError(MoeOptError):
 
 
 def solve(
-    target: Instance | Problem,
+    target: Instance[PlanT] | Problem,
     solver: str | None = None,
     *,
     time_limit_s: float | None = None,
@@ -65,7 +76,7 @@ def solve(
     proof: str | None = None,
     display: bool = False,
     on_progress: ProgressCallback | None = None,
-) -> Result:
+) -> Result[PlanT]:
     """Solve an instance or a canonical problem.
 
     An argument left at None takes the value of the file's ``solver`` section when `target` was
@@ -143,14 +154,14 @@ def solve(
 
 
 def run(
-    target: Instance | Problem,
+    target: Instance[PlanT] | Problem,
     solver: str | None = None,
     *,
     display: bool = False,
     on_progress: ProgressCallback | None = None,
     warm_start: Any = None,
     **settings: Any,
-) -> Result:
+) -> Result[PlanT]:
     """Do what `solve` does, without the closing report: for callers that certify first."""
     with interruptible() as interrupt:
         problem, compile_s = _compile(target)
@@ -229,7 +240,7 @@ def _compile(target: object) -> tuple[Problem, float]:
     return problem, time.perf_counter() - start
 
 
-def _file_settings(target: Instance | Problem) -> dict[str, Any]:
+def _file_settings(target: Instance[Any] | Problem) -> dict[str, Any]:
     """Return the settings of the file that the instance was loaded from."""
     if not isinstance(target, LoadedInstance):
         return {}
@@ -274,7 +285,7 @@ def _fan_out(listeners: Sequence[ProgressCallback]) -> ProgressCallback:
     return tell_all
 
 
-def _announce(target: Instance | Problem, problem: Problem, info: SolverInfo) -> None:
+def _announce(target: Instance[Any] | Problem, problem: Problem, info: SolverInfo) -> None:
     size = f"{type(problem).__name__} with {problem.size} variables"
     name, about = size, ""
     if not isinstance(target, FAMILIES):
@@ -301,7 +312,7 @@ def _outcome(function: SolverFunction, search: Search) -> Outcome:
         return Outcome(bound=search.bound, limit=Limit.MEMORY)
 
 
-def _decoded(target: Instance | Problem, result: Result) -> Result:
+def _decoded(target: Instance[Any] | Problem, result: Result[Any]) -> Result[Any]:
     """Add the plan, after the instance has judged it in its own terms."""
     if isinstance(target, FAMILIES) or result.x is None:
         return result
@@ -319,12 +330,12 @@ def _decoded(target: Instance | Problem, result: Result) -> Result:
 
 
 def _priced(
-    target: Instance | Problem,
-    result: Result,
+    target: Instance[Any] | Problem,
+    result: Result[Any],
     info: SolverInfo,
     options: Options,
     interrupt: Interrupt,
-) -> Result:
+) -> Result[Any]:
     """Add to a robust plan what robustness costs: the same solver without it, same limits."""
     nominal = getattr(target, "nominal", None)
     if nominal is None or result.plan is None:
@@ -343,7 +354,7 @@ def _plain(stats: dict[str, Any]) -> dict[str, Any]:
 
 
 def _provenance(
-    target: Instance | Problem, problem: Problem, options: Options, info: SolverInfo
+    target: Instance[Any] | Problem, problem: Problem, options: Options, info: SolverInfo
 ) -> dict[str, Any]:
     origin: dict[str, Any] = {}
     if not isinstance(target, FAMILIES):

@@ -48,7 +48,7 @@ PARTS = (
         "moe2opt.canonical",
         (
             *("FacilityProblem", "MultipleChoiceProblem", "MonotoneProblem", "Problem"),
-            *("Instance", "find_counterexample", "save_problem", "load_problem"),
+            *("Instance", "Plan", "find_counterexample", "save_problem", "load_problem"),
             *("masked_softmax_problem", "masked_softmax_ceiling", "merge"),
         ),
     ),

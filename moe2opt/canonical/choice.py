@@ -60,6 +60,10 @@ class MultipleChoiceProblem(Canonical):
 
     kind: str = field(default="multiple_choice", init=False, repr=False)
 
+    if TYPE_CHECKING:  # arrays are given in many forms, and held as what the fields say
+
+        def __init__(self, values: Any, usage: Any, budgets: Any) -> None: ...
+
     def __post_init__(self) -> None:
         budgets = read("budgets", self.budgets).as_vector()
         budgets = validate.checked("budgets", budgets, 1, infinite=True)

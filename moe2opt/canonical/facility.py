@@ -71,6 +71,18 @@ class FacilityProblem(Canonical):
 
     kind: str = field(default="facility", init=False, repr=False)
 
+    if TYPE_CHECKING:  # arrays are given in many forms, and held as what the fields say
+
+        def __init__(
+            self,
+            values: Any,
+            costs: Any,
+            budgets: Any,
+            weights: Any = None,
+            groups: Any = (),
+            covers: Any = (),
+        ) -> None: ...
+
     def __post_init__(self) -> None:
         experts, clusters, rows = Axis("experts"), Axis("clusters"), Axis("budget rows")
         values = validate.checked("values", self.values, 2, nonnegative=True)

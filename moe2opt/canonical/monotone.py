@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -84,6 +84,21 @@ class MonotoneProblem(Canonical):
     batched: bool = True
 
     kind: str = field(default="monotone", init=False, repr=False)
+
+    if TYPE_CHECKING:  # arrays and functions are given in many forms
+
+        def __init__(
+            self,
+            lower: Any,
+            upper: Any,
+            objective: Callable[[IntArray], Any] | None = None,
+            constraints: Sequence[Callable[[IntArray], Any]] = (),
+            reverse_constraints: Sequence[Callable[[IntArray], Any]] = (),
+            mixed_objective: Callable[[IntArray, IntArray], Any] | None = None,
+            submodular: bool = False,
+            integral: bool = False,
+            batched: bool = True,
+        ) -> None: ...
 
     def __post_init__(self) -> None:
         axis = Axis("variables")

@@ -88,7 +88,7 @@ class Verdict(Content):
             raise CertificationError("; ".join(self.failures))
 
 
-def certify(target: Problem | Instance, result: Result) -> Verdict:
+def certify(target: Problem | Instance[Any], result: Result[Any]) -> Verdict:
     """Check a result against its problem: solution, plan, bound and certificate.
 
     Parameters

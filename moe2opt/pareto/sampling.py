@@ -42,7 +42,7 @@ class _Step:
 
 
 def pareto(
-    target: Instance | Problem,
+    target: Instance[Any] | Problem,
     x: str,
     points: int | None = 25,
     *,

@@ -140,8 +140,8 @@ def judged_evidence(
     from moe2opt.verify import judged, read_stored
 
     found = judged(read_stored(evidence.folder / RESULT), evidence.folder, target)
-    own = found.result or replace(result, plan=None)
-    plan = own.plan.to_dict() if hasattr(own.plan, "to_dict") else own.plan
+    own: Result[Any] = found.result or replace(result, plan=None)
+    plan = own.to_dict()["plan"]
     shown = replace(evidence, result=replace(own, plan=json.loads(json.dumps(plan))))
     if found.failures:
         return shown, Badge("bad", "Rejected by the checker", _faults(found.failures))

@@ -70,7 +70,7 @@ class Evidence:
     def name(self) -> str:
         """Name of the instance."""
         if self.result is not None:
-            plan = self.result.plan if isinstance(self.result.plan, dict) else {}
+            plan: Any = self.result.plan if isinstance(self.result.plan, dict) else {}
             named = self.result.provenance.get("instance") or plan.get("instance")
             return str(named or self.result.provenance.get("problem", {}).get("kind", "problem"))
         found = self.grid or self.front

@@ -1,16 +1,21 @@
-"""What the orchestrator asks of an instance: the one door between a question and its problem."""
+"""What the orchestrator asks of a question: the one door between an instance and its problem."""
 
 from __future__ import annotations
 
 from typing import Any, Protocol, runtime_checkable
 
 from moe2opt.canonical.storage import Problem
-from moe2opt.result import IntArray
+from moe2opt.result import IntArray, PlanT_co
+from moe2opt.result import Plan as Plan
 
 
 @runtime_checkable
-class Instance(Protocol):
-    """A question with its data; compiles to a canonical problem and reads solutions back."""
+class Instance(Protocol[PlanT_co]):
+    """A question with its data; compiles to a canonical problem and reads solutions back.
+
+    For a type checker, ``Instance[MyPlan]`` is one whose plans are `MyPlan`; without an argument
+    they have at least the methods of `Plan`.
+    """
 
     @property
     def name(self) -> str:
@@ -19,7 +24,7 @@ class Instance(Protocol):
     def problem(self) -> Problem:
         """Return the canonical problem; the same object at every call."""
 
-    def decode(self, x: IntArray) -> Any:
+    def decode(self, x: IntArray) -> PlanT_co:
         """Return the plan that a solution of the canonical problem stands for."""
 
     def evaluate(self, plan: Any) -> float:
