@@ -160,11 +160,16 @@ class MaskedSoftmax:
             chosen, kept = chosen * leading, kept * leading
         offered, forced = parts * chosen[:, None], parts * kept[:, None]
         # The k best of x mixed with the rest of y: k grows while its last expert does not lose.
-        mixed = _head_and_tail(offered, forced)
-        count = (mixed[:, 1] <= quality * mixed[:, 0]).sum(axis=0)
+        # It is compared with the others alone, because its weight may be so large that their
+        # mixture vanishes in the sum; k stops for good at the first who loses for the same reason.
+        others = _better_and_worse(offered, forced)
+        joins = others[:, 1] <= quality * others[:, 0]
+        count = np.logical_and.accumulate(joins, axis=0).sum(axis=0)
         cluster, box = np.ogrid[: count.shape[0], : count.shape[1]]
         last = np.maximum(count - 1, 0)
-        mass, reached = mixed[last, 0, cluster, box], mixed[last, 1, cluster, box]
+        mass, reached = (
+            others[last, part, cluster, box] + offered[last, part, cluster, box] for part in (0, 1)
+        )
         best = np.divide(reached, mass, out=np.zeros_like(mass), where=mass > 0)
         return np.ascontiguousarray(best.T)
 
@@ -276,15 +281,16 @@ def _columns(points: IntArray) -> FloatArray:
     return np.ascontiguousarray(points.T, dtype=np.float64)
 
 
-def _head_and_tail(head: FloatArray, tail: FloatArray) -> FloatArray:
-    """Return ``head[:k + 1].sum(axis=0) + tail[k + 1:].sum(axis=0)`` for every k; overwrites both.
+def _better_and_worse(head: FloatArray, tail: FloatArray) -> FloatArray:
+    """Return ``head[:k].sum(axis=0) + tail[k + 1:].sum(axis=0)`` for every k; overwrites `tail`.
 
     The rest of y is summed from its far end: differences of sums would cancel where the weights
     differ widely. Adding slice by slice is several times as fast as `numpy.cumsum` here.
     """
+    sums = np.zeros_like(head)
     for k in range(1, len(head)):
-        head[k] += head[k - 1]
+        np.add(sums[k - 1], head[k - 1], out=sums[k])
     for k in range(len(tail) - 2, 0, -1):
         tail[k] += tail[k + 1]
-    head[:-1] += tail[1:]
-    return head
+    sums[:-1] += tail[1:]
+    return sums

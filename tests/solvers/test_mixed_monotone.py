@@ -104,6 +104,14 @@ def test_on_boxes_it_is_the_best_choice_of_each_cluster(gate: Any, data: Any) ->
         assert value == pytest.approx(expected, rel=CLOSE, abs=1e-15)
 
 
+def test_a_heavy_expert_does_not_hide_a_light_better_one() -> None:
+    """An expert of weight e^-40 beside a worse one of weight 1 is the best choice of the box."""
+    ninth = 1 / 9
+    function = MaskedSoftmax([[0.0, 40.0, 0.0, 0.0]], [[ninth, ninth, 2 * ninth, ninth]])
+    x, y = np.array([[0, 1, 1, 0]]), np.array([[0, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0]])
+    assert function(np.repeat(x, 3, axis=0), y).tolist() == [2 * ninth, ninth, 2 * ninth]
+
+
 @given(gates(), st.data())
 def test_it_increases_in_x_and_decreases_in_y(gate: Any, data: Any) -> None:
     """Raising x never lowers F and raising y never raises it, also where y is not below x."""
