@@ -169,7 +169,7 @@ def judged(stored: dict[str, Any], folder: Path, target: Instance | Problem) -> 
         nothing = replace(result, plan=None)
         return Judgement(nothing, None, foreign, provisos_of(result), target, foreign=True)
     verdict = certify(target, result)
-    failures = [*verdict.failures, *_status_faults(result)]
+    failures = [*verdict.failures, *_status_faults(result, _problem_of(target))]
     try:
         result = rebuilt(target, result)
     except (ValueError, IndexError) as error:
@@ -241,7 +241,7 @@ def _provenance(result: Result, target: Instance | Problem) -> dict[str, Any]:
     return {**content, "problem": facts, "solver": result.solver}
 
 
-def _status_faults(result: Result) -> Iterator[str]:
+def _status_faults(result: Result, problem: Problem) -> Iterator[str]:
     """Yield where status, limit and the gap that was asked for contradict what is proven."""
     asked = result.provenance.get("options", {})
     asked = asked if isinstance(asked, dict) else {}
@@ -252,7 +252,8 @@ def _status_faults(result: Result) -> Iterator[str]:
     needs = None if result.limit is None else _SETTING_OF.get(result.limit)
     if needs is not None and asked and asked.get(needs) is None:
         yield f"limit: stored {result.limit}, but the run had no {needs}"
-    if result.status is Status.FEASIBLE and result.gap <= optimal_within(result.rel_gap):
+    closed = max(optimal_within(result.rel_gap), 0.0 if problem.is_integral else NUMERICAL_GAP)
+    if result.status is Status.FEASIBLE and result.gap <= closed:
         yield f"status: stored {result.status}, rebuilt OPTIMAL (the gap is {result.gap:.3g})"
     if result.status is Status.NO_SOLUTION and result.bound == -math.inf and result.limit is None:
         yield f"status: stored {result.status}, rebuilt INFEASIBLE"

@@ -16,7 +16,7 @@ _ODD = (
 )
 _WHOLE = (2.0**31 - 1, 2.0**31, 2.0**32, 3.0**20, 1e9, 1e9 + 1, 2e9, 1e12, 2.0**52 + 1, 2.0**53 - 1)
 _BEYOND = (2.0**53, 2.0**53 + 2, 3 * 2.0**53, 1e16, 1e16 + 2, 2.0**60, 2.0**62, 2.0**63, 1e18)
-_EXTREME = (0.0, 1.0, 1e200, 1e-200, 1e-300, 5e-324, 2.2250738585072014e-308, 1e150, 8e307)
+_EXTREME = (0.0, 1.0, 1e200, 1e-200, 1e-300, 5e-324, 2.2250738585072014e-308, 1e150, 1e299, 8e307)
 
 
 def palette(rng: Random) -> Palette:
@@ -62,7 +62,7 @@ def rounded_sum(terms: Sequence[float]) -> float:
 
 
 def budget(rng: Random, possible: Sequence[float], total: float) -> float:
-    """Return a limit for a row.
+    """Return a limit for a row, now and then an infinite one, which is none.
 
     Parameters
     ----------
@@ -87,5 +87,4 @@ def budget(rng: Random, possible: Sequence[float], total: float) -> float:
         lambda: max(possible, default=0.0),
         lambda: -1.0 if rng.random() < 0.2 else -0.0,
     )
-    limit = float(rng.choice(ways)())
-    return limit if math.isfinite(limit) else 1e300
+    return math.inf if rng.random() < 0.02 else float(rng.choice(ways)())

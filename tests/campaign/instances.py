@@ -48,7 +48,7 @@ def quotient(numerator: int, denominator: int) -> float:
 def limit_of(row: Sequence[float], bound: float) -> float:
     """Return what usage is compared with: whole rows are exact, others have their slack."""
     whole = all(a == math.floor(a) and abs(a) <= 2.0**53 for a in row)
-    if whole and bound == math.floor(bound):
+    if math.isinf(bound) or (whole and bound == math.floor(bound)):
         return bound
     return bound + 1e-9 * max(1.0, abs(bound))
 
@@ -90,7 +90,7 @@ class Instance:
 
     @cached_property
     def overflows(self) -> bool:
-        """Whether some sum or product of the data leaves the range of floats."""
+        """Whether some sum of the data is near or beyond the largest float: may be refused."""
         return False
 
 
@@ -177,8 +177,8 @@ class Facility(Instance):
     @cached_property
     def overflows(self) -> bool:
         flat = [v for row in self._weighted for v in row]
-        worst = [flat, *self.costs, self.budgets]
-        return any(rounded_or_inf(terms) == math.inf for terms in worst)
+        worst = [flat, *self.costs]
+        return any(rounded_or_inf(terms) > 1e299 for terms in worst)
 
 
 @dataclass(frozen=True)
@@ -250,8 +250,8 @@ class Choice(Instance):
 
     @cached_property
     def overflows(self) -> bool:
-        worst = [[v for group in self.values for v in group], *self._costs, self.budgets]
-        return any(rounded_or_inf(terms) == math.inf for terms in worst)
+        worst = [[v for group in self.values for v in group], *self._costs]
+        return any(rounded_or_inf(terms) > 1e299 for terms in worst)
 
 
 def rounded_or_inf(terms: Sequence[float]) -> float:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +70,16 @@ def test_changes_of_larger_results_are_rejected(
 ) -> None:
     """The same holds for the larger built-in problems, whose files need minutes."""
     assert check(tmp_path, name, scenario, settings, most) >= 25
+
+
+def test_optimal_plans_are_not_called_merely_feasible() -> None:
+    """A gap that rounding alone leaves open closes a plan whose value is no whole number."""
+    problem = mo.FacilityProblem(values=[[0.1, 0.2]], costs=[[1, 1]], budgets=[1])
+    result = mo.solve(problem, "milp")
+    above = math.nextafter(result.objective, math.inf)
+    content = replace(result, status=mo.Status.FEASIBLE, bound=above).to_dict()
+    found = judged(content, Path(), problem)
+    assert [failure.partition(":")[0] for failure in found.failures] == ["status"]
 
 
 def test_the_question_that_a_result_names_is_the_one_judged(tmp_path: Path) -> None:

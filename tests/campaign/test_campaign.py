@@ -1,0 +1,32 @@
+"""The campaign: hostile instances against exact truth, mutations against the checker.
+
+Everything is drawn by seed; `run.py` runs it at full size and prints counts.
+"""
+
+from __future__ import annotations
+
+import pytest
+from campaign.files import RUNS, files
+from campaign.mutating import chunk
+
+pytestmark = pytest.mark.slow
+
+CHUNKS, SIZE = 200, 100
+
+
+@pytest.mark.parametrize("number", range(CHUNKS))
+def test_nothing_false_is_said_or_believed(number: int) -> None:
+    """Engines are right on hostile instances, and no mutated certificate proves what is false."""
+    start = 1_000_000 + number * SIZE
+    tally = chunk(range(start, start + SIZE), every=SIZE // 4)
+    assert tally.faults == []
+    assert tally.counts["instances"] >= 0.9 * SIZE
+    assert tally.counts["mutations"] > 0
+
+
+@pytest.mark.parametrize("seed", range(len(RUNS)))
+def test_no_false_name_or_figure_is_accepted(seed: int) -> None:
+    """A result file that was changed at any leaf is accepted only where it is still true."""
+    tally = files(seed, 100)
+    assert tally.faults == []
+    assert tally.counts["mutations"] == 100
