@@ -5,10 +5,8 @@ from __future__ import annotations
 import math
 import os
 import platform
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import fields, replace
 from datetime import UTC, datetime
@@ -17,7 +15,7 @@ from importlib import metadata
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
-from moe2opt import progress
+from moe2opt import interrupts, progress
 from moe2opt.canonical import (
     FacilityProblem,
     Instance,
@@ -194,8 +192,12 @@ def run(
 
 @contextmanager
 def interruptible() -> Iterator[Interrupt]:
-    """Turn Ctrl-C into a flag for as long as the block lasts; the second one raises."""
+    """Turn Ctrl-C into a flag for as long as the block lasts; the second one raises.
+
+    Under a verb that was interrupted before, the flag is up from the start: everything winds up.
+    """
     interrupt = Interrupt()
+    interrupt.raised = interrupts.heard()
 
     def handler(signum: int, frame: object) -> None:
         if interrupt.raised:
@@ -205,27 +207,8 @@ def interruptible() -> Iterator[Interrupt]:
         with suppress(RuntimeError):
             progress.logger.warning("Interrupted: finishing with what was found; again to abort")
 
-    with handling_interrupts(handler):
+    with interrupts.handling_interrupts(handler):
         yield interrupt
-
-
-@contextmanager
-def handling_interrupts(handler: Callable[[int, object], None]) -> Iterator[None]:
-    """Let `handler` hear Ctrl-C for as long as the block lasts.
-
-    Only the main thread of a process can, and only where Ctrl-C is not ignored (`nohup`) or taken
-    by foreign code; elsewhere nothing changes.
-    """
-    in_main = threading.current_thread() is threading.main_thread()
-    previous = signal.getsignal(signal.SIGINT) if in_main else None
-    if previous is None or previous == signal.SIG_IGN:
-        yield
-        return
-    signal.signal(signal.SIGINT, handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, previous)
 
 
 def _compile(target: object) -> tuple[Problem, float]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 import typer
 
+from moe2opt import interrupts
 from moe2opt.cli import output
 from moe2opt.text import shown
 
@@ -93,27 +94,40 @@ def _meets(result: Result, verdict: Verdict | None, require: Require | None) -> 
 
 
 def guarded(verb: Callable[P, R]) -> Callable[P, R]:
-    """Turn every exception of a verb into a line on stderr and an exit code."""
+    """Turn every end of a verb into an exit code, and what goes wrong into one line on stderr."""
 
     @functools.wraps(verb)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
-        with output.owned():
+        with output.owned(), interrupts.hearing_all():
             try:
                 found = verb(*args, **kwargs)
+                code, ended = int(Exit.OK), False
             except typer.Exit as done:
-                raise typer.Exit(delivered(done.exit_code)) from None
+                code, ended = done.exit_code, True
             except KeyboardInterrupt:
-                say("interrupted")
-                raise typer.Exit(Exit.INTERRUPTED) from None
+                code, ended = _stopped(), True
             except (typer.Abort, typer.BadParameter):
                 raise
             except Exception as error:
-                raise typer.Exit(explain(error)) from None
-            if code := delivered(Exit.OK):
+                # What an interrupt left undone is no fault of the input.
+                code, ended = _stopped() if interrupts.heard() else explain(error), True
+            if code == Exit.OK and interrupts.heard() and verb.__name__ not in _DELIVERING:
+                code = _stopped()
+            code = delivered(code)
+            if ended or code:
                 raise typer.Exit(code)
             return found
 
     return wrapper
+
+
+#: Verbs that an interrupt ends with 0: they deliver the best plan so far.
+_DELIVERING = ("solve",)
+
+
+def _stopped() -> Exit:
+    say("interrupted")
+    return Exit.INTERRUPTED
 
 
 def delivered(code: int) -> int:
@@ -142,6 +156,13 @@ def explain(error: Exception) -> Exit:
     if "InputError" in names:
         say(f"error: {error}")
         return Exit.BAD_INPUT
+    if isinstance(error, OSError) and error.errno is not None:
+        where = "" if error.filename is None else f"{error.filename}: "
+        say(f"error: {where}{error.strerror}")
+        return Exit.BAD_INPUT
+    if isinstance(error, MemoryError):
+        say("error: the memory is used up")
+        return Exit.NO_PLAN
     reason = " ".join(str(error).split()) or "no message"
     say(f"internal error: {type(error).__name__}: {reason}")
     say("Please report it with the output of `moe2opt versions` (MOE2OPT_DEBUG=1 shows more).")

@@ -40,6 +40,8 @@ class FleetResult(Content):
         Problems solved.
     rounds
         What was known after each price that all sites were asked: price, bound, objective, solved.
+    stopped
+        Why the search ended early, empty when it did not.
     """
 
     name: str
@@ -56,6 +58,7 @@ class FleetResult(Content):
     kind_of: IntArray
     solved: int
     rounds: tuple[dict[str, float], ...] = field(default=())
+    stopped: str = ""
 
     @property
     def gap(self) -> float:
@@ -98,4 +101,5 @@ class FleetResult(Content):
             "distinct": len(self.distinct),
             "solved": self.solved,
             "rounds": list(self.rounds),
+            **({"stopped": self.stopped} if self.stopped else {}),
         }

@@ -87,6 +87,7 @@ class _Run:
         self.rates: FloatArray = np.zeros(len(self.distinct))
         np.add.at(self.rates, self.kind_of, fleet.rates)
         self.solved = 0
+        self.stopped = ""
         self.rounds: list[dict[str, float]] = []
         self.start_s = time.perf_counter()
         self.best: tuple[float, float] = (math.inf, 0.0)
@@ -94,11 +95,23 @@ class _Run:
         self.plan: tuple[float, IntArray | None] = (-math.inf, None)
 
     def result(self) -> FleetResult:
+        """Return what was found; what ends the search early leaves the plan and bound so far."""
+        try:
+            self._search()
+        except KeyboardInterrupt:
+            self.stopped = "interrupted"
+        except InputError as error:  # a lost cluster
+            if not self.rounds:
+                raise
+            self.stopped = str(error)
+        return self._finished()
+
+    def _search(self) -> None:
         """Ask for the free plans, then for those at better and better prices."""
         everyone = range(len(self.distinct))
         self._round(everyone, 0.0)
         if any(site.answers[0].x is None for site in self.distinct) or self._close_enough():
-            return self._finished()
+            return
         price = self._first_price()
         for _ in range(_MOST_ROUNDS):
             before = self.best[0], self.plan[0]
@@ -109,7 +122,6 @@ class _Run:
             stuck = before == (self.best[0], self.plan[0]) and self.plan[1] is not None
             if stuck and abs(price - last) <= _SAME_PRICE * last:
                 break
-        return self._finished()
 
     def _first_price(self) -> float:
         """Return the price at which a sample of sites keeps its share of the budget."""
@@ -231,4 +243,5 @@ class _Run:
             kind_of=self.kind_of,
             solved=self.solved,
             rounds=tuple(self.rounds),
+            stopped=self.stopped,
         )

@@ -19,7 +19,7 @@ from moe2opt.certify import certify
 from moe2opt.content import Content
 from moe2opt.fleet.sites import Fleet, SiteProblem
 from moe2opt.result import Certificate, IntArray, Result
-from moe2opt.solvers import Options, Outcome, Search
+from moe2opt.solvers import Interrupt, Options, Outcome, Search
 from moe2opt.solvers.brb import choose_relaxation, explore, warm_start
 
 #: What rounding of priced values can add to a bound, relative to their size.
@@ -139,12 +139,13 @@ class SiteState(Content):
         """Return the answer to a price, None if it was not asked."""
         return next((a for a in self.answers if a.price == price), None)
 
-    def ask(self, price: float, tolerance: float) -> Answer:
+    def ask(self, price: float, tolerance: float, interrupt: Interrupt | None = None) -> Answer:
         """Solve the site at a price up to an absolute tolerance, and keep the proof."""
         posed = priced(self.problem, self.row, price)
         most = abs(self.answers[0].value) + posed.shift if self.answers else math.inf
         gap = tolerance / most if self.answers and most > 0 else 0.0
-        search = Search(posed.problem, Options(warm_start=self._start(posed, price), rel_gap=gap))
+        options = Options(warm_start=self._start(posed, price), rel_gap=gap)
+        search = Search(posed.problem, options, interrupt=interrupt)
         relaxation = choose_relaxation(posed.problem, search)
         warm_start(search)
         explored = explore(relaxation, search)

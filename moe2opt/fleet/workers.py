@@ -7,11 +7,19 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import wait
 from contextlib import ExitStack
 from dataclasses import dataclass
+from types import TracebackType
 from typing import Any, Self
 
 from moe2opt.fleet.priced import Answer, SiteState
-from moe2opt.sweep.backends import POLL_S, check_backend, dask_distributed, one_thread_each
-from moe2opt.sweep.interrupts import Stop, end_pool, pool_of, sheltered, stoppable
+from moe2opt.solvers import Interrupt
+from moe2opt.sweep.backends import (
+    POLL_S,
+    check_backend,
+    dask_client,
+    dask_finished,
+    one_thread_each,
+)
+from moe2opt.sweep.interrupts import end_pool, pool_of, sheltered, stoppable
 
 #: Sites that travel together.
 CHUNK = 50
@@ -32,6 +40,19 @@ def run_errand(errand: Errand) -> tuple[Answer, ...]:
     return tuple(site.ask(errand.price, tolerance) for site, tolerance in pairs)
 
 
+def _in_turn(
+    errands: Sequence[Errand], stop: Interrupt
+) -> Iterator[tuple[int, tuple[Answer, ...]]]:
+    """Run errands in this process, until a signal comes."""
+    for k, errand in enumerate(errands):
+        answers = []
+        for site, tolerance in zip(errand.sites, errand.tolerances, strict=True):
+            answers.append(site.ask(errand.price, tolerance, stop))
+            if stop.raised:
+                return
+        yield k, tuple(answers)
+
+
 class Crew:
     """Processes that run errands, for as long as the block lasts."""
 
@@ -40,40 +61,32 @@ class Crew:
         self.backend, self.scheduler = backend, scheduler
         self.workers = workers or os.cpu_count() or 1
         self._blocks = ExitStack()
-        self._stop = Stop()
+        self._stop = Interrupt()
         self._pool: Any = None
-        self._cluster: Any = None
 
     def __enter__(self) -> Self:
         self._blocks.enter_context(one_thread_each())
+        self._stop = self._blocks.enter_context(stoppable())
         if self.backend == "process":
-            self._stop = self._blocks.enter_context(stoppable())
             self._pool = pool_of(self.workers)
         elif self.backend == "dask":
-            self._pool = self._client()
+            self._pool = self._blocks.enter_context(dask_client(self.workers, self.scheduler))
         return self
 
-    def __exit__(self, kind: object, *_: object) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         if self.backend == "process":
-            end_pool(self._pool, now=kind is not None)
-        elif self._pool is not None:
-            self._pool.close()
-            if self._cluster is not None:
-                self._cluster.close()
-        self._blocks.close()
-
-    def _client(self) -> Any:
-        distributed = dask_distributed()
-        if self.scheduler is None:
-            self._cluster = distributed.LocalCluster(
-                n_workers=self.workers, threads_per_worker=1, dashboard_address=None
-            )
-        return distributed.Client(self.scheduler or self._cluster, set_as_default=False)
+            end_pool(self._pool, now=error is not None or self._stop.raised)
+        self._blocks.__exit__(kind, error, trace)
 
     def run(self, errands: Sequence[Errand]) -> Iterator[tuple[int, tuple[Answer, ...]]]:
-        """Yield position and answers of each errand."""
+        """Yield position and answers of each errand; raise KeyboardInterrupt once a signal came."""
         if self.backend == "serial":
-            yield from ((k, run_errand(errand)) for k, errand in enumerate(errands))
+            yield from _in_turn(errands, self._stop)
         elif self.backend == "process":
             with sheltered():
                 futures = [self._pool.submit(run_errand, errand) for errand in errands]
@@ -81,8 +94,11 @@ class Crew:
                 while not (future.done() or self._stop.raised):
                     wait([future], POLL_S)
                 if self._stop.raised:
-                    raise KeyboardInterrupt
+                    break
                 yield k, future.result()
         else:
             futures = [self._pool.submit(run_errand, e, pure=False, retries=2) for e in errands]
-            yield from ((k, future.result()) for k, future in enumerate(futures))
+            for k, future in dask_finished(self._pool, futures, self._stop):
+                yield k, future.result()
+        if self._stop.raised:
+            raise KeyboardInterrupt

@@ -58,8 +58,9 @@ def grid(
     ledger = Ledger(family, settings_of(target, settings), on_step)
     indices = list(itertools.product(*(range(len(axis.values)) for axis in found)))
     known: dict[tuple[int, ...], tuple[Posed, Known]] = {}
-    for index in reversed(indices):
-        known[index] = ledger.know(_budgets(found, index))
+    with ledger.listening():
+        for index in reversed(indices):
+            known[index] = ledger.know(_budgets(found, index))
     plans = Plans()
     cells = [_cell(found, plans, index, *known[index]) for index in reversed(indices)]
     return Grid(axes=found, cells=tuple(reversed(cells)), **kept(plans, ledger))

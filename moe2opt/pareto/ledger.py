@@ -8,13 +8,15 @@ bound, is optimal there: nothing has to be solved.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from moe2opt.canonical import Instance, Problem
 from moe2opt.certify import certify
 from moe2opt.config import LoadedInstance
+from moe2opt.interrupts import handling_interrupts
 from moe2opt.pareto.family import Family, Posed
 from moe2opt.pareto.restriction import is_restriction
 from moe2opt.result import NUMERICAL_GAP, IntArray, Limit, Result, Status, relative_gap
@@ -87,6 +89,18 @@ class Ledger:
     known: int = 0
     interrupted: bool = False
 
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Let Ctrl-C end the search, not the process: what is known is kept; again to abort."""
+
+        def stop(signum: int, frame: object) -> None:
+            if self.interrupted:
+                raise KeyboardInterrupt
+            self.interrupted = True
+
+        with handling_interrupts(stop):
+            yield
+
     def know(self, budgets: tuple[float, ...]) -> tuple[Posed, Known]:
         """Return what is known at a point, solving it where earlier proofs do not settle it."""
         posed = self.family.posed(budgets)
@@ -157,7 +171,7 @@ class Ledger:
         result = solve(posed.problem, warm_start=start, **self.settings)
         result = _plain(result, self._provenance(result, budgets))
         verdict = certify(posed.problem, result)
-        self.interrupted = result.limit is Limit.INTERRUPTED
+        self.interrupted = self.interrupted or result.limit is Limit.INTERRUPTED
         certified = verdict.ok and verdict.kind == "checked"
         number = len(self.proofs)
         self.proofs.append(Proof(budgets, posed.problem, result, certified))

@@ -96,14 +96,15 @@ def pareto(
         raise InputError(f"points = {points} is not understood; it must be at least 1")
     family = Family(target, (x,))
     ledger = Ledger(family, settings_of(target, settings), on_step)
-    if budgets is not None:
-        found = [_step_at(ledger, b) for b in reversed(family.axis(x, budgets).values)]
-        return _front(ledger, found[::-1], complete=False)
-    search = _Search(ledger, x, points)
-    if family.kind(x) == "key":
-        search.sample(*_range(family, x, low, high))
-    else:
-        search.staircase(low, high)
+    with ledger.listening():
+        if budgets is not None:
+            found = [_step_at(ledger, b) for b in reversed(family.axis(x, budgets).values)]
+            return _front(ledger, found[::-1], complete=False)
+        search = _Search(ledger, x, points)
+        if family.kind(x) == "key":
+            search.sample(*_range(family, x, low, high))
+        else:
+            search.staircase(low, high)
     return _front(ledger, search.steps, complete=search.complete)
 
 

@@ -120,7 +120,8 @@ def surface(
             raise InputError(f"{name} is a key of the configuration; `grid` takes those")
     ledger = Ledger(family, settings_of(target, settings), on_step)
     places = (rows.index(x), rows.index(y))
-    points, plans, complete = _explored(ledger, places, most)
+    with ledger.listening():
+        points, plans, complete = _explored(ledger, places, most)
     return Surface(axes=(x, y), points=points, complete=complete, **kept(plans, ledger))
 
 

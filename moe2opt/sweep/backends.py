@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, wait
+from concurrent.futures import FIRST_COMPLETED, CancelledError, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from importlib import import_module
 from typing import Any
 
+from moe2opt import progress
 from moe2opt.result import InputError
+from moe2opt.solvers import Interrupt
 from moe2opt.sweep.cell import ONE_THREAD, failure, run_cell
-from moe2opt.sweep.interrupts import Stop, end_pool, pool_of, sheltered
+from moe2opt.sweep.interrupts import end_pool, pool_of, sheltered
 from moe2opt.sweep.spec import Task
 
 #: What a cell gives: its row, and the files to keep.
@@ -24,6 +28,9 @@ MOST_TRIES = 3
 
 BACKENDS = ("serial", "process", "dask")
 
+#: Seconds that a Dask scheduler may be without workers.
+WORKERS_S = 30.0
+
 #: Seconds between two looks at the flag that Ctrl-C raises.
 POLL_S = 0.1
 
@@ -33,7 +40,7 @@ def finished(
     backend: str,
     workers: int | None,
     scheduler: str | None,
-    stop: Stop,
+    stop: Interrupt,
 ) -> Iterator[tuple[int, Finished]]:
     """Yield the position of each task and what it gave, in the order they finish.
 
@@ -74,7 +81,7 @@ def check_backend(backend: str, workers: int | None, scheduler: str | None) -> N
         raise InputError(f"a scheduler goes with the backend dask, not with {backend}")
 
 
-def _in_turn(tasks: Sequence[Task], stop: Stop) -> Iterator[tuple[int, Finished]]:
+def _in_turn(tasks: Sequence[Task], stop: Interrupt) -> Iterator[tuple[int, Finished]]:
     for k, task in enumerate(tasks):
         if stop.raised:
             return
@@ -100,7 +107,7 @@ def one_thread_each() -> Iterator[None]:
 
 
 def _in_processes(
-    tasks: Sequence[Task], workers: int, stop: Stop
+    tasks: Sequence[Task], workers: int, stop: Interrupt
 ) -> Iterator[tuple[int, Finished]]:
     """Run cells in a pool; when a worker dies, start another pool for what was in flight."""
     tries = dict.fromkeys(range(len(tasks)), 0)
@@ -118,7 +125,7 @@ def _in_processes(
 
 
 def _in_one_pool(
-    tasks: Sequence[Task], order: list[int], workers: int, died: list[int], stop: Stop
+    tasks: Sequence[Task], order: list[int], workers: int, died: list[int], stop: Interrupt
 ) -> Iterator[tuple[int, Finished]]:
     """Run cells until all are done or the pool breaks; then `died` holds those in flight."""
     waiting = list(reversed(order))
@@ -167,37 +174,85 @@ def dask_distributed() -> Any:
         raise InputError(text) from error
 
 
-def _on_dask(
-    tasks: Sequence[Task], workers: int, scheduler: str | None, stop: Stop
-) -> Iterator[tuple[int, Finished]]:
-    """Run cells on a Dask cluster, which moves the cells of a lost worker to another one.
+@contextmanager
+def dask_client(workers: int, scheduler: str | None) -> Iterator[Any]:
+    """Yield a client of a Dask scheduler that has workers; a cluster of this machine without one.
 
     Dask packs functions and results for its own processes with pickle: only name a scheduler that
     you trust.
+
+    Raises
+    ------
+    InputError
+        When the scheduler cannot be reached, is lost, or has no workers for `WORKERS_S` seconds.
     """
     distributed = dask_distributed()
-    with one_thread_each():
-        cluster: Any = scheduler
-        if scheduler is None:
-            with sheltered():
-                cluster = distributed.LocalCluster(
-                    n_workers=workers, threads_per_worker=1, processes=True, dashboard_address=None
-                )
+    cluster: Any = scheduler
+    with ExitStack() as stack:
+        stack.enter_context(one_thread_each())
+        stack.enter_context(_quiet_dask())
         try:
-            with distributed.Client(cluster, set_as_default=False) as client:
-                futures = [client.submit(run_cell, t, pure=False, retries=2) for t in tasks]
-                position = {future.key: k for k, future in enumerate(futures)}
-                for future in distributed.as_completed(futures, loop=client.loop):
-                    k = position[future.key]
-                    fault = future.exception()
-                    lost = None if fault is None else _lost(tasks[k], f"Dask: {fault}")
-                    yield k, future.result() if lost is None else lost
-                    future.release()
-                    if stop.raised:
-                        client.cancel(futures)
-                        return
-        except (OSError, TimeoutError) as error:
-            raise InputError(f"Dask scheduler {scheduler}: {error}") from error
-        finally:
             if scheduler is None:
-                cluster.close()
+                with sheltered():
+                    cluster = distributed.LocalCluster(
+                        n_workers=workers, threads_per_worker=1, processes=True,
+                        dashboard_address=None,
+                    )  # fmt: skip
+                stack.enter_context(cluster)
+            yield stack.enter_context(distributed.Client(cluster, set_as_default=False))
+        except (OSError, TimeoutError, CancelledError) as error:
+            raise InputError(f"Dask scheduler {scheduler or 'here'}: {error}") from error
+
+
+def dask_finished(
+    client: Any, futures: Sequence[Any], stop: Interrupt
+) -> Iterator[tuple[int, Any]]:
+    """Yield position and future of each piece of work as it ends, until `stop` is raised."""
+    address = client.scheduler.address
+    waiting = dict(enumerate(futures))
+    seen_s = time.monotonic()
+    told = False
+    while waiting and not stop.raised:
+        lost = client.status != "running"
+        done = [] if lost else [k for k, future in waiting.items() if future.done()]
+        for k in done:
+            yield k, waiting.pop(k)
+        if lost:
+            raise InputError(f"Dask scheduler {address}: the connection is lost")
+        if done or client.nthreads():
+            seen_s = time.monotonic()
+        elif time.monotonic() - seen_s > WORKERS_S:
+            raise InputError(f"Dask scheduler {address}: no workers for {WORKERS_S:g} s")
+        elif not told:
+            told = True
+            progress.logger.warning(
+                f"Dask scheduler {address} has no workers; waiting {WORKERS_S:g} s for one"
+            )
+        if not done:
+            time.sleep(POLL_S)
+    if stop.raised:
+        client.cancel(list(waiting.values()))
+
+
+@contextmanager
+def _quiet_dask() -> Iterator[None]:
+    """Keep tracebacks of lost connections off the terminal: one line of ours says it."""
+    logger = logging.getLogger("distributed")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def _on_dask(
+    tasks: Sequence[Task], workers: int, scheduler: str | None, stop: Interrupt
+) -> Iterator[tuple[int, Finished]]:
+    """Run cells on a Dask cluster, which moves the cells of a lost worker to another one."""
+    with dask_client(workers, scheduler) as client:
+        futures = [client.submit(run_cell, t, pure=False, retries=2) for t in tasks]
+        for k, future in dask_finished(client, futures, stop):
+            fault = future.exception()
+            yield k, future.result() if fault is None else _lost(tasks[k], f"Dask: {fault}")
+            future.release()

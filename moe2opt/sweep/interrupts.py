@@ -9,26 +9,20 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from typing import Any
 
-from moe2opt.solve import handling_interrupts
-
-
-@dataclass(slots=True)
-class Stop:
-    """A flag that Ctrl-C raises; whoever hands out work polls it."""
-
-    raised: bool = False
+from moe2opt.interrupts import handling_interrupts, heard
+from moe2opt.solvers import Interrupt
 
 
 @contextmanager
-def stoppable() -> Iterator[Stop]:
+def stoppable() -> Iterator[Interrupt]:
     """Turn the first Ctrl-C in the block into a flag; the second one raises KeyboardInterrupt.
 
     Raised in the middle of a wait for workers, the exception would break the locks of the pool.
     """
-    stop = Stop()
+    stop = Interrupt()
+    stop.raised = heard()
 
     def handler(signum: int, frame: object) -> None:
         if stop.raised:
