@@ -22,6 +22,7 @@ import numpy.typing as npt
 from moe2opt.errors import InputError
 from moe2opt.files import open_regular
 from moe2opt.text import fault_of_name, shown
+from moe2opt.writing import replacing
 
 Vector = npt.NDArray[np.float64]
 Record = tuple[str, int, int]
@@ -139,20 +140,15 @@ def write_arrays(
     rows = records.rows
     if np.abs(rows).max(initial=0) < 2**31:
         rows = rows.astype(np.int32)
-    unfinished = path.with_name(f"{path.name}.part")
-    try:
+    with replacing(path) as beside:
         with zipfile.ZipFile(
-            unfinished, "w", zipfile.ZIP_DEFLATED, compresslevel=_COMPRESSION
+            beside, "w", zipfile.ZIP_DEFLATED, compresslevel=_COMPRESSION
         ) as archive:
             _write(archive, "kinds", np.array(records.kinds, dtype=np.str_))
             _write(archive, "tree", rows.reshape(-1, 3))
             _write(archive, "lengths", lengths.reshape(-1, 3))
             _write_vectors(archive, vectors, int(lengths.sum()))
-        digest = file_digest(unfinished)
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
-    return digest
+        return file_digest(beside)
 
 
 def _write(archive: zipfile.ZipFile, name: str, array: npt.NDArray[Any]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
@@ -33,6 +34,7 @@ from moe2opt.schema import (
 )
 from moe2opt.schema.overrides import python_override
 from moe2opt.schema.source import did_you_mean, quoted
+from moe2opt.stored import Origin, origin_of, original_of
 from moe2opt.text import shown
 
 
@@ -221,7 +223,12 @@ def load(
         if scenario is not None or overrides:
             raise InputError(f"{file}: a problem file has no scenarios and takes no overrides")
         return cast("LoadedInstance", load_problem(file))
-    document = read_file(file)
+    document, origin = read_file(file), origin_of(file)
+    applied = scenario, _texts(overrides)
+    if origin is not None and applied in ((None, ()), origin.applied):
+        if found := _original(file, document, origin, allow_outside):
+            return found
+        applied, scenario, overrides = origin.applied, None, None
     question, model = _question(document)
     variants = _variants(document, model)
     document = _pick(variants, scenario)
@@ -232,10 +239,27 @@ def load(
         instance=_build(question, parsed, document, file, allow_outside),
         solver=parsed.solver,
         path=file,
-        scenario=scenario,
-        overrides=_texts(overrides),
+        scenario=applied[0],
+        overrides=applied[1],
         effective={key: value for key, value in document.data.items() if key != "scenarios"},
     )
+
+
+def _original(
+    file: Path, document: Document, origin: Origin, allow_outside: bool
+) -> LoadedInstance | None:
+    """Return the original of an effective configuration, while it still gives the same one.
+
+    Its paths lead where they led, and a file from elsewhere reaches nothing new.
+    """
+    original = original_of(file, origin)
+    if original is None or origin_of(original) is not None:
+        return None
+    with suppress(InputError):
+        found = load(original, *origin.applied, allow_outside=allow_outside)
+        if isinstance(found, LoadedInstance) and found.effective == document.data:
+            return found
+    return None
 
 
 def json_schema() -> dict[str, Any]:

@@ -10,13 +10,14 @@ import json
 import logging
 import math
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from moe2opt.result import ProgressEvent, Result, Status, encode_float, relative_gap
+from moe2opt.writing import write_text
 
 logger = logging.getLogger("moe2opt")
 
@@ -102,18 +103,19 @@ def percent(holder: ProgressEvent | Result) -> str:
 
 @contextmanager
 def json_lines(path: Path) -> Iterator[Callable[[ProgressEvent], None]]:
-    """Yield a progress callback that writes one JSON object per event, at once, to `path`."""
-    with path.open("w", encoding="utf-8") as stream:
+    """Yield a progress callback whose events are in `path` after the block, one object a line."""
+    events: list[ProgressEvent] = []
+    yield events.append
+    write_text(path, log_text(events))
 
-        def write(event: ProgressEvent) -> None:
-            content = {
-                key: encode_float(value) if isinstance(value, float) else value
-                for key, value in asdict(event).items()
-            }
-            stream.write(json.dumps(content) + "\n")
-            stream.flush()
 
-        yield write
+def log_text(events: Iterable[ProgressEvent]) -> str:
+    """Return one JSON object per event and line."""
+    contents = (
+        {k: encode_float(v) if isinstance(v, float) else v for k, v in asdict(event).items()}
+        for event in events
+    )
+    return "".join(json.dumps(content) + "\n" for content in contents)
 
 
 @contextmanager

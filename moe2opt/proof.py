@@ -24,6 +24,7 @@ from moe2opt.errors import CertificationError as CertificationError
 from moe2opt.errors import InputError as InputError
 from moe2opt.errors import MoeOptError as MoeOptError
 from moe2opt.files import read_json
+from moe2opt.writing import write_text
 
 #: Certificates with more records, or more numbers in their multipliers, get a file of their own.
 LARGEST_IN_JSON = (50_000, 600_000)
@@ -292,7 +293,7 @@ class Certificate(Content):
     def save(self, path: str | Path) -> None:
         """Write the certificate as JSON; a large one also as arrays in a file beside it."""
         path = Path(path)
-        path.write_text(json.dumps(self.stored(path)), encoding="utf-8")
+        write_text(path, json.dumps(self.stored(path)))
 
     @classmethod
     def load(cls, path: str | Path) -> Certificate:

@@ -31,6 +31,7 @@ from moe2opt.proof import PriceTable as PriceTable
 from moe2opt.proof import Record as Record
 from moe2opt.proof import Relaxation as Relaxation
 from moe2opt.proof import encode_float as encode_float
+from moe2opt.writing import write_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -291,7 +292,7 @@ class Result(Content, Generic[PlanT_co]):
         content = replace(self, certificate=None).to_dict()
         if self.certificate is not None:
             content["certificate"] = self.certificate.stored(path)
-        path.write_text(json.dumps(content, indent=1), encoding="utf-8")
+        write_text(path, json.dumps(content, indent=1))
 
     @classmethod
     def load(cls, path: str | Path) -> Result[Any]:

@@ -14,6 +14,7 @@ from moe2opt.bench.growth import Fit
 from moe2opt.bench.job import Row
 from moe2opt.bench.tally import performance_profile, times_by_case
 from moe2opt.result import FloatArray, relative_gap
+from moe2opt.writing import replacing
 
 #: Smallest gap that a logarithmic axis shows; a closed gap is drawn there.
 _SMALLEST_GAP = 1e-7
@@ -76,7 +77,8 @@ def plot_growth(fits: Sequence[Fit], path: Path) -> None:
         axes.set(xscale="log", yscale="log", xlabel="experts or clusters", ylabel=title)
         if axes.has_data():
             axes.legend(fontsize="small")
-    figure.savefig(path, format="svg", metadata={"Date": None})
+    with replacing(path) as beside:
+        figure.savefig(beside, format="svg", metadata={"Date": None})
 
 
 def _figure() -> tuple[Any, Any]:
@@ -90,4 +92,5 @@ def _save(figure: Any, axes: Any, path: Path) -> None:
     if axes.get_legend_handles_labels()[1]:
         axes.legend(fontsize="small")
     axes.grid(visible=True, alpha=0.3)
-    figure.savefig(path, format="svg", metadata={"Date": None})
+    with replacing(path) as beside:
+        figure.savefig(beside, format="svg", metadata={"Date": None})

@@ -11,6 +11,7 @@ from typing import Any
 from moe2opt.bench.cases import Case
 from moe2opt.files import read_json
 from moe2opt.result import InputError, encode_float, relative_gap
+from moe2opt.writing import write_text
 
 #: How a run came to its end.
 ENDS = ("finished", "killed", "failed", "missing", "unsupported", "too large")
@@ -55,7 +56,7 @@ class Job:
 
     def save(self, path: Path) -> None:
         """Write the job as JSON."""
-        path.write_text(json.dumps(asdict(self)), encoding="utf-8")
+        write_text(path, json.dumps(asdict(self)))
 
     @classmethod
     def load(cls, path: Path) -> Job:

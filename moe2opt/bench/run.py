@@ -24,6 +24,7 @@ from moe2opt.bench.suites import cases_of
 from moe2opt.bench.tally import Summary, summarise
 from moe2opt.result import InputError, encode_float
 from moe2opt.solve import versions
+from moe2opt.writing import write_text
 
 #: Version of the layout of the JSON report.
 FORMAT = "moe2opt-bench/1"
@@ -186,7 +187,7 @@ class Report:
 
         folder.mkdir(parents=True, exist_ok=True)
         written = [folder / name for name in ("bench.json", "profile.svg", "gap.svg")]
-        written[0].write_text(json.dumps(self.to_dict(), indent=1), encoding="utf-8")
+        write_text(written[0], json.dumps(self.to_dict(), indent=1))
         plot_profile(self.timed, self.plan.time_limit_s, written[1])
         plot_gap(self.rows, self.plan.time_limit_s, written[2])
         fits = fit_growth(self._growth(), sizes_of(self.plan.cases()))

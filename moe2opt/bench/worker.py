@@ -29,6 +29,7 @@ from moe2opt.bench.peers import (
 )
 from moe2opt.canonical import Problem, load_problem, save_problem
 from moe2opt.result import InputError, encode_float, relative_gap
+from moe2opt.writing import write_text
 
 #: Recipes that take longer to follow than their result takes to load.
 _CACHED = ("catalogue", "placement")
@@ -136,7 +137,7 @@ def _built(job: Job) -> Built:
         return Built(load_problem(path), note=note.read_text(encoding="utf-8"))
     built = build_case(case.recipe, case.arguments, data)
     save_problem(built.problem, path)
-    note.write_text(built.note, encoding="utf-8")
+    write_text(note, built.note)
     return built
 
 

@@ -15,6 +15,7 @@ from moe2opt.canonical.monotone import MonotoneProblem
 from moe2opt.errors import DAMAGE
 from moe2opt.files import MOST_BYTES, read_json
 from moe2opt.result import InputError
+from moe2opt.writing import replacing, write_text
 
 #: The three canonical problems.
 Problem = FacilityProblem | MultipleChoiceProblem | MonotoneProblem
@@ -34,9 +35,10 @@ def save_problem(problem: Problem, path: str | Path) -> None:
         text = json.dumps(content)
         if len(text) > MOST_BYTES:
             raise InputError(f"{path}: too large for JSON; use the suffix .npz")
-        path.write_text(text, encoding="utf-8")
+        write_text(path, text)
     elif path.suffix == ".npz":
-        np.savez_compressed(path, allow_pickle=False, **_arrays(problem))
+        with replacing(path) as beside:
+            np.savez_compressed(beside, allow_pickle=False, **_arrays(problem))
     else:
         raise InputError(f"{path}: the suffix must be .json or .npz")
 

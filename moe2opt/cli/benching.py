@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from moe2opt.cli.exits import Exit, say
-from moe2opt.cli.folders import create
+from moe2opt.cli.folders import create, writing
 from moe2opt.cli.output import put
 from moe2opt.cli.show import print_table
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 #: What is run when nothing is named.
 DEFAULT_SUITES = ("selection-structured",)
+
+_FILES = ("bench.json", "profile.svg", "gap.svg", "growth.svg")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,18 +58,23 @@ def run_bench_verb(request: Request) -> Exit:
 
     plan = _plan(request)
     if request.out is not None:
-        create(request.out)
+        create(request.out, *_FILES)
 
     def tell(number: int, total: int, row: Row) -> None:
         if not request.quiet:
             say(f"{number:4}/{total} {_line(row)}")
 
     report = run_bench(plan, tell)
-    written = [] if request.out is None else report.write(request.out)
-    if request.as_json:
-        put(json.dumps(report.to_dict(), indent=1))
-    else:
-        show_report(report)
+    written: list[Path] = []
+    try:
+        if request.out is not None:
+            with writing(request.out, *_FILES):
+                written = report.write(request.out)
+    finally:
+        if request.as_json:
+            put(json.dumps(report.to_dict(), indent=1))
+        else:
+            show_report(report)
     if written and not request.quiet:
         say(f"Written: {', '.join(str(path) for path in written)}")
     return Exit.REJECTED if any(row.wrong for row in report.rows) else Exit.OK

@@ -16,6 +16,7 @@ from moe2opt.progress import number
 from moe2opt.result import InputError, Result
 from moe2opt.verify import verify
 from moe2opt.vipr import Exported, is_linear, write_vipr
+from moe2opt.writing import replacing
 
 if TYPE_CHECKING:
     from moe2opt.canonical import Problem
@@ -75,17 +76,8 @@ def _exported(
             for block in iter(lambda: file.read(_BLOCK), ""):
                 put(block, end="")
         return exported
-    unfinished = out.with_name(f"{out.name}.part")
-    try:
-        try:
-            with unfinished.open("w", encoding="ascii") as stream:
-                exported = write_vipr(problem, result, stream)
-            unfinished.replace(out)
-        finally:
-            unfinished.unlink(missing_ok=True)
-    except OSError as error:
-        raise InputError(f"--out {out}: {error.strerror}") from error
-    return exported
+    with replacing(out, "--out ") as beside, beside.open("w", encoding="ascii") as stream:
+        return write_vipr(problem, result, stream)
 
 
 def _solved_again(

@@ -18,6 +18,7 @@ from moe2opt.cli.show import print_table
 from moe2opt.config import LoadedInstance
 from moe2opt.result import InputError, Result
 from moe2opt.verify import verify
+from moe2opt.writing import ours, write_text
 
 if TYPE_CHECKING:
     from moe2opt.executor.against import PlanRow
@@ -256,7 +257,7 @@ def _folder(out: Path | None) -> Iterator[Path | None]:
         yield None
         return
     made = not out.exists()
-    create(out)
+    create(out, _JSON, _PLOT)
     try:
         yield out
     except BaseException:
@@ -266,16 +267,10 @@ def _folder(out: Path | None) -> Iterator[Path | None]:
 
 
 def _write(folder: Path, content: dict[str, Any]) -> None:
-    """Write the account beside its place, then move it there: no half of a file is left behind."""
-    beside = folder / f".{_JSON}.part"
-    try:
-        text = json.dumps(content, indent=1, allow_nan=False)
-        beside.write_text(text + "\n", encoding="utf-8")
-        beside.replace(folder / _JSON)
-    except OSError as error:
-        raise InputError(f"--out {folder}: {error.strerror}") from error
-    finally:
-        beside.unlink(missing_ok=True)
+    """Write the account."""
+    ours(folder, (_JSON, _PLOT))
+    text = json.dumps(content, indent=1, allow_nan=False)
+    write_text(folder / _JSON, text + "\n")
 
 
 @contextmanager

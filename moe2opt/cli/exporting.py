@@ -18,6 +18,7 @@ from moe2opt.placement.export import FORMATS, Export
 from moe2opt.placement.export import export as export_plan
 from moe2opt.result import InputError, Result, encode_float
 from moe2opt.verify import UNCHECKED, read_stored, recorded, verify
+from moe2opt.writing import write_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -165,15 +166,7 @@ def _write(out: Path, exports: Sequence[Export]) -> list[Path]:
     """Write every text; further ones go beside the first, with their suffix."""
     files = [out if not e.suffix else out.with_name(f"{out.stem}{e.suffix}") for e in exports]
     for file, part in zip(files, exports, strict=True):
-        unfinished = file.with_name(f"{file.name}.part")
-        try:
-            try:
-                unfinished.write_text(part.text, encoding="utf-8")
-                unfinished.replace(file)
-            finally:
-                unfinished.unlink(missing_ok=True)
-        except OSError as error:
-            raise InputError(f"--out {out}: {error.strerror}") from error
+        write_text(file, part.text, "--out ")
     return files
 
 

@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from moe2opt.cli.exits import Exit, say
-from moe2opt.cli.folders import writing
+from moe2opt.cli.folders import create, writing
 from moe2opt.cli.output import put
 from moe2opt.result import InputError, Status
 
 if TYPE_CHECKING:
     from moe2opt.fleet import Fleet, FleetResult
+
+_FILES = ("fleet.json", "sites.csv", "proofs.jsonl.gz")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,8 @@ def run_fleet(request: Request, *, check: bool) -> Exit:
     fleet = load_fleet(request.config, allow_outside=request.allow_outside)
     if check:
         return _checked(request, fleet)
+    if request.out is not None:
+        create(request.out, *_FILES)
     if not request.quiet:
         say(f"{fleet.name}: {len(fleet.sites)} sites share {fleet.limit:g} of {fleet.row}")
     result = solve_fleet(
@@ -49,10 +53,12 @@ def run_fleet(request: Request, *, check: bool) -> Exit:
         scheduler=request.scheduler,
         on_round=None if request.quiet else _line,
     )
-    if request.out is not None:
-        with writing(request.out):
-            save_fleet(result, fleet, request.out)
-    _print(request, fleet, result)
+    try:
+        if request.out is not None:
+            with writing(request.out, *_FILES):
+                save_fleet(result, fleet, request.out)
+    finally:
+        _print(request, fleet, result)
     return _exit_of(result)
 
 

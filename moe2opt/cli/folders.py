@@ -8,31 +8,34 @@ from pathlib import Path
 
 from moe2opt.config import LoadedInstance
 from moe2opt.result import InputError
+from moe2opt.stored import marked, place_in
+from moe2opt.writing import check_ours, made, ours, write_text
 
 
 @contextmanager
-def writing(folder: Path) -> Iterator[None]:
-    """Create the folder for a block that writes into it.
+def writing(folder: Path, *names: str) -> Iterator[None]:
+    """Create the folder for a block that writes files of these names into it.
 
     Raises
     ------
     InputError
-        When it cannot be created, or the block cannot write.
+        When it cannot be created, the block cannot write, or a file of these names in it is
+        somebody else's.
     """
+    ours(made(folder, "--out "), names)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         yield
     except OSError as error:
         raise InputError(f"--out {folder}: {error.strerror}") from error
 
 
-def create(folder: Path) -> None:
-    """Create the folder before the work; raise `InputError` when that is not possible."""
-    with writing(folder):
-        pass
+def create(folder: Path, *names: str) -> None:
+    """Create the folder before the work; raise `InputError` where `writing` would."""
+    check_ours(made(folder, "--out "), names)
 
 
 def write_config(folder: Path, target: object) -> None:
     """Write the effective configuration of what was loaded; a bare problem has none."""
     if isinstance(target, LoadedInstance):
-        (folder / "config.yaml").write_text(target.effective_yaml(), encoding="utf-8")
+        origin = target.path, folder, target.scenario, target.overrides
+        write_text(place_in(folder), marked(target.effective_yaml(), *origin))

@@ -19,6 +19,7 @@ from moe2opt.cli.output import put
 from moe2opt.cli.show import print_table
 from moe2opt.config import LoadedInstance, load
 from moe2opt.result import NUMERICAL_GAP, InputError
+from moe2opt.writing import write_frame
 
 if TYPE_CHECKING:
     from moe2opt.canonical import Problem
@@ -102,15 +103,21 @@ def run_pareto(request: Request, *, check: bool) -> Exit:
         if check:
             return _checked(request, target)
         if request.out is not None:
-            create(request.out)
+            create(request.out, *_files("front" if len(request.axes) == 1 else "grid"))
         start = time.perf_counter()
         found = _solved(request, target)
         if not request.quiet:
             progress.logger.info(_words(found, time.perf_counter() - start))
-        if request.out is not None:
-            _write(found, request.out, target)
-    _print(request, found)
+        try:
+            if request.out is not None:
+                _write(found, request.out, target)
+        finally:
+            _print(request, found)
     return _exit_of(found)
+
+
+def _files(kind: str) -> tuple[str, ...]:
+    return f"{kind}.json", f"{kind}.csv", "results"
 
 
 def _solved(request: Request, target: LoadedInstance | Problem) -> Front | Grid:
@@ -180,11 +187,11 @@ def _write(found: Front | Grid, folder: Path, target: LoadedInstance | Problem) 
     from moe2opt.pareto import Front, save_results
 
     kind = "front" if isinstance(found, Front) else "grid"
-    with writing(folder):
+    with writing(folder, *_files(kind)):
         write_config(folder, target)
-        found.save(folder / f"{kind}.json")
-        found.to_frame().to_csv(folder / f"{kind}.csv", index=False)
         save_results(found, folder / "results")
+        write_frame(folder / f"{kind}.csv", found.to_frame())
+        found.save(folder / f"{kind}.json")
 
 
 def _words(found: Front | Grid, seconds: float) -> str:

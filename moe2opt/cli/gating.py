@@ -12,15 +12,18 @@ from typing import TYPE_CHECKING, Any
 
 from moe2opt import progress
 from moe2opt.cli.exits import Exit
-from moe2opt.cli.folders import writing
+from moe2opt.cli.folders import create, writing
 from moe2opt.cli.output import put
 from moe2opt.cli.show import print_table
 from moe2opt.config import LoadedInstance, SolverSection, load
 from moe2opt.result import InputError
+from moe2opt.writing import write_frame, write_text
 
 if TYPE_CHECKING:
     from moe2opt.selection.gate import Gate
     from moe2opt.selection.gated import GatedInstance
+
+_FILES = ("evaluation.json", "evaluation.csv")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +53,13 @@ def run_train(request: Request) -> Exit:
     """Train a gate, save it and print how good it is."""
     _, instance = _loaded(request, "gate train")
     folder = request.out or instance.gate_folder
+    create(folder)
     start = time.perf_counter()
     with _bar(request.quiet, "Training") as step:
         gate = instance.train(on_step=step)
     seconds = time.perf_counter() - start
-    try:
+    with writing(folder):
         gate.save(folder)
-    except OSError as error:
-        raise InputError(f"--out {folder}: {error.strerror}") from error
     if request.as_json:
         content = {"folder": str(folder), "seconds": seconds, "llms": list(gate.llms)}
         put(json.dumps({**content, **gate.record}, indent=1, allow_nan=False))
@@ -77,6 +79,8 @@ def run_evaluate(
     from moe2opt.selection.evaluate_test import evaluate_on_test
     from moe2opt.solve import run
 
+    if request.out is not None:
+        create(request.out, *_FILES)
     with nullcontext() if request.quiet else progress.on_stderr(always=True):
         solver, instance = _loaded(request, "evaluate")
         settings = _settings(solver)
@@ -87,14 +91,16 @@ def run_evaluate(
             seed=seed,
             on_step=lambda name: progress.logger.info(f"  {name}"),
         )
-    if request.out is not None:
-        _write(request.out, done)
-    if request.as_json:
-        put(json.dumps(done.to_dict(), indent=1, allow_nan=False))
-    else:
-        put(done.summary())
-        if request.out is not None and not request.quiet:
-            put(f"\nWritten to {request.out}: evaluation.json, evaluation.csv")
+    try:
+        if request.out is not None:
+            _write(request.out, done)
+    finally:
+        if request.as_json:
+            put(json.dumps(done.to_dict(), indent=1, allow_nan=False))
+        else:
+            put(done.summary())
+    if request.out is not None and not (request.quiet or request.as_json):
+        put("\nWritten to {}: {}, {}".format(request.out, *_FILES))
     return Exit.OK
 
 
@@ -139,10 +145,10 @@ def _settings(section: SolverSection) -> dict[str, Any]:
 
 
 def _write(folder: Path, done: Any) -> None:
-    with writing(folder):
+    with writing(folder, *_FILES):
         text = json.dumps(done.to_dict(), indent=1, allow_nan=False)
-        (folder / "evaluation.json").write_text(text + "\n", encoding="utf-8")
-        done.to_frame().to_csv(folder / "evaluation.csv", index=False)
+        write_frame(folder / "evaluation.csv", done.to_frame())
+        write_text(folder / "evaluation.json", text + "\n")
 
 
 @contextmanager

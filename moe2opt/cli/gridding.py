@@ -10,13 +10,24 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from moe2opt.cli.exits import Exit
-from moe2opt.cli.folders import writing
+from moe2opt.cli.folders import create, writing
 from moe2opt.cli.output import put
 from moe2opt.result import FloatArray, InputError
+from moe2opt.writing import write_frame, write_text
 
 if TYPE_CHECKING:
     from moe2opt.pareto import Grid
     from moe2opt.selection.evaluate_grid_report import GridEvaluation
+
+_PICTURES = ("map", "curves", "curves_reverse")
+
+_FILES = (
+    "grid.json",
+    "grid_evaluation.json",
+    "grid_evaluation.csv",
+    "grid_sets.csv",
+    *(f"grid_{name}.png" for name in _PICTURES),
+)
 
 #: Curves in one picture.
 _MOST_CURVES = 5
@@ -115,27 +126,31 @@ def run_grid(
     """Solve every cell, judge it on the test part, print and write the tables."""
     from moe2opt.pareto.judging import judged
 
-    solved, done = judged(target, axes, retrain=retrain, seed=seed, **settings)
     if out is not None:
-        _write(out, solved, done)
-    if as_json:
-        put(json.dumps(done.to_dict(), indent=1, allow_nan=False))
-    else:
-        put(done.summary())
-        if out is not None and not quiet:
-            put(f"\nWritten to {out}: {', '.join(sorted(p.name for p in out.glob('grid*')))}")
+        create(out, *_FILES)
+    solved, done = judged(target, axes, retrain=retrain, seed=seed, **settings)
+    try:
+        if out is not None:
+            _write(out, solved, done)
+    finally:
+        if as_json:
+            put(json.dumps(done.to_dict(), indent=1, allow_nan=False))
+        else:
+            put(done.summary())
+    if out is not None and not (quiet or as_json):
+        put(f"\nWritten to {out}: {', '.join(sorted(p.name for p in out.glob('grid*')))}")
     return Exit.OK
 
 
 def _write(out: Path, solved: Grid, done: GridEvaluation) -> None:
     from moe2opt.plotting import save
 
-    with writing(out):
+    with writing(out, *_FILES):
         solved.save(out / "grid.json")
         text = json.dumps(done.to_dict(), indent=1, allow_nan=False)
-        (out / "grid_evaluation.json").write_text(text + "\n", encoding="utf-8")
-        done.to_frame().to_csv(out / "grid_evaluation.csv", index=False)
-        chosen_sets(done).to_csv(out / "grid_sets.csv", index=False)
+        write_frame(out / "grid_evaluation.csv", done.to_frame())
+        write_frame(out / "grid_sets.csv", chosen_sets(done))
+        write_text(out / "grid_evaluation.json", text + "\n")
     if len(done.axes) == 2:
         for name, figure in pictures(done):
             save(figure, out / f"grid_{name}.png")

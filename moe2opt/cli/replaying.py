@@ -12,6 +12,7 @@ from moe2opt.cli.output import put
 from moe2opt.cli.show import print_table
 from moe2opt.config import load
 from moe2opt.result import InputError
+from moe2opt.writing import write_text
 
 if TYPE_CHECKING:
     from moe2opt.online.compare import Comparison
@@ -225,6 +226,6 @@ def _replay_tokens(request: Request, target: Any) -> Exit:
         facts = {"instance": instance.name, "trace": trace.name}
         folder = claim(request.out, "experts of tokens", (), facts, not request.fresh)
         text = json.dumps(content, indent=1)
-        (folder / "summary.json").write_text(text, encoding="utf-8")
+        write_text(folder / "summary.json", text)
     put(json.dumps(content, indent=1) if request.as_json else comparison.summary())
     return Exit.OK

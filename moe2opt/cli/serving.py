@@ -32,6 +32,7 @@ from moe2opt.selection.instance import SelectionInstance
 from moe2opt.selection.plan import SelectionPlan
 from moe2opt.selection.serving_section import Serving
 from moe2opt.verify import UNCHECKED
+from moe2opt.writing import replacing
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,11 +163,12 @@ def _about_routing(
 
 
 def _write(out: Path, prepared: Prepared) -> None:
-    with writing(out):
+    with writing(out, *prepared.files, *(["gate"] if prepared.gate is not None else [])):
         for name, text in prepared.files.items():
-            (out / name).write_text(text, encoding="utf-8")
-            if name.endswith(".sh"):
-                (out / name).chmod(0o755)
+            with replacing(out / name) as beside:
+                beside.write_text(text, encoding="utf-8")
+                if name.endswith(".sh"):
+                    beside.chmod(0o755)
         if prepared.gate is not None:
             prepared.gate.save(out / "gate")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,16 +12,20 @@ from typing import TYPE_CHECKING, Any
 
 from moe2opt import progress
 from moe2opt.cli.exits import Exit, Require, exit_of, say
-from moe2opt.cli.folders import write_config, writing
+from moe2opt.cli.folders import create, write_config, writing
 from moe2opt.cli.output import put
 from moe2opt.cli.show import Names, names_of, show_result
 from moe2opt.config import LoadedInstance, load
-from moe2opt.result import Conflict, Result, encode_float
+from moe2opt.result import Conflict, InputError, ProgressEvent, Result, encode_float
 from moe2opt.solve import run
+from moe2opt.writing import write_text
 
 if TYPE_CHECKING:
     from moe2opt.canonical import Problem
     from moe2opt.certify import Verdict
+
+#: Files of a solved problem besides its configuration.
+_FILES = ("result.json", "certificate.npz", "log.jsonl")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,14 +67,12 @@ def run_solve(request: Request, gap: float | None, require: Require | None) -> E
             request.overrides,
             allow_outside=request.allow_outside,
         )
-        on_progress = None
         if request.out is not None:
-            with writing(request.out):
-                write_config(request.out, target)
-            on_progress = stack.enter_context(progress.json_lines(request.out / "log.jsonl"))
-        result = run(target, display=not request.quiet, on_progress=on_progress, **request.settings)
-        if request.out is not None:
-            result.save(request.out / "result.json")
+            create(request.out, *_FILES)
+        events: list[ProgressEvent] = []
+        listener = events.append
+        result = run(target, display=not request.quiet, on_progress=listener, **request.settings)
+        fault = _written(request, target, result, events)
         aborted, verdict = False, None
         try:
             verdict = _certified(target, result) if request.certify else None
@@ -77,8 +80,29 @@ def run_solve(request: Request, gap: float | None, require: Require | None) -> E
             aborted = True
             say("interrupted: the certificate is not checked")
         _report(result, verdict)
-    _print(request, target, result, verdict)
+    _print(request, target, result, verdict, kept=request.out is not None and fault is None)
+    if fault is not None:
+        raise fault
     return Exit.INTERRUPTED if aborted else exit_of(result, verdict, gap, require)
+
+
+def _written(
+    request: Request,
+    target: LoadedInstance | Problem,
+    result: Result,
+    events: Sequence[ProgressEvent],
+) -> InputError | None:
+    """Write the files at once; what prevents that must not prevent printing, so it is returned."""
+    if request.out is None:
+        return None
+    try:
+        with writing(request.out, *_FILES):
+            write_config(request.out, target)
+            write_text(request.out / "log.jsonl", progress.log_text(events))
+            result.save(request.out / "result.json")
+    except InputError as error:
+        return error
+    return None
 
 
 def _certified(target: LoadedInstance | Problem, result: Result) -> Verdict:
@@ -98,6 +122,8 @@ def _print(
     target: LoadedInstance | Problem,
     result: Result,
     verdict: Verdict | None,
+    *,
+    kept: bool,
 ) -> None:
     if request.as_json:
         put(json.dumps(as_json(target, result, verdict), indent=1, allow_nan=False))
@@ -105,7 +131,7 @@ def _print(
     problem = target.problem() if isinstance(target, LoadedInstance) else target
     show_result(target, problem, result, verdict)
     if not request.quiet:
-        put(_next_step(request, result))
+        put(_next_step(request, result, kept))
 
 
 def as_json(
@@ -159,7 +185,7 @@ def _finite(value: Any) -> Any:
     return value
 
 
-def _next_step(request: Request, result: Result) -> str:
+def _next_step(request: Request, result: Result, kept: bool) -> str:
     """Return what the user can do next."""
     again = f"moe2opt solve {request.config}"
     if result.status == "INFEASIBLE":
@@ -169,7 +195,7 @@ def _next_step(request: Request, result: Result) -> str:
             "\nThis does not mean that no plan exists. Next: a larger --time-limit or "
             "--node-limit, or --solver greedy for a quick plan"
         )
-    if request.out is not None:
+    if request.out is not None and kept:
         verify = f"moe2opt verify {request.out / 'result.json'} {request.config}"
         return f"\nWritten to {request.out}. Check it again: {verify}"
     if result.status == "FEASIBLE" and result.limit is not None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from moe2opt.executor.compare import Comparison
 from moe2opt.executor.faults import explained
+from moe2opt.writing import replacing
 
 
 def plot(comparison: Comparison, title: str, path: Path) -> None:
@@ -35,5 +36,5 @@ def plot(comparison: Comparison, title: str, path: Path) -> None:
         axis.set_title(f"experts: {name}")
     axes[0].legend()
     figure.suptitle(title)
-    with explained("cannot write the plot", path):
-        figure.savefig(path, format="svg")
+    with explained("cannot write the plot", path), replacing(path) as beside:
+        figure.savefig(beside, format="svg")

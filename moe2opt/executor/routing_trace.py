@@ -16,6 +16,7 @@ from moe2opt.executor.quality import batches, byte_tokens, windows
 from moe2opt.files import read_bytes
 from moe2opt.placement.activation import trace_shares
 from moe2opt.result import FloatArray, InputError, IntArray
+from moe2opt.writing import replacing, write_frame
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -220,10 +221,10 @@ def write_routing(routing: Routing, out: Path, saliency: FloatArray | None = Non
     """
     try:
         out.mkdir(parents=True, exist_ok=True)
-        routing.counts(saliency).to_csv(out / "counts.csv", index=False, lineterminator="\n")
-        with (out / "trace.npz").open("wb") as stream:
+        write_frame(out / "counts.csv", routing.counts(saliency))
+        with replacing(out / "trace.npz") as beside:
             np.savez_compressed(
-                stream,
+                beside,
                 experts=routing.experts.astype(np.min_scalar_type(routing.number - 1)),
                 starts=routing.starts,
                 domain=routing.domain.astype(np.uint8),

@@ -22,6 +22,7 @@ from moe2opt.fleet.master import least_value, proves_none
 from moe2opt.fleet.priced import distinct_sites, priced
 from moe2opt.fleet.sites import Fleet
 from moe2opt.result import Certificate, InputError, Result, Status, encode_float
+from moe2opt.writing import replacing, write_frame, write_text
 
 #: Relative tolerance of sums over sites.
 _SUM = 1e-9
@@ -35,12 +36,16 @@ def save_fleet(result: FleetResult, fleet: Fleet, folder: str | Path) -> None:
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps(result.to_dict(), indent=1, allow_nan=False)
-    (folder / "fleet.json").write_text(f"{text}\n", encoding="utf-8")
     if len(result.choice):
-        result.to_frame(fleet).to_csv(folder / "sites.csv", index=False)
-    with gzip.GzipFile(folder / "proofs.jsonl.gz", "wb", compresslevel=5, mtime=0) as stream:
+        write_frame(folder / "sites.csv", result.to_frame(fleet))
+    with (
+        replacing(folder / "proofs.jsonl.gz") as beside,
+        beside.open("wb") as file,
+        gzip.GzipFile("", "wb", compresslevel=5, fileobj=file, mtime=0) as stream,
+    ):
         for line in _lines(result):
             stream.write((json.dumps(line) + "\n").encode())
+    write_text(folder / "fleet.json", f"{text}\n")
 
 
 def _lines(result: FleetResult) -> Iterator[dict[str, Any]]:

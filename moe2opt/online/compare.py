@@ -14,6 +14,7 @@ from moe2opt.online.replay import clairvoyant, model_of, start_run, starting_pla
 from moe2opt.online.trace import Trace
 from moe2opt.online.world import World, build_world
 from moe2opt.result import InputError
+from moe2opt.writing import replacing, write_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -222,9 +223,10 @@ def _write(folder: Path, comparison: Comparison) -> None:
     from moe2opt.online.timeline import timeline
 
     content = comparison.to_dict()
-    (folder / "summary.json").write_text(json.dumps(content, indent=1), encoding="utf-8")
+    write_text(folder / "summary.json", json.dumps(content, indent=1))
     best = comparison.records.get("clairvoyant")
     if best is not None:
         text = "".join(json.dumps(record) + "\n" for record in best)
-        (folder / "steps_clairvoyant.jsonl").write_text(text, encoding="utf-8")
-    timeline(comparison).savefig(folder / "timeline.svg", metadata={"Date": None})
+        write_text(folder / "steps_clairvoyant.jsonl", text)
+    with replacing(folder / "timeline.svg") as beside:
+        timeline(comparison).savefig(beside, metadata={"Date": None})

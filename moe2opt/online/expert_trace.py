@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from moe2opt.result import BoolArray, FloatArray, InputError, IntArray
+from moe2opt.writing import replacing
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -165,7 +166,8 @@ class ExpertTrace:
         }
         if self.gates is not None:
             arrays["gates"] = self.gates.astype(np.float16)
-        np.savez_compressed(path, allow_pickle=False, **arrays)
+        with replacing(path) as beside:
+            np.savez_compressed(beside, allow_pickle=False, **arrays)
 
 
 def checked_experts(name: str, experts: npt.NDArray[Any], n_experts: int) -> IdArray:

@@ -17,6 +17,7 @@ from moe2opt.files import json_of, read_json, read_text
 from moe2opt.online.policies import ReplaySettings
 from moe2opt.online.world import World
 from moe2opt.result import FloatArray, InputError
+from moe2opt.writing import check_ours, replacing, write_text
 
 #: Steps between two checkpoints.
 EVERY = 200
@@ -59,7 +60,7 @@ class Journal:
     def begin(self, records: Sequence[Mapping[str, Any]]) -> None:
         """Start the log with records of an earlier run."""
         text = "".join(json.dumps(record) + "\n" for record in records)
-        self.log.write_text(text, encoding="utf-8")
+        write_text(self.log, text)
         if not records:
             self.checkpoint.unlink(missing_ok=True)
 
@@ -72,9 +73,8 @@ class Journal:
         with self.log.open("a", encoding="utf-8") as stream:
             stream.writelines(self._lines)
         self._lines.clear()
-        beside = self.checkpoint.with_name("_" + self.checkpoint.name)
-        np.savez(beside, allow_pickle=False, key=np.array(self.key), **dict(state))
-        beside.replace(self.checkpoint)
+        with replacing(self.checkpoint) as beside:
+            np.savez(beside, allow_pickle=False, key=np.array(self.key), **dict(state))
 
 
 def key_of(world: World, settings: ReplaySettings) -> str:
@@ -111,6 +111,8 @@ def claim(
     """
     note = prepared(folder) / "run.json"
     logs = sorted(folder.glob("steps_*.jsonl"))
+    if not note.is_file():
+        check_ours(folder, ["summary.json", "timeline.svg"])
     if not resume:
         for path in (*logs, *folder.glob("checkpoint_*.npz"), note):
             path.unlink(missing_ok=True)
@@ -126,7 +128,7 @@ def claim(
                 f"--out {folder} holds a run with other settings ({why}); choose another folder, "
                 "or --fresh to replace it"
             )
-    note.write_text(json.dumps({"key": key, **facts}, indent=1), encoding="utf-8")
+    write_text(note, json.dumps({"key": key, **facts}, indent=1))
     return folder
 
 

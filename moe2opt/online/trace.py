@@ -32,6 +32,7 @@ from typing import Any
 import numpy as np
 
 from moe2opt.result import BoolArray, FloatArray, InputError
+from moe2opt.writing import write_text
 
 _COLUMN = re.compile(r"(mbit_per_s|memory_share|load|mix)(?:\[([^\[\]]+)\])?\Z")
 
@@ -191,7 +192,7 @@ class Trace:
         for k, t in enumerate(self.t_s):
             cells = [f"{self.series[n][k]:.6g}" if not self.missing[k] else "" for n in names]
             writer.writerow([f"{t:.10g}", *cells, *([self.server[k]] if self.server else [])])
-        Path(path).write_text(text.getvalue(), encoding="utf-8")
+        write_text(path, text.getvalue())
 
 
 def _means(t_s: FloatArray, values: FloatArray, edges: FloatArray) -> FloatArray:

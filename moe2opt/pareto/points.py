@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from moe2opt.files import read_json
 from moe2opt.result import InputError, encode_float, relative_gap
+from moe2opt.writing import write_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -180,7 +181,7 @@ def unreadable(error: Exception, kind: str) -> InputError:
 def write(content: dict[str, Any], path: str | Path) -> None:
     """Write content as JSON."""
     text = json.dumps(content, separators=(",", ":"), allow_nan=False)
-    Path(path).write_text(f"{text}\n", encoding="utf-8")
+    write_text(path, f"{text}\n")
 
 
 def read(path: str | Path) -> Any:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from moe2opt.result import InputError
+from moe2opt.writing import replacing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -147,9 +148,6 @@ def save(figure: Figure, path: str | Path, *, dpi: float = 144) -> Path:
     kind = path.suffix.lstrip(".").lower()
     if kind not in _FORMATS:
         raise InputError(f"{path}: a figure is written as {', '.join(_FORMATS)}")
-    try:
-        with mpl.rc_context({"svg.hashsalt": "moe2opt", "svg.fonttype": "none"}):
-            figure.savefig(path, format=kind, metadata=_FORMATS[kind], dpi=dpi)
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror}") from error
+    with mpl.rc_context({"svg.hashsalt": "moe2opt", "svg.fonttype": "none"}), replacing(path) as to:
+        figure.savefig(to, format=kind, metadata=_FORMATS[kind], dpi=dpi)
     return path

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from moe2opt.profiles.measure.writing import check_writable, merge_table
 from moe2opt.profiles.tables import builtin_profiles
 from moe2opt.result import InputError
 from moe2opt.schema.csv import Row, read_table
+from moe2opt.writing import write_bytes
 
 #: Where the files that were imported are kept.
 RAW = "raw"
@@ -115,9 +115,10 @@ def _keep(files: tuple[Path, ...], folder: Path) -> list[Path]:
         folder.mkdir(exist_ok=True)
         kept = []
         for path in files:
-            digest = hashlib.sha256(path.read_bytes()).hexdigest()[:8]
+            content = path.read_bytes()
+            digest = hashlib.sha256(content).hexdigest()[:8]
             target = folder / f"llama-bench-{digest}{path.suffix}"
-            shutil.copyfile(path, target)
+            write_bytes(target, content)
             kept.append(target)
         return kept
     except OSError as error:

@@ -11,6 +11,7 @@ import numpy as np
 from moe2opt.canonical import FacilityProblem, MultipleChoiceProblem
 from moe2opt.pareto import Grid, grid
 from moe2opt.result import InputError
+from moe2opt.writing import check_ours
 
 if TYPE_CHECKING:
     from moe2opt.canonical import Problem
@@ -132,9 +133,7 @@ def add_grid(
 
     The limit is for each cell; a cell that it stops keeps its gap.
     """
+    check_ours(folder, [FILE])
     found = grid(target, axes, on_step=on_step, time_limit_s=time_limit_s)
-    try:
-        found.save(folder / FILE)
-    except OSError as error:
-        raise InputError(f"{folder / FILE}: {error.strerror}") from error
+    found.save(folder / FILE)
     return found

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from moe2opt.progress import number, percent
 from moe2opt.report.reading import RESULT, Evidence
 from moe2opt.result import InputError, Result, Status
+from moe2opt.stored import found_in
 
 if TYPE_CHECKING:
     from moe2opt.canonical import Problem
@@ -97,7 +98,7 @@ def _reopened_front(evidence: Evidence) -> LoadedInstance | Problem | None:
     except InputError:
         pass
     try:
-        target = load(str(evidence.folder / "config.yaml"))
+        target = load(found_in(evidence.folder))
         if hasattr(target, "problem"):
             target.problem()
     except InputError:

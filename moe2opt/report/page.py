@@ -15,7 +15,7 @@ from moe2opt.report.reading import Evidence, read_folder
 from moe2opt.report.replays import replay_table, replay_words
 from moe2opt.report.views import View, view_of
 from moe2opt.report.words import answer, conflict_table, log_table, provenance_table, question
-from moe2opt.result import InputError
+from moe2opt.writing import check_ours, write_text
 
 if TYPE_CHECKING:
     from moe2opt.canonical import Problem
@@ -176,8 +176,7 @@ def write_report(
     """
     report = make_report(folder, config)
     path = Path(folder) / FILE if out is None else Path(out)
-    try:
-        path.write_text(report.html, encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror}") from error
+    if out is None:
+        check_ours(Path(folder), [FILE])
+    write_text(path, report.html)
     return report, path

@@ -11,6 +11,7 @@ from moe2opt.files import json_of, read_text
 from moe2opt.pareto import Front, Grid
 from moe2opt.report.replays import Replay, read_replay
 from moe2opt.result import InputError, ProgressEvent, Result
+from moe2opt.stored import found_in
 
 #: File of the result of a folder.
 RESULT = "result.json"
@@ -97,7 +98,7 @@ def read_folder(folder: str | Path) -> Evidence:
     result = folder / RESULT
     tables = [path for path in sorted(folder.glob("*.json")) if path != result]
     fronts, grids = _fronts_and_grids(tables)
-    config = folder / "config.yaml"
+    config = found_in(folder)
     found = Evidence(
         folder=folder,
         result=Result.load(result) if result.is_file() else None,

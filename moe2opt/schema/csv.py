@@ -13,6 +13,7 @@ from typing import Any, Literal
 from moe2opt.errors import InputError
 from moe2opt.files import read_text
 from moe2opt.text import fault_of_name, fault_of_text, near, shown
+from moe2opt.writing import write_text
 
 #: One checked row: text, numbers, or None for an allowed blank.
 Row = dict[str, Any]
@@ -92,10 +93,11 @@ def read_table(
 
 def write_table(path: Path, names: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Write a CSV file with a header and Unix line ends; None becomes an empty cell."""
-    with path.open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(names)
-        writer.writerows(rows)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(names)
+    writer.writerows(rows)
+    write_text(path, text.getvalue())
 
 
 def _parse(

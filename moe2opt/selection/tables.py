@@ -26,6 +26,7 @@ from moe2opt.schema.csv import (
     read_table,
     write_table,
 )
+from moe2opt.writing import write_text
 
 #: The parts of the prompts: what accuracies are learnt on, chosen on, and reported on.
 SPLITS = ("train", "select", "test")
@@ -178,7 +179,7 @@ def write_tables(tables: ClusterTables, folder: str | Path) -> None:
     split = ((p, tables.clusters[c], SPLITS[s]) for p, c, s in tables.assignment)
     write_table(folder / "split.csv", list(_SPLIT_COLUMNS), split)
     text = json.dumps(tables.provenance, indent=2, ensure_ascii=False)
-    (folder / "provenance.json").write_text(text + "\n", encoding="utf-8")
+    write_text(folder / "provenance.json", text + "\n")
 
 
 def read_tables(folder: str | Path) -> ClusterTables:

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from moe2opt.content import Content
-from moe2opt.result import InputError
 from moe2opt.sweep.backends import finished
 from moe2opt.sweep.interrupts import stoppable
 from moe2opt.sweep.spec import Spec, check_keys, spec_of
 from moe2opt.sweep.store import Addresses, Store
+from moe2opt.writing import ours, replacing, write_frame, write_text
 
 if TYPE_CHECKING:
     import pandas as pd
+
+_FILES = ("sweep.json", "sweep.csv", "sweep.parquet", "cells")
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -67,7 +68,7 @@ class Sweep(Content):
     def save(self) -> None:
         """Write ``sweep.csv``, and ``sweep.parquet`` where pyarrow is installed."""
         frame = self.to_frame()
-        _atomically(self.folder / "sweep.csv", lambda path: frame.to_csv(path, index=False))
+        write_frame(self.folder / "sweep.csv", frame)
         try:
             import pyarrow  # noqa: F401
         except ModuleNotFoundError:
@@ -77,7 +78,8 @@ class Sweep(Content):
         for name in frame:
             if frame[name].dtype == object and frame[name].map(type).nunique() > 1:
                 whole[name] = [None if v is None else str(v) for v in frame[name]]
-        _atomically(self.folder / "sweep.parquet", lambda path: whole.to_parquet(path, index=False))
+        with replacing(self.folder / "sweep.parquet") as beside:
+            whole.to_parquet(beside, index=False)
 
 
 def sweep(
@@ -134,6 +136,7 @@ def run(
     on_step: Callable[[int, int], None] | None = None,
 ) -> Sweep:
     """Do what `sweep` does for a sweep that was read before."""
+    ours(out, _FILES)
     tasks, names, store = spec.tasks(), Addresses(), Store(out / "cells")
     addresses = [names.of(task) for task in tasks]
     _write_spec(spec, addresses, out)
@@ -145,20 +148,22 @@ def run(
     check_keys([first[address] for address in missing])
     with stoppable() as stop:
         todo = [first[address] for address in missing]
-        for k, (row, files) in finished(todo, backend, workers, scheduler, stop):
-            if row.get("limit") == "INTERRUPTED":
-                stop.raised = True
-                continue
-            store.put(missing[k], files)
-            rows[missing[k]] = row
-            done += addresses.count(missing[k])
-            if on_step is not None:
-                on_step(done, len(tasks))
-        there = tuple(address for address in addresses if address in rows)
-        lost = len(addresses) - len(there)
-        found = Sweep(tuple(rows[a] for a in there), there, out, reused, lost)
-        if there:
-            found.save()
+        try:
+            for k, (row, files) in finished(todo, backend, workers, scheduler, stop):
+                if row.get("limit") == "INTERRUPTED":
+                    stop.raised = True
+                    continue
+                store.put(missing[k], files)
+                rows[missing[k]] = row
+                done += addresses.count(missing[k])
+                if on_step is not None:
+                    on_step(done, len(tasks))
+        finally:  # also when a cluster is lost
+            there = tuple(address for address in addresses if address in rows)
+            lost = len(addresses) - len(there)
+            found = Sweep(tuple(rows[a] for a in there), there, out, reused, lost)
+            if there:
+                found.save()
     return found
 
 
@@ -181,14 +186,4 @@ def _write_spec(spec: Spec, addresses: Sequence[str], out: Path) -> None:
         "cells": list(addresses),
     }
     text = json.dumps(content, indent=1)
-    _atomically(out / "sweep.json", lambda path: path.write_text(text, encoding="utf-8"))
-
-
-def _atomically(path: Path, write: Callable[[Path], Any]) -> None:
-    """Write a file beside `path` and move it there."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        write(temporary)
-        temporary.replace(path)
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror}") from error
+    write_text(out / "sweep.json", text)

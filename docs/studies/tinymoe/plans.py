@@ -16,6 +16,7 @@ from moe2opt.placement.assignment import FORMS, KEEP, MERGE, PRUNE, SHARE, Assig
 from moe2opt.placement.instance import PlacementInstance
 from moe2opt.placement.times import loss as predicted_loss
 from moe2opt.result import IntArray
+from moe2opt.writing import replacing
 from tinymoe.tables import whole_model
 
 if TYPE_CHECKING:
@@ -211,6 +212,9 @@ def draw_study(table: pd.DataFrame, path: Path, title: str) -> None:
     ax.set_xlabel("loss that plans are made with (nats per byte)")
     ax.set_ylabel("loss measured on held-out text (nats per byte)")
     ax.legend(frameon=False)
-    with mpl.rc_context({"svg.hashsalt": "moe2opt", "svg.fonttype": "none"}):
-        fig.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
+    with (
+        mpl.rc_context({"svg.hashsalt": "moe2opt", "svg.fonttype": "none"}),
+        replacing(path) as beside,
+    ):
+        fig.savefig(beside, metadata={"Date": None} if path.suffix == ".svg" else None)
     plt.close(fig)

@@ -16,6 +16,7 @@ from moe2opt.executor.families import ModelSpec
 from moe2opt.executor.model import Decoder, Layer
 from moe2opt.executor.quality import byte_tokens
 from moe2opt.result import InputError
+from moe2opt.writing import replacing, write_text
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -251,8 +252,8 @@ def _kept(
         # An expert that was never chosen has no state yet.
         held |= {f"{key}/{name}": value for key, value in optimiser.state[tensor].items()}
     about = {"step": str(step), "corpus": corpus.sha256}
-    save_file(held, str(path.with_suffix(".part")), metadata=about)
-    path.with_suffix(".part").replace(path)
+    with replacing(path) as beside:
+        save_file(held, str(beside), metadata=about)
 
 
 def _resumed(path: Path, corpus: Corpus, tensors: Mapping[str, Tensor], optimiser: Any) -> int:
@@ -343,16 +344,17 @@ def save(
         tokenizer="bytes",
         moe2opt=dict(note),
     )
-    (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
-    (folder / "TOKENIZER.md").write_text(_TOKENIZER, encoding="utf-8")
+    write_text(folder / "config.json", json.dumps(config, indent=1) + "\n")
+    write_text(folder / "TOKENIZER.md", _TOKENIZER)
     held = {
         name: t.to(torch.float16 if "experts." in name else torch.float32).contiguous()
         for name, t in sorted(tensors.items())
     }
     path = folder / "model.safetensors"
-    save_file(held, str(path), metadata={"format": "pt"})
-    # The library makes it readable by its owner only.
-    path.chmod(0o644)
+    with replacing(path) as beside:
+        save_file(held, str(beside), metadata={"format": "pt"})
+        # The library makes it readable by its owner only.
+        beside.chmod(0o644)
 
 
 def record(settings: TrainingSettings, corpus: Corpus) -> dict[str, Any]:

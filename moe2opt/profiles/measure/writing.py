@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -14,6 +12,7 @@ from moe2opt.profiles.columns import CONSTANT_COLUMNS, DEVICE_COLUMNS
 from moe2opt.profiles.measure.figures import Device, Figure, Measurement
 from moe2opt.result import InputError
 from moe2opt.schema.csv import Column, Row, read_table, write_table
+from moe2opt.writing import check_ours, write_text
 
 _GIB = 2**30
 
@@ -66,6 +65,7 @@ def write_measurement(
     devices = [_device_row(device, measurement) for device in measurement.devices]
     if power_w is not None and devices[-1]["power_limit_w"] is None:
         devices[-1] |= {"power_limit_w": power_w, "power_limit_scope": "stated by the user"}
+    check_ours(folder, ["machine.json"])
     written = [
         merge_table(folder / "devices.csv", DEVICE_COLUMNS, devices, lambda r: r["device"] in own),
         merge_table(
@@ -76,12 +76,7 @@ def write_measurement(
         ),
         folder / "machine.json",
     ]
-    _replace(
-        written[-1],
-        lambda path: path.write_text(
-            json.dumps(measurement.to_dict(), indent=1) + "\n", encoding="utf-8"
-        ),
-    )
+    write_text(written[-1], json.dumps(measurement.to_dict(), indent=1) + "\n")
     return written
 
 
@@ -96,26 +91,13 @@ def merge_table(
         row for row in (read_table(path, columns) if path.is_file() else []) if not replaced(row)
     ]
     cells = [[_cell(row.get(name)) for name in columns] for row in (*kept, *rows)]
-    _replace(path, lambda target: write_table(target, list(columns), cells))
+    write_table(path, list(columns), cells)
     return path
 
 
 def _cell(value: object) -> object:
     """Write 16.0 as 16, so that reading and writing a table again changes nothing."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-def _replace(path: Path, write: Callable[[Path], object]) -> None:
-    """Write beside `path`, then move over it, so that no half of a file is left behind."""
-    beside = path.with_name(f".{path.name}.part")
-    try:
-        write(beside)
-        os.replace(beside, path)  # noqa: PTH105
-    except OSError as error:
-        raise InputError(f"--out {path}: cannot write: {error.strerror}") from error
-    finally:
-        with contextlib.suppress(OSError):
-            beside.unlink(missing_ok=True)
 
 
 def _device_row(device: Device, measurement: Measurement) -> Row:

@@ -17,6 +17,7 @@ from moe2opt.selection.gate.calibrate import Calibrator
 from moe2opt.selection.gate.features import FeatureMap
 from moe2opt.selection.gate.settings import Head
 from moe2opt.selection.gate.tensors import read_tensors, write_tensors
+from moe2opt.writing import write_text
 
 _FORMAT = 1
 _TENSORS, _RECORD = "gate.safetensors", "gate.json"
@@ -111,7 +112,7 @@ class Gate:
             "record": self.record,
         }
         text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
-        (folder / _RECORD).write_text(text + "\n", encoding="utf-8")
+        write_text(folder / _RECORD, text + "\n")
 
 
 def load_gate(folder: str | Path) -> Gate:

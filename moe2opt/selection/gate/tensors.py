@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from moe2opt.errors import DAMAGE
 from moe2opt.result import InputError
+from moe2opt.writing import write_bytes
 
 #: The types that a gate uses, by their name in the format.
 _TYPES = {"F64": "<f8", "F32": "<f4", "I64": "<i8"}
@@ -39,7 +40,7 @@ def write_tensors(path: Path, tensors: Mapping[str, npt.NDArray[Any]]) -> None:
         blocks.append(block)
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
-    path.write_bytes(len(text).to_bytes(8, "little") + text + b"".join(blocks))
+    write_bytes(path, len(text).to_bytes(8, "little") + text + b"".join(blocks))
 
 
 def read_tensors(path: Path) -> dict[str, npt.NDArray[Any]]:
