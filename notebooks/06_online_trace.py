@@ -33,11 +33,11 @@ import pandas as pd
 import moe2opt as mo
 from moe2opt import plotting
 from moe2opt.library import find
-from moe2opt.online.compare import compare as compare_policies
-from moe2opt.online.expert_trace_reading import read_trace
-from moe2opt.online.policies import ReplaySettings
-from moe2opt.online.token_policies import TokenSettings, compare
-from moe2opt.online.trace import build_trace
+from moe2opt.replay.compare import compare as compare_policies
+from moe2opt.caching.trace_reading import read_trace
+from moe2opt.replay.policies import ReplaySettings
+from moe2opt.caching.policies import TokenSettings, compare
+from moe2opt.replay.trace import build_trace
 from moe2opt.solve import versions
 
 # %config InlineBackend.figure_formats = ["svg"]

@@ -68,7 +68,8 @@ PARTS = (
     Part("Selection", "moe2opt.selection"),
     Part("Gate", "moe2opt.selection.gate"),
     Part("Placement", "moe2opt.placement"),
-    Part("Traces and re-planning", "moe2opt.online"),
+    Part("Traces and re-planning", "moe2opt.replay"),
+    Part("Caches of experts", "moe2opt.caching"),
     Part("Running plans", "moe2opt.executor"),
     Part("Profiles", "moe2opt.profiles"),
 )

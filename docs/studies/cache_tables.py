@@ -21,13 +21,9 @@ from token_caches.tuning import calibrate, tune_thresholds
 from token_caches.tuning_replay import best_thresholds, replayed_grid, tune_weights
 
 import moe2opt as mo
-from moe2opt.online.caches import prepare
-from moe2opt.online.caches_slots import global_lru_curve, lru_cliff, lru_curve
-from moe2opt.online.expert_trace import ExpertTrace
-from moe2opt.online.expert_trace_reading import read_trace
-from moe2opt.online.expert_trace_synthetic import synthetic_trace
-from moe2opt.online.hobbit import importance_classes
-from moe2opt.online.token_policies import (
+from moe2opt.caching.caches import prepare
+from moe2opt.caching.hobbit import importance_classes
+from moe2opt.caching.policies import (
     POLICIES,
     TokenSettings,
     compare,
@@ -35,6 +31,10 @@ from moe2opt.online.token_policies import (
     replay_prepared,
     settings_of,
 )
+from moe2opt.caching.slots import global_lru_curve, lru_cliff, lru_curve
+from moe2opt.caching.synthetic import synthetic_trace
+from moe2opt.caching.trace import ExpertTrace
+from moe2opt.caching.trace_reading import read_trace
 from moe2opt.placement.cache import lru_hit_rates, static_hit_rates
 
 #: Bits and loss of IQ2_S (problems/placement/tables/precisions.csv; the loss is Mixtral's), and

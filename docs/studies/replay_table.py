@@ -18,9 +18,9 @@ import numpy as np
 import pandas as pd
 
 import moe2opt as mo
-from moe2opt.online.compare import compare
-from moe2opt.online.policies import ReplaySettings
-from moe2opt.online.trace import Trace, build_trace
+from moe2opt.replay.compare import compare
+from moe2opt.replay.policies import ReplaySettings
+from moe2opt.replay.trace import Trace, build_trace
 from moe2opt.solvers.parametric import ParametricChoice
 
 POLICIES = ("static", "periodic", "trigger", "exact-mpc", "lyapunov")

@@ -15,7 +15,7 @@ from moe2opt.result import InputError
 from moe2opt.writing import write_text
 
 if TYPE_CHECKING:
-    from moe2opt.online.compare import Comparison
+    from moe2opt.replay.compare import Comparison
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +64,10 @@ def run_replay(request: Request) -> Exit:
     target = load(request.config, scenario, overrides, allow_outside=outside)
     if is_token_trace(request.trace):
         return _replay_tokens(request, target)
-    from moe2opt.online.compare import InterruptedReplay, compare
-    from moe2opt.online.policies import POLICIES, ReplaySettings
-    from moe2opt.online.replay import NoPlanError
-    from moe2opt.online.trace_files import open_trace
+    from moe2opt.replay.compare import InterruptedReplay, compare
+    from moe2opt.replay.policies import POLICIES, ReplaySettings
+    from moe2opt.replay.replay import NoPlanError
+    from moe2opt.replay.trace_files import open_trace
 
     trace = open_trace(request.trace, repair=request.repair)
     if request.duration_s is not None:
@@ -131,7 +131,7 @@ def is_token_trace(spec: str) -> bool:
 
 
 def _is_builtin_of_experts(path: Path) -> bool:
-    from moe2opt.online.trace_files import builtin_expert_traces
+    from moe2opt.replay.trace_files import builtin_expert_traces
 
     return not path.exists() and str(path) in builtin_expert_traces()
 
@@ -201,7 +201,7 @@ def _row(name: str, found: dict[str, Any]) -> list[str]:
 
 def _token_file(spec: str) -> Path:
     """Return a file, or the built-in trace of that name, with or without its suffix."""
-    from moe2opt.online.trace_files import builtin_expert_traces
+    from moe2opt.replay.trace_files import builtin_expert_traces
 
     path = Path(spec)
     if path.is_file() or len(path.parts) != 1:
@@ -211,8 +211,8 @@ def _token_file(spec: str) -> Path:
 
 def _replay_tokens(request: Request, target: Any) -> Exit:
     """Replay the experts of tokens through cache policies."""
-    from moe2opt.online.expert_trace_reading import read_trace
-    from moe2opt.online.token_policies import compare
+    from moe2opt.caching.policies import compare
+    from moe2opt.caching.trace_reading import read_trace
 
     instance = getattr(target, "instance", target)
     trace = read_trace(_token_file(request.trace))
@@ -221,7 +221,7 @@ def _replay_tokens(request: Request, target: Any) -> Exit:
     comparison = compare(trace, instance, policies, against)
     content = comparison.to_dict()
     if request.out is not None:
-        from moe2opt.online.journal import claim
+        from moe2opt.replay.journal import claim
 
         facts = {"instance": instance.name, "trace": trace.name}
         folder = claim(request.out, "experts of tokens", (), facts, not request.fresh)

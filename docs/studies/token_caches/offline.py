@@ -18,7 +18,7 @@ import numpy as np
 from moe2opt.result import BoolArray, FloatArray, InputError, IntArray
 
 if TYPE_CHECKING:
-    from moe2opt.online.expert_trace import ExpertTrace
+    from moe2opt.caching.trace import ExpertTrace
 
 
 @dataclass(frozen=True, slots=True, eq=False)

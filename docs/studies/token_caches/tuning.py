@@ -15,14 +15,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from moe2opt.caching.caches import prepare, steps_of
+from moe2opt.caching.hobbit import weight_before
+from moe2opt.caching.policies import POLICIES
+from moe2opt.caching.result import LOADED
+from moe2opt.caching.settings import TokenCosts, TokenSettings
+from moe2opt.caching.trace import ExpertTrace
 from moe2opt.canonical import MonotoneProblem, MultipleChoiceProblem
 from moe2opt.certify import certify
-from moe2opt.online.caches import prepare, steps_of
-from moe2opt.online.expert_trace import ExpertTrace
-from moe2opt.online.hobbit import weight_before
-from moe2opt.online.token_policies import POLICIES
-from moe2opt.online.token_policies_result import LOADED
-from moe2opt.online.token_policies_settings import TokenCosts, TokenSettings
 from moe2opt.result import FloatArray, InputError, IntArray, Result
 from moe2opt.solve import solve
 

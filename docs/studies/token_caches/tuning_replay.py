@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from moe2opt.caching.caches import prepare
+from moe2opt.caching.policies import POLICIES, replay, replay_prepared
+from moe2opt.caching.settings import TokenSettings
+from moe2opt.caching.trace import ExpertTrace
 from moe2opt.canonical import MonotoneProblem, MultipleChoiceProblem
 from moe2opt.certify import certify
-from moe2opt.online.caches import prepare
-from moe2opt.online.expert_trace import ExpertTrace
-from moe2opt.online.token_policies import POLICIES, replay, replay_prepared
-from moe2opt.online.token_policies_settings import TokenSettings
 from moe2opt.result import FloatArray, InputError, Result
 from moe2opt.solve import solve
 from token_caches.tuning import gain_and_use, rising, threshold_problem

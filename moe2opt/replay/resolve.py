@@ -1,0 +1,114 @@
+"""Planning again: the compiled problem with new coefficients, from the last prices and plan."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from moe2opt.replay.model import Conditions, ReplayModel
+from moe2opt.replay.paths import Table
+from moe2opt.result import FloatArray, IntArray, Status
+from moe2opt.solvers.parametric import Answer, ParametricChoice
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Planned:
+    """A plan for the next steps.
+
+    Attributes
+    ----------
+    answer
+        What the solver gave, from which a certificate can be had.
+    tier, precision
+        ``(U,)`` place of each unit; None when no plan exists or none was found.
+    seconds
+        Wall-clock seconds of the update and the solve.
+    """
+
+    answer: Answer
+    tier: IntArray | None
+    precision: IntArray | None
+    seconds: float
+
+    @property
+    def status(self) -> Status:
+        """What was established."""
+        return self.answer.status
+
+
+class Planner:
+    """The one compiled problem of a replay.
+
+    Parameters
+    ----------
+    model
+        The compiled instance.
+    rel_gap
+        Relative gap to aim at.
+    engine_s
+        Seconds that branch and bound may take where a descent and a rounding find no plan at all.
+    """
+
+    def __init__(self, model: ReplayModel, rel_gap: float = 1e-3, engine_s: float = 5.0) -> None:
+        self.model, self.engine_s = model, engine_s
+        self.choice = ParametricChoice(model.problem, rel_gap=rel_gap)
+        self._limits = np.array(model.problem.budgets)
+
+    def plan(
+        self,
+        conditions: Conditions,
+        extra_s: FloatArray | None = None,
+        table: Table | None = None,
+        start: IntArray | None = None,
+    ) -> Planned:
+        """Return the best plan for some conditions.
+
+        Parameters
+        ----------
+        conditions
+            What is expected.
+        extra_s
+            ``(U, O)`` seconds per token added to each option, such as for switching.
+        table
+            Costs of a use; those of the conditions when left out.
+        start
+            ``(U,)`` options to keep where they are good enough; the last plan when left out.
+        """
+        began = time.perf_counter()
+        limits = self.model.limits(conditions)
+        changed = None if (limits == self._limits).all() else limits
+        self._limits = limits
+        self.choice.update(values=self.model.values(conditions, table, extra_s), budgets=changed)
+        if start is not None:
+            self.choice.start_from(start)
+        answer = self.choice.solve(time_limit_s=self.engine_s, hurried=True)
+        seconds = time.perf_counter() - began
+        if answer.x is None:
+            return Planned(answer, None, None, seconds)
+        menu = self.model.menu
+        return Planned(answer, menu.tier[answer.x], menu.precision[answer.x], seconds)
+
+    def state(self) -> dict[str, Any]:
+        """Return what the next solve starts from, as arrays."""
+        picked = self.choice.picked
+        found = {"picked": np.zeros(0, np.int64) if picked is None else picked}
+        if self.choice.vertex is not None:
+            at = self.choice.vertex
+            found |= {name: getattr(at, name) for name in ("price", "key", "first", "partner")}
+        return found | {"values": self.choice.problem.flat_values, "limits": self._limits}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go back to what `state` returned."""
+        from moe2opt.solvers.choice_vertex import new_vertex
+
+        self._limits = np.array(state["limits"])
+        self.choice.update(values=state["values"], budgets=self._limits)
+        picked = np.array(state["picked"], dtype=np.int64)
+        self.choice.picked = picked if len(picked) else None
+        if "price" in state:
+            self.choice.vertex = new_vertex(self.choice.part.core)
+            for name in ("price", "key", "first", "partner"):
+                getattr(self.choice.vertex, name)[:] = state[name]
