@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from moe2opt.present import PLAIN, Measure, number
 from moe2opt.result import ProgressEvent, Result, Status, encode_float, relative_gap
 from moe2opt.writing import write_text
 
@@ -30,8 +31,6 @@ HEADER = " Src |    Nodes     Open |    BestBound      BestSol      Gap |    Tim
 #: The header comes again after this many lines.
 HEADER_EVERY = 20
 
-_WIDEST_NUMBER = 12
-
 #: Clock ticks are at least this many seconds, and this share of the elapsed time, apart.
 TICK_S = 0.9
 TICK_SHARE = 0.05
@@ -41,6 +40,7 @@ TICK_SHARE = 0.05
 class Table:
     """Progress callback that logs one line per incumbent, per clock tick, and at the end."""
 
+    measure: Measure = PLAIN
     lines: int = 0
     last_s: float = -math.inf
     held_back: ProgressEvent | None = None
@@ -61,18 +61,19 @@ class Table:
         self.held_back = None
         if self.lines % HEADER_EVERY == 0:
             logger.info(HEADER)
-        logger.info(row(event))
+        logger.info(row(event, self.measure))
         self.lines, self.last_s = self.lines + 1, event.time_s
 
     def _pause_s(self, time_s: float) -> float:
         return max(TICK_S, TICK_SHARE * time_s)
 
 
-def row(event: ProgressEvent) -> str:
-    """Return the table line of an event."""
+def row(event: ProgressEvent, measure: Measure = PLAIN) -> str:
+    """Return the table line of an event, its values in the question's own sense."""
+    bound, best = (number(measure.own(value)) for value in (event.bound, event.objective))
     return (
         f"  {event.source:1}  | {count(event.nodes):>8} {count(event.open_nodes):>8} |"
-        f" {number(event.bound):>12} {number(event.objective):>12} {percent(event):>8} |"
+        f" {bound:>12} {best:>12} {percent(event):>8} |"
         f" {event.time_s:>6.{1 if event.time_s < 1000 else 0}f}s"
     )
 
@@ -85,14 +86,6 @@ def count(value: int) -> str:
     return str(value)
 
 
-def number(value: float) -> str:
-    """Return six digits, or ``-`` for what does not exist."""
-    if not math.isfinite(value):
-        return "-"
-    text = f"{value:.6g}"
-    return text if len(text) <= _WIDEST_NUMBER else f"{value:.5g}"
-
-
 def percent(holder: ProgressEvent | Result) -> str:
     """Return the relative gap in percent, ``-`` when there is none."""
     gap = relative_gap(holder.objective, holder.bound)
@@ -102,20 +95,22 @@ def percent(holder: ProgressEvent | Result) -> str:
 
 
 @contextmanager
-def json_lines(path: Path) -> Iterator[Callable[[ProgressEvent], None]]:
+def json_lines(path: Path, measure: Measure = PLAIN) -> Iterator[Callable[[ProgressEvent], None]]:
     """Yield a progress callback whose events are in `path` after the block, one object a line."""
     events: list[ProgressEvent] = []
     yield events.append
-    write_text(path, log_text(events))
+    write_text(path, log_text(events, measure))
 
 
-def log_text(events: Iterable[ProgressEvent]) -> str:
-    """Return one JSON object per event and line."""
-    contents = (
-        {k: encode_float(v) if isinstance(v, float) else v for k, v in asdict(event).items()}
-        for event in events
-    )
-    return "".join(json.dumps(content) + "\n" for content in contents)
+def log_text(events: Iterable[ProgressEvent], measure: Measure = PLAIN) -> str:
+    """Return one JSON object per event and line; values are in the question's own sense."""
+    return "".join(json.dumps(_content(event, measure)) + "\n" for event in events)
+
+
+def _content(event: ProgressEvent, measure: Measure) -> dict[str, Any]:
+    own = {"bound": measure.own(event.bound), "objective": measure.own(event.objective)}
+    content = {**asdict(event), **own, "sense": measure.sense}
+    return {k: encode_float(v) if isinstance(v, float) else v for k, v in content.items()}
 
 
 @contextmanager
@@ -155,7 +150,8 @@ def report(
     lines = [
         "Solving report",
         f"  Status        {status_words(result)}",
-        f"  Objective     {number(result.objective)}   Bound {number(result.bound)}"
+        f"  Objective     {result.measure.text(result.objective)}"
+        f"   Bound {result.measure.text(result.bound)}"
         f"   Gap {percent(result)}",
         f"  Certificate   {proof_words(result, checked=checked, failures=failures)}",
         f"  Work          {result.solver}, {count(int(stats.get('nodes', 0)))} nodes, {seconds}",
@@ -190,7 +186,8 @@ def proof_words(
         return (
             "none, and no bound" if unproven else f"none, the bound is a claim of {result.solver}"
         )
-    proves = "infeasibility" if certificate.claim == -math.inf else number(certificate.claim)
+    bound = result.measure.text(certificate.claim)
+    proves = "infeasibility" if certificate.claim == -math.inf else bound
     leaves = f"split tree, {certificate.leaves} {'leaf' if certificate.leaves == 1 else 'leaves'}"
     if checked is None:
         return f"{leaves}, not checked yet (moe2opt.certify does)"

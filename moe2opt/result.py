@@ -8,6 +8,7 @@ from __future__ import annotations
 import enum
 import json
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Protocol
@@ -17,6 +18,7 @@ import numpy as np
 from moe2opt.content import Content
 from moe2opt.errors import DAMAGE
 from moe2opt.files import read_json
+from moe2opt.present import PLAIN, Measure
 from moe2opt.proof import LEAF_REASONS as LEAF_REASONS
 from moe2opt.proof import BoolArray as BoolArray
 from moe2opt.proof import Certificate as Certificate
@@ -45,6 +47,9 @@ LARGEST_GAP = 1.0
 
 #: Denominators of relative gaps never fall below this.
 _SMALLEST_SCALE = 1e-10
+
+#: Version of the layout of result files.
+FORMAT = 2
 
 #: Longer values are cut in messages.
 _WIDEST = 60
@@ -119,6 +124,21 @@ class ProgressEvent:
     bound: float
     objective: float
     source: str = " "
+
+
+def _canonical(data: dict[str, Any]) -> tuple[dict[str, Any], Measure]:
+    """Return where a file holds the canonical values, and what they measure."""
+    if "format" not in data:
+        return data, PLAIN
+    if data["format"] != FORMAT:
+        raise InputError(f"not a result: format {_short(data['format'])} is not understood")
+    texts = [_typed(data, key, str, "text") for key in ("unit", "quantity")]
+    sense = data["sense"]
+    if sense not in ("maximize", "minimize"):
+        raise InputError(f"not a result: sense is {_short(sense)}; it must be maximize or minimize")
+    for key in ("objective", "bound"):
+        _read_float(data, key)
+    return _typed(data, "canonical", dict, "a section"), Measure(sense, *texts)
 
 
 def _whole(x: Any) -> IntArray:
@@ -206,6 +226,10 @@ class Result(Content, Generic[PlanT_co]):
         Decoded solution when an instance was solved, else None.
     provenance
         Versions, machine, hashes and seed: enough to run it again.
+    measure
+        Sense and unit of the objective in the question's own words. `objective` and `bound` are
+        those of the canonical problem, which is maximised; `value` and `value_bound` are the
+        question's own, as everything that is shown or written.
     """
 
     status: Status
@@ -220,6 +244,7 @@ class Result(Content, Generic[PlanT_co]):
     log: tuple[ProgressEvent, ...] = field(default=(), compare=False)
     plan: PlanT_co | None = None
     provenance: dict[str, Any] = field(default_factory=dict, compare=False)
+    measure: Measure = PLAIN
 
     def __post_init__(self) -> None:
         has_solution = self.status in (Status.OPTIMAL, Status.FEASIBLE)
@@ -238,15 +263,34 @@ class Result(Content, Generic[PlanT_co]):
         """Relative gap ``(bound - objective) / max(|objective|, 1e-10)``; ``inf`` if undefined."""
         return relative_gap(self.objective, self.bound)
 
+    @property
+    def value(self) -> float:
+        """The objective in the question's own sense and unit."""
+        return self.measure.own(self.objective)
+
+    @property
+    def value_bound(self) -> float:
+        """The bound in the question's own sense and unit."""
+        return self.measure.own(self.bound)
+
     def to_dict(self) -> dict[str, Any]:
-        """Return JSON-ready content; infinite numbers become the strings ``inf`` and ``-inf``."""
+        """Return JSON-ready content; infinite numbers become the strings ``inf`` and ``-inf``.
+
+        Objective and bound are in the question's own sense and unit; under ``canonical`` they are
+        those of the canonical problem, which is maximised.
+        """
         plan: Any = self.plan
         return {
+            "format": FORMAT,
             "status": str(self.status),
             "limit": None if self.limit is None else str(self.limit),
-            "sense": "maximize",
-            "objective": encode_float(self.objective),
-            "bound": encode_float(self.bound),
+            **self.measure.to_dict(),
+            "objective": encode_float(self.value),
+            "bound": encode_float(self.value_bound),
+            "canonical": {
+                "objective": encode_float(self.objective),
+                "bound": encode_float(self.bound),
+            },
             "gap": encode_float(self.gap),
             "solver": self.solver,
             "rel_gap": self.rel_gap,
@@ -261,23 +305,26 @@ class Result(Content, Generic[PlanT_co]):
     def from_dict(cls, data: dict[str, Any], folder: str | Path = ".") -> Result[Any]:
         """Rebuild from `to_dict`; the plan stays a plain dictionary.
 
+        Files of format 1, which had no number and held canonical values only, are read, too.
         The arrays of a large certificate that was saved are looked for in `folder`.
         """
         try:
+            values, measure = _canonical(data)
             stored = data["certificate"]
             certificate = None if stored is None else Certificate.from_stored(stored, Path(folder))
             return Result(
                 status=Status(data["status"]),
                 limit=None if data["limit"] is None else Limit(data["limit"]),
                 x=None if data["x"] is None else _whole(data["x"]),
-                objective=_read_float(data, "objective"),
-                bound=_read_float(data, "bound"),
+                objective=_read_float(values, "objective"),
+                bound=_read_float(values, "bound"),
                 certificate=certificate,
                 solver=_typed(data, "solver", str, "text"),
                 rel_gap=_read_float(data, "rel_gap"),
                 stats=dict(_typed(data, "stats", dict, "a section")),
                 plan=_typed(data, "plan", dict | None, "a section or null"),
                 provenance=dict(_typed(data, "provenance", dict, "a section")),
+                measure=measure,
             )
         except KeyError as error:
             raise InputError(f"not a result: the key {error} is missing") from error
@@ -305,6 +352,15 @@ class Result(Content, Generic[PlanT_co]):
         except InputError as error:
             raise InputError(f"{path}: {error}") from error
 
+    def _brief_fields(self) -> Iterator[tuple[str, str]]:
+        """Yield the fields; objective and bound in the question's own sense and unit."""
+        own = {"objective": self.objective, "bound": self.bound}
+        for name, text in Content._brief_fields(self):  # noqa: SLF001
+            if name in own:
+                yield name, self.measure.text(own[name])
+            elif name != "measure":
+                yield name, text
+
     def _repr_html_(self) -> str:
         """Return the figures and the first lines of the plan for notebooks."""
         table, plan = Content._repr_html_(self), self.plan
@@ -315,6 +371,7 @@ class Result(Content, Generic[PlanT_co]):
     def __str__(self) -> str:
         limit = "" if self.limit is None else f" ({self.limit.lower()} limit)"
         return (
-            f"{self.status}{limit}  objective {self.objective:.6g}  bound {self.bound:.6g}"
+            f"{self.status}{limit}  objective {self.measure.text(self.objective)}"
+            f"  bound {self.measure.text(self.bound)}"
             f"  gap {self.gap:.3%}  solver {self.solver}"
         )

@@ -25,6 +25,7 @@ from moe2opt.canonical import (
     Problem,
 )
 from moe2opt.config import LoadedInstance
+from moe2opt.present import measure_of
 from moe2opt.result import InputError, Limit, MoeOptError, ProgressEvent, Result, encode_float
 from moe2opt.solvers import (
     Interrupt,
@@ -171,7 +172,7 @@ def run(
         info = choose(solver or named, problem)
         options = _options(problem, defaults, settings, warm_start)
         listeners = [on_progress] if on_progress else []
-        table = progress.Table()
+        table = progress.Table(measure_of(target))
         if display:
             _announce(target, problem, info)
             listeners.insert(0, table)
@@ -185,6 +186,7 @@ def run(
         result = _priced(target, result, info, options, interrupt)
     return replace(
         result,
+        measure=measure_of(target),
         stats={**_plain(result.stats), "compile_s": compile_s},
         provenance=_provenance(target, problem, options, info),
     )

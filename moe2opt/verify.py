@@ -20,6 +20,7 @@ from moe2opt.certify import Verdict, certify
 from moe2opt.config import load
 from moe2opt.differences import differences
 from moe2opt.files import read_json
+from moe2opt.present import measure_of
 from moe2opt.result import (
     LARGEST_GAP,
     NUMERICAL_GAP,
@@ -195,6 +196,7 @@ def other_problem(target: Instance | Problem, result: Result) -> tuple[str, ...]
 
 def rebuilt(target: Instance | Problem, result: Result) -> Result:
     """Return a result whose plan is what its solution means in the instance."""
+    result = replace(result, measure=measure_of(target))
     if result.x is None:
         return replace(result, plan=None, objective=-math.inf)
     if not isinstance(target, Instance):
@@ -212,9 +214,18 @@ def _expected(stored: dict[str, Any], result: Result, target: Instance | Problem
     """Return what the file must hold, apart from what is `FREE`."""
     content = replace(result, certificate=None, stats={}, provenance={}).to_dict()
     content["certificate"] = _certificate(stored, result)
+    if "format" not in stored:
+        content = _of_format_1(content)
     expected: dict[str, Any] = json.loads(json.dumps(content))
     expected["provenance"] = _provenance(result, target)
     return expected
+
+
+def _of_format_1(content: dict[str, Any]) -> dict[str, Any]:
+    """Return the content in the layout of older files: canonical values only."""
+    new = ("format", "unit", "quantity", "canonical")
+    old = {key: value for key, value in content.items() if key not in new}
+    return {**old, "sense": "maximize", **content["canonical"]}
 
 
 def _certificate(stored: dict[str, Any], result: Result) -> dict[str, Any] | None:

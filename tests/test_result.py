@@ -191,7 +191,8 @@ def test_broken_fields_are_input_errors(key: str, value: Any) -> None:
 def test_inconsistent_result_files_are_refused() -> None:
     """A file that claims OPTIMAL with an open gap is refused like such a result."""
     with pytest.raises(InputError, match="OPTIMAL with a gap"):
-        Result.from_dict({**a_result().to_dict(), "bound": 99.0})
+        canonical = {"objective": 4.5, "bound": 99.0}
+        Result.from_dict({**a_result().to_dict(), "bound": 99.0, "canonical": canonical})
 
 
 def test_missing_result_files_are_named(tmp_path: Any) -> None:

@@ -42,6 +42,7 @@ PARTS = (
     Part("Load, solve, certify", "moe2opt.config", ("load", "LoadedInstance")),
     Part("", "moe2opt.solve", ("solve", "SolverMismatchError")),
     Part("", "moe2opt.certify", ("certify", "Verdict")),
+    Part("", "moe2opt.present", ("Measure",)),
     Part("", "moe2opt.verify", ("verify", "judged", "Judgement")),
     Part(
         "Problems",

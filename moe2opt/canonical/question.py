@@ -15,6 +15,9 @@ class Instance(Protocol[PlanT_co]):
 
     For a type checker, ``Instance[MyPlan]`` is one whose plans are `MyPlan`; without an argument
     they have at least the methods of `Plan`.
+
+    An attribute ``measure`` (`moe2opt.present.Measure`) says in which sense and unit its objective
+    is shown and written; without one the canonical values are.
     """
 
     @property

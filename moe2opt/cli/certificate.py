@@ -12,7 +12,7 @@ from moe2opt.canonical import Instance
 from moe2opt.cli.checking import say_rejected
 from moe2opt.cli.exits import Exit, say
 from moe2opt.cli.output import put
-from moe2opt.progress import number
+from moe2opt.present import Measure
 from moe2opt.result import InputError, Result
 from moe2opt.verify import verify
 from moe2opt.vipr import Exported, is_linear, write_vipr
@@ -57,7 +57,7 @@ def run_certificate(
     if as_json:
         put(json.dumps(_as_json(exported), indent=1))
     elif not quiet:
-        _show(exported, out)
+        _show(exported, out, result.measure)
     return Exit.OK
 
 
@@ -110,8 +110,10 @@ def _as_json(exported: Exported) -> dict[str, Any]:
     }
 
 
-def _show(exported: Exported, out: Path | None) -> None:
+def _show(exported: Exported, out: Path | None, measure: Measure) -> None:
     """Say on stderr what the file proves; stdout may be the file."""
+    if measure.minimizes:
+        say("  its problem is maximised: the values in it are minus those of the question")
     where = "stdout" if out is None else str(out)
     say(
         f"{where}: VIPR proof, {exported.variables} variables, {exported.constraints} constraints, "
@@ -120,8 +122,8 @@ def _show(exported: Exported, out: Path | None) -> None:
     if exported.upper is None:
         say("  it proves that no solution exists")
     elif exported.lower is None:
-        say(f"  it proves that no solution is worth more than {number(float(exported.upper))}")
+        say(f"  it proves that {measure.limit_words(float(exported.upper))}")
     else:
-        low, high = number(float(exported.lower)), number(float(exported.upper))
+        low, high = (measure.text(float(end)) for end in (exported.lower, exported.upper))
         exact = "exactly " if exported.lower == exported.upper else f"between {low} and "
         say(f"  it proves that the optimum is {exact}{high}")

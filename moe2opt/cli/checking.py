@@ -12,7 +12,7 @@ from moe2opt.canonical import MonotoneProblem, MultipleChoiceProblem, Problem, f
 from moe2opt.cli.exits import Exit, explain, say
 from moe2opt.cli.output import put
 from moe2opt.config import LoadedInstance, load, scenario_names
-from moe2opt.progress import number
+from moe2opt.present import measure_of
 from moe2opt.result import InputError, encode_float
 from moe2opt.text import shown
 from moe2opt.verify import Judgement, verify
@@ -178,13 +178,14 @@ def say_rejected(path: Path, failures: Sequence[str]) -> None:
 
 
 def _as_json(found: Judgement) -> dict[str, Any]:
-    verdict, result = found.verdict, found.result
+    verdict, result, measure = found.verdict, found.result, measure_of(found.result)
     return {
         "ok": found.ok,
         "kind": "claimed" if verdict is None else verdict.kind,
         "status": None if result is None else str(result.status),
-        "objective": None if verdict is None else encode_float(verdict.objective),
-        "bound": None if verdict is None else encode_float(verdict.bound),
+        **measure.to_dict(),
+        "objective": None if verdict is None else encode_float(measure.own(verdict.objective)),
+        "bound": None if verdict is None else encode_float(measure.own(verdict.bound)),
         "provisos": list(found.provisos),
         "failures": list(found.failures),
     }
@@ -198,11 +199,13 @@ def _show_verdict(path: Path, found: Judgement) -> None:
     for proviso in found.provisos:
         put(f"  {shown(proviso)}")
     if result.x is not None:
-        put(f"  the plan meets every requirement and is worth {number(verdict.objective)}")
+        verb = "costs" if result.measure.minimizes else "is worth"
+        value = result.measure.text(verdict.objective)
+        put(f"  the plan meets every requirement and {verb} {value}")
         put("  every name and figure of the plan is what the configuration makes of it")
     if verdict.kind == "claimed":
-        put(f"  the bound {number(verdict.bound)} is only a claim of {result.solver}")
+        put(f"  the bound {result.measure.text(verdict.bound)} is only a claim of {result.solver}")
     elif result.status == "INFEASIBLE":
         put("  the certificate proves that no plan exists")
     else:
-        put(f"  the certificate proves that no plan is worth more than {number(verdict.bound)}")
+        put(f"  the certificate proves that {result.measure.limit_words(verdict.bound)}")

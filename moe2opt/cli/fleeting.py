@@ -92,8 +92,9 @@ def _print(request: Request, fleet: Fleet, result: FleetResult) -> None:
         put(f"INFEASIBLE  certificate {'checked' if result.certified else 'REJECTED'}")
         put(_why_infeasible(fleet, result))
         return
+    text = result.measure.text
     put(
-        f"{result.status}  objective {result.objective:.8g}  bound {result.bound:.8g}  "
+        f"{result.status}  objective {text(result.objective)}  bound {text(result.bound)}  "
         f"gap {result.gap:.3%}  certificate {'checked' if result.certified else 'REJECTED'}"
     )
     put(
@@ -108,10 +109,10 @@ def _print(request: Request, fleet: Fleet, result: FleetResult) -> None:
 def _why_infeasible(fleet: Fleet, result: FleetResult) -> str:
     if result.bound == -math.inf:
         return "some site has no plan even without the shared budget"
+    bound = result.measure.text(result.bound)
     return (
         f"no plans keep {result.limit:.8g} of {fleet.row} x rate: at a price of {result.price:.6g} "
-        f"they are worth at most {result.bound:.8g}, less than any plan ({result.solved} problems "
-        "solved)"
+        f"they are worth at most {bound}, less than any plan ({result.solved} problems solved)"
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -208,9 +209,11 @@ def _print(request: Request, found: Front | Grid) -> None:
         return
     knee = getattr(found, "knee", None)
     cells = list(found)
-    rows = [_row(cell, mark=k == knee) for k, cell in enumerate(cells[:_MOST_ROWS])]
+    figure, unit = found.measure.figure, found.measure.suffix
+    objective = f"objective ({unit})" if unit else "objective"
+    rows = [_row(cell, figure, mark=k == knee) for k, cell in enumerate(cells[:_MOST_ROWS])]
     names = [axis.name for axis in request.axes]
-    print_table([*names, "objective", "gap", "status", "certified", "plan", ""], rows)
+    print_table([*names, objective, "gap", "status", "certified", "plan", ""], rows)
     if len(cells) > _MOST_ROWS:
         put(f"... and {len(cells) - _MOST_ROWS} more; --out DIR writes them all")
     if _interrupted(found):
@@ -231,10 +234,10 @@ def _asked(request: Request, found: Front | Grid) -> str:
     return f"of {count} " if len(request.axes) == 1 and count > len(found) else ""
 
 
-def _row(cell: Cell, *, mark: bool) -> list[str]:
+def _row(cell: Cell, figure: Callable[[float], str], *, mark: bool) -> list[str]:
     return [
         *(f"{budget:.6g}" for budget in cell.budgets),
-        f"{cell.objective:.6g}" if cell.has_plan else "-",
+        figure(cell.objective) if cell.has_plan else "-",
         _gap(cell.gap),
         cell.status,
         "yes" if cell.certified else "no",

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from moe2opt.canonical import Instance
 from moe2opt.cli.output import put, stream
-from moe2opt.progress import number, percent, proof_words, status_words
+from moe2opt.present import number
+from moe2opt.progress import percent, proof_words, status_words
 from moe2opt.text import shown
 
 if TYPE_CHECKING:
@@ -70,9 +71,10 @@ def show_result(
 
 
 def _values(result: Result) -> str:
+    text = result.measure.text
     if result.x is None:
-        return f"Bound {number(result.bound)}." if math.isfinite(result.bound) else ""
-    values = f"Objective {number(result.objective)}, bound {number(result.bound)}"
+        return f"Bound {text(result.bound)}." if math.isfinite(result.bound) else ""
+    values = f"Objective {text(result.objective)}, bound {text(result.bound)}"
     return f"{values}, gap {percent(result)}."
 
 

@@ -98,7 +98,7 @@ def _written(
     try:
         with writing(request.out, *_FILES):
             write_config(request.out, target)
-            write_text(request.out / "log.jsonl", progress.log_text(events))
+            write_text(request.out / "log.jsonl", progress.log_text(events, result.measure))
             result.save(request.out / "result.json")
     except InputError as error:
         return error

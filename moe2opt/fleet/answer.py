@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from moe2opt.content import Content
 from moe2opt.fleet.priced import Answer, SiteState
 from moe2opt.fleet.sites import Fleet
+from moe2opt.present import PLAIN, Measure
 from moe2opt.result import IntArray, Status, encode_float, relative_gap
 
 if TYPE_CHECKING:
@@ -42,6 +43,9 @@ class FleetResult(Content):
         What was known after each price that all sites were asked: price, bound, objective, solved.
     stopped
         Why the search ended early, empty when it did not.
+    measure
+        Sense and unit of the objective. `objective`, `bound` and values of sites are canonical
+        here, which are maximised; files, tables and messages have the question's own.
     """
 
     name: str
@@ -59,6 +63,7 @@ class FleetResult(Content):
     solved: int
     rounds: tuple[dict[str, float], ...] = field(default=())
     stopped: str = ""
+    measure: Measure = PLAIN
 
     @property
     def gap(self) -> float:
@@ -78,7 +83,7 @@ class FleetResult(Content):
             {
                 "site": [site.name for site in fleet.sites],
                 "rate": fleet.rates,
-                "value": [a.value for a in answers],
+                "value": [self.measure.own(a.value) for a in answers],
                 "used": [a.used for a in answers],
                 "distinct": self.kind_of,
             }
@@ -89,8 +94,13 @@ class FleetResult(Content):
         return {
             "name": self.name,
             "status": str(self.status),
-            "objective": encode_float(self.objective),
-            "bound": encode_float(self.bound),
+            **self.measure.to_dict(),
+            "objective": encode_float(self.measure.own(self.objective)),
+            "bound": encode_float(self.measure.own(self.bound)),
+            "canonical": {
+                "objective": encode_float(self.objective),
+                "bound": encode_float(self.bound),
+            },
             "gap": encode_float(self.gap),
             "price": encode_float(self.price),
             "used": self.used,

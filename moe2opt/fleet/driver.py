@@ -216,7 +216,9 @@ class _Run:
     def _report(self, price: float) -> None:
         value = self.plan[0] if math.isfinite(self.plan[0]) else 0.0
         bound = self.best[0] if math.isfinite(self.best[0]) else 0.0
-        line = {"price": price, "bound": bound, "objective": value, "solved": float(self.solved)}
+        own = self.fleet.measure.own
+        line = {"price": price, "bound": own(bound), "objective": own(value)}
+        line["solved"] = float(self.solved)
         self.rounds.append(line)
         if self.on_round is not None:
             self.on_round({**line, "time_s": time.perf_counter() - self.start_s})
@@ -244,4 +246,5 @@ class _Run:
             solved=self.solved,
             rounds=tuple(self.rounds),
             stopped=self.stopped,
+            measure=self.fleet.measure,
         )

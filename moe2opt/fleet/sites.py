@@ -14,6 +14,7 @@ from moe2opt.canonical import FacilityProblem, MultipleChoiceProblem
 from moe2opt.config import LoadedInstance, load
 from moe2opt.content import Content
 from moe2opt.fleet.sections import Between, FleetFile, SiteKind, Vary
+from moe2opt.present import PLAIN, Measure, measure_of
 from moe2opt.result import FloatArray, InputError
 from moe2opt.schema import read_file, validate
 
@@ -58,6 +59,8 @@ class Fleet(Content):
         The sites.
     caveats
         What must be known to read the figures.
+    measure
+        Sense and unit of the objective: the sum over sites of rate times that of the site.
     """
 
     name: str
@@ -65,6 +68,7 @@ class Fleet(Content):
     limit: float
     sites: tuple[Site, ...]
     caveats: tuple[str, ...] = ()
+    measure: Measure = PLAIN
 
     def __post_init__(self) -> None:
         if not self.sites:
@@ -94,6 +98,7 @@ def load_fleet(path: str | Path, *, allow_outside: bool = False) -> Fleet:
     rng = np.random.default_rng(parsed.seed)
     sites: list[Site] = []
     caveats: dict[str, None] = {}
+    measures: set[Measure] = set()
     for kind in parsed.sites:
         target = _target(kind, file.resolve().parent, allow_outside)
         rows = target.row_names()
@@ -104,11 +109,21 @@ def load_fleet(path: str | Path, *, allow_outside: bool = False) -> Fleet:
         problem = target.problem()
         if not isinstance(problem, FacilityProblem | MultipleChoiceProblem):
             raise InputError(f"{file}: sites.{kind.name}: its problem has no budget rows")
+        measures.add(measure_of(target))
         sites += _copies(kind, problem, rows.index(parsed.row), rng)
         caveats |= dict.fromkeys(getattr(target, "caveats", ()))
         if any((kind.vary.use, kind.vary.quality, kind.vary.limits)):
             caveats[f"{kind.name}: the differences between its sites are synthetic"] = None
-    return Fleet(parsed.name, parsed.row, parsed.limit, tuple(sites), tuple(caveats))
+    if len(measures) > 1:
+        units = ", ".join(sorted(f"{m.sense} {m.unit or m.quantity}" for m in measures))
+        raise InputError(f"{file}: sites: their objectives cannot be added up ({units})")
+    sum_of = _summed(measures.pop())
+    return Fleet(parsed.name, parsed.row, parsed.limit, tuple(sites), tuple(caveats), sum_of)
+
+
+def _summed(measure: Measure) -> Measure:
+    unit = f"{measure.unit} x rate" if measure.unit else ""
+    return Measure(measure.sense, unit, f"sum over sites of {measure.quantity} x rate")
 
 
 def _target(kind: SiteKind, folder: Path, allow_outside: bool) -> LoadedInstance:

@@ -19,11 +19,13 @@ from moe2opt.pareto.points import (
     axis_from_dict,
     axis_to_dict,
     frame_of,
+    measure_from,
     read,
     require,
     unreadable,
     write,
 )
+from moe2opt.present import PLAIN, Measure
 from moe2opt.result import FloatArray, InputError, IntArray, Result
 
 if TYPE_CHECKING:
@@ -54,6 +56,9 @@ class Front(Content):
     results
         What was solved, with certificates; `FrontPoint.proof` counts in it. Not part of the JSON
         file: `save_results` writes one file each.
+    measure
+        Sense and unit of the objective. Points hold canonical values, which are maximised; files
+        and tables the question's own.
     """
 
     name: str
@@ -64,6 +69,7 @@ class Front(Content):
     caveats: tuple[str, ...] = ()
     provenance: dict[str, Any] = field(default_factory=dict)
     results: tuple[Result, ...] = field(default=(), repr=False, compare=False)
+    measure: Measure = PLAIN
 
     def __len__(self) -> int:
         return len(self.points)
@@ -122,7 +128,7 @@ class Front(Content):
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row per point."""
-        return frame_of([self.x.name], self.points)
+        return frame_of([self.x.name], self.points, self.measure)
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON-ready content; it holds no times, so equal runs give equal bytes."""
@@ -130,8 +136,9 @@ class Front(Content):
             "format": FORMAT,
             "kind": "front",
             "name": self.name,
+            **self.measure.to_dict(),
             "x": axis_to_dict(self.x),
-            "points": [point.to_dict() for point in self.points],
+            "points": [point.to_dict(self.measure) for point in self.points],
             "plans": list(self.plans),
             "complete": self.complete,
             "certified": self.certified,
@@ -153,6 +160,7 @@ class Front(Content):
                 complete=bool(data["complete"]),
                 caveats=tuple(data["caveats"]),
                 provenance=dict(data["provenance"]),
+                measure=measure_from(data),
             )
         except DAMAGE as error:
             raise unreadable(error, "front") from error
@@ -185,7 +193,7 @@ class Grid(Content):
         One per combination, the last axis running fastest.
     plans
         Distinct plans (JSON-ready), which cells refer to.
-    caveats, provenance, results
+    caveats, provenance, results, measure
         As in `Front`.
     """
 
@@ -196,6 +204,7 @@ class Grid(Content):
     caveats: tuple[str, ...] = ()
     provenance: dict[str, Any] = field(default_factory=dict)
     results: tuple[Result, ...] = field(default=(), repr=False, compare=False)
+    measure: Measure = PLAIN
 
     def __len__(self) -> int:
         return len(self.cells)
@@ -258,7 +267,7 @@ class Grid(Content):
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row per cell."""
-        return frame_of([axis.name for axis in self.axes], self.cells)
+        return frame_of([axis.name for axis in self.axes], self.cells, self.measure)
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON-ready content; it holds no times, so equal runs give equal bytes."""
@@ -266,8 +275,9 @@ class Grid(Content):
             "format": FORMAT,
             "kind": "grid",
             "name": self.name,
+            **self.measure.to_dict(),
             "axes": [axis_to_dict(axis) for axis in self.axes],
-            "cells": [cell.to_dict() for cell in self.cells],
+            "cells": [cell.to_dict(self.measure) for cell in self.cells],
             "plans": list(self.plans),
             "certified": self.certified,
             "caveats": list(self.caveats),
@@ -286,6 +296,7 @@ class Grid(Content):
                 plans=tuple(data["plans"]),
                 caveats=tuple(data["caveats"]),
                 provenance=dict(data["provenance"]),
+                measure=measure_from(data),
             )
         except DAMAGE as error:
             raise unreadable(error, "grid") from error

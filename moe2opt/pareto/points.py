@@ -10,14 +10,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from moe2opt.files import read_json
+from moe2opt.present import PLAIN, Measure
 from moe2opt.result import InputError, encode_float, relative_gap
 from moe2opt.writing import write_text
 
 if TYPE_CHECKING:
     import pandas as pd
 
-#: Version of the JSON files.
-FORMAT = 1
+#: Version of the JSON files; those of version 1 held canonical values only, and are read, too.
+FORMAT = 2
+
+_CANONICAL = ("objective", "bound")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,10 +95,11 @@ class Cell:
         """Whether there is a plan."""
         return self.x is not None
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return JSON-ready content."""
+    def to_dict(self, measure: Measure = PLAIN) -> dict[str, Any]:
+        """Return JSON-ready content: values in the question's own sense, and canonical ones."""
         content = {f.name: getattr(self, f.name) for f in fields(self)}
-        numbers = {name: encode_float(content[name]) for name in ("objective", "bound")}
+        own = {name: encode_float(measure.own(content[name])) for name in _CANONICAL}
+        numbers = {**own, "canonical": {name: encode_float(content[name]) for name in _CANONICAL}}
         lists = {
             "index": list(self.index),
             "budgets": [encode_float(b) for b in self.budgets],
@@ -107,10 +111,11 @@ class Cell:
     def from_dict(cls, data: dict[str, Any]) -> Self:
         """Rebuild from `to_dict`."""
         content = dict(data)
+        values = content.pop("canonical", data)
         content["index"] = tuple(map(int, data["index"]))
         content["budgets"] = tuple(map(float, data["budgets"]))
         content["x"] = None if data["x"] is None else tuple(map(int, data["x"]))
-        content |= {name: float(data[name]) for name in ("objective", "bound")}
+        content |= {name: float(values[name]) for name in _CANONICAL}
         return cls(**content)
 
 
@@ -133,8 +138,8 @@ class FrontPoint(Cell):
         return self.budgets[0]
 
 
-def frame_of(names: list[str], cells: Sequence[Cell]) -> pd.DataFrame:
-    """Return one row per cell."""
+def frame_of(names: list[str], cells: Sequence[Cell], measure: Measure = PLAIN) -> pd.DataFrame:
+    """Return one row per cell, objective and bound in the question's own sense."""
     import pandas as pd
 
     rows = [
@@ -142,8 +147,8 @@ def frame_of(names: list[str], cells: Sequence[Cell]) -> pd.DataFrame:
             **{f"budget {name}": b for name, b in zip(names, cell.budgets, strict=True)},
             "status": cell.status,
             "limit": cell.limit,
-            "objective": cell.objective if cell.has_plan else math.nan,
-            "bound": cell.bound,
+            "objective": measure.own(cell.objective) if cell.has_plan else math.nan,
+            "bound": measure.own(cell.bound),
             "gap": cell.gap,
             "certified": cell.certified,
             "plan": cell.plan,
@@ -167,9 +172,18 @@ def axis_from_dict(data: dict[str, Any]) -> Axis:
     return Axis(str(data["name"]), data["kind"], tuple(map(float, data["values"])))
 
 
+def measure_from(data: dict[str, Any]) -> Measure:
+    """Return the measure of a stored front or grid."""
+    if data["format"] == 1:
+        return PLAIN
+    if data["sense"] not in ("maximize", "minimize"):
+        raise ValueError(f"sense {data['sense']!r}")
+    return Measure(data["sense"], str(data["unit"]), str(data["quantity"]))
+
+
 def require(data: Any, kind: str) -> None:
     """Raise ValueError unless the content is of this kind and format."""
-    if data["kind"] != kind or data["format"] != FORMAT:
+    if data["kind"] != kind or data["format"] not in (1, FORMAT):
         raise ValueError(f"kind {data['kind']!r}, format {data['format']!r}")
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from moe2opt.pareto.family import Posed
 from moe2opt.pareto.ledger import Known, Ledger
+from moe2opt.present import measure_of
 from moe2opt.result import IntArray, encode_float
 
 
@@ -56,6 +57,7 @@ def kept(plans: Plans, ledger: Ledger) -> dict[str, Any]:
     """Return what fronts, grids and surfaces have in common."""
     return {
         "name": ledger.family.name,
+        "measure": measure_of(ledger.family.target),
         "plans": plans.content,
         "caveats": ledger.family.caveats,
         "provenance": stored_proofs(ledger),

@@ -19,6 +19,7 @@ from moe2opt.pareto.indicators import hypervolume, is_nondominated
 from moe2opt.pareto.ledger import Ledger, settings_of
 from moe2opt.pareto.points import Cell, frame_of
 from moe2opt.pareto.store import Plans, kept, told
+from moe2opt.present import PLAIN, Measure
 from moe2opt.result import InputError, Result
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class Surface:
         Distinct plans, which points refer to.
     complete
         Nothing is missing.
-    caveats, provenance, results
+    caveats, provenance, results, measure
         As in `Front`.
     """
 
@@ -54,6 +55,7 @@ class Surface:
     caveats: tuple[str, ...] = ()
     provenance: dict[str, Any] = field(default_factory=dict)
     results: tuple[Result, ...] = field(default=(), repr=False, compare=False)
+    measure: Measure = PLAIN
 
     def __len__(self) -> int:
         return len(self.points)
@@ -71,7 +73,7 @@ class Surface:
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row per point."""
-        return frame_of(list(self.axes), self.points)
+        return frame_of(list(self.axes), self.points, self.measure)
 
 
 def surface(

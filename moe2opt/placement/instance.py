@@ -18,6 +18,7 @@ from moe2opt.placement.precisions import Precision
 from moe2opt.placement.sections import PlacementConfig
 from moe2opt.placement.shape import ModelShape
 from moe2opt.placement.topology import GIB, Topology, Use
+from moe2opt.present import Measure
 from moe2opt.result import FloatArray, InputError, IntArray
 
 if TYPE_CHECKING:
@@ -262,6 +263,11 @@ class PlacementInstance(Content):
 
         return violations(self, plan.assignment)
 
+    @property
+    def measure(self) -> Measure:
+        """Sense and unit of the objective: a cost, in the unit of its figure."""
+        return _MEASURES[self.config.objective]
+
     def row_names(self) -> list[str]:
         """Return the name (with unit) of each budget row."""
         return list(self.compiled.row_names)
@@ -280,6 +286,19 @@ class PlacementInstance(Content):
             f"{len(self.topology.tiers)} tiers, {len(self.precisions)} precisions, "
             f"minimise {self.config.objective}"
         )
+
+
+_MEASURES = {
+    name: Measure("minimize", unit, quantity)
+    for name, unit, quantity in (
+        ("seconds_per_token", "s per token", "time"),
+        ("joules_per_token", "J per token", "energy"),
+        ("loss_nats", "nats", "quality loss"),
+        ("memory_gib", "GiB", "memory"),
+        ("loads_per_token", "loads per token", "loads"),
+        ("uncovered_per_token", "layers per token", "uncovered layers"),
+    )
+}
 
 
 def build(

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from moe2opt.progress import number, percent
+from moe2opt.progress import percent
 from moe2opt.report.reading import RESULT, Evidence
 from moe2opt.result import InputError, Result, Status
 from moe2opt.stored import found_in
@@ -180,7 +180,8 @@ def _proven(result: Result) -> Badge:
     if result.status is Status.OPTIMAL:
         title = "Proven optimal" if result.rel_gap == 0 else "Proven optimal within the gap"
         return Badge("good", title, checked)
-    bound = f"No plan can be worth more than {number(result.bound)} (gap {percent(result)})."
+    words = result.measure.limit_words(result.bound)
+    bound = f"{words[0].upper()}{words[1:]} (gap {percent(result)})."
     title = "No plan found" if result.x is None else "Plan with a proven gap"
     return Badge("open", title, f"{bound} {checked}")
 

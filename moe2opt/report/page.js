@@ -16,7 +16,7 @@
   }
 
   function number(value) {
-    if (value === null || value === undefined) return "–";
+    if (value === null || value === undefined) return "-";
     if (Math.abs(value) >= 1000) return Math.round(value).toLocaleString("en-GB");
     return String(Number(value.toPrecision(4)));
   }

@@ -92,11 +92,11 @@ def render(
         name=evidence.name,
         badge=badge,
         question=question(evidence, view, target),
-        answer=answer(evidence, view),
+        answer=answer(evidence),
         conflict=conflict_table(evidence, target),
         view=view,
         caveats=_caveats(evidence, view),
-        log=log_table(evidence, view),
+        log=log_table(evidence),
         trace="" if evidence.replay is None else replay_words(evidence.replay),
         policies=None if evidence.replay is None else replay_table(evidence.replay),
         provenance=provenance_table(evidence),
@@ -117,7 +117,7 @@ def _view(evidence: Evidence) -> View:
     found = evidence.grid or evidence.front
     plans = () if found is None else found.plans
     first = view_of(plans[0] if plans else None)
-    return View(_kind(evidence, first), first.scale, (), (), (), ())
+    return View(_kind(evidence, first), (), (), (), ())
 
 
 def _kind(evidence: Evidence, view: View) -> str:

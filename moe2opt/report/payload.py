@@ -7,9 +7,10 @@ from typing import Any
 
 from moe2opt.pareto import Axis, Cell, Front, Grid
 from moe2opt.plotting.style import label_of
+from moe2opt.present import Measure
 from moe2opt.report.reading import Evidence
 from moe2opt.report.replays import Replay
-from moe2opt.report.views import Scale, Table, View, expert_table, tier_table, view_of
+from moe2opt.report.views import Table, View, expert_table, tier_table
 from moe2opt.result import ProgressEvent
 
 #: Digits that the scripts get; more is not seen on any screen.
@@ -19,9 +20,9 @@ _DIGITS = 8
 def payload_of(evidence: Evidence, view: View) -> dict[str, Any]:
     """Return everything that is drawn; a part that does not exist is None."""
     parts: dict[str, Any] = dict.fromkeys(("convergence", "front", "explorer", "map", "replay"))
-    parts |= {"label": view.scale.label, "unit": view.scale.unit}
+    parts |= {"label": evidence.measure.label, "unit": evidence.measure.suffix}
     if evidence.log:
-        parts["convergence"] = _convergence(evidence.log, view.scale)
+        parts["convergence"] = _convergence(evidence.log, evidence.measure)
     if evidence.front is not None:
         parts["front"] = _front(evidence.front)
     if evidence.grid is not None:
@@ -44,26 +45,22 @@ def _replay(replay: Replay) -> list[dict[str, Any]]:
     ]
 
 
-def _convergence(log: tuple[ProgressEvent, ...], scale: Scale) -> dict[str, Any]:
+def _convergence(log: tuple[ProgressEvent, ...], measure: Measure) -> dict[str, Any]:
     return {
         "time": [_number(event.time_s) for event in log],
-        "value": [_number(scale.shown(event.objective)) for event in log],
-        "bound": [_number(scale.shown(event.bound)) for event in log],
+        "value": [_number(measure.own(event.objective)) for event in log],
+        "bound": [_number(measure.own(event.bound)) for event in log],
     }
 
 
-def _scale_of(plans: tuple[dict[str, Any], ...]) -> Scale:
-    return view_of(plans[0]).scale if plans else Scale("objective")
-
-
 def _front(front: Front) -> dict[str, Any]:
-    scale = _scale_of(front.plans)
+    measure = front.measure
     return {
         "axis": _axis(front.x),
-        "label": scale.label,
+        "label": measure.label,
         "x": [_number(budget) for budget in front.budgets],
-        "value": [_number(scale.shown(point.objective)) for point in front],
-        "bound": [_number(scale.shown(point.bound)) for point in front],
+        "value": [_number(measure.own(point.objective)) for point in front],
+        "bound": [_number(measure.own(point.bound)) for point in front],
         "certified": [point.certified for point in front],
         "knee": front.knee,
         "exact": front.complete,
@@ -72,13 +69,13 @@ def _front(front: Front) -> dict[str, Any]:
 
 def explorer(grid: Grid) -> dict[str, Any]:
     """Return a grid over two budgets for the explorer of the page."""
-    scale = _scale_of(grid.plans)
+    measure = grid.measure
     return {
         "axes": [_axis(axis) for axis in grid.axes],
-        "label": scale.label,
-        "unit": scale.unit,
-        "lessIsBetter": scale.less_is_better,
-        "cells": [_cell(cell, grid, scale) for cell in grid.cells],
+        "label": measure.label,
+        "unit": measure.suffix,
+        "lessIsBetter": measure.minimizes,
+        "cells": [_cell(cell, grid, measure) for cell in grid.cells],
         "plans": [_plan(plan) for plan in grid.plans],
         "certified": sum(cell.certified for cell in grid),
     }
@@ -88,13 +85,13 @@ def _axis(axis: Axis) -> dict[str, Any]:
     return {"label": label_of(axis.name), "values": [_number(value) for value in axis.values]}
 
 
-def _cell(cell: Cell, grid: Grid, scale: Scale) -> dict[str, Any]:
+def _cell(cell: Cell, grid: Grid, measure: Measure) -> dict[str, Any]:
     used = [cell.used.get(axis.name) for axis in grid.axes]
     return {
         "u": [None if value is None else _number(value) for value in used],
         "s": cell.status,
-        "v": _number(scale.shown(cell.objective)),
-        "b": _number(scale.shown(cell.bound)),
+        "v": _number(measure.own(cell.objective)),
+        "b": _number(measure.own(cell.bound)),
         "g": _gap(cell),
         "c": cell.certified,
         "p": cell.plan,
@@ -103,7 +100,7 @@ def _cell(cell: Cell, grid: Grid, scale: Scale) -> dict[str, Any]:
 
 def _gap(cell: Cell) -> str:
     """Return the gap of a cell in percent, a dash where there is none."""
-    return "–" if not math.isfinite(cell.gap) else f"{100 * cell.gap:.2g} %"
+    return "-" if not math.isfinite(cell.gap) else f"{100 * cell.gap:.2g} %"
 
 
 def _plan(plan: dict[str, Any]) -> dict[str, Any]:

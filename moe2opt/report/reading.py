@@ -9,6 +9,7 @@ from typing import Any
 from moe2opt.errors import DAMAGE
 from moe2opt.files import json_of, read_text
 from moe2opt.pareto import Front, Grid
+from moe2opt.present import Measure, measure_of
 from moe2opt.report.replays import Replay, read_replay
 from moe2opt.result import InputError, ProgressEvent, Result
 from moe2opt.stored import found_in
@@ -76,6 +77,11 @@ class Evidence:
             return str(named or self.result.provenance.get("problem", {}).get("kind", "problem"))
         found = self.grid or self.front
         return getattr(found or self.replay, "name", "results")
+
+    @property
+    def measure(self) -> Measure:
+        """Sense and unit of the objective."""
+        return measure_of(self.result or self.grid or self.front)
 
     @property
     def provenance(self) -> dict[str, Any]:
@@ -164,6 +170,8 @@ def read_log(path: str | Path) -> tuple[ProgressEvent, ...]:
 
 def _event(data: dict[str, Any]) -> ProgressEvent:
     numbers = {f.name: float(data[f.name]) for f in fields(ProgressEvent) if f.name != "source"}
+    if data.get("sense") == "minimize":
+        numbers |= {name: -numbers[name] for name in ("objective", "bound")}
     nodes, waiting = int(numbers.pop("nodes")), int(numbers.pop("open_nodes"))
     return ProgressEvent(nodes=nodes, open_nodes=waiting, source=str(data["source"]), **numbers)
 

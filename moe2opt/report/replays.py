@@ -111,7 +111,7 @@ def replay_table(replay: Replay) -> Table:
 
 def _cell(key: str, value: Any) -> str:
     if value is None:
-        return "–"
+        return "-"
     if key == "bytes_moved":
         return number(float(value) / 2**30)
     return percent(float(value)) if key == "regret" else number(float(value))

@@ -7,47 +7,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from moe2opt import present
 from moe2opt.errors import DAMAGE
 from moe2opt.plotting.style import label_of
 from moe2opt.result import InputError
-
-#: Objectives of placement are minimised; their canonical problems maximise minus them.
-_PLACEMENT = "placement"
-
-
-@dataclass(frozen=True, slots=True)
-class Scale:
-    """How an objective of the canonical problem is shown.
-
-    Attributes
-    ----------
-    label
-        Its name, with the unit.
-    factor
-        What it is multiplied by; negative where less is better.
-    unit
-        Unit behind a figure.
-    """
-
-    label: str
-    factor: float = 1.0
-    unit: str = ""
-
-    @property
-    def less_is_better(self) -> bool:
-        """Whether small figures are good ones."""
-        return self.factor < 0
-
-    def shown(self, objective: float) -> float:
-        """Return the figure for an objective; ``nan`` when it is not finite."""
-        return self.factor * objective if math.isfinite(objective) else math.nan
-
-    def text(self, objective: float) -> str:
-        """Return the figure with its unit, or a dash."""
-        value = self.shown(objective)
-        if math.isnan(value):
-            return "–"
-        return f"{number(value)} {self.unit}".rstrip()
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +41,6 @@ class View:
     ----------
     kind
         ``selection``, ``placement`` or ``solution`` (a bare problem).
-    scale
-        How objectives are shown.
     figures
         Name and text of the headline figures.
     bars
@@ -91,7 +52,6 @@ class View:
     """
 
     kind: str
-    scale: Scale
     figures: tuple[tuple[str, str], ...]
     bars: tuple[Bar, ...]
     tables: tuple[Table, ...]
@@ -99,25 +59,13 @@ class View:
 
 
 def number(value: float | None) -> str:
-    """Return a figure as people write it: 1,234; 12.3; 0.0123; a dash for none.
-
-    Examples
-    --------
-    >>> number(1161.2), number(20.0), number(0.47362), number(None), number(1.5e-7)
-    ('1,161', '20', '0.4736', '–', '1.5e-07')
-    """
-    if value is None or math.isnan(value):
-        return "–"
-    if math.isinf(value):
-        return "∞" if value > 0 else "−∞"
-    if abs(value) >= 1000:
-        return f"{value:,.0f}"
-    return f"{value:.4g}"
+    """Return a figure in four digits, a dash for none."""
+    return present.number(value, 4)
 
 
 def percent(share: float | None) -> str:
     """Return a share in percent with one decimal, or a dash."""
-    return "–" if share is None or not math.isfinite(share) else f"{100 * share:.1f} %"
+    return "-" if share is None or not math.isfinite(share) else f"{100 * share:.1f} %"
 
 
 def view_of(plan: Any) -> View:
@@ -129,7 +77,7 @@ def view_of(plan: Any) -> View:
         When the content is not a plan.
     """
     if not isinstance(plan, dict):
-        return View("solution", Scale("objective"), (), (), (), ())
+        return View("solution", (), (), (), ())
     try:
         if "assignment" in plan:
             return _placement(plan)
@@ -137,7 +85,7 @@ def view_of(plan: Any) -> View:
             return _selection(plan)
     except DAMAGE as error:
         raise InputError(f"plan: not understood: {type(error).__name__}: {error}") from error
-    return View("solution", Scale("objective"), (), (), (), _texts(plan.get("caveats", ())))
+    return View("solution", (), (), (), _texts(plan.get("caveats", ())))
 
 
 def _selection(plan: dict[str, Any]) -> View:
@@ -149,7 +97,6 @@ def _selection(plan: dict[str, Any]) -> View:
     ]
     return View(
         kind="selection",
-        scale=Scale("expected correct answers (%)", 100.0, "%"),
         figures=tuple(figures),
         bars=_bars(plan["budgets"]),
         tables=(expert_table(plan), _category_table(plan)),
@@ -187,9 +134,6 @@ def _category_table(plan: dict[str, Any]) -> Table:
 
 
 def _placement(plan: dict[str, Any]) -> View:
-    objective = str(plan["objective"])
-    label = label_of(objective)
-    unit = label.rsplit("(", 1)[-1].rstrip(")") if "(" in label else ""
     figures = [
         ("time", f"{number(plan['seconds_per_token'])} s per token"),
         ("energy", f"{number(plan['joules_per_token'])} J per token"),
@@ -198,9 +142,8 @@ def _placement(plan: dict[str, Any]) -> View:
         ("loads", f"{number(plan['loads_per_token'])} per token"),
     ]
     return View(
-        kind=_PLACEMENT,
-        scale=Scale(label, -1.0, unit),
-        figures=tuple(pair for pair in figures if "–" not in pair[1]),
+        kind="placement",
+        figures=tuple(pair for pair in figures if not pair[1].startswith("-")),
         bars=_bars(plan["budgets"]),
         tables=(tier_table(plan), _rule_table(plan)),
         caveats=_texts(plan.get("caveats", ())),
@@ -233,7 +176,7 @@ def table(title: str, header: Sequence[str], rows: Iterable[Sequence[str]]) -> T
     """Return a table; columns whose every cell starts like a figure go to the right."""
     lines = tuple(tuple(str(cell) for cell in row) for row in rows)
     numeric = tuple(
-        k > 0 and all(line[k][:1] in "+-–−∞" or line[k][:1].isdigit() for line in lines)
+        k > 0 and all(line[k][:1] in "+-" or line[k][:1].isdigit() for line in lines)
         for k in range(len(header))
     )
     return Table(title, tuple(header), lines, numeric)

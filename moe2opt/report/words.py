@@ -52,7 +52,7 @@ def _description(evidence: Evidence) -> str:
     return " ".join(str(data.get("description", "")).split()) if isinstance(data, dict) else ""
 
 
-def answer(evidence: Evidence, view: View) -> str:
+def answer(evidence: Evidence) -> str:
     """Return the result in one sentence."""
     result = evidence.result
     if result is None:
@@ -60,9 +60,9 @@ def answer(evidence: Evidence, view: View) -> str:
     words = status_words(result).capitalize()
     if result.x is None:
         return f"{words}."
-    better = "no plan is below" if view.scale.less_is_better else "no plan is above"
-    bound = f"; {better} {view.scale.text(result.bound)}" if abs(result.bound) < 1e300 else ""
-    return f"{words}: {view.scale.label}: {number(view.scale.shown(result.objective))}{bound}."
+    measure = result.measure
+    bound = f"; {measure.limit_words(result.bound)}" if abs(result.bound) < 1e300 else ""
+    return f"{words}: {measure.quantity} {measure.text(result.objective)}{bound}."
 
 
 def conflict_table(evidence: Evidence, target: LoadedInstance | Problem | None) -> Table | None:
@@ -77,19 +77,19 @@ def conflict_table(evidence: Evidence, target: LoadedInstance | Problem | None) 
     names = known.row_names() if known is not None and hasattr(known, "row_names") else []
     least = {r.row: r.limit for r in conflict.relaxations}
     rows = [
-        (names[k] if k < len(names) else f"budget {k}", number(least[k]) if k in least else "–")
+        (names[k] if k < len(names) else f"budget {k}", number(least[k]) if k in least else "-")
         for k in conflict.rows
     ]
     header = ("budget in the clash", "alone enough from")
     return table("These budgets cannot hold together", header, rows)
 
 
-def log_table(evidence: Evidence, view: View) -> Table:
+def log_table(evidence: Evidence) -> Table:
     """Return the progress as a table: the text alternative of the convergence chart."""
     rows = [
         (
             f"{event.time_s:.2f}", event.source.strip() or "clock", f"{event.nodes:,}",
-            view.scale.text(event.objective), view.scale.text(event.bound),
+            evidence.measure.text(event.objective), evidence.measure.text(event.bound),
         )
         for event in evidence.log
     ]  # fmt: skip

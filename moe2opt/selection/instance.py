@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from moe2opt.content import Content
+from moe2opt.present import Measure
 from moe2opt.profiles import BUILTIN, Profiles, read_profiles
 from moe2opt.result import BoolArray, FloatArray, IntArray, Result
 from moe2opt.schema.paths import inside
@@ -226,6 +227,11 @@ class SelectionInstance(Content):
     def check(self, plan: SelectionPlan) -> list[str]:
         """Return the violated requirements in words; empty for a valid plan."""
         return check_sets(self, plan) if self.sets == "per_category" else check_plan(self, plan)
+
+    @property
+    def measure(self) -> Measure:
+        """Sense and unit of the objective: a share that is to be large."""
+        return Measure("maximize", "share of correct answers", "expected share of correct answers")
 
     def row_names(self) -> list[str]:
         """Return the name (with unit) of each budget row."""

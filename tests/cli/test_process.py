@@ -139,6 +139,11 @@ def test_exit_code_of_a_rejected_result(tmp_path: Path) -> None:
     path.write_text(json.dumps(content), encoding="utf-8")
     code, stdout, stderr = ended("verify", str(path), str(problem))
     assert (code, stdout) == (6, "")
+    assert f"{path}: rejected: objective: stored 5.0, rebuilt 3.0" in stderr
+    content["canonical"] = {"bound": 5.0, "objective": 5.0}
+    path.write_text(json.dumps(content), encoding="utf-8")
+    code, stdout, stderr = ended("verify", str(path), str(problem))
+    assert (code, stdout) == (6, "")
     assert f"{path}: rejected: objective is 3.0, the result says 5.0" in stderr
 
 

@@ -83,6 +83,7 @@ def test_json_lines(tmp_path: Path) -> None:
     assert len(events) == len(result.log)
     assert events[0] | {"time_s": 0} == {
         "time_s": 0, "nodes": 1, "open_nodes": 0, "bound": "inf", "objective": 0.0, "source": "E",
+        "sense": "maximize",
     }  # fmt: skip
 
 

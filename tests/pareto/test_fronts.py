@@ -212,6 +212,8 @@ def test_changed_points_are_rejected(field: str, value: Any) -> None:
         range(len(front)), key=lambda k: front.results[front.points[k].proof].bound != value and -k
     )
     content["points"][worst][field] = value if field != "proof" else 1
+    if field in ("objective", "bound"):
+        content["points"][worst]["canonical"][field] = value
     changed = Front.from_dict(content)
     object.__setattr__(changed, "results", front.results)
     assert verify(changed, instance)

@@ -81,7 +81,7 @@ def test_explorer_shows_every_cell_of_the_grid(
             assert now == "No plan exists for these budgets: certified."
             assert rows(browser, "explored") == []
             continue
-        assert f" {100 * cell.objective:.4g} " in now
+        assert f" {cell.objective:.4g} " in now
         assert ("certified optimal" in now) == cell.certified
         used, limit = cell.used["energy_j_per_prompt"], cell.budgets[0]
         assert text(browser, "change").startswith(
@@ -103,7 +103,7 @@ def test_curve_and_map_follow_the_sliders(browser: Any, page: Path, grid_of_tiny
         seen.append((tuple(map(tuple, rows(browser, "curve-table"))), mark))
         column = [row[1] for row in rows(browser, "curve-table")]
         values = grid_of_tiny.objectives[:, j]
-        assert column == ["–" if v == float("-inf") else f"{100 * v:.4g}" for v in values]
+        assert column == ["-" if v == float("-inf") else f"{v:.4g}" for v in values]
     assert len(set(seen)) == len(seen)
 
 
