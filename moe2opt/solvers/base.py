@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,12 +27,20 @@ from moe2opt.result import (
     relative_gap,
 )
 from moe2opt.solvers.ceiling import ceiling
+from moe2opt.solvers.limits import Interrupt as Interrupt
+from moe2opt.solvers.limits import LimitReachedError as LimitReachedError
+from moe2opt.solvers.limits import Stop as Stop
+from moe2opt.solvers.limits import never as never
+from moe2opt.solvers.limits import resident_bytes as resident_bytes
 
 #: Seconds between two clock ticks in the progress log.
 TICK_S = 1.0
 
 #: Errors of a bound within which big whole numbers count as equal: boxes differ in their errors.
 _BLURS = 8.0
+
+#: Seconds and bytes that a record of a proof takes to be written down and sealed, about.
+_WRITE_S, _WRITE_BYTES = 3e-6, 100
 
 #: Values of `Options.proof`.
 PROOFS = ("any", "linear")
@@ -88,13 +95,6 @@ class Options:
         if self.proof not in PROOFS:
             known = ", ".join(PROOFS)
             raise InputError(f"proof = {self.proof!r} is not understood; choose one of {known}")
-
-
-@dataclass(slots=True)
-class Interrupt:
-    """A flag that Ctrl-C raises and every solver polls."""
-
-    raised: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +155,7 @@ class Search:
         self._interrupt = interrupt or Interrupt()
         self._start = time.perf_counter()
         self._last_tick = -math.inf
+        self._reserved = (0.0, 0)
         self._blur = math.ulp(ceiling(problem)) / 4 if problem.is_integral else 0.0
 
     @property
@@ -269,17 +270,41 @@ class Search:
         return np.asarray(bounds <= self.cutoff)
 
     def limit_reached(self) -> Limit | None:
-        """Return the first limit that is hit, or None."""
-        options = self.options
+        """Return the first limit that is hit, or None.
+
+        What `reserve` sets aside counts as spent.
+        """
+        limit = self._pressing_limit()
+        if limit is None or limit is Limit.MEMORY:
+            most = self.options.node_limit
+            return Limit.NODES if most is not None and self.nodes >= most else limit
+        return limit
+
+    def _pressing_limit(self) -> Limit | None:
+        """Return the first limit that cannot wait for the end of a node, or None."""
+        options, (time_s, memory_bytes) = self.options, self._reserved
         if self._interrupt.raised:
             return Limit.INTERRUPTED
-        if options.time_limit_s is not None and self.time_s >= options.time_limit_s:
+        if options.time_limit_s is not None and self.time_s + time_s >= options.time_limit_s:
             return Limit.TIME
-        if options.node_limit is not None and self.nodes >= options.node_limit:
-            return Limit.NODES
-        if options.memory_limit_bytes is not None and resident_bytes() > options.memory_limit_bytes:
+        most = options.memory_limit_bytes
+        if most is not None and resident_bytes() + memory_bytes > most:
             return Limit.MEMORY
         return None
+
+    def check(self) -> None:
+        """Raise `LimitReachedError` inside a node when a limit other than that of nodes is hit."""
+        limit = self._pressing_limit()
+        if limit is not None:
+            raise LimitReachedError(limit)
+
+    def pressed(self) -> bool:
+        """Tell heuristics to stop with what they have: the same limits as `check`."""
+        return self._pressing_limit() is not None
+
+    def reserve(self, records: int) -> None:
+        """Set aside what writing down and sealing a proof of so many records takes, about."""
+        self._reserved = (records * _WRITE_S, records * _WRITE_BYTES)
 
     def improve_bound(self, bound: float) -> None:
         """Note a smaller global upper bound."""
@@ -326,21 +351,6 @@ class Search:
         within = self.tolerance if optimal_within(self.options.rel_gap) else NUMERICAL_GAP
         closed = relative_gap(self.objective, bound) <= min(self.tolerance, within)
         return Status.OPTIMAL if closed else Status.FEASIBLE
-
-
-def resident_bytes() -> int:
-    """Return the resident memory of this process (its peak where the current size is unknown)."""
-    try:
-        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-        import os
-
-        return pages * os.sysconf("SC_PAGE_SIZE")
-    except OSError:
-        import resource
-        import sys
-
-        unit = 1 if sys.platform == "darwin" else 1024
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def require_structure(solver: str, problem: Problem, *allowed: type) -> None:

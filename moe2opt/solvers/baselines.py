@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from moe2opt.canonical import FacilityProblem, MultipleChoiceProblem, Problem
 from moe2opt.result import IntArray
-from moe2opt.solvers.base import Outcome, Search
+from moe2opt.solvers.base import Outcome, Search, Stop
 from moe2opt.solvers.choice_heuristics import greedy_choice as greedy_choice
 from moe2opt.solvers.choice_heuristics import improve_choice as improve_choice
 from moe2opt.solvers.choice_heuristics import improving_choice
@@ -28,7 +28,7 @@ DEFAULT_SAMPLES = 1000
 
 def greedy(problem: Problem, search: Search) -> Outcome:
     """Construct solutions by best gain and by best gain per cost; keep the better one."""
-    return _consume(search, _constructed(problem))
+    return _consume(search, _constructed(problem, search.pressed))
 
 
 def local_search(problem: Problem, search: Search) -> Outcome:
@@ -62,24 +62,25 @@ def _consume(search: Search, points: Iterator[IntArray | None]) -> Outcome:
         search.tick()
 
 
-def _constructed(problem: Problem) -> Iterator[IntArray | None]:
+def _constructed(problem: Problem, stop: Stop) -> Iterator[IntArray | None]:
     if isinstance(problem, FacilityProblem):
-        yield greedy_facility(problem)
+        yield greedy_facility(problem, stop)
     elif isinstance(problem, MultipleChoiceProblem):
-        yield greedy_choice(problem)
+        yield greedy_choice(problem, stop=stop)
     else:
-        yield greedy_monotone(problem)
+        yield greedy_monotone(problem, stop)
 
 
 def _moves(problem: Problem, search: Search) -> Iterator[IntArray | None]:
     """Yield the greedy solution and then better ones, from the best known solution on."""
-    yield from _constructed(problem)
+    stop = search.pressed
+    yield from _constructed(problem, stop)
     start = search.x
     if start is None:
         return
     if isinstance(problem, FacilityProblem):
-        yield from improving_facility(problem, start)
+        yield from improving_facility(problem, start, stop)
     elif isinstance(problem, MultipleChoiceProblem):
-        yield from improving_choice(problem, start)
+        yield from improving_choice(problem, start, stop)
     else:
-        yield from improving_monotone(problem, start)
+        yield from improving_monotone(problem, start, stop)

@@ -14,7 +14,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from moe2opt.canonical import FacilityProblem, MultipleChoiceProblem, Problem
 from moe2opt.result import Certificate, Limit
-from moe2opt.solvers.base import Outcome, Search
+from moe2opt.solvers.base import LimitReachedError, Outcome, Search
 from moe2opt.solvers.ceiling import ceiling
 from moe2opt.solvers.crew import Crew
 from moe2opt.solvers.relaxation import Examined, Relaxation
@@ -179,6 +179,7 @@ class _Frontier:
     def report(self) -> Limit | None:
         """Log how far the search is; return the limit that it has hit, if any."""
         self.search.open_nodes = len(self.heap)
+        self.search.reserve(len(self.relaxation.tree.records))
         self.search.improve_bound(self.bound)
         self.search.tick()
         return self.search.limit_reached()
@@ -207,7 +208,12 @@ class _Frontier:
             return
         search = self.search
         search.nodes += 1
-        examined = finish()
+        try:
+            examined = finish()
+        except LimitReachedError:  # the box stays as it was; the next report says which limit
+            search.nodes -= 1
+            heapq.heappush(self.heap, node)
+            return
         shaved = max((step.bound for step in examined.steps), default=-math.inf)
         self.closed_bound = max(self.closed_bound, search.rounded(shaved))
         node = _advance(self.relaxation, node, examined, search)

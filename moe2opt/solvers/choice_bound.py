@@ -70,10 +70,10 @@ class ChoiceRelaxation:
     def _start(self, search: Search) -> None:
         from moe2opt.solvers.baselines import greedy_choice, improve_choice
 
-        start = greedy_choice(self.problem)
+        start = greedy_choice(self.problem, stop=search.pressed)
         if start is not None:
             search.offer(start, "H")
-            search.offer(improve_choice(self.problem, start), "H")
+            search.offer(improve_choice(self.problem, start, stop=search.pressed), "H")
 
     def root(self) -> BoolArray:
         return np.ones(len(self.group_of), dtype=bool)
@@ -141,10 +141,13 @@ class ChoiceRelaxation:
             options = np.flatnonzero(heavy.any(axis=0))
             if not len(options):
                 return steps, box, None
-            for option in options:
-                row = int(np.argmax(heavy[:, option]))
-                steps.append(Step(int(option), None, False, ("budget", row)))
-                box = self._excluded(box, int(option))
+            rows = np.argmax(heavy[:, options], axis=0)
+            steps += [
+                Step(int(option), None, False, ("budget", int(row)))
+                for option, row in zip(options, rows, strict=True)
+            ]
+            box = box.copy()
+            box[options] = False
 
     def _fix(
         self, box: BoolArray, priced: _Priced, proof: Leaf, search: Search
@@ -226,7 +229,7 @@ class ChoiceRelaxation:
         wanted = priced.profit if priced.fractional is None else priced.fractional
         x = self._best_options(box, wanted)
         if not search.offer(x, "L"):
-            repaired = greedy_choice(self.problem, x)
+            repaired = greedy_choice(self.problem, x, search.pressed)
             if repaired is not None:
                 search.offer(repaired, "L")
 

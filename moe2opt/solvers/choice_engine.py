@@ -133,10 +133,10 @@ class ChoiceEngine:
 
         if len(self.model.values) > _SMALL:
             return
-        start = greedy_choice(self.problem)
+        start = greedy_choice(self.problem, stop=search.pressed)
         if start is not None:
             search.offer(start, "H")
-            search.offer(improve_choice(self.problem, start, 30), "H")
+            search.offer(improve_choice(self.problem, start, 30, search.pressed), "H")
 
     def _regrets(self, vertex: Vertex) -> FloatArray:
         """Return how much less than the best option of its group every option is worth."""

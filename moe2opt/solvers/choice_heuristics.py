@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -10,6 +11,7 @@ import numpy as np
 
 from moe2opt.canonical import MultipleChoiceProblem
 from moe2opt.result import BoolArray, FloatArray, IntArray
+from moe2opt.solvers.base import Stop, never
 from moe2opt.solvers.facility_heuristics import positive, shares, tightened
 
 #: Attempts to find a light start by repricing the budgets.
@@ -19,6 +21,9 @@ _REPRICINGS = 30
 _PARTNERS = 150
 
 _SMALLEST = 1e-12
+
+#: Upgrades between two looks at the limits.
+_LOOK_EVERY = 256
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,7 +69,9 @@ class _Data:
         return np.asarray(self.costs[:, picked].sum(axis=1))
 
 
-def greedy_choice(problem: MultipleChoiceProblem, start: IntArray | None = None) -> IntArray | None:
+def greedy_choice(
+    problem: MultipleChoiceProblem, start: IntArray | None = None, stop: Stop = never
+) -> IntArray | None:
     """Return the better of greedy upgrades by gain and by gain per cost.
 
     Parameters
@@ -73,6 +80,8 @@ def greedy_choice(problem: MultipleChoiceProblem, start: IntArray | None = None)
         Problem to solve.
     start
         ``(G,)`` options to repair and upgrade; by default the lightest ones.
+    stop
+        True to end with what there is.
 
     Returns
     -------
@@ -82,17 +91,19 @@ def greedy_choice(problem: MultipleChoiceProblem, start: IntArray | None = None)
     """
     data = _Data.of(problem)
     picked = _light_start(data) if start is None else data.starts + problem.vector(start)
-    repaired = _repaired(data, picked)
+    repaired = _repaired(data, picked, stop)
     if repaired is None and start is not None:
-        repaired = _repaired(data, _light_start(data))
+        repaired = _repaired(data, _light_start(data), stop)
     if repaired is None:
         return None
-    found = [_upgraded(data, repaired, per_cost) - data.starts for per_cost in (False, True)]
+    found = [_upgraded(data, repaired, by_cost, stop) - data.starts for by_cost in (False, True)]
     feasible = [x for x in found if problem.is_feasible(x)]
     return max(feasible, key=problem.evaluate, default=None)
 
 
-def improve_choice(problem: MultipleChoiceProblem, x: IntArray, rounds: int = 1000) -> IntArray:
+def improve_choice(
+    problem: MultipleChoiceProblem, x: IntArray, rounds: int = 1000, stop: Stop = never
+) -> IntArray:
     """Return `x` after option moves and pair swaps, until none improves or for some rounds.
 
     Parameters
@@ -103,14 +114,18 @@ def improve_choice(problem: MultipleChoiceProblem, x: IntArray, rounds: int = 10
         ``(G,)`` option indices; returned as they are when infeasible.
     rounds
         Moves at most.
+    stop
+        True to end with what there is.
     """
     best = problem.vector(x)
-    for _, better in zip(range(rounds), improving_choice(problem, best), strict=False):
+    for _, better in zip(range(rounds), improving_choice(problem, best, stop), strict=False):
         best = better
     return best
 
 
-def improving_choice(problem: MultipleChoiceProblem, x: IntArray) -> Iterator[IntArray]:
+def improving_choice(
+    problem: MultipleChoiceProblem, x: IntArray, stop: Stop = never
+) -> Iterator[IntArray]:
     """Yield ever better solutions, each one move from the last."""
     if not problem.is_feasible(x):
         return
@@ -118,7 +133,7 @@ def improving_choice(problem: MultipleChoiceProblem, x: IntArray) -> Iterator[In
     picked, value = data.starts + x, problem.evaluate(x)
     while True:
         for move in (_option_moves, _pair_swap):
-            candidate = move(data, picked)
+            candidate = None if stop() else move(data, picked, stop)
             if candidate is None:
                 continue
             point = candidate - data.starts
@@ -133,7 +148,7 @@ def improving_choice(problem: MultipleChoiceProblem, x: IntArray) -> Iterator[In
 def light_start(problem: MultipleChoiceProblem) -> IntArray | None:
     """Return light options that keep every budget, or None if none were found."""
     data = _Data.of(problem)
-    picked = _repaired(data, _light_start(data))
+    picked = _repaired(data, _light_start(data), never)
     return None if picked is None else picked - data.starts
 
 
@@ -153,7 +168,7 @@ def _light_start(data: _Data) -> IntArray:
     return picked
 
 
-def _repaired(data: _Data, picked: IntArray) -> IntArray | None:
+def _repaired(data: _Data, picked: IntArray, stop: Stop) -> IntArray | None:
     """Return feasible options, by moves that each cost little value per overuse removed."""
     picked = picked.copy()
     unit = positive(data.costs, data.limits)
@@ -163,6 +178,8 @@ def _repaired(data: _Data, picked: IntArray) -> IntArray | None:
         over = (np.maximum(used - data.limits, 0.0) / unit).sum()
         if over <= 1e-12:
             return picked
+        if stop():
+            return None
         now = picked[data.group_of]
         moved = used[:, None] - data.costs[:, now] + data.costs
         relief = over - (np.maximum(moved - data.limits[:, None], 0.0) / unit[:, None]).sum(axis=0)
@@ -177,15 +194,19 @@ def _repaired(data: _Data, picked: IntArray) -> IntArray | None:
     return None
 
 
-def _upgraded(data: _Data, picked: IntArray, per_cost: bool) -> IntArray:
+def _upgraded(data: _Data, picked: IntArray, per_cost: bool, stop: Stop) -> IntArray:
     """Take upgrades best first while they fit; every group waits with its best one."""
     picked = picked.copy()
     left = data.limits - data.used(picked)
     ends = np.append(data.starts[1:], len(data.values))
     heap: list[tuple[float, int, int]] = []
     for g in range(len(picked)):
+        if g % _LOOK_EVERY == 0 and stop():
+            break
         _push_upgrade(heap, data, g, int(picked[g]), int(ends[g]), left, per_cost)
-    while heap:
+    for step in itertools.count():
+        if not heap or (step % _LOOK_EVERY == 0 and stop()):
+            break
         _, g, j = heapq.heappop(heap)
         extra = data.costs[:, j] - data.costs[:, picked[g]]
         if (extra <= left).all():
@@ -220,13 +241,13 @@ def _push_upgrade(
 # ---------------------------------------------------------------------- moves
 
 
-def _option_moves(data: _Data, picked: IntArray) -> IntArray | None:
+def _option_moves(data: _Data, picked: IntArray, stop: Stop) -> IntArray | None:
     """Return the options after all upgrades that fit, or None if there is none."""
-    upgraded = _upgraded(data, picked, per_cost=False)
+    upgraded = _upgraded(data, picked, per_cost=False, stop=stop)
     return None if (upgraded == picked).all() else upgraded
 
 
-def _pair_swap(data: _Data, picked: IntArray) -> IntArray | None:
+def _pair_swap(data: _Data, picked: IntArray, _stop: Stop) -> IntArray | None:
     """Return the options after the best simultaneous move of two groups, or None."""
     gain = data.values - data.values[picked][data.group_of]
     extra = data.costs - data.costs[:, picked][:, data.group_of]

@@ -8,6 +8,7 @@ of every axis are bounded, which closes some of them and tells where a split mov
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
@@ -30,6 +31,10 @@ Box = tuple[IntArray, IntArray]
 Branch = tuple[int, int] | None
 
 BOUNDS = ("auto", "corner", "mixed", "marginal")
+
+#: Rounds of reductions in one box, unless the last one has halved an edge: reductions that feed
+#: each other would otherwise shave a wide box unit by unit.
+_ROUNDS = 3
 
 
 def monotone_relaxation(problem: MonotoneProblem, search: Search) -> CornerRelaxation:
@@ -69,22 +74,28 @@ class CornerRelaxation:
 
     def examine(self, box: Box, search: Search) -> Examined:
         steps: list[Step] = []
-        while True:
+        for rounds in itertools.count(1):
+            search.check()
             leaf = infeasible_corner(self.problem, box)
             if leaf is not None:
                 return Examined(steps, box, leaf)
-            fitting = self._reduce_above(box)
+            before = box[1] - box[0]
+            fitting = self._reduce_above(box, search)
             box = apply_steps(box, fitting)
             bound, proof = self._bound(box)
             steps += fitting
             if search.closes(bound):
                 return Examined(steps, box, bound=bound, proof=proof)
-            meeting = reduce_unmet(self.problem, box)
+            meeting = reduce_unmet(self.problem, box, search)
             box = apply_steps(box, meeting)
             winning, branch = self._reduce_poor(box, search)
             box = apply_steps(box, winning)
             steps += meeting + winning
             if not (fitting or meeting or winning):
+                break
+            after = box[1] - box[0]
+            if rounds >= _ROUNDS and not (2 * after <= before)[before > 0].any():
+                branch = longest_edge(box)  # a split gets further than ever smaller reductions
                 break
         self._offer_corners(box, search)
         return Examined(steps, box, bound=bound, proof=proof, branch=branch)
@@ -100,7 +111,7 @@ class CornerRelaxation:
     def _upper_values(self, upper: IntArray, lower: IntArray) -> FloatArray:
         return outward(self.problem.upper_values(upper, lower), self.problem)
 
-    def _reduce_above(self, box: Box) -> list[Step]:
+    def _reduce_above(self, box: Box, search: Search) -> list[Step]:
         """Lower each upper end to the largest level that fits on top of the lower corner."""
         lower, upper = box
         axes = np.flatnonzero(upper > lower)
@@ -109,7 +120,7 @@ class CornerRelaxation:
             points = raised(lower, axes, levels)
             return np.asarray((self.problem.constraint_values(points) > 0).any(axis=1))
 
-        first = first_true(too_high, lower[axes] + 1, upper[axes] + 1)
+        first = first_true(too_high, lower[axes] + 1, upper[axes] + 1, search)
         cut = first <= upper[axes]
         broken = self.problem.constraint_values(raised(lower, axes[cut], first[cut])) > 0
         return [
@@ -128,7 +139,7 @@ class CornerRelaxation:
         def winning(levels: IntArray) -> BoolArray:
             return ~search.closes_each(values(raised(upper, axes, levels)))
 
-        first = first_true(winning, lower[axes], upper[axes])
+        first = first_true(winning, lower[axes], upper[axes], search)
         cut = first > lower[axes]
         losing = raised(upper, axes[cut], first[cut] - 1)
         steps = [
@@ -188,7 +199,7 @@ class _Halves:
         return int(self.axes[k]), int(self.cuts[k])
 
 
-def reduce_unmet(problem: MonotoneProblem, box: Box) -> list[Step]:
+def reduce_unmet(problem: MonotoneProblem, box: Box, search: Search) -> list[Step]:
     """Raise each lower end to the least level at which the upper corner meets the reverse rows."""
     if not problem.reverse_constraints:
         return []
@@ -198,7 +209,7 @@ def reduce_unmet(problem: MonotoneProblem, box: Box) -> list[Step]:
     def met(levels: IntArray) -> BoolArray:
         return np.asarray((problem.reverse_values(raised(upper, axes, levels)) >= 0).all(axis=1))
 
-    first = first_true(met, lower[axes], upper[axes])
+    first = first_true(met, lower[axes], upper[axes], search)
     cut = first > lower[axes]
     unmet = problem.reverse_values(raised(upper, axes[cut], first[cut] - 1)) < 0
     return [
@@ -231,14 +242,17 @@ def raised(corner: IntArray, axes: IntArray, levels: IntArray) -> IntArray:
     return points
 
 
-def first_true(test: Callable[[IntArray], BoolArray], start: IntArray, stop: IntArray) -> IntArray:
+def first_true(
+    test: Callable[[IntArray], BoolArray], start: IntArray, stop: IntArray, search: Search
+) -> IntArray:
     """Return per axis the first level in ``start..stop-1`` where `test` holds, `stop` if none.
 
     `test` must be false below and true above some level of each axis; bisection on all axes at
-    once.
+    once. Limits are looked at before every call.
     """
     low, high = start.copy(), stop.copy()
     while (low < high).any():
+        search.check()
         middle = (low + high) // 2
         found = test(np.minimum(middle, stop - 1)) & (low < high)
         high = np.where(found, middle, high)
@@ -250,11 +264,11 @@ def apply_steps(box: Box, steps: list[Step]) -> Box:
     """Return the box that reductions leave (possibly an empty one)."""
     lower, upper = box[0].copy(), box[1].copy()
     for step in steps:
-        assert step.cut is not None
+        cut = step.cut or 0  # None stands for the only cut of a 0/1 axis
         if step.keep_right:
-            lower[step.axis] = step.cut + 1
+            lower[step.axis] = cut + 1
         else:
-            upper[step.axis] = step.cut
+            upper[step.axis] = cut
     return lower, upper
 
 

@@ -24,6 +24,9 @@ MOST_POINTS = 2**22
 _ENTRIES = 2_000_000
 _BATCH = 4096
 
+#: Points of the first batch, at most, and seconds that one should take.
+_FIRST_BATCH, _PAUSE_S = 64, 0.1
+
 #: Experts whose subsets share one table.
 _BITS = 8
 
@@ -67,7 +70,7 @@ def enumerate_all(problem: Problem, search: Search) -> Outcome:
     if search.options.warm_start is not None:
         search.offer(search.options.warm_start, "U")
     search.improve_bound(ceiling(problem))
-    for batch in _batches(problem, lambda: _allowance(search)):
+    for batch in _batches(problem, _Pace(search).allowance):
         limit = search.limit_reached()
         if limit is not None:
             return Outcome(bound=search.bound, limit=limit)
@@ -77,10 +80,23 @@ def enumerate_all(problem: Problem, search: Search) -> Outcome:
     return Outcome(bound=search.objective)
 
 
-def _allowance(search: Search) -> int:
-    """Return how many more points the node limit admits in one batch."""
-    limit = search.options.node_limit
-    return _BATCH if limit is None else max(1, min(_BATCH, limit - search.nodes))
+class _Pace:
+    """How many points to take at a time: few where an oracle takes long, so that limits are met."""
+
+    def __init__(self, search: Search) -> None:
+        self.search, self.count, self.last_s = search, _FIRST_BATCH, search.time_s
+
+    def allowance(self) -> int:
+        """Return how many points the next batch may hold."""
+        now_s = self.search.time_s
+        took_s, self.last_s = now_s - self.last_s, now_s
+        if took_s < _PAUSE_S / 2:
+            self.count = min(_BATCH, 2 * self.count)
+        elif took_s > _PAUSE_S:
+            self.count = max(1, self.count // 2)
+        limit = self.search.options.node_limit
+        left = self.count if limit is None else limit - self.search.nodes
+        return max(1, min(self.count, left))
 
 
 def _examine(batch: Batch, search: Search) -> None:

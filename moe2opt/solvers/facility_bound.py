@@ -94,7 +94,7 @@ class FacilityRelaxation:
         """Offer a greedy choice and what local search makes of it."""
         from moe2opt.solvers.baselines import greedy_facility
 
-        start = greedy_facility(self.original)
+        start = greedy_facility(self.original, search.pressed)
         if start is not None:
             self.polisher.start(np.asarray(start) > 0, search)
 

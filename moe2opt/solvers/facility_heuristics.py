@@ -13,6 +13,7 @@ import numpy as np
 
 from moe2opt.canonical import FacilityProblem, indicators
 from moe2opt.result import BoolArray, FloatArray, IntArray
+from moe2opt.solvers.base import Stop, never
 from moe2opt.solvers.kernels import add_by_gain
 
 #: Relative tightening of limits over real data, far below the problem's slack of 1e-9.
@@ -90,7 +91,7 @@ def positive(costs: FloatArray, limits: FloatArray) -> FloatArray:
     return np.maximum(limits, np.where(largest > 1e-290, 1e-9 * largest, 1.0))
 
 
-def greedy_facility(problem: FacilityProblem) -> IntArray | None:
+def greedy_facility(problem: FacilityProblem, stop: Stop = never) -> IntArray | None:
     """Return the better of greedy by gain and greedy by gain per cost.
 
     Covers are met first, by the best members that leave room for the others.
@@ -104,7 +105,10 @@ def greedy_facility(problem: FacilityProblem) -> IntArray | None:
     data = _Data.of(problem)
     # Where all experts cost the same, both scores rank them alike.
     scores = SCORES if np.ptp(data.price) > 0 else SCORES[:1]
-    found = [x for score in scores if (x := _construct(problem, data, score)) is not None]
+    found: list[IntArray] = []
+    for score in scores:
+        x = None if stop() else _construct(problem, data, score)
+        found += [] if x is None else [x]
     return max(found, key=problem.evaluate, default=None)
 
 
@@ -126,7 +130,9 @@ def improve_facility(problem: FacilityProblem, x: IntArray, rounds: int = 1000) 
     return best
 
 
-def improving_facility(problem: FacilityProblem, x: IntArray) -> Iterator[IntArray]:
+def improving_facility(
+    problem: FacilityProblem, x: IntArray, stop: Stop = never
+) -> Iterator[IntArray]:
     """Yield ever better solutions, each one move from the last."""
     if not problem.is_feasible(x):
         return
@@ -134,7 +140,7 @@ def improving_facility(problem: FacilityProblem, x: IntArray) -> Iterator[IntArr
     chosen, value = np.asarray(x) > 0, problem.evaluate(x)
     while True:
         for move in (_addition, _single_swap, _double_swap):
-            candidate = move(data, chosen)
+            candidate = None if stop() else move(data, chosen, stop)
             if candidate is None:
                 continue
             point = candidate.astype(np.int64)
@@ -238,13 +244,13 @@ def _with(chosen: BoolArray, i: int) -> BoolArray:
 # ---------------------------------------------------------------------- moves
 
 
-def _addition(data: _Data, chosen: BoolArray) -> BoolArray | None:
+def _addition(data: _Data, chosen: BoolArray, _stop: Stop) -> BoolArray | None:
     """Return the choice filled up by gain, or None if nothing fits."""
     filled = _fill(data, chosen, _by_gain)
     return None if (filled == chosen).all() else filled
 
 
-def _single_swap(data: _Data, chosen: BoolArray) -> BoolArray | None:
+def _single_swap(data: _Data, chosen: BoolArray, _stop: Stop) -> BoolArray | None:
     """Return the choice after the best exchange of one expert for another, or None."""
     members = np.flatnonzero(chosen)
     if not len(members):
@@ -294,10 +300,12 @@ def _swappable(data: _Data, chosen: BoolArray, members: IntArray) -> BoolArray:
     return allowed
 
 
-def _double_swap(data: _Data, chosen: BoolArray) -> BoolArray | None:
+def _double_swap(data: _Data, chosen: BoolArray, stop: Stop) -> BoolArray | None:
     """Return the choice after the first improving exchange of one expert for two, or None."""
     now = float(_served(data, chosen).sum())
     for r in np.flatnonzero(chosen):
+        if stop():
+            return None
         rest = chosen.copy()
         rest[r] = False
         pair = _best_pair(data, rest, now)

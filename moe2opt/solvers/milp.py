@@ -27,7 +27,7 @@ import numpy as np
 from moe2opt import progress
 from moe2opt.canonical import FacilityProblem, MultipleChoiceProblem, Problem
 from moe2opt.result import NUMERICAL_GAP, BoolArray, IntArray, Limit
-from moe2opt.solvers.base import Outcome, Search, require_structure
+from moe2opt.solvers.base import LimitReachedError, Outcome, Search, require_structure
 from moe2opt.solvers.ceiling import ceiling
 from moe2opt.solvers.formulations import (
     LinearModel,
@@ -57,14 +57,6 @@ MOST_RUNS = 200
 OWN_NODES = 20_000
 
 
-class _LimitReachedError(Exception):
-    """A limit was hit while the model was being built."""
-
-    def __init__(self, limit: Limit) -> None:
-        super().__init__(limit)
-        self.limit = limit
-
-
 def solve(problem: Problem, search: Search) -> Outcome:
     """Maximise by HiGHS; see `moe2opt.solve` for the options.
 
@@ -89,13 +81,13 @@ def solve(problem: Problem, search: Search) -> Outcome:
         return Outcome(bound=bound, stats={"highs_runs": 0, "settled": "by plain arithmetic"})
     try:
         model = _build(problem, search)
-    except _LimitReachedError as stopped:
+    except LimitReachedError as stopped:
         return Outcome(bound=search.bound, limit=stopped.limit)
     return _Engine(problem, search, model, out, search.time_s - start_s).run()
 
 
 def _build(problem: LinearProblem, search: Search) -> LinearModel:
-    """Build the matrices; raise `_LimitReachedError` as soon as a limit is hit.
+    """Build the matrices; raise `LimitReachedError` as soon as a limit is hit.
 
     In a thread of their own: Pyomo looks at no limit while it translates a model. One that is
     given up ends at its next watch, or with the translation.
@@ -105,7 +97,7 @@ def _build(problem: LinearProblem, search: Search) -> LinearModel:
 
     def watch() -> None:
         if given_up.is_set():
-            raise _LimitReachedError(Limit.TIME)
+            raise LimitReachedError(Limit.TIME)
 
     def work() -> None:
         try:
@@ -123,7 +115,7 @@ def _build(problem: LinearProblem, search: Search) -> LinearModel:
                 return built
             limit = search.limit_reached()
             if limit is not None:
-                raise _LimitReachedError(limit)
+                raise LimitReachedError(limit)
     finally:
         given_up.set()
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from moe2opt.canonical import FacilityProblem, MultipleChoiceProblem
 from moe2opt.result import NUMERICAL_GAP, BoolArray, IntArray
-from moe2opt.solvers.base import Search
+from moe2opt.solvers.base import Search, Stop
 from moe2opt.solvers.choice_heuristics import greedy_choice, improving_choice
 from moe2opt.solvers.facility_heuristics import greedy_facility, improving_facility
 from moe2opt.solvers.formulations import LinearProblem
@@ -29,25 +29,25 @@ _MARGIN = 1e-11
 
 def first_plan(problem: LinearProblem, search: Search) -> None:
     """Offer a greedy plan and some moves from it: no claim may fall short of it."""
-    for plan in _plans(problem):
+    for plan in _plans(problem, search.pressed):
         search.offer(plan, "H")
         if search.limit_reached() is not None:
             return
 
 
-def _plans(problem: LinearProblem) -> Iterator[IntArray]:
+def _plans(problem: LinearProblem, stop: Stop) -> Iterator[IntArray]:
     if isinstance(problem, FacilityProblem):
-        start = greedy_facility(problem)
+        start = greedy_facility(problem, stop)
         if start is not None:
             yield start
             small = problem.size <= _SMALL_FACILITY
-            yield from itertools.islice(improving_facility(problem, start), _MOVES * small)
+            yield from itertools.islice(improving_facility(problem, start, stop), _MOVES * small)
         return
-    start = greedy_choice(problem)
+    start = greedy_choice(problem, stop=stop)
     if start is not None:
         yield start
         small = len(problem.flat_values) <= _SMALL_CHOICE
-        yield from itertools.islice(improving_choice(problem, start), _MOVES * small)
+        yield from itertools.islice(improving_choice(problem, start, stop), _MOVES * small)
 
 
 def settled_out(problem: LinearProblem, search: Search) -> BoolArray | None:

@@ -8,7 +8,7 @@ import numpy as np
 
 from moe2opt.canonical import MonotoneProblem
 from moe2opt.result import BoolArray, FloatArray, IntArray
-from moe2opt.solvers.base import Search
+from moe2opt.solvers.base import Search, Stop, never
 
 #: Points of one neighbourhood at most; larger ones are thinned out evenly.
 _BATCH = 4096
@@ -20,7 +20,7 @@ _EXCHANGES = 20
 _FINE_BITS = 6
 
 
-def greedy_monotone(problem: MonotoneProblem) -> IntArray | None:
+def greedy_monotone(problem: MonotoneProblem, stop: Stop = never) -> IntArray | None:
     """Return the best of four climbs: from below and from above, by gain and by gain per cost.
 
     Returns
@@ -28,37 +28,40 @@ def greedy_monotone(problem: MonotoneProblem) -> IntArray | None:
     array or None
         ``(n,)`` feasible point; None when none was reached, which proves nothing.
     """
-    starts = [
-        x for x in (_reached_from_below(problem), _reached_from_above(problem)) if x is not None
-    ]
-    found = [_climbed(problem, x, per_cost) for x in starts for per_cost in (False, True)]
+    reached = _reached_from_below(problem, stop), _reached_from_above(problem, stop)
+    starts = [x for x in reached if x is not None]
+    found = [_climbed(problem, x, by_cost, stop) for x in starts for by_cost in (False, True)]
     feasible = [x for x in found if problem.is_feasible(x)]
     return max(feasible, key=problem.evaluate, default=None)
 
 
 def offer_climbs(problem: MonotoneProblem, search: Search) -> None:
     """Offer climbs from below, and from the better one a few exchanges."""
-    start = _reached_from_below(problem)
+    start = _reached_from_below(problem, search.pressed)
     if start is None:
         return
     for per_cost in (False, True):
         if search.limit_reached() is None:
-            search.offer(_climbed(problem, start, per_cost), "H")
+            search.offer(_climbed(problem, start, per_cost, search.pressed), "H")
     if search.x is None:
         return
-    for x, _ in zip(improving_monotone(problem, search.x), range(_EXCHANGES), strict=False):
+    better = improving_monotone(problem, search.x, search.pressed)
+    for x, _ in zip(better, range(_EXCHANGES), strict=False):
         search.offer(x, "H")
         if search.limit_reached() is not None:
             return
 
 
-def improving_monotone(problem: MonotoneProblem, x: IntArray) -> Iterator[IntArray]:
+def improving_monotone(
+    problem: MonotoneProblem, x: IntArray, stop: Stop = never
+) -> Iterator[IntArray]:
     """Yield ever better points, each a climb or an exchange between two coordinates away."""
     if not problem.is_feasible(x):
         return
     x, value = np.asarray(x), problem.evaluate(x)
     while True:
-        for candidate in (_climbed(problem, x, per_cost=False), _exchanged(problem, x)):
+        for move in (_climbed, _exchanged):
+            candidate = x if stop() else move(problem, x, False, stop)
             better = problem.evaluate(candidate) > value
             if better and problem.is_feasible(candidate):
                 x, value = candidate, problem.evaluate(candidate)
@@ -74,14 +77,14 @@ def feasible_rows(problem: MonotoneProblem, points: IntArray) -> BoolArray:
     return np.asarray(below & (problem.reverse_values(points) >= 0).all(axis=1))
 
 
-def _climbed(problem: MonotoneProblem, x: IntArray, per_cost: bool) -> IntArray:
+def _climbed(problem: MonotoneProblem, x: IntArray, per_cost: bool, stop: Stop) -> IntArray:
     """Raise one coordinate after the other, best score first, while that is feasible and gains.
 
     Wide ranges are first climbed in large steps, so that their width costs a logarithm only.
     """
     widest = int((problem.upper - problem.lower).max())
     for bits in range(max(0, widest.bit_length() - _FINE_BITS), -1, -1):
-        while (higher := _raised(problem, x, per_cost, 2**bits)) is not None:
+        while not stop() and (higher := _raised(problem, x, per_cost, 2**bits)) is not None:
             x = higher
     return x
 
@@ -107,7 +110,7 @@ def _price(problem: MonotoneProblem, x: IntArray, points: IntArray) -> FloatArra
     return np.asarray((used / np.maximum(-now, 1e-9 * (1.0 + np.abs(now)))).sum(axis=1))
 
 
-def _reached_from_below(problem: MonotoneProblem) -> IntArray | None:
+def _reached_from_below(problem: MonotoneProblem, stop: Stop) -> IntArray | None:
     """Raise coordinates from the lower corner until the reverse constraints hold."""
     x = problem.lower
     if (problem.constraint_values(x[None, :]) > 0).any():
@@ -115,8 +118,8 @@ def _reached_from_below(problem: MonotoneProblem) -> IntArray | None:
     scale = _scale(problem.reverse_values(x[None, :]))
     while True:
         missing = _missing(-problem.reverse_values(x[None, :]), scale)[0]
-        if missing <= 0:
-            return x
+        if missing <= 0 or stop():
+            return x if missing <= 0 else None
         points = x + _steps(problem.upper - x)
         points = points[(problem.constraint_values(points) <= 0).all(axis=1)]
         still = _missing(-problem.reverse_values(points), scale)
@@ -125,7 +128,7 @@ def _reached_from_below(problem: MonotoneProblem) -> IntArray | None:
         x = points[int(np.argmin(still))]
 
 
-def _reached_from_above(problem: MonotoneProblem) -> IntArray | None:
+def _reached_from_above(problem: MonotoneProblem, stop: Stop) -> IntArray | None:
     """Lower coordinates from the upper corner until the constraints hold."""
     x = problem.upper
     if (problem.reverse_values(x[None, :]) < 0).any():
@@ -133,8 +136,8 @@ def _reached_from_above(problem: MonotoneProblem) -> IntArray | None:
     scale = _scale(problem.constraint_values(x[None, :]))
     while True:
         missing = _missing(problem.constraint_values(x[None, :]), scale)[0]
-        if missing <= 0:
-            return x
+        if missing <= 0 or stop():
+            return x if missing <= 0 else None
         points = x - _steps(x - problem.lower)
         points = points[(problem.reverse_values(points) >= 0).all(axis=1)]
         still = _missing(problem.constraint_values(points), scale)
@@ -151,7 +154,7 @@ def _missing(excess: FloatArray, scale: FloatArray) -> FloatArray:
     return np.asarray((np.maximum(excess, 0.0) / scale).sum(axis=1))
 
 
-def _exchanged(problem: MonotoneProblem, x: IntArray) -> IntArray:
+def _exchanged(problem: MonotoneProblem, x: IntArray, _per_cost: bool, _stop: Stop) -> IntArray:
     """Return the best point reached by raising one coordinate and lowering another, or `x`."""
     ups, downs = _steps(problem.upper - x), _steps(x - problem.lower)
     total = len(ups) * len(downs)

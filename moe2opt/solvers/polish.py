@@ -6,7 +6,7 @@ import numpy as np
 
 from moe2opt.canonical import FacilityProblem, indicators
 from moe2opt.result import BoolArray, FloatArray
-from moe2opt.solvers.base import Search
+from moe2opt.solvers.base import Search, Stop
 from moe2opt.solvers.facility_model import FacilityModel, Subset
 from moe2opt.solvers.kernels import add_what_fits, best_swap
 
@@ -32,7 +32,7 @@ class Polisher:
     def start(self, chosen: BoolArray, search: Search) -> None:
         """Offer a first choice and what exchanges make of it."""
         search.offer(chosen, "H")
-        search.offer(self.improve(chosen), "H")
+        search.offer(self.improve(chosen, search.pressed), "H")
 
     def round(
         self, box: Subset, wanted: FloatArray, source: str, search: Search, *, thorough: bool
@@ -50,7 +50,7 @@ class Polisher:
             return False
         better = search.offer(x, source)
         if better or thorough:
-            better = search.offer(self.improve(x), source) or better
+            better = search.offer(self.improve(x, search.pressed), source) or better
         return better
 
     def unmerged(self, chosen: BoolArray) -> BoolArray | None:
@@ -63,8 +63,8 @@ class Polisher:
             return None
         return None if x is None else x > 0
 
-    def improve(self, chosen: BoolArray) -> BoolArray:
-        """Return a choice that no single addition or exchange improves."""
+    def improve(self, chosen: BoolArray, stop: Stop) -> BoolArray:
+        """Return a choice that no single addition or exchange improves, or the last one."""
         chosen = chosen.copy()
         left = self._left(chosen)
         while True:
@@ -77,7 +77,7 @@ class Polisher:
                 self.rows,
                 left,
             )
-            if gain <= self.smallest_gain:
+            if gain <= self.smallest_gain or stop():
                 return chosen
             chosen[come] = True
             left -= self.rows[:, come]
@@ -90,7 +90,7 @@ class Polisher:
         best, failures = chosen, 0
         value = self._value(best)
         while failures < _PATIENCE and self._has_time(search):
-            trial = self.improve(self._shaken(best, search.rng))
+            trial = self.improve(self._shaken(best, search.rng), search.pressed)
             gained = self._value(trial)
             failures = 0 if gained > value else failures + 1
             if gained >= value:

@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from moe2opt.canonical import MonotoneProblem, MultipleChoiceProblem, Problem
-from moe2opt.result import BoolArray, IntArray, Limit
-from moe2opt.solvers.base import Outcome, Search
+from moe2opt.result import BoolArray, InputError, IntArray, Limit
+from moe2opt.solvers.base import LimitReachedError, Outcome, Search
 from moe2opt.solvers.brb import warm_start
 from moe2opt.solvers.corner_bound import (
     Box,
@@ -81,9 +81,11 @@ class _Polyblock:
     def run(self) -> tuple[list[_Vertex], float, Limit | None]:
         """Cut the best vertex until every vertex is closed or a limit is hit."""
         search = self.search
-        self._push(0, (self.problem.lower, self.problem.upper))
+        root = self.problem.lower, self.problem.upper
+        self._push(0, root, self._bound(root))
         while self.heap:
             search.open_nodes = len(self.heap)
+            search.reserve(len(self.tree.records))
             search.improve_bound(max(self.heap[0].bound, self.closed_bound))
             search.tick()
             limit = search.limit_reached()
@@ -94,11 +96,25 @@ class _Polyblock:
             if vertex.bound <= search.cutoff:
                 self._close(vertex.position, vertex.bound)
             else:
-                self._cut(vertex)
+                self._try_to_cut(vertex)
         return [], self.closed_bound, None
 
-    def _push(self, position: int, box: Box) -> None:
-        """Close a new box if it is hopeless, offer its vertex if feasible, else keep it."""
+    def _try_to_cut(self, vertex: _Vertex) -> None:
+        """Cut a vertex, or leave it as it was when a limit is hit before anything has changed."""
+        try:
+            self._cut(vertex)
+        except LimitReachedError:
+            self.search.nodes -= 1
+            heapq.heappush(self.heap, vertex)
+
+    def _push(self, position: int, box: Box, above: float) -> None:
+        """Close a new box if it is hopeless, offer its vertex if feasible, else keep it.
+
+        Once a limit is hit it is kept unseen, with the bound `above` of a box that holds it.
+        """
+        if self.search.pressed():
+            heapq.heappush(self.heap, _Vertex((-above, position), above, position, box))
+            return
         leaf = infeasible_corner(self.problem, box)
         if leaf is not None:
             self.tree.close(position, leaf)
@@ -136,13 +152,16 @@ class _Polyblock:
             left, position = self.tree.split(position, int(axis), int(point[axis]) - 1)
             below, above = upper.copy(), lower.copy()
             below[axis], above[axis] = point[axis] - 1, point[axis]
-            self._push(left, (lower, below))
+            self._push(left, (lower, below), vertex.bound)
             lower = above
             leaf = infeasible_corner(self.problem, (lower, upper))
             if leaf is not None:
                 self.tree.close(position, leaf)
                 return
-        raise AssertionError("the infeasible point does not exclude the last box")
+        raise InputError(
+            f"constraints: one does not increase: positive at x = {point.tolist()}, but not at "
+            f"{lower.tolist()}, which is nowhere smaller"
+        )
 
     def _halve(self, vertex: _Vertex) -> None:
         branch = longest_edge(vertex.box)
@@ -154,8 +173,8 @@ class _Polyblock:
         below, above = upper.copy(), lower.copy()
         below[axis], above[axis] = cut, cut + 1
         left, right = self.tree.split(vertex.position, axis, cut)
-        self._push(left, (lower, below))
-        self._push(right, (above, upper))
+        self._push(left, (lower, below), vertex.bound)
+        self._push(right, (above, upper), vertex.bound)
 
     def _infeasible_point(self, box: Box) -> IntArray:
         """Return a minimal infeasible point of the box: a pooled one if any is below the vertex."""
@@ -177,7 +196,7 @@ class _Polyblock:
                 trial = raised(point, np.array([axis]), levels)
                 return np.asarray((self.problem.constraint_values(trial) > 0).any(axis=1))
 
-            point[axis] = first_true(infeasible, lower[[axis]], point[[axis]])[0]
+            point[axis] = first_true(infeasible, lower[[axis]], point[[axis]], self.search)[0]
         return point
 
     def _by_weight(self, lower: IntArray, point: IntArray) -> IntArray:
