@@ -1,7 +1,8 @@
 """Configuration files: the typed union of all questions, scenarios, overrides, JSON Schema.
 
-A question joins by one line in `QUESTIONS`; its own package says what its YAML sections are and how
-an instance is built from them.
+A question joins by one line in `QUESTIONS`, or from another package by an entry point of the group
+``moe2opt.questions``; its own package says what its YAML sections are and how an instance is built
+from them.
 """
 
 from __future__ import annotations
@@ -11,13 +12,12 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
-from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, cast
 
 from pydantic import Field, TypeAdapter, create_model
 
-from moe2opt import library
+from moe2opt import library, plugins
 from moe2opt.canonical import Instance, Plan, Problem, load_problem
 from moe2opt.content import Content
 from moe2opt.result import InputError, IntArray
@@ -264,7 +264,7 @@ def _original(
 
 def json_schema() -> dict[str, Any]:
     """Return the JSON Schema of configuration files, all questions included."""
-    models = tuple(_model(name) for name in QUESTIONS)
+    models = tuple(_model(name) for name in _names())
     union: Any = models[0]
     if len(models) > 1:
         union = Annotated[Union[models], Field(discriminator="problem")]  # noqa: UP007
@@ -284,28 +284,43 @@ def scenario_names(path: str | Path) -> tuple[str, ...]:
 @cache
 def _model(name: str) -> type[FileKeys]:
     """Return the class of whole files of a question: its own sections and the common keys."""
-    question = QUESTIONS[name]
-    sections = _import(question.config)
+    sections = _import(_known(name).config)
     model: type[FileKeys] = create_model(
         f"{name.title()}File", __base__=(FileKeys, sections), __doc__=sections.__doc__
     )
     return model
 
 
+def _names() -> list[str]:
+    """Return the names of all questions, ours first."""
+    return list(dict.fromkeys([*QUESTIONS, *plugins.names("questions")]))
+
+
+def _known(name: str) -> Question:
+    """Return a question by its name, ours or one of another package."""
+    question = QUESTIONS.get(name) or plugins.load("questions", name, Question)
+    if question is None:
+        raise InputError(f"there is no question '{name}'")
+    return question
+
+
 def _import(reference: str) -> Any:
-    module, name = reference.split(":")
-    return getattr(import_module(module), name)
+    module, _, name = reference.partition(":")
+    return plugins.imported(f"the question's {reference}", module, name)
 
 
 def _question(document: Document) -> tuple[Question, type[FileKeys]]:
     """Return the question that the file asks, by its key `problem`."""
-    data, names = document.data, list(QUESTIONS)
+    data = document.data
     if not isinstance(data, dict):
         message = f"expected a section (key: value lines), got {quoted(data)}"
         raise ConfigError([*document.complaints, Complaint(document.mark(()), (), message)])
     name = data.get("problem")
     if isinstance(name, str) and name in QUESTIONS:
         return QUESTIONS[name], _model(name)
+    names = _names()
+    if isinstance(name, str) and name in names:
+        return _known(name), _model(name)
     expected = " or ".join(f"'{known}'" for known in names)
     hint = did_you_mean(name, names) if isinstance(name, str) else ""
     message = f"expected {expected}, got {quoted(name)}{hint}"

@@ -176,7 +176,7 @@ def run(
         if display:
             _announce(target, problem, info)
             listeners.insert(0, table)
-        function = _imported(info)
+        function = info.load()  # before the clock starts
         search = Search(problem, options, _fan_out(listeners), interrupt)
         outcome = _outcome(function, search)
         if not info.certified:
@@ -279,14 +279,6 @@ def _announce(target: Instance[Any] | Problem, problem: Problem, info: SolverInf
     progress.logger.info(progress.LEGEND)
 
 
-def _imported(info: SolverInfo) -> SolverFunction:
-    """Import the solver before the clock starts."""
-    try:
-        return info.load()
-    except ModuleNotFoundError as error:
-        raise InputError(f"solver '{info.name}' needs {error.name}, which is missing") from error
-
-
 def _outcome(function: SolverFunction, search: Search) -> Outcome:
     """Run the solver; running out of memory is a limit like any other."""
     if search.options.warm_start is not None:
@@ -329,7 +321,7 @@ def _priced(
     # Columns besides the experts may differ, for example the thresholds of an energy budget.
     start = result.x if result.x is not None and len(result.x) == problem.size else None
     search = Search(problem, replace(options, warm_start=start), lambda _: None, interrupt)
-    plain = search.result(_outcome(_imported(info), search), info.name)
+    plain = search.result(_outcome(info.load(), search), info.name)
     return replace(result, plan=target.with_nominal(result.plan, plain))  # type: ignore[union-attr]
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from importlib import import_module
+from dataclasses import dataclass, replace
 
+from moe2opt import plugins
 from moe2opt.canonical import FacilityProblem, MonotoneProblem, MultipleChoiceProblem, Problem
 from moe2opt.result import InputError
 from moe2opt.schema.source import did_you_mean
@@ -49,7 +49,9 @@ class SolverInfo:
 
     def load(self) -> SolverFunction:
         """Import the solver and return its function."""
-        function: SolverFunction = getattr(import_module(self.module), self.function)
+        function: SolverFunction = plugins.imported(
+            f"solver '{self.name}'", self.module, self.function
+        )
         return function
 
 
@@ -129,6 +131,8 @@ SOLVERS: dict[str, SolverInfo] = {
 def choose(name: str, problem: Problem) -> SolverInfo:
     """Return the solver called `name`; ``auto`` picks by the problem's declared structure.
 
+    Other packages add solvers by entry points of the group ``moe2opt.solvers``.
+
     Raises
     ------
     InputError
@@ -136,11 +140,11 @@ def choose(name: str, problem: Problem) -> SolverInfo:
     """
     if name == "auto":
         name = "brb"
-    if name not in SOLVERS:
-        known = ["auto", *SOLVERS]
+    info = SOLVERS.get(name) or plugins.load("solvers", name, SolverInfo)
+    if info is None:
+        known = list(dict.fromkeys(["auto", *SOLVERS, *plugins.names("solvers")]))
         hint = did_you_mean(name, known)
         raise InputError(f"unknown solver {name!r}; choose from {', '.join(known)}{hint}")
-    info = SOLVERS[name]
     if not isinstance(problem, info.families):
         raise InputError(f"solver {name!r} does not handle {type(problem).__name__}")
-    return info
+    return replace(info, name=name)
