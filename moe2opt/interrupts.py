@@ -17,9 +17,13 @@ _Handler = Callable[[int, object], None]
 
 @dataclass(slots=True)
 class _Verb:
-    """The verb that runs, if any: its signals, and whether one came."""
+    """The verb that runs, if any: its signals, and whether one came.
+
+    Without a verb nothing is remembered: a session goes on after Ctrl-C.
+    """
 
     signals: tuple[signal.Signals, ...] = (signal.SIGINT,)
+    remembers: bool = False
     heard: bool = False
 
 
@@ -32,7 +36,7 @@ def hearing_all() -> Iterator[None]:
     global _verb
     before = _verb
     more = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    _verb = _Verb((signal.SIGINT, *more))
+    _verb = _Verb((signal.SIGINT, *more), remembers=True)
 
     def stop(signum: int, frame: object) -> None:
         raise KeyboardInterrupt
@@ -67,7 +71,7 @@ def _handled(signals: Sequence[signal.Signals], handler: _Handler) -> Iterator[N
     verb = _verb
 
     def heard(signum: int, frame: object) -> None:
-        verb.heard = True
+        verb.heard = verb.remembers
         handler(signum, frame)
 
     taken = {s: h for s, h in before.items() if h not in (None, signal.SIG_IGN)}
