@@ -53,7 +53,7 @@ class Exported:
 
 def is_linear(certificate: Certificate) -> bool:
     """Tell whether the proof uses only what the linear formulation contains."""
-    return not (certificate.chains or certificate.types)
+    return not (certificate.chains or certificate.types or certificate.rounded)
 
 
 def write_vipr(problem: Problem, result: Result, stream: TextIO) -> Exported:
@@ -111,8 +111,8 @@ def _exportable(problem: Problem, result: Result) -> Certificate:
         )
     if not is_linear(certificate):
         raise InputError(
-            "the proof drops dominated experts or merges interchangeable rows, which the linear "
-            "formulation does not know; solve again with proof='linear' for one without"
+            "the proof drops dominated experts, merges interchangeable rows or rounds rows, which "
+            "the linear formulation does not know; solve again with proof='linear' for one without"
         )
     return certificate
 

@@ -291,6 +291,11 @@ def test_other_proofs_are_refused() -> None:
     assert result.certificate.chains
     with pytest.raises(InputError, match="proof='linear'"):
         exported(chained, result)
+    proof = mo.solve(chained, "brb", proof="linear")
+    assert proof.certificate is not None
+    rounded = dataclasses.replace(proof.certificate, rounded=((0, 1),)).sealed()
+    with pytest.raises(InputError, match="rounds rows"):
+        exported(chained, dataclasses.replace(proof, certificate=rounded))
     with pytest.raises(InputError, match="no certificate"):
         exported(chained, mo.solve(chained, "milp"))
     with pytest.raises(InputError, match="another problem"):
