@@ -23,6 +23,9 @@ from moe2opt.result import BoolArray, FloatArray, InputError, IntArray
 #: Widest range of logits in a cluster whose weights stay clear of underflow.
 WIDEST_LOGITS = 600.0
 
+#: Relative error of one operation.
+_UNIT = 2.0**-53
+
 #: Numbers in one intermediate array; more boxes than that allows are worked off in parts.
 _MOST_NUMBERS = 2_000_000
 
@@ -124,7 +127,11 @@ class MaskedSoftmax:
             raise InputError(f"logits[{c}] do not rank as quality[{c}], which k needs")
 
     def __call__(self, upper: IntArray, lower: IntArray) -> FloatArray:
-        """Return F for ``(B, N)`` 0/1 corners `upper` and `lower`, shape ``(B,)``."""
+        """Return F for ``(B, N)`` 0/1 corners `upper` and `lower`, shape ``(B,)``.
+
+        Over boxes it is raised by more than all sums can lose to rounding, so that it is no less
+        than the value computed at any choice of the box.
+        """
         if upper is lower:
             return np.array([self._at(np.flatnonzero(point)) for point in upper])
         rows = max(1, _MOST_NUMBERS // max(1, self.quality.size))
@@ -133,7 +140,8 @@ class MaskedSoftmax:
             best = self.best_mixtures(upper[k : k + rows], lower[k : k + rows])
             weighted = best if self.weights is None else best * self.weights
             values[k : k + rows] = weighted.sum(axis=1)
-        return values
+        # Nothing is negative, so a sum is off by half a unit in the last place per term at most.
+        return values * (1.0 + 8.0 * _UNIT * (sum(self.quality.shape) + 8))
 
     def _at(self, chosen: IntArray) -> float:
         """Return the value of the chosen experts, looking at no others."""

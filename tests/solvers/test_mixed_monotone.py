@@ -125,6 +125,28 @@ def test_it_increases_in_x_and_decreases_in_y(gate: Any, data: Any) -> None:
     assert (function(np.tile(x, (size, 1)), more) <= value + margin).all()
 
 
+def test_no_choice_of_a_box_exceeds_its_bound() -> None:
+    """However far apart weights and qualities lie, no computed value exceeds that of its box."""
+    rng = np.random.default_rng(0)
+    far = MaskedSoftmax([[-20.0, 20.0, -20.0, -20.0]], [[1.0, 1 / 3, 1e9, 1.0]])
+    gates = [(far, np.array([1, 1, 0, 1]), np.array([1, 0, 0, 0]))]
+    for _ in range(300):
+        clusters, experts = int(rng.integers(1, 4)), int(rng.integers(1, 6))
+        quality = rng.choice([0.0, 0.1, 0.3, 1 / 3, 1e-9, 1e9, 1.0], size=(clusters, experts))
+        logits = rng.choice([0.0, 0.1, -3.0, 5.0, 20.0, -20.0], size=(clusters, experts))
+        weights = rng.choice([0.0, 1.0, 0.1, 1e6, 1e-9], size=clusters)
+        upper = rng.integers(0, 2, experts)
+        lower = upper * rng.integers(0, 2, experts)
+        gates.append((MaskedSoftmax(logits, quality, weights), upper, lower))
+    for gate, upper, lower in gates:
+        bound = gate(upper[None, :], lower[None, :])[0]
+        for inside in itertools.product(
+            *(range(a, b + 1) for a, b in zip(lower, upper, strict=True))
+        ):
+            point = np.array([inside])
+            assert gate(point, point)[0] <= bound
+
+
 @pytest.mark.parametrize("kind", ["blind", "ranking", "latent"])
 def test_the_self_test_agrees(kind: str) -> None:
     """No sample contradicts F, while f declared as increasing is caught at once."""
