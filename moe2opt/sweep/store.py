@@ -17,9 +17,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from moe2opt.errors import DAMAGE
 from moe2opt.files import read_json
-from moe2opt.result import InputError
+from moe2opt.result import InputError, Result, Status, encode_float
 from moe2opt.sweep.spec import Task
+from moe2opt.writing import write_bytes
 
 _TEMPORARY = re.compile(r"tmp-(\d+)-\d+")
 
@@ -52,28 +54,41 @@ class Store:
         return {path.name for path in self.folder.iterdir() if len(path.name) == 64}
 
     def row(self, address: str) -> dict[str, Any] | None:
-        """Return the row of a finished cell, None when there is none that can be read."""
+        """Return the row of a finished cell, None without one or without its result."""
         try:
-            content = read_json(self.folder / address / "row.json")
-        except InputError:
+            row = read_json(self.folder / address / "row.json")
+            if row["status"] == Status.ERROR:
+                return dict(row)
+            result = Result.load(self.folder / address / "result.json")
+            figures = [encode_float(v) for v in (result.objective, result.bound)]
+            made_for = result.provenance["problem"]["sha256"]
+            same = [str(result.status), *figures, made_for] == [
+                row[key] for key in ("status", "objective", "bound", "problem_sha256")
+            ]
+        except DAMAGE:
             return None
-        return content if isinstance(content, dict) else None
+        return dict(row) if same else None
 
     def put(self, address: str, files: dict[str, bytes]) -> None:
         """Add a finished cell at once; one with an error is replaced."""
         self._count += 1
         temporary = self.folder / f"tmp-{os.getpid()}-{self._count}"
-        temporary.mkdir()
-        for name, content in files.items():
-            with (temporary / name).open("wb") as stream:
-                stream.write(content)
-                stream.flush()
-                os.fsync(stream.fileno())
+        try:
+            temporary.mkdir()
+            for name, content in files.items():
+                write_bytes(temporary / name, content)
+        except (InputError, OSError) as error:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise InputError(f"{self.folder / address}: {_reason(error)}") from error
         target = self.folder / address
         if target.exists():
             target.rename(self.folder / f"tmp-{os.getpid()}-{self._count}-old")
         temporary.rename(target)
         shutil.rmtree(self.folder / f"tmp-{os.getpid()}-{self._count}-old", ignore_errors=True)
+
+
+def _reason(error: Exception) -> str:
+    return str(getattr(error.__cause__ or error, "strerror", error))
 
 
 def _alive(process: int) -> bool:

@@ -82,3 +82,19 @@ def test_misspelt_keys_are_told_at_once(tmp_path: Path) -> None:
         mo.sweep("tiny", {"energy.limitt": [1, 2]}, out=tmp_path)
     with pytest.raises(InputError, match="no value"):
         mo.sweep("tiny", ["energy.limit_j_per_prompt="], out=tmp_path)
+
+
+@pytest.mark.parametrize("damage", ["gone", "cut", "other"])
+def test_a_row_without_its_result_is_solved_again(tmp_path: Path, damage: str) -> None:
+    """A cell counts as there only with its result, whole and the one that the row tells of."""
+    over = {"energy.limit_j_per_prompt": [50, 100]}
+    first = mo.sweep("tiny", over, out=tmp_path)
+    one, other = (tmp_path / "cells" / a / "result.json" for a in first.addresses)
+    text = one.read_text(encoding="utf-8")
+    if damage == "gone":
+        one.unlink()
+    else:
+        one.write_text(text[:-9] if damage == "cut" else other.read_text(encoding="utf-8"))
+    again = mo.sweep("tiny", over, out=tmp_path)
+    assert again.reused == 1
+    assert mo.Result.load(one).objective == first.rows[0]["objective"]
