@@ -53,13 +53,25 @@ def run_fleet(request: Request, *, check: bool) -> Exit:
         scheduler=request.scheduler,
         on_round=None if request.quiet else _line,
     )
+    known = bool(result.rounds)
     try:
-        if request.out is not None:
+        if request.out is not None and known:
             with writing(request.out, *_FILES):
                 save_fleet(result, fleet, request.out)
     finally:
         _print(request, fleet, result)
+    if result.stopped:
+        return _stopped(result)
     return _exit_of(result)
+
+
+def _stopped(result: FleetResult) -> Exit:
+    """Say why the search ended early; the plan and the bound so far are printed and written."""
+    if result.stopped != "interrupted":
+        say(f"error: {result.stopped}")
+        return Exit.BAD_INPUT
+    say(f"interrupted: what is known after {len(result.rounds)} prices")
+    return Exit.TOO_WEAK if len(result.choice) else Exit.INTERRUPTED
 
 
 def _line(known: dict[str, float]) -> None:

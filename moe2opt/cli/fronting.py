@@ -114,6 +114,8 @@ def run_pareto(request: Request, *, check: bool) -> Exit:
                 _write(found, request.out, target)
         finally:
             _print(request, found)
+    if request.as_json and _interrupted(found):
+        say(f"interrupted: {len(found)} {_asked(request, found)}points")
     return _exit_of(found)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from moe2opt.cli.exits import Exit
+from moe2opt.cli.exits import Exit, say
 from moe2opt.cli.folders import create, writing
 from moe2opt.cli.output import put
 from moe2opt.result import FloatArray, InputError
@@ -139,6 +139,9 @@ def run_grid(
             put(done.summary())
     if out is not None and not (quiet or as_json):
         put(f"\nWritten to {out}: {', '.join(sorted(p.name for p in out.glob('grid*')))}")
+    if solved.provenance.get("interrupted"):
+        say("interrupted: cells that were not reached have the plan and the bound known so far")
+        return Exit.INTERRUPTED
     return Exit.OK
 
 

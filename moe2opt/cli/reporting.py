@@ -48,14 +48,17 @@ def run_report(request: Request) -> Exit:
 
     if request.axes and not request.grid:
         raise InputError("--axis: goes with --grid")
-    if request.grid:
-        _add_grid(request, read_folder(request.folder))
+    partly = request.grid and _add_grid(request, read_folder(request.folder))
     report, path = write_report(request.folder, request.out, request.config)
     _tell(request, report, path)
+    if partly:
+        say(f"interrupted: {request.folder / 'grid.json'} holds what is known so far")
+        return Exit.INTERRUPTED
     return Exit.REJECTED if report.badge.tone == "bad" else Exit.OK
 
 
-def _add_grid(request: Request, evidence: Evidence) -> None:
+def _add_grid(request: Request, evidence: Evidence) -> bool:
+    """Compute the grid and keep it; tell whether it was interrupted."""
     from moe2opt.config import LoadedInstance
     from moe2opt.report.gridding import add_grid, default_axes, parse_axes
     from moe2opt.report.judging import reopened
@@ -79,7 +82,8 @@ def _add_grid(request: Request, evidence: Evidence) -> None:
             say(f"{known} of {total} cells, {solved} of them solved")
 
     listener = None if request.quiet else progress
-    add_grid(request.folder, target, axes, listener, request.time_limit_s)
+    found = add_grid(request.folder, target, axes, listener, request.time_limit_s)
+    return bool(found.provenance.get("interrupted"))
 
 
 def _tell(request: Request, report: Report, path: Path) -> None:
