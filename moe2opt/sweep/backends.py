@@ -28,6 +28,9 @@ MOST_TRIES = 3
 
 BACKENDS = ("serial", "process", "dask")
 
+#: Loggers of Dask, each with a level of its own.
+_LOUD = ("distributed", "tornado", "asyncio")
+
 #: Seconds that a Dask scheduler may be without workers.
 WORKERS_S = 30.0
 
@@ -237,13 +240,15 @@ def dask_finished(
 @contextmanager
 def _quiet_dask() -> Iterator[None]:
     """Keep tracebacks of lost connections off the terminal: one line of ours says it."""
-    logger = logging.getLogger("distributed")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL + 1)
+    names = [n for n in logging.root.manager.loggerDict if n.split(".")[0] in _LOUD]
+    before = {logging.getLogger(name): logging.getLogger(name).level for name in names}
+    for logger in before:
+        logger.setLevel(logging.CRITICAL + 1)
     try:
         yield
     finally:
-        logger.setLevel(level)
+        for logger, level in before.items():
+            logger.setLevel(level)
 
 
 def _on_dask(
