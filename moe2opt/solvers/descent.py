@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from moe2opt.result import BoolArray, FloatArray, IntArray
-from moe2opt.solvers.jit import entry, inner, part, released, reordered
+from moe2opt.solvers.jit import entry, inner, released, reordered
 from moe2opt.solvers.kernels import IndexArray
 
 #: Free experts up to which whole columns are cheaper than the copied entries (10,000 clusters:
@@ -72,7 +72,7 @@ def _sum(values: FloatArray) -> float:
     return total
 
 
-@part
+@inner
 def _near(
     ranked: FloatArray,
     experts: IndexArray,

@@ -1,10 +1,9 @@
 """How kernels are compiled: as few and as lean machine code units as numba allows.
 
 An *entry* is called from Python and cached on disk: beside the package where that folder can be
-written, else in numba's cache folder of the user, else not at all. An *inner* kernel or a *part* is
-only called by other kernels: it needs no wrapper for Python and becomes part of the entries that
-use it, without machine code of its own (`moe2opt.solvers.jit_inner`). A *merged* kernel
-has one caller and becomes part of that caller's source.
+written, else in numba's cache folder of the user, else not at all. An *inner* kernel is only called
+by other kernels: it needs no wrapper for Python. A *merged* kernel has one caller and becomes part
+of that caller's source. Only numba's public settings are used.
 
 What keeps compilation short: no slice assignments or array expressions (each pulls in numpy's
 broadcasting), no allocation (so that no reference is counted), no literal integers as arguments
@@ -24,7 +23,6 @@ import numba
 import numpy as np
 
 from moe2opt import progress
-from moe2opt.solvers import jit_inner
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -39,28 +37,23 @@ def released(function: _Function) -> _Function:
     return _stored(function, nogil=True)
 
 
-def part(function: _Function) -> _Function:
-    """Compile as part of the kernels that call it; it may allocate."""
-    return _linked(function)
-
-
 def reordered(function: _Function) -> _Function:
-    """Compile like a part whose sums may be taken in any order, and so several at once."""
+    """Compile like an inner kernel whose sums may be taken in any order, and so several at once."""
     return _linked(function, fastmath={"reassoc", "nsz"})
 
 
 def inner(function: _Function) -> _Function:
-    """Compile as part of the kernels that call it; it must not allocate."""
-    return _linked(function, _nrt=False)
+    """Compile for the kernels that call it."""
+    return _linked(function)
 
 
 def merged(function: _Function) -> _Function:
-    """Compile as part of the only kernel that calls it; it must not allocate."""
-    return _compiled(function, inline="always", _nrt=False)
+    """Compile as part of the only kernel that calls it."""
+    return _compiled(function, inline="always")
 
 
 def _linked(function: _Function, **settings: Any) -> _Function:
-    return _compiled(function, no_cpython_wrapper=True, **jit_inner.settings(), **settings)
+    return _compiled(function, no_cpython_wrapper=True, **settings)
 
 
 def _stored(function: _Function, **settings: Any) -> _Function:

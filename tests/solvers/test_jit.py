@@ -15,7 +15,7 @@ import pytest
 
 import moe2opt
 from moe2opt.canonical import MultipleChoiceProblem
-from moe2opt.solvers import choice_warm, jit, jit_inner
+from moe2opt.solvers import choice_warm, jit
 from moe2opt.solvers.base import Options, Search
 
 PACKAGE = Path(moe2opt.__file__).parent
@@ -106,26 +106,11 @@ def _combined(x: float) -> float:
     return _halved(x) + _squared(x)
 
 
-def test_inner_kernels_have_no_machine_code() -> None:
-    """What only kernels call works inside them and was not translated by itself."""
+def test_inner_and_merged_kernels_are_for_other_kernels() -> None:
+    """What only kernels call works inside them; a merged one is never compiled by itself."""
     assert _combined(4.0) == 18.0
-    (compiled,) = _halved.overloads.values()  # type: ignore[attr-defined]
-    assert compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name) == 0
-    assert not _squared.overloads  # type: ignore[attr-defined]
-
-
-@pytest.mark.parametrize(
-    ("release", "known"), [("0.60.0", False), ("0.61.0rc1", True), ("9.0", False)]
-)
-def test_unknown_versions_of_numba_compile_as_usual(
-    monkeypatch: pytest.MonkeyPatch, release: str, known: bool
-) -> None:
-    """Libraries without machine code are used with the versions that were tried only."""
-    monkeypatch.setattr("numba.__version__", release)
-    assert bool(jit_inner.settings()) is known
-    kernel = jit.inner(lambda x: x + 1.0)
-    caller = numba.njit(lambda x: kernel(x) * 2.0)
-    assert caller(1.0) == 4.0
+    assert _halved.signatures  # type: ignore[attr-defined]
+    assert not _squared.signatures  # type: ignore[attr-defined]
 
 
 def test_compiling_leaves_garbage_collection_as_it_was() -> None:
