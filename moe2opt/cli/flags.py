@@ -27,7 +27,7 @@ Check = Annotated[
     bool, typer.Option("--check", help="Do not solve: check what is in --out DIR again.")
 ]
 Seed = Annotated[int | None, typer.Option(help="Seed of everything random.")]
-Backend = Annotated[str, typer.Option(help="serial, process or dask.")]
+Backend = Annotated[str, typer.Option(help="serial, process, dask, or a plug-in.")]
 Workers = Annotated[int | None, typer.Option(min=1, help="Processes; default: one per processor.")]
 Scheduler = Annotated[
     str | None,

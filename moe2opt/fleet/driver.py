@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
 
 import numpy as np
 
@@ -41,6 +42,7 @@ def solve_fleet(
     backend: str = "serial",
     workers: int | None = None,
     scheduler: str | None = None,
+    executor: Executor | None = None,
     on_round: Callable[[dict[str, float]], None] | None = None,
 ) -> FleetResult:
     """Find plans for all sites that keep the shared budget, and prove how good they are.
@@ -51,7 +53,7 @@ def solve_fleet(
         The sites.
     rel_gap
         Stop once the relative gap between bound and objective is at most this.
-    backend, workers, scheduler
+    backend, workers, scheduler, executor
         As for `moe2opt.sweep`.
     on_round
         Called after every price that all sites were asked.
@@ -70,7 +72,7 @@ def solve_fleet(
     """
     if not 0 < rel_gap < math.inf:
         raise InputError(f"rel_gap = {rel_gap} is not understood; it must be positive")
-    with Crew(backend, workers, scheduler) as crew:
+    with Crew(backend, workers, scheduler, executor) as crew:
         return _Run(fleet, rel_gap, crew, on_round).result()
 
 

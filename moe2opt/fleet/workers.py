@@ -1,23 +1,27 @@
-"""Ask many sites at once: in this process, in several, or on a Dask cluster."""
+"""Ask many sites at once: in this process, in several, on a cluster, on any Executor."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from concurrent.futures import wait
+from concurrent.futures import BrokenExecutor, CancelledError, Executor, wait
 from contextlib import ExitStack
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
 from moe2opt.fleet.priced import Answer, SiteState
+from moe2opt.plugins import told
+from moe2opt.result import InputError
 from moe2opt.solvers import Interrupt
 from moe2opt.sweep.backends import (
     POLL_S,
     check_backend,
     dask_client,
     dask_finished,
+    executor_of,
     one_thread_each,
+    submitted,
 )
 from moe2opt.sweep.interrupts import end_pool, pool_of, sheltered, stoppable
 
@@ -56,8 +60,16 @@ def _in_turn(
 class Crew:
     """Processes that run errands, for as long as the block lasts."""
 
-    def __init__(self, backend: str, workers: int | None, scheduler: str | None) -> None:
-        check_backend(backend, workers, scheduler)
+    def __init__(
+        self,
+        backend: str,
+        workers: int | None,
+        scheduler: str | None,
+        executor: Executor | None = None,
+    ) -> None:
+        check_backend(backend, workers, scheduler, executor)
+        self._opened = executor_of(backend, workers, scheduler, executor)
+        backend = backend if executor is None else "executor"
         self.backend, self.scheduler = backend, scheduler
         self.workers = workers or os.cpu_count() or 1
         self._blocks = ExitStack()
@@ -71,6 +83,8 @@ class Crew:
             self._pool = pool_of(self.workers)
         elif self.backend == "dask":
             self._pool = self._blocks.enter_context(dask_client(self.workers, self.scheduler))
+        elif self.backend != "serial":
+            self._pool = self._blocks.enter_context(self._opened)
         return self
 
     def __exit__(
@@ -96,6 +110,12 @@ class Crew:
                 if self._stop.raised:
                     break
                 yield k, future.result()
+        elif self.backend != "dask":
+            for k, future in submitted(self._pool, run_errand, errands, self._stop):
+                try:
+                    yield k, future.result()
+                except (BrokenExecutor, CancelledError) as error:
+                    raise InputError(f"executor: a worker was lost: {told(error)}") from error
         else:
             futures = [self._pool.submit(run_errand, e, pure=False, retries=2) for e in errands]
             for k, future in dask_finished(self._pool, futures, self._stop):

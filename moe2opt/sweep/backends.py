@@ -1,4 +1,4 @@
-"""Where the cells of a sweep run: in this process, in several, or on a Dask cluster."""
+"""Where the cells of a sweep run: in this process, in several, on a cluster, on any Executor."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, CancelledError, wait
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Executor, Future, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from importlib import import_module
 from typing import Any
 
-from moe2opt import progress
+from moe2opt import plugins, progress
 from moe2opt.result import InputError
+from moe2opt.schema.source import did_you_mean
 from moe2opt.solvers import Interrupt
 from moe2opt.sweep.cell import ONE_THREAD, failure, run_cell
 from moe2opt.sweep.interrupts import end_pool, pool_of, sheltered
@@ -44,6 +45,7 @@ def finished(
     workers: int | None,
     scheduler: str | None,
     stop: Interrupt,
+    executor: Executor | None = None,
 ) -> Iterator[tuple[int, Finished]]:
     """Yield the position of each task and what it gave, in the order they finish.
 
@@ -52,13 +54,15 @@ def finished(
     tasks
         Cells to run.
     backend
-        ``serial``, ``process`` or ``dask``.
+        ``serial``, ``process``, ``dask``, or one that another package adds.
     workers
         Number of processes; by default that of the processors.
     scheduler
         Address of a Dask scheduler; a cluster of this machine's processors without one.
     stop
         Once raised, no cell is handed out any more, and those that run are given up.
+    executor
+        Runs the cells in place of a backend, and stays open.
 
     Raises
     ------
@@ -70,17 +74,31 @@ def finished(
         "process": lambda: _in_processes(tasks, workers or os.cpu_count() or 1, stop),
         "dask": lambda: _on_dask(tasks, workers or os.cpu_count() or 1, scheduler, stop),
     }
-    check_backend(backend, workers, scheduler)
-    return known[backend]()
+    check_backend(backend, workers, scheduler, executor)
+    if executor is None and backend in known:
+        return known[backend]()
+    return _on_executor(tasks, executor_of(backend, workers, scheduler, executor), stop)
 
 
-def check_backend(backend: str, workers: int | None, scheduler: str | None) -> None:
+def check_backend(
+    backend: str, workers: int | None, scheduler: str | None, executor: Executor | None = None
+) -> None:
     """Raise `InputError` for an unknown backend, or what does not go with it."""
-    if backend not in BACKENDS:
-        raise InputError(f"backend '{backend}' is not understood; one of {', '.join(BACKENDS)}")
+    if executor is not None:
+        if (backend, workers, scheduler) != ("serial", None, None):
+            raise InputError("executor: give it alone, without backend, workers and scheduler")
+        if not callable(getattr(executor, "submit", None)):
+            raise InputError(f"executor: {type(executor).__name__} has no method submit")
+        return
+    if not isinstance(backend, str):
+        raise InputError(f"backend: expected a name, got a {type(backend).__name__}; see executor")
+    known = [*BACKENDS, *(() if backend in BACKENDS else plugins.names("backends"))]
+    if backend not in known:
+        hint = did_you_mean(backend, known)
+        raise InputError(f"backend '{backend}' is not understood; one of {', '.join(known)}{hint}")
     if workers is not None and workers < 1:
         raise InputError(f"workers = {workers} is not understood; it must be at least 1")
-    if scheduler is not None and backend != "dask":
+    if scheduler is not None and backend in ("serial", "process"):
         raise InputError(f"a scheduler goes with the backend dask, not with {backend}")
 
 
@@ -163,6 +181,64 @@ def _gave(future: Any) -> bool:
 def _lost(task: Task, why: str) -> Finished:
     row = failure(task, InputError(why))
     return row, {"row.json": json.dumps(row).encode()}
+
+
+# ---------------------------------------------------------------------- any Executor
+
+
+@contextmanager
+def executor_of(
+    backend: str, workers: int | None, scheduler: str | None, executor: Executor | None
+) -> Iterator[Executor]:
+    """Yield the caller's executor, which stays open, or that of another package's backend."""
+    with one_thread_each():
+        if executor is not None:
+            yield executor
+            return
+        make: Any = plugins.load("backends", backend, object)
+        try:
+            found = make(workers or os.cpu_count() or 1, scheduler)
+        except Exception as error:
+            raise InputError(f"backend '{backend}': {plugins.told(error)}") from error
+        if not isinstance(found, Executor):
+            raise InputError(f"backend '{backend}' gives no Executor but {type(found).__name__}")
+        try:
+            yield found
+        finally:
+            found.shutdown(wait=False, cancel_futures=True)
+
+
+def submitted(
+    executor: Executor, function: Callable[[Any], Any], items: Sequence[Any], stop: Interrupt
+) -> Iterator[tuple[int, Future[Any]]]:
+    """Yield position and future of each piece of work as it ends, until `stop` is raised."""
+    flying: dict[Future[Any], int] = {}
+    try:
+        for k, item in enumerate(items):
+            try:
+                flying[executor.submit(function, item)] = k
+            except RuntimeError as error:  # it was shut down, or is broken
+                raise InputError(f"executor: {error}") from error
+        while flying and not stop.raised:
+            done, _ = wait(flying, POLL_S, return_when=FIRST_COMPLETED)
+            for future in done:
+                yield flying.pop(future), future
+    finally:
+        for future in flying:
+            future.cancel()
+
+
+def _on_executor(
+    tasks: Sequence[Task], opened: AbstractContextManager[Executor], stop: Interrupt
+) -> Iterator[tuple[int, Finished]]:
+    """Run cells on an executor; a cell whose worker is lost is a row with an error."""
+    with opened as executor:
+        for k, future in submitted(executor, run_cell, tasks, stop):
+            try:
+                found: Finished = future.result()
+            except (Exception, CancelledError) as error:
+                found = _lost(tasks[k], f"its worker was lost: {plugins.told(error)}")
+            yield k, found
 
 
 # ---------------------------------------------------------------------- Dask

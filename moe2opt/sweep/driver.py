@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -91,6 +92,7 @@ def sweep(
     backend: str = "serial",
     workers: int | None = None,
     scheduler: str | None = None,
+    executor: Executor | None = None,
     allow_outside: bool = False,
     on_step: Callable[[int, int], None] | None = None,
     **settings: Any,
@@ -110,7 +112,11 @@ def sweep(
     out
         Folder for the results.
     backend, workers, scheduler
-        ``serial``, ``process`` or ``dask``; number of processes; address of a Dask scheduler.
+        ``serial``, ``process``, ``dask`` or the name of a backend that another package adds; number
+        of processes; address of a Dask scheduler.
+    executor
+        Any `concurrent.futures.Executor` that runs the cells instead (threads, processes, loky,
+        Dask's ``client.get_executor()``); it stays open.
     allow_outside
         Whether paths may leave the folder of the configuration.
     on_step
@@ -124,7 +130,7 @@ def sweep(
         For a sweep that cannot be understood. A cell that fails is a row.
     """
     spec = spec_of(config, over, scenarios, allow_outside=allow_outside, **settings)
-    return run(spec, Path(out), backend, workers, scheduler, on_step)
+    return run(spec, Path(out), backend, workers, scheduler, on_step, executor)
 
 
 def run(
@@ -134,6 +140,7 @@ def run(
     workers: int | None = None,
     scheduler: str | None = None,
     on_step: Callable[[int, int], None] | None = None,
+    executor: Executor | None = None,
 ) -> Sweep:
     """Do what `sweep` does for a sweep that was read before."""
     ours(out, _FILES)
@@ -149,7 +156,8 @@ def run(
     with stoppable() as stop:
         todo = [first[address] for address in missing]
         try:
-            for k, (row, files) in finished(todo, backend, workers, scheduler, stop):
+            where = (backend, workers, scheduler, stop, executor)
+            for k, (row, files) in finished(todo, *where):
                 if row.get("limit") == "INTERRUPTED":
                     stop.raised = True
                     continue

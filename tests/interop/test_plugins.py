@@ -81,6 +81,9 @@ MUGS = Question("added:MugConfig", "added:build")
 LOST = Question("added:LostConfig", "added:nowhere")
 
 
+NAME = "odd"
+
+
 def threads(workers, scheduler):
     return ThreadPoolExecutor(workers)
 
@@ -105,7 +108,7 @@ crash = crash:MUGS
 [moe2opt.backends]
 threads = added:threads
 none = added:none
-odd = added:CODE
+odd = added:NAME
 """
 
 FILE = "schema_version: 1\nproblem: mugs\nname: shelf\nsizes: [3, 4, 5]\nshelf: 8\n"
@@ -154,6 +157,20 @@ print(json.dumps([before, shelf.name, [(r.solver, r.objective) for r in results]
     assert json.loads(ran.stdout) == [False, "shelf", found, "checked"]
 
 
+def test_sweeps_run_on_a_backend_of_another_package(place: Path, tmp_path: Path) -> None:
+    """A sweep on the backend of another package has the rows of one in this process."""
+    code = f"""
+import json
+import moe2opt as mo
+over = {{"shelf": [3, 7, 12]}}
+found = [mo.sweep("mugs.yaml", over, out="{tmp_path}/" + name, backend=name)
+         for name in ("serial", "threads")]
+print(json.dumps([[row["objective"] for row in sweep.rows] for sweep in found]))
+"""
+    ran = run(place, code)
+    assert json.loads(ran.stdout) == [[3.0, 7.0, 12.0]] * 2, ran.stderr
+
+
 def test_the_command_line_finds_them(place: Path) -> None:
     """The command line and the JSON Schema know the question of another package."""
     main = "import sys; from moe2opt.cli import main; sys.argv[1:] = {}; main()"
@@ -178,6 +195,13 @@ BROKEN = [
     ("mo.solve(p, 'frist')",
      "unknown solver 'frist'; choose from auto, brb, polyblock, milp, enumerate, greedy, "
      "local_search, random, broken, first, gone, wrong; did you mean 'first'?"),
+    ("mo.sweep('tiny', out='x', backend='none', workers=2)",
+     "backend 'none' gives no Executor but int"),
+    ("mo.sweep('tiny', out='x', backend='odd')",
+     "backend 'odd': TypeError: 'str' object is not callable"),
+    ("mo.sweep('tiny', out='x', backend='thread')",
+     "backend 'thread' is not understood; one of serial, process, dask, none, odd, threads; did "
+     "you mean 'threads'?"),
     ("mo.load('crash.yaml')",
      "moe2opt.questions: 'crash' (crash:MUGS) of the package added cannot be loaded: SystemExit: "
      "stop here"),
