@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from moe2opt.schema import FileName, Name, Section
 
@@ -19,6 +19,12 @@ class Between(Section):
     """Smallest value."""
     high: Positive
     """Largest value."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Between:
+        if self.low > self.high:
+            raise ValueError(f"low {self.low:g} exceeds high {self.high:g}")
+        return self
 
 
 class Vary(Section):

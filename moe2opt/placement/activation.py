@@ -141,7 +141,10 @@ def from_trace(path: Path, layers: int, experts: int, top_k: int) -> Activation:
             f"activation.trace: {path.name}: experts[{token}, {layer}, {rank}] is "
             f"{trace[token, layer, rank]}; the model has experts 0..{experts - 1}"
         )
-    starts = arrays.get("starts", np.zeros(1)).astype(np.int64)
+    starts = np.asarray(arrays.get("starts", np.zeros(1, dtype=np.int64)))
+    if starts.dtype.kind not in "iu" or starts.ndim != 1:
+        raise InputError(f"activation.trace: {path.name}: starts must be a list of whole numbers")
+    starts = starts.astype(np.int64)
     shares = trace_shares(trace, experts)[None]
     return Activation(
         domains=("all",),

@@ -71,6 +71,8 @@ def read_distances(path: Path, shape: ModelShape) -> FloatArray:
     layers, experts = shape.size
     if "distances" not in arrays:
         raise InputError(f"aggregation.distances: {path.name} has no array 'distances'")
+    if arrays["distances"].dtype.kind not in "iuf":
+        raise InputError(f"aggregation.distances: {path.name}: distances must hold real numbers")
     table = np.asarray(arrays["distances"], dtype=np.float64)
     if table.shape != (layers, experts, experts):
         raise InputError(

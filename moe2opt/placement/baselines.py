@@ -154,8 +154,8 @@ def _filled(instance: PlacementInstance, precision: int, order: IntArray) -> Ass
     """Put experts in the given order into the first tier with room; the rest into the last."""
     size = float(instance.expert_bytes[precision])
     free = [tier.free_bytes for tier in instance.topology.tiers]
-    room = [math.floor(f / size * (1 + 1e-12)) if math.isfinite(f) else len(order) for f in free]
-    tiers = np.repeat(np.arange(len(room)), np.minimum(room, len(order)))[: len(order)]
+    room = [math.floor(min(f / size * (1 + 1e-12), len(order))) for f in free]
+    tiers = np.repeat(np.arange(len(room)), room)[: len(order)]
     rest = np.full(len(order) - len(tiers), len(room) - 1)
     tier = np.empty(len(order), dtype=np.int64)
     tier[order] = np.concatenate([tiers, rest])

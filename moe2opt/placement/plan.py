@@ -191,6 +191,7 @@ class PlacementPlan(Content):
                 content[key] = TypeAdapter(kind).validate_python(content[key])
             plan = cls(assignment=Assignment(**arrays), **content)  # type: ignore[arg-type]
             _check_names(plan)
+            _check_arrays(plan)
             return plan
         except ValidationError as error:
             first = error.errors()[0]
@@ -209,6 +210,9 @@ class PlacementPlan(Content):
 
 _NOTHING: Any = None
 
+#: No model has more layers.
+_MOST_LAYERS = 10_000
+
 #: Fields that hold one number.
 _FIGURES = (
     "objective_value", "seconds_per_token", "loss_nats", "memory_gib", "loads_per_token", "dense_s",
@@ -225,6 +229,38 @@ def _check_names(plan: PlacementPlan) -> None:
             raise InputError(f"not a placement plan: {where}: {fault}")
 
 
+def _check_arrays(plan: PlacementPlan) -> None:
+    """Raise `InputError` when the arrays of a plan do not fit together."""
+    a = plan.assignment
+    uses = np.array(plan.uses, dtype=np.float64)
+    shape = uses.shape
+    fits = (
+        uses.ndim == 2
+        and shape[0] == len(plan.layers)
+        and a.tier.ndim == 3
+        and a.tier.shape == a.precision.shape == (*shape, a.tier.shape[2])
+        and a.tier.shape[2] in (1, 3)
+        and a.form.shape == a.representative.shape == shape
+        and (a.slots is None or a.slots.shape == shape[:1])
+        and (a.copied is None or a.copied.shape == shape)
+        and np.array(plan.seconds_of).shape == (len(plan.tiers), len(plan.precisions))
+    )
+    if not fits:
+        raise InputError("not a placement plan: its arrays have shapes that do not fit together")
+    limits = {"tier": (NOWHERE, len(plan.tiers)), "precision": (0, len(plan.precisions)),
+              "form": (0, len(FORMS)), "representative": (0, shape[1])}  # fmt: skip
+    for name, (low, high) in limits.items():
+        array = getattr(a, name)
+        if array.size and not low <= array.min() <= array.max() < high:
+            raise InputError(f"not a placement plan: assignment.{name} has a number out of range")
+    if not all(isinstance(n, int) and 0 <= n < plan.n_layers <= _MOST_LAYERS for n in plan.layers):
+        raise InputError("not a placement plan: layers: a number is not below n_layers")
+    if not all(0 < p.expert_bytes < math.inf for p in plan.precisions):
+        raise InputError("not a placement plan: precisions: expert_bytes must be positive")
+    if plan.home not in [tier.name for tier in plan.tiers]:
+        raise InputError(f"not a placement plan: home: unknown tier '{plan.home}'")
+
+
 def _types() -> dict[str, Any]:
     """Return the types of what JSON holds, lists in place of tuples."""
     from pydantic import Field
@@ -233,7 +269,7 @@ def _types() -> dict[str, Any]:
 
     return {
         **dict.fromkeys(("instance", "model", "granularity", "home", "objective"), str),
-        **dict.fromkeys(("n_layers", "top_k"), Annotated[int, Field(ge=1, le=100_000)]),
+        **dict.fromkeys(("n_layers", "top_k"), Annotated[int, Field(ge=1, le=_MOST_LAYERS)]),
         **dict.fromkeys(("joules_per_token", "uncovered_per_token"), float | None),
         **dict.fromkeys(_FIGURES, float),
         "precisions": tuple[PrecisionInfo, ...],

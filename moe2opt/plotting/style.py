@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from moe2opt.result import InputError
+from moe2opt.text import shown
 from moe2opt.writing import replacing
 
 if TYPE_CHECKING:
@@ -143,11 +144,15 @@ def save(figure: Figure, path: str | Path, *, dpi: float = 144) -> Path:
         When the ending is another one, or the file cannot be written.
     """
     import matplotlib as mpl
+    from matplotlib.text import Text
 
     path = Path(path)
     kind = path.suffix.lstrip(".").lower()
     if kind not in _FORMATS:
         raise InputError(f"{path}: a figure is written as {', '.join(_FORMATS)}")
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)  # a dollar in a name is no formula
+        text.set_text(shown(text.get_text(), lines=True))
     with mpl.rc_context({"svg.hashsalt": "moe2opt", "svg.fonttype": "none"}), replacing(path) as to:
         figure.savefig(to, format=kind, metadata=_FORMATS[kind], dpi=dpi)
     return path

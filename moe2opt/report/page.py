@@ -15,6 +15,7 @@ from moe2opt.report.reading import Evidence, read_folder
 from moe2opt.report.replays import replay_table, replay_words
 from moe2opt.report.views import View, view_of
 from moe2opt.report.words import answer, conflict_table, log_table, provenance_table, question
+from moe2opt.text import shown
 from moe2opt.writing import check_ours, write_text
 
 if TYPE_CHECKING:
@@ -141,7 +142,12 @@ def _filled(**content: Any) -> str:
     from markupsafe import Markup
 
     environment = Environment(
-        loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+        loader=FileSystemLoader(_HERE),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        # Readers refuse what cannot be seen; nothing of it reaches the page by another way either.
+        finalize=lambda value: shown(value, lines=True) if type(value) is str else value,
     )
     script, style = _asset("page.js"), _asset("page.css")
     return environment.get_template("page.html.j2").render(

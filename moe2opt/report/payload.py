@@ -5,20 +5,34 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from moe2opt.errors import DAMAGE
 from moe2opt.pareto import Axis, Cell, Front, Grid
 from moe2opt.plotting.style import label_of
 from moe2opt.present import Measure
 from moe2opt.report.reading import Evidence
 from moe2opt.report.replays import Replay
 from moe2opt.report.views import Table, View, expert_table, tier_table
-from moe2opt.result import ProgressEvent
+from moe2opt.result import InputError, ProgressEvent
 
 #: Digits that the scripts get; more is not seen on any screen.
 _DIGITS = 8
 
 
 def payload_of(evidence: Evidence, view: View) -> dict[str, Any]:
-    """Return everything that is drawn; a part that does not exist is None."""
+    """Return everything that is drawn; a part that does not exist is None.
+
+    Raises
+    ------
+    InputError
+        When the plan is none.
+    """
+    try:
+        return _parts(evidence, view)
+    except DAMAGE as error:
+        raise InputError(f"plan: not understood: {type(error).__name__}: {error}") from error
+
+
+def _parts(evidence: Evidence, view: View) -> dict[str, Any]:
     parts: dict[str, Any] = dict.fromkeys(("convergence", "front", "explorer", "map", "replay"))
     parts |= {"label": evidence.measure.label, "unit": evidence.measure.suffix}
     if evidence.log:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from moe2opt.placement.export.base import Export as Export
 from moe2opt.placement.export.base import Report as Report
-from moe2opt.placement.export.judge import Judge, check_plan
+from moe2opt.placement.export.judge import Judge
 from moe2opt.result import InputError
 
 if TYPE_CHECKING:
@@ -53,7 +53,6 @@ def export(
         raise InputError(
             f"--to {to}: unknown format{_meant(to)}; choose one of {', '.join(FORMATS)}"
         )
-    check_plan(plan)
     module = importlib.import_module(f"moe2opt.placement.export.{FORMATS[to]}")
     found: tuple[Export, ...] = module.export(Judge(plan, instance))
     return found

@@ -12,16 +12,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from moe2opt.placement.assignment import FORMS, NOWHERE, PRUNE, Assignment
+from moe2opt.placement.assignment import NOWHERE, PRUNE, Assignment
 from moe2opt.placement.topology import GIB
-from moe2opt.result import FloatArray, InputError
+from moe2opt.result import FloatArray
 
 if TYPE_CHECKING:
     from moe2opt.placement.instance import PlacementInstance
     from moe2opt.placement.plan import PlacementPlan
-
-#: No model has more layers.
-_MOST_LAYERS = 10_000
 
 #: Parts of a configuration whose figures depend on more than tier, format and form.
 _PARTS = ("cache", "coverage", "split", "pattern")
@@ -133,35 +130,3 @@ def free_bytes(plan: PlacementPlan) -> FloatArray:
             for t in plan.tiers
         ]
     )
-
-
-def check_plan(plan: PlacementPlan) -> None:
-    """Raise `InputError` when the arrays of a plan do not fit together."""
-    a = plan.assignment
-    uses = np.array(plan.uses, dtype=np.float64)
-    shape = uses.shape
-    fits = (
-        uses.ndim == 2
-        and shape[0] == len(plan.layers)
-        and a.tier.ndim == 3
-        and a.tier.shape == a.precision.shape == (*shape, a.tier.shape[2])
-        and a.tier.shape[2] in (1, 3)
-        and a.form.shape == a.representative.shape == shape
-        and (a.slots is None or a.slots.shape == shape[:1])
-        and (a.copied is None or a.copied.shape == shape)
-        and np.array(plan.seconds_of).shape == (len(plan.tiers), len(plan.precisions))
-    )
-    if not fits:
-        raise InputError("not a placement plan: its arrays have shapes that do not fit together")
-    limits = {"tier": (NOWHERE, len(plan.tiers)), "precision": (0, len(plan.precisions)),
-              "form": (0, len(FORMS)), "representative": (0, shape[1])}  # fmt: skip
-    for name, (low, high) in limits.items():
-        array = getattr(a, name)
-        if array.size and not low <= array.min() <= array.max() < high:
-            raise InputError(f"not a placement plan: assignment.{name} has a number out of range")
-    if not all(isinstance(n, int) and 0 <= n < plan.n_layers <= _MOST_LAYERS for n in plan.layers):
-        raise InputError("not a placement plan: layers: a number is not below n_layers")
-    if not all(0 < p.expert_bytes < math.inf for p in plan.precisions):
-        raise InputError("not a placement plan: precisions: expert_bytes must be positive")
-    if plan.home not in [tier.name for tier in plan.tiers]:
-        raise InputError(f"not a placement plan: home: unknown tier '{plan.home}'")
