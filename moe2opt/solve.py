@@ -183,7 +183,9 @@ def run(
             outcome = replace(outcome, certificate=None)
         result = _decoded(target, search.result(outcome, info.name))
         table.close()
-        result = _priced(target, result, info, options, interrupt)
+        limit_s = None if options.time_limit_s is None else search.time_left_s
+        rest = replace(options, time_limit_s=limit_s)
+        result = _priced(target, result, info, rest, interrupt)
     return replace(
         result,
         measure=measure_of(target),
@@ -313,7 +315,7 @@ def _priced(
     options: Options,
     interrupt: Interrupt,
 ) -> Result[Any]:
-    """Add to a robust plan what robustness costs: the same solver without it, same limits."""
+    """Add to a robust plan what robustness costs: the same solver without it, in the time left."""
     nominal = getattr(target, "nominal", None)
     if nominal is None or result.plan is None:
         return result

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import shutil
 from functools import cache
 from pathlib import Path
@@ -185,3 +186,25 @@ def test_own_tables_join_the_built_in_ones(tmp_path: Path, checkout: Path) -> No
     notes = "\n".join(edge.caveats)
     assert "my-box: time and energy are predicted: decode never measured on my-box" in notes
     assert "power assumed to be the power limit" in notes
+
+
+def test_the_price_of_robustness_is_found_in_the_time_left(
+    load: Load, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The plan and what its robustness costs share one time limit."""
+    orchestrator = importlib.import_module("moe2opt.solve")
+
+    limits: list[float] = []
+    priced = orchestrator._priced
+
+    def noted(
+        target: object, result: object, info: object, options: object, flag: object
+    ) -> object:
+        limits.append(options.time_limit_s)
+        return priced(target, result, info, options, flag)
+
+    monkeypatch.setattr(orchestrator, "_priced", noted)
+    result = mo.solve(robust(load, 0.9), time_limit_s=1000.0)
+    assert 0 < limits[0] < 1000.0
+    assert result.provenance["options"]["time_limit_s"] == 1000.0
+    assert result.plan.robustness is not None
