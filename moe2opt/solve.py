@@ -15,6 +15,8 @@ from importlib import metadata
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from moe2opt import interrupts, progress
 from moe2opt.canonical import (
     FacilityProblem,
@@ -286,7 +288,9 @@ def _outcome(function: SolverFunction, search: Search) -> Outcome:
     if search.options.warm_start is not None:
         search.offer(search.options.warm_start, "U")
     try:
-        return function(search.problem, search)
+        # Scores such as value per cost may be infinite; what counts is computed by the problem.
+        with np.errstate(over="ignore"):
+            return function(search.problem, search)
     except MemoryError:
         return Outcome(bound=search.bound, limit=Limit.MEMORY)
 

@@ -337,3 +337,18 @@ def test_unknown_public_name() -> None:
     with pytest.raises(AttributeError, match="module 'moe2opt' has no attribute 'sovle'"):
         mo.sovle  # noqa: B018
     assert dir(mo) == mo.__all__
+
+
+@pytest.mark.parametrize("solver", ["brb", "polyblock", "milp", "enumerate", "greedy"])
+@pytest.mark.parametrize(
+    "problem",
+    [
+        mo.MultipleChoiceProblem([[1e279, 1.0], [1e279, 1.0]], [[[], []], [[], []]], []),
+        mo.FacilityProblem([[0.0, 1e12]], [[1e-300, 5e-324]], [0.0], covers=[[0, 1]]),
+        mo.FacilityProblem([[1e279, 1.0]], [[0.8, 1.1]], [-0.0], covers=[[0]]),
+    ],
+)
+def test_scores_may_overflow(solver: str, problem: Any) -> None:
+    """Values per cost beyond the largest float neither warn nor spoil what is proven."""
+    result = mo.solve(problem, solver)
+    assert mo.certify(problem, result).ok

@@ -17,8 +17,9 @@ from moe2opt.result import FloatArray, InputError, IntArray
 #: Relative slack of a budget over data that are not all integers (integer rows are exact).
 BUDGET_TOLERANCE = 1e-9
 
-#: Largest sum of absolute values; beyond it what bounds add to a sum could overflow.
-LARGEST_SUM = 1e300
+#: Largest sum of absolute values: in units of the finest grid of a proof (2**-60), or with what
+#: bounds add to it, it must not overflow.
+LARGEST_SUM = 1e280
 
 #: Up to this size every integer is a float.
 BIGGEST_EXACT = 2.0**53

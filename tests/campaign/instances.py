@@ -178,7 +178,7 @@ class Facility(Instance):
     def overflows(self) -> bool:
         flat = [v for row in self._weighted for v in row]
         worst = [flat, *self.costs]
-        return any(rounded_or_inf(terms) > 1e299 for terms in worst)
+        return any(rounded_or_inf(terms) > 9e279 for terms in worst)
 
 
 @dataclass(frozen=True)
@@ -251,7 +251,7 @@ class Choice(Instance):
     @cached_property
     def overflows(self) -> bool:
         worst = [[v for group in self.values for v in group], *self._costs]
-        return any(rounded_or_inf(terms) > 1e299 for terms in worst)
+        return any(rounded_or_inf(terms) > 9e279 for terms in worst)
 
 
 def rounded_or_inf(terms: Sequence[float]) -> float:

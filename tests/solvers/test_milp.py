@@ -366,7 +366,7 @@ FAR_APART: dict[str, Any] = {
     "called infeasible": FALSE_INFEASIBLE,
     "budget of zero": FacilityProblem([[1.0]], [[1000000.5]], [0]),
     "budget of zero, free expert": FacilityProblem([[1.0, 2.0]], [[1e16, 0.0]], [0]),
-    "negative budget": FacilityProblem([[1.0]], [[1e300]], [-1e-300]),
+    "negative budget": FacilityProblem([[1.0]], [[1e250]], [-1e-300]),
     "bytes": MultipleChoiceProblem(
         [[0, 2147483648, 3221225472], [0, 1073741824, 4294967296]],
         [[[0], [3], [4]], [[0], [2], [5]]],
