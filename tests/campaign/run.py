@@ -17,6 +17,7 @@ sys.path[:1] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
 
 from campaign.checking import Tally
 from campaign.files import files
+from campaign.kills import VERBS, kills
 from campaign.mutating import chunk
 
 CHUNK = 50
@@ -29,6 +30,7 @@ def main() -> int:
     parser.add_argument("--instances", type=int, default=2_000)
     parser.add_argument("--every", type=int, default=20, help="attack one in so many; 0 for none")
     parser.add_argument("--files", type=int, default=0, help="mutations of result files")
+    parser.add_argument("--kills", type=int, default=0, help="runs that are killed")
     parser.add_argument("--workers", type=int, default=1)
     asked = parser.parse_args()
     end, start = asked.first + asked.instances, time.monotonic()
@@ -38,6 +40,7 @@ def main() -> int:
     with ProcessPoolExecutor(asked.workers, mp_context=context) as pool:
         jobs = [pool.submit(chunk, range(a, min(a + CHUNK, end)), asked.every) for a in starts]
         jobs += [pool.submit(files, seed, CHUNK) for seed in range(asked.files // CHUNK)]
+        jobs += [pool.submit(kills, place, asked.kills) for place in range(len(VERBS))]
         for job in as_completed(jobs):
             part = job.result()
             tally.add(part)

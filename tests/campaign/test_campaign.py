@@ -1,4 +1,4 @@
-"""The campaign: hostile instances against exact truth, mutations against the checker.
+"""The campaign: hostile instances against exact truth, mutations against the checker, kills.
 
 Everything is drawn by seed; `run.py` runs it at full size and prints counts.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import pytest
 from campaign.files import RUNS, files
+from campaign.kills import VERBS, kills
 from campaign.mutating import chunk
 
 pytestmark = pytest.mark.slow
@@ -30,3 +31,11 @@ def test_no_false_name_or_figure_is_accepted(seed: int) -> None:
     tally = files(seed, 100)
     assert tally.faults == []
     assert tally.counts["mutations"] == 100
+
+
+@pytest.mark.parametrize("place", range(len(VERBS)))
+def test_kills_lose_and_damage_nothing(place: int) -> None:
+    """A verb that is killed at any moment leaves whole files, and runs again."""
+    tally = kills(place, 6 * len(VERBS))
+    assert tally.faults == []
+    assert tally.counts["kills"] == 6
