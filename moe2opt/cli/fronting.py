@@ -19,6 +19,7 @@ from moe2opt.cli.folders import create, write_config, writing
 from moe2opt.cli.output import put
 from moe2opt.cli.show import print_table
 from moe2opt.config import LoadedInstance, load
+from moe2opt.files import read_json
 from moe2opt.result import NUMERICAL_GAP, InputError
 from moe2opt.writing import write_frame
 
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 
 #: Seconds between two lines of progress.
 _LINE_S = 2.0
+
+#: Differences that are told one by one.
+_MOST_FAILURES = 10
 
 #: Rows of the table that is printed.
 _MOST_ROWS = 40
@@ -169,19 +173,26 @@ def _checked(request: Request, target: LoadedInstance | Problem) -> Exit:
 
     if request.out is None:
         raise InputError("--check needs --out DIR, the folder to check")
-    stored, results = request.out / "grid.json", request.out / "results"
-    found: Front | Grid
-    if stored.is_file():
-        found = with_results(Grid.load(stored), results)
-    else:
-        found = with_results(Front.load(request.out / "front.json"), results)
-    failures = verify(found, target)
-    for failure in failures:
+    kind: Any = Grid if (request.out / "grid.json").is_file() else Front
+    path = request.out / f"{kind.__name__.lower()}.json"
+    found: Front | Grid = with_results(kind.load(path), request.out / "results")
+    failures = verify(found, target, read_json(path))
+    table = path.with_suffix(".csv")
+    if not failures and table.is_file():
+        written = found.to_frame().to_csv(index=False).splitlines()
+        if table.read_text(encoding="utf-8").splitlines() != written:
+            failures.append(f"{table.name}: not the table of {path.name}")
+    for failure in failures[:_MOST_FAILURES]:
         say(failure)
+    if len(failures) > _MOST_FAILURES:
+        say(f"... and {len(failures) - _MOST_FAILURES} more")
     if request.as_json:
         put(json.dumps({"ok": not failures, "points": len(found), "failures": failures}))
     elif not request.quiet:
         put(f"{len(found)} points: {'every one holds' if not failures else 'REJECTED'}")
+        asked = found.provenance["settings"].get("rel_gap")
+        if asked and not failures:
+            put(f"  optimal only within a relative gap of {asked:g}")
     return Exit.REJECTED if failures else Exit.OK
 
 

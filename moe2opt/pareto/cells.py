@@ -61,9 +61,16 @@ def grid(
     with ledger.listening():
         for index in reversed(indices):
             known[index] = ledger.know(_budgets(found, index))
+    return grid_of(ledger, found, known)
+
+
+def grid_of(
+    ledger: Ledger, axes: Sequence[Axis], known: Mapping[tuple[int, ...], tuple[Posed, Known]]
+) -> Grid:
+    """Return the grid of what is known at each index, plans decoded."""
     plans = Plans()
-    cells = [_cell(found, plans, index, *known[index]) for index in reversed(indices)]
-    return Grid(axes=found, cells=tuple(reversed(cells)), **kept(plans, ledger))
+    cells = [_cell(axes, plans, index, *known[index]) for index in sorted(known, reverse=True)]
+    return Grid(axes=tuple(axes), cells=tuple(reversed(cells)), **kept(plans, ledger))
 
 
 def _budgets(axes: Sequence[Axis], index: tuple[int, ...]) -> tuple[float, ...]:

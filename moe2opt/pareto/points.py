@@ -114,7 +114,9 @@ class Cell:
         values = content.pop("canonical", data)
         content["index"] = tuple(map(int, data["index"]))
         content["budgets"] = tuple(map(float, data["budgets"]))
-        content["x"] = None if data["x"] is None else tuple(map(int, data["x"]))
+        content["x"] = None if data["x"] is None else tuple(map(_whole, data["x"]))
+        content |= {name: _whole(data[name]) for name in ("proof", "nodes")}
+        content["plan"] = None if data["plan"] is None else _whole(data["plan"])
         content |= {name: float(values[name]) for name in _CANONICAL}
         return cls(**content)
 
@@ -160,6 +162,12 @@ def frame_of(names: list[str], cells: Sequence[Cell], measure: Measure = PLAIN) 
         for cell in cells
     ]
     return pd.DataFrame(rows).astype({"plan": "Int64"})
+
+
+def _whole(value: Any) -> int:
+    if type(value) is not int or abs(value) >= 2**63:
+        raise ValueError(f"{value!r} is not a whole number")
+    return value
 
 
 def axis_to_dict(axis: Axis) -> dict[str, Any]:

@@ -28,7 +28,7 @@ _MOST_PER_POINT = 4
 
 
 @dataclass(frozen=True, slots=True)
-class _Step:
+class Step:
     """A step of the staircase: from `budget` up to `flat_to` the optimum is `objective`."""
 
     budget: float
@@ -38,6 +38,7 @@ class _Step:
 
     @property
     def objective(self) -> float:
+        """Its value."""
         return self.known.objective
 
 
@@ -99,13 +100,13 @@ def pareto(
     with ledger.listening():
         if budgets is not None:
             found = [_step_at(ledger, b) for b in reversed(family.axis(x, budgets).values)]
-            return _front(ledger, found[::-1], complete=False)
+            return front_of(ledger, found[::-1], complete=False)
         search = _Search(ledger, x, points)
         if family.kind(x) == "key":
             search.sample(*_range(family, x, low, high))
         else:
             search.staircase(low, high)
-    return _front(ledger, search.steps, complete=search.complete)
+    return front_of(ledger, search.steps, complete=search.complete)
 
 
 def _range(family: Family, x: str, low: float | None, high: float | None) -> tuple[float, float]:
@@ -115,9 +116,9 @@ def _range(family: Family, x: str, low: float | None, high: float | None) -> tup
     return low, high
 
 
-def _step_at(ledger: Ledger, budget: float) -> _Step:
+def _step_at(ledger: Ledger, budget: float) -> Step:
     posed, known = ledger.know((budget,))
-    return _Step(budget, budget, posed, known)
+    return Step(budget, budget, posed, known)
 
 
 class _Search:
@@ -125,7 +126,7 @@ class _Search:
 
     def __init__(self, ledger: Ledger, x: str, points: int | None) -> None:
         self.ledger, self.x, self.points = ledger, x, points
-        self.steps: list[_Step] = []
+        self.steps: list[Step] = []
         self.complete = False
         self.asked = 0
         self.row = -1
@@ -178,14 +179,14 @@ class _Search:
             return float(costs.sum())
         return float(np.maximum.reduceat(costs, problem.offsets[:-1]).sum())
 
-    def _ask(self, budget: float) -> _Step:
+    def _ask(self, budget: float) -> Step:
         """Return the step at a budget, moved down to what its plan uses."""
         self.asked += 1
         posed, known = self.ledger.know((budget,))
         if known.x is None:
-            return _Step(budget, budget, posed, known)
+            return Step(budget, budget, posed, known)
         used = min(budget, posed.used(known.x)[self.x])
-        return _Step(used, budget, self.ledger.family.posed((used,)), known)
+        return Step(used, budget, self.ledger.family.posed((used,)), known)
 
     def _bottom(self, low: float) -> bool:
         """Add the step at the least budget with a plan, or at `low` if that is larger.
@@ -207,7 +208,7 @@ class _Search:
             self._add(first)
         return first.known.x is not None
 
-    def _least(self, infeasible: _Step) -> float | None:
+    def _least(self, infeasible: Step) -> float | None:
         """Return the least budget with a plan, from the proof that a smaller one has none."""
         result = self.ledger.proofs[infeasible.known.proof].result
         conflict = None if result.certificate is None else result.certificate.conflict
@@ -236,43 +237,43 @@ class _Search:
         budget = below if self.points is None else (left.flat_to + right.budget) / 2
         self._add(self._ask(min(below, budget)))
 
-    def _below(self, step: _Step) -> float:
+    def _below(self, step: Step) -> float:
         """Return the largest budget that counts as smaller than a step's."""
         return just_below(step.posed.problem, self.row, step.budget)
 
-    def _unknown(self, left: _Step, right: _Step) -> float:
+    def _unknown(self, left: Step, right: Step) -> float:
         """Return the area of what is unknown between two steps."""
         width = self._below(right) - left.flat_to
         return width * max(0.0, _rise(left, right)) if width > 0 else 0.0
 
-    def _add(self, step: _Step) -> None:
+    def _add(self, step: Step) -> None:
         """Insert a step; one that is no better than its left neighbour only lengthens that."""
         at = next((k for k, s in enumerate(self.steps) if s.budget > step.budget), len(self.steps))
         left = self.steps[at - 1] if at else None
         if left is not None and _same(left, step):
             flat = max(left.flat_to, step.flat_to)
-            self.steps[at - 1] = _Step(left.budget, flat, left.posed, left.known)
+            self.steps[at - 1] = Step(left.budget, flat, left.posed, left.known)
             return
         self.steps.insert(at, step)
         while at + 1 < len(self.steps) and _same(step, self.steps[at + 1]):
             right = self.steps.pop(at + 1)
-            step = _Step(step.budget, max(step.flat_to, right.flat_to), step.posed, step.known)
+            step = Step(step.budget, max(step.flat_to, right.flat_to), step.posed, step.known)
             self.steps[at] = step
 
 
-def _rise(left: _Step, right: _Step) -> float:
+def _rise(left: Step, right: Step) -> float:
     rise = right.objective - left.objective
     return rise if math.isfinite(rise) else abs(right.objective)
 
 
-def _same(left: _Step, right: _Step) -> bool:
+def _same(left: Step, right: Step) -> bool:
     """Tell whether nothing is gained from one step to the next."""
     if left.known.x is None or right.known.x is None:
         return False
     return right.objective <= left.objective + 1e-12 * abs(left.objective)
 
 
-def _front(ledger: Ledger, steps: Sequence[_Step], *, complete: bool) -> Front:
+def front_of(ledger: Ledger, steps: Sequence[Step], *, complete: bool) -> Front:
     """Return the front of the steps, plans decoded and prices added."""
     family = ledger.family
     x = family.names[0]
@@ -282,7 +283,7 @@ def _front(ledger: Ledger, steps: Sequence[_Step], *, complete: bool) -> Front:
     return Front(x=axis, points=points, complete=complete, **kept(plans, ledger))
 
 
-def _point(ledger: Ledger, plans: Plans, k: int, step: _Step) -> FrontPoint:
+def _point(ledger: Ledger, plans: Plans, k: int, step: Step) -> FrontPoint:
     known = step.known
     line = price = None
     if known.proof >= 0:
