@@ -10,7 +10,7 @@ import typer
 
 from moe2opt.cli.bench_verb import bench
 from moe2opt.cli.execute_verb import execute
-from moe2opt.cli.exits import Require, delivered, guarded
+from moe2opt.cli.exits import Require, delivered, guarded, stopped
 from moe2opt.cli.flags import Config, Json, Outside, Overrides, Quiet, Scenario, Seed, gib_in_bytes
 from moe2opt.cli.fleet_verb import fleet
 from moe2opt.cli.output import put, settle, take
@@ -47,6 +47,8 @@ def main() -> None:
         app(prog_name="moe2opt")
     except SystemExit as end:
         sys.exit(delivered(end.code) if isinstance(end.code, int) else end.code)
+    except KeyboardInterrupt:  # before or after the verb
+        sys.exit(stopped())
     finally:
         settle()
 

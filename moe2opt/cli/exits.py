@@ -105,14 +105,14 @@ def guarded(verb: Callable[P, R]) -> Callable[P, R]:
             except typer.Exit as done:
                 code, ended = done.exit_code, True
             except KeyboardInterrupt:
-                code, ended = _stopped(), True
+                code, ended = stopped(), True
             except (typer.Abort, typer.BadParameter):
                 raise
             except Exception as error:
                 # What an interrupt left undone is no fault of the input.
-                code, ended = _stopped() if interrupts.heard() else explain(error), True
+                code, ended = stopped() if interrupts.heard() else explain(error), True
             if code == Exit.OK and interrupts.heard() and verb.__name__ not in _DELIVERING:
-                code = _stopped()
+                code = stopped()
             code = delivered(code)
             if ended or code:
                 raise typer.Exit(code)
@@ -125,7 +125,8 @@ def guarded(verb: Callable[P, R]) -> Callable[P, R]:
 _DELIVERING = ("solve",)
 
 
-def _stopped() -> Exit:
+def stopped() -> Exit:
+    """Say that a signal ended the run, and return the exit code."""
     say("interrupted")
     return Exit.INTERRUPTED
 
