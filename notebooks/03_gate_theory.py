@@ -40,8 +40,8 @@ from moe2opt.selection.gate.theory import (
     routed_value,
     routing_regret,
 )
-from moe2opt.selection.outcome_folder import read_outcome_folder
-from moe2opt.selection.partition import split_four
+from moe2opt.selection.outcomes.folder import read_outcome_folder
+from moe2opt.selection.outcomes.partition import split_four
 from moe2opt.solve import versions
 
 # %config InlineBackend.figure_formats = ["svg"]

@@ -23,7 +23,7 @@ from moe2opt.result import FloatArray, IntArray
 from moe2opt.schema import read_file
 from moe2opt.selection import SelectionConfig
 from moe2opt.selection.instance import assemble
-from moe2opt.selection.tables import ClusterTables, read_tables
+from moe2opt.selection.outcomes.tables import ClusterTables, read_tables
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -76,7 +76,7 @@ def run_evaluate(
         return _run_grid(request, seed, grid, retrain)
     if retrain:
         raise InputError("--retrain: goes with --grid; without it a gate is always trained anew")
-    from moe2opt.selection.evaluate_test import evaluate_on_test
+    from moe2opt.selection.evaluation.realised import evaluate_on_test
     from moe2opt.solve import run
 
     if request.out is not None:

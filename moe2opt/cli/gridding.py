@@ -17,7 +17,7 @@ from moe2opt.writing import write_frame, write_text
 
 if TYPE_CHECKING:
     from moe2opt.pareto import Grid
-    from moe2opt.selection.evaluate_grid_report import GridEvaluation
+    from moe2opt.selection.evaluation.grid_report import GridEvaluation
 
 _PICTURES = ("map", "curves", "curves_reverse")
 

@@ -13,7 +13,7 @@ from moe2opt.cli.folders import writing
 from moe2opt.cli.output import put
 from moe2opt.profiles import BUILTIN, read_profiles
 from moe2opt.result import InputError, Result, encode_float
-from moe2opt.selection.evaluate import expert_indices
+from moe2opt.selection.evaluation.evaluate import expert_indices
 from moe2opt.selection.export import (
     Deployment,
     RoutingTable,

@@ -30,7 +30,7 @@ def replayed(instance: GatedInstance, x: IntArray) -> tuple[Row, ...]:
     InputError
         When the test part is empty.
     """
-    from moe2opt.selection.evaluate_policies import Policy, TestPart
+    from moe2opt.selection.evaluation.policies import Policy, TestPart
     from moe2opt.selection.gated_plan import routed
 
     test = TestPart(instance, instance.split.members("test"))

@@ -12,8 +12,8 @@ from moe2opt.config import LoadedInstance
 from moe2opt.pareto.cells import grid
 from moe2opt.pareto.family import Family
 from moe2opt.pareto.model import Grid
-from moe2opt.selection.evaluate_grid import SolvedCell, evaluate_grid
-from moe2opt.selection.evaluate_grid_report import GridEvaluation
+from moe2opt.selection.evaluation.grid import SolvedCell, evaluate_grid
+from moe2opt.selection.evaluation.grid_report import GridEvaluation
 
 
 def judged(
@@ -33,7 +33,7 @@ def judged(
     axes
         Budgets of each axis, a budget row or a key of the configuration.
     retrain, seed
-        As in `moe2opt.selection.evaluate_grid.evaluate_grid`.
+        As in `moe2opt.selection.evaluation.grid.evaluate_grid`.
     settings
         As for `moe2opt.pareto.grid`.
     """

@@ -15,8 +15,8 @@ from moe2opt.profiles.formats import Format as WeightFormat
 from moe2opt.profiles.formats import engine_class, find_format
 from moe2opt.profiles.request import Load, load_of
 from moe2opt.result import FloatArray, InputError
+from moe2opt.selection.outcomes.tables import ClusterTables, Llm
 from moe2opt.selection.sections import LlmPool, Precision, SelectionConfig, Server
-from moe2opt.selection.tables import ClusterTables, Llm
 
 _BYTES_PER_GIB = 2**30
 

@@ -2,7 +2,7 @@
 
 Where everything is a sum over experts, or can be written so with some further columns, the problem
 is a facility problem. Objectives that mix experts and budgets on other monotone functions of the
-deployed set make it a monotone problem, see `moe2opt.selection.general`.
+deployed set make it a monotone problem, see `moe2opt.selection.constraints.general`.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ import numpy as np
 
 from moe2opt.canonical import FacilityProblem
 from moe2opt.result import FloatArray, IntArray
-from moe2opt.selection.category_sets import with_everyone, with_sets
 from moe2opt.selection.compiled import Compiled
-from moe2opt.selection.general import general
-from moe2opt.selection.largest import with_threshold, with_thresholds
-from moe2opt.selection.nonlinear import ENERGY, measures_of, times_add_up
+from moe2opt.selection.constraints.category_sets import with_everyone, with_sets
+from moe2opt.selection.constraints.general import general
+from moe2opt.selection.constraints.largest import with_threshold, with_thresholds
+from moe2opt.selection.constraints.nonlinear import ENERGY, measures_of, times_add_up
 
 if TYPE_CHECKING:
     from moe2opt.selection.instance import SelectionInstance

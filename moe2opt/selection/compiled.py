@@ -8,7 +8,7 @@ import numpy as np
 
 from moe2opt.canonical import FacilityProblem, Problem
 from moe2opt.result import BoolArray, FloatArray, IntArray
-from moe2opt.selection.measures import Measure
+from moe2opt.selection.constraints.measures import Measure
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -10,8 +10,8 @@ import numpy as np
 
 from moe2opt.content import Content
 from moe2opt.result import FloatArray, InputError, IntArray
-from moe2opt.selection.evaluate import budget_faults, expert_indices, set_faults
-from moe2opt.selection.objectives import mixture_value
+from moe2opt.selection.constraints.objectives import mixture_value
+from moe2opt.selection.evaluation.evaluate import budget_faults, expert_indices, set_faults
 from moe2opt.selection.plan import (
     DeployedExpert,
     Usage,
@@ -21,7 +21,7 @@ from moe2opt.selection.plan import (
     usage,
 )
 from moe2opt.selection.robustness import Robustness, robustness_of
-from moe2opt.selection.routing import route
+from moe2opt.selection.routing.prompts import route
 from moe2opt.selection.shares import delay_words, objective_words, shared_out
 
 if TYPE_CHECKING:

@@ -29,15 +29,15 @@ from moe2opt.selection.catalogue import (
 )
 from moe2opt.selection.compile import compile_instance, completed
 from moe2opt.selection.compiled import Compiled, Scored
-from moe2opt.selection.evaluate import check_plan, evaluate_plan
-from moe2opt.selection.lengths import LengthSource, Samples, samples_of, times_of
+from moe2opt.selection.constraints.lengths import LengthSource, Samples, samples_of, times_of
+from moe2opt.selection.constraints.objectives import Mixture, mixture_of
+from moe2opt.selection.evaluation.evaluate import check_plan, evaluate_plan
 from moe2opt.selection.load_sections import Queue
-from moe2opt.selection.objectives import Mixture, mixture_of
+from moe2opt.selection.outcomes.tables import ClusterTables, read_tables
 from moe2opt.selection.plan import SelectionPlan, decode_plan
 from moe2opt.selection.robustness import compared
 from moe2opt.selection.sections import SelectionConfig
 from moe2opt.selection.sets_plan import check_sets, decode_sets
-from moe2opt.selection.tables import ClusterTables, read_tables
 
 
 @dataclass(frozen=True, eq=False, repr=False)

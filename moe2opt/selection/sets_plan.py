@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from moe2opt.result import BoolArray, InputError, IntArray
-from moe2opt.selection.category_sets import asked_by, use_of_sets
-from moe2opt.selection.evaluate import (
+from moe2opt.selection.constraints.category_sets import asked_by, use_of_sets
+from moe2opt.selection.evaluation.evaluate import (
     budget_faults,
     evaluate_plan,
     expert_indices,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from moe2opt.result import FloatArray, IntArray
-from moe2opt.selection.objectives import mixture_weights
+from moe2opt.selection.constraints.objectives import mixture_weights
 
 if TYPE_CHECKING:
     from moe2opt.selection.instance import SelectionInstance

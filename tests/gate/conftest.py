@@ -10,9 +10,9 @@ import pandas as pd
 import pytest
 
 from moe2opt.selection.gate import Gate, GateSettings, train_gate
-from moe2opt.selection.outcome_folder import read_outcome_folder
-from moe2opt.selection.outcome_matrix import OutcomeMatrix
-from moe2opt.selection.partition import Split, split_four
+from moe2opt.selection.outcomes.folder import read_outcome_folder
+from moe2opt.selection.outcomes.matrix import OutcomeMatrix
+from moe2opt.selection.outcomes.partition import Split, split_four
 
 TOPICS = ("birds", "cooking", "law of the sea", "opera", "tides")
 

@@ -18,8 +18,8 @@ from moe2opt.selection.gate.calibrate import fit_calibrator, sigmoid
 from moe2opt.selection.gate.linear_fit import simplest
 from moe2opt.selection.gate.losses import Data, softmax_loss, softmax_targets
 from moe2opt.selection.gate.tensors import read_tensors, write_tensors
-from moe2opt.selection.outcome_matrix import OutcomeMatrix
-from moe2opt.selection.partition import PARTS, Split, split_four
+from moe2opt.selection.outcomes.matrix import OutcomeMatrix
+from moe2opt.selection.outcomes.partition import PARTS, Split, split_four
 
 BACKENDS = ("sklearn", "torch")
 

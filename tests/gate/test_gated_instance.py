@@ -15,8 +15,8 @@ import moe2opt as mo
 from moe2opt.cli import app
 from moe2opt.result import InputError
 from moe2opt.selection import gated
-from moe2opt.selection.evaluate_intervals import bootstrap_means, difference, estimate
-from moe2opt.selection.evaluate_test import evaluate_on_test, expert_accuracy
+from moe2opt.selection.evaluation.intervals import bootstrap_means, difference, estimate
+from moe2opt.selection.evaluation.realised import evaluate_on_test, expert_accuracy
 from moe2opt.selection.gated import GatedInstance
 from moe2opt.selection.gated_plan import GatedPlan
 

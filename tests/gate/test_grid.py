@@ -18,11 +18,11 @@ from moe2opt.canonical import FacilityProblem
 from moe2opt.cli.app import app
 from moe2opt.cli.gridding import axes_of, check_axes
 from moe2opt.result import InputError
-from moe2opt.selection.evaluate_grid import SolvedCell, evaluate_grid
-from moe2opt.selection.evaluate_grid_report import GridEvaluation, Rival
-from moe2opt.selection.evaluate_policies import TestPart
-from moe2opt.selection.evaluate_sets import baseline_sets
-from moe2opt.selection.evaluate_test import evaluate_on_test, expert_accuracy
+from moe2opt.selection.evaluation.grid import SolvedCell, evaluate_grid
+from moe2opt.selection.evaluation.grid_report import GridEvaluation, Rival
+from moe2opt.selection.evaluation.policies import TestPart
+from moe2opt.selection.evaluation.realised import evaluate_on_test, expert_accuracy
+from moe2opt.selection.evaluation.sets import baseline_sets
 
 BUDGETS = (40.0, 90.0, 150.0, 300.0)
 

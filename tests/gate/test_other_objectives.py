@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 import moe2opt as mo
-from moe2opt.selection.evaluate_policies import TestPart
-from moe2opt.selection.evaluate_sets import OwnBudgets, baseline_sets, random_sets
-from moe2opt.selection.evaluate_test import evaluate_on_test
+from moe2opt.selection.evaluation.policies import TestPart
+from moe2opt.selection.evaluation.realised import evaluate_on_test
+from moe2opt.selection.evaluation.sets import OwnBudgets, baseline_sets, random_sets
 from moe2opt.selection.gated_plan import GatedPlan
-from moe2opt.selection.routing import log_odds
+from moe2opt.selection.routing.prompts import log_odds
 
 Project = Callable[..., Path]
 

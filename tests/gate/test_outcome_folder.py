@@ -11,10 +11,10 @@ import pytest
 from gate.conftest import save, write_folder
 
 from moe2opt.result import InputError
-from moe2opt.selection import outcome_files
-from moe2opt.selection.outcome_folder import Assumed, read_outcome_folder
-from moe2opt.selection.outcome_matrix import OutcomeMatrix
-from moe2opt.selection.partition import Split
+from moe2opt.selection.outcomes.folder import Assumed, read_outcome_folder
+from moe2opt.selection.outcomes.matrix import OutcomeMatrix
+from moe2opt.selection.outcomes.own_files import files as outcome_files
+from moe2opt.selection.outcomes.partition import Split
 
 
 @pytest.fixture

@@ -13,14 +13,14 @@ from typer.testing import CliRunner
 
 import moe2opt as mo
 from moe2opt.cli.app import app
-from moe2opt.selection.evaluate_policies import TestPart
-from moe2opt.selection.evaluate_report import Evaluation
-from moe2opt.selection.evaluate_sets import best_single
-from moe2opt.selection.evaluate_test import evaluate_on_test, expert_accuracy
+from moe2opt.selection.evaluation.policies import TestPart
+from moe2opt.selection.evaluation.realised import evaluate_on_test, expert_accuracy
+from moe2opt.selection.evaluation.report import Evaluation
+from moe2opt.selection.evaluation.sets import best_single
 from moe2opt.selection.gate import GateSettings, train_gate
 from moe2opt.selection.gate.audit import compare_masked, violations
-from moe2opt.selection.outcome_folder import read_outcome_folder
-from moe2opt.selection.partition import split_four
+from moe2opt.selection.outcomes.folder import read_outcome_folder
+from moe2opt.selection.outcomes.partition import split_four
 
 pytestmark = pytest.mark.slow
 

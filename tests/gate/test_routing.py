@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 import moe2opt as mo
 from moe2opt.canonical import FacilityProblem
 from moe2opt.result import InputError, IntArray
-from moe2opt.selection.routing import Routing, majority_score, pooled, route, vote
-from moe2opt.selection.routing_joint import offset, priced_problem, solve_jointly
-from moe2opt.selection.routing_prices import Market, price
+from moe2opt.selection.routing.joint import offset, priced_problem, solve_jointly
+from moe2opt.selection.routing.prices import Market, price
+from moe2opt.selection.routing.prompts import Routing, majority_score, pooled, route, vote
 
 seeds = st.integers(0, 2**32 - 1)
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from moe2opt.canonical import FacilityProblem
-from moe2opt.selection.evaluate_sets import best_single, greedy_on_objective, grow, random_sets
+from moe2opt.selection.evaluation.sets import best_single, greedy_on_objective, grow, random_sets
 
 seeds = st.integers(0, 2**32 - 1)
 

@@ -15,18 +15,18 @@ from hypothesis import strategies as st
 import moe2opt as mo
 from moe2opt.canonical import FacilityProblem
 from moe2opt.selection import SelectionInstance
-from moe2opt.selection.general import BudgetedProblem
-from moe2opt.selection.largest import necessary_rows
-from moe2opt.selection.lengths import Samples, statistic
-from moe2opt.selection.load_sections import Queue
-from moe2opt.selection.measures import largest_sum, last_answer, remembered
-from moe2opt.selection.queueing import (
+from moe2opt.selection.constraints.general import BudgetedProblem
+from moe2opt.selection.constraints.largest import necessary_rows
+from moe2opt.selection.constraints.lengths import Samples, statistic
+from moe2opt.selection.constraints.measures import largest_sum, last_answer, remembered
+from moe2opt.selection.constraints.queueing import (
     NEVER,
     longest_wait,
     wait_of_all,
     waiting_s,
     work_shares,
 )
+from moe2opt.selection.load_sections import Queue
 
 from .budgets import INT4, INT8, LOGNORMAL, certified, fitting, instance_of, sets_of
 from .conftest import Load

@@ -15,8 +15,8 @@ from moe2opt.result import BoolArray, FloatArray, InputError, IntArray
 from moe2opt.selection.gated import GatedInstance
 from moe2opt.selection.gated_plan import category_table
 from moe2opt.selection.instance import SelectionInstance
-from moe2opt.selection.routing_market import limited, market_of
-from moe2opt.selection.routing_prices import price
+from moe2opt.selection.routing.market import limited, market_of
+from moe2opt.selection.routing.prices import price
 from moe2opt.text import fault_of_name
 
 _FORMAT = 1

@@ -12,8 +12,8 @@ from moe2opt.selection.gate.measures import measure
 from moe2opt.selection.gate.model import Gate
 from moe2opt.selection.gate.settings import GateSettings
 from moe2opt.selection.gate.train import train_gate
-from moe2opt.selection.outcome_matrix import OutcomeMatrix
-from moe2opt.selection.partition import Split
+from moe2opt.selection.outcomes.matrix import OutcomeMatrix
+from moe2opt.selection.outcomes.partition import Split
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,8 +18,8 @@ from moe2opt.selection.gate.measures import measure
 from moe2opt.selection.gate.model import Gate
 from moe2opt.selection.gate.settings import GateSettings
 from moe2opt.selection.gate.torch_fit import fit_torch
-from moe2opt.selection.outcome_matrix import OutcomeMatrix
-from moe2opt.selection.partition import PARTS, Split
+from moe2opt.selection.outcomes.matrix import OutcomeMatrix
+from moe2opt.selection.outcomes.partition import PARTS, Split
 
 #: Called after each step of a training: steps done, steps at most, a line about it.
 Listener = Callable[[int, int, str], None]

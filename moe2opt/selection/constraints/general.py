@@ -13,13 +13,13 @@ from moe2opt.canonical import FacilityProblem, MonotoneProblem
 from moe2opt.canonical.monotone import MixedOracle
 from moe2opt.canonical.validate import BUDGET_TOLERANCE
 from moe2opt.result import BoolArray, FloatArray, IntArray
-from moe2opt.selection.ceiling import below, priced_ceiling
 from moe2opt.selection.compiled import Compiled
-from moe2opt.selection.largest import necessary_rows
-from moe2opt.selection.measures import Measure, digest_of
-from moe2opt.selection.nonlinear import ENERGY
-from moe2opt.selection.objectives import mixture_oracle
-from moe2opt.selection.queueing import work_shares
+from moe2opt.selection.constraints.ceiling import below, priced_ceiling
+from moe2opt.selection.constraints.largest import necessary_rows
+from moe2opt.selection.constraints.measures import Measure, digest_of
+from moe2opt.selection.constraints.nonlinear import ENERGY
+from moe2opt.selection.constraints.objectives import mixture_oracle
+from moe2opt.selection.constraints.queueing import work_shares
 
 if TYPE_CHECKING:
     from moe2opt.selection.instance import SelectionInstance

@@ -8,8 +8,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from moe2opt.result import FloatArray, IntArray
-from moe2opt.selection.measures import Measure, digest_of, largest_sum, last_answer, remembered
-from moe2opt.selection.queueing import longest_wait, wait_of_all
+from moe2opt.selection.constraints.measures import (
+    Measure,
+    digest_of,
+    largest_sum,
+    last_answer,
+    remembered,
+)
+from moe2opt.selection.constraints.queueing import longest_wait, wait_of_all
 
 if TYPE_CHECKING:
     from moe2opt.selection.instance import SelectionInstance

@@ -9,10 +9,10 @@ from typing import Literal
 import numpy as np
 
 from moe2opt.result import BoolArray, FloatArray, IntArray
+from moe2opt.selection.constraints.objectives import mixture_weights
 from moe2opt.selection.gated import GatedInstance
 from moe2opt.selection.gated_plan import routed
-from moe2opt.selection.objectives import mixture_weights
-from moe2opt.selection.routing import Routing, majority_score, route, vote
+from moe2opt.selection.routing.prompts import Routing, majority_score, route, vote
 
 #: How the answers of several experts become one.
 Rule = Literal["first", "vote", "uniform", "oracle"]

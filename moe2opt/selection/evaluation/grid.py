@@ -10,10 +10,10 @@ import numpy as np
 
 from moe2opt.canonical import FacilityProblem
 from moe2opt.result import FloatArray, InputError, IntArray
-from moe2opt.selection.evaluate_grid_report import GridCell, GridEvaluation, Rival
-from moe2opt.selection.evaluate_policies import Outcome, Policy, TestPart
-from moe2opt.selection.evaluate_sets import baseline_sets, random_sets
-from moe2opt.selection.evaluate_test import by_category, expert_accuracy, retrained_scores
+from moe2opt.selection.evaluation.grid_report import GridCell, GridEvaluation, Rival
+from moe2opt.selection.evaluation.policies import Outcome, Policy, TestPart
+from moe2opt.selection.evaluation.realised import by_category, expert_accuracy, retrained_scores
+from moe2opt.selection.evaluation.sets import baseline_sets, random_sets
 from moe2opt.selection.gated import GatedInstance
 
 _RANDOM = "random feasible set"

@@ -22,7 +22,7 @@ from moe2opt.canonical import FacilityProblem
 from moe2opt.canonical.validate import BUDGET_TOLERANCE
 from moe2opt.result import FloatArray, IntArray
 from moe2opt.selection.compiled import Compiled
-from moe2opt.selection.measures import Measure
+from moe2opt.selection.constraints.measures import Measure
 
 if TYPE_CHECKING:
     from moe2opt.selection.instance import SelectionInstance

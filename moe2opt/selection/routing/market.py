@@ -6,7 +6,7 @@ import numpy as np
 
 from moe2opt.result import FloatArray, IntArray
 from moe2opt.selection.gated import GatedInstance
-from moe2opt.selection.routing_prices import Market
+from moe2opt.selection.routing.prices import Market
 
 
 def market_of(instance: GatedInstance, prompts: IntArray) -> Market:

@@ -18,7 +18,7 @@ import numpy as np
 from moe2opt.canonical.ratio import MaskedSoftmax
 from moe2opt.result import FloatArray, IntArray
 from moe2opt.selection.agreement import answering, mixes
-from moe2opt.selection.routing import log_odds
+from moe2opt.selection.routing.prompts import log_odds
 
 if TYPE_CHECKING:
     from moe2opt.selection.compiled import Scored

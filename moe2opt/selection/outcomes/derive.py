@@ -4,7 +4,7 @@
 2. Each category is cut into clusters by k-means on the embeddings of its training prompts; the
    other prompts join the nearest centre. Clusters are shared out in proportion to prompts.
 3. Accuracies come from the training split only, shrunk towards the LLM's accuracy in the category
-   (`moe2opt.selection.shrink`).
+   (`moe2opt.selection.outcomes.shrink`).
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ import numpy.typing as npt
 
 from moe2opt.canonical.validate import real_array
 from moe2opt.result import FloatArray, InputError, IntArray
-from moe2opt.selection.partition import Partition, partition_prompts
-from moe2opt.selection.shrink import category_rates, pooled_ratio, shrink
-from moe2opt.selection.tables import SPLITS, ClusterTables, Llm
+from moe2opt.selection.outcomes.partition import Partition, partition_prompts
+from moe2opt.selection.outcomes.shrink import category_rates, pooled_ratio, shrink
+from moe2opt.selection.outcomes.tables import SPLITS, ClusterTables, Llm
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -178,7 +178,7 @@ def _rules(
     clusters: int, splits: tuple[float, float, float], seed: int, strengths: dict[str, float]
 ) -> dict[str, Any]:
     return {
-        "derived_by": "moe2opt.selection.derive.derive_tables",
+        "derived_by": "moe2opt.selection.outcomes.derive.derive_tables",
         "seed": seed,
         "clusters_asked": clusters,
         "split_shares": dict(zip(SPLITS, splits, strict=True)),

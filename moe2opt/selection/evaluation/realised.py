@@ -9,16 +9,16 @@ import numpy as np
 
 from moe2opt.canonical import FacilityProblem
 from moe2opt.result import FloatArray, InputError, IntArray
-from moe2opt.selection.evaluate_policies import Policy, TestPart, answered_by
-from moe2opt.selection.evaluate_report import Evaluation, build_report
-from moe2opt.selection.evaluate_sets import OwnBudgets, baseline_sets, random_sets
+from moe2opt.selection.evaluation.policies import Policy, TestPart, answered_by
+from moe2opt.selection.evaluation.report import Evaluation, build_report
+from moe2opt.selection.evaluation.sets import OwnBudgets, baseline_sets, random_sets
 from moe2opt.selection.gate.train import train_gate
 from moe2opt.selection.gated import SCORE_DECIMALS, GatedInstance
 from moe2opt.selection.gated_plan import evaluated
-from moe2opt.selection.routing import Routing
-from moe2opt.selection.routing_joint import solve_jointly
-from moe2opt.selection.routing_market import limited, market_of
-from moe2opt.selection.routing_prices import price
+from moe2opt.selection.routing.joint import solve_jointly
+from moe2opt.selection.routing.market import limited, market_of
+from moe2opt.selection.routing.prices import price
+from moe2opt.selection.routing.prompts import Routing
 
 #: Name of the policy that the others are compared with.
 PLAN = "moe2"

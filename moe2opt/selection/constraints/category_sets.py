@@ -22,7 +22,7 @@ import numpy as np
 from moe2opt.canonical import FacilityProblem
 from moe2opt.result import BoolArray, FloatArray, IntArray
 from moe2opt.selection.compiled import Compiled
-from moe2opt.selection.nonlinear import ENERGY
+from moe2opt.selection.constraints.nonlinear import ENERGY
 
 if TYPE_CHECKING:
     from moe2opt.selection.instance import SelectionInstance

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from moe2opt.result import FloatArray, InputError, IntArray
-from moe2opt.selection.objectives import mixture_value
+from moe2opt.selection.constraints.objectives import mixture_value
 
 if TYPE_CHECKING:
     from moe2opt.selection.instance import SelectionInstance

@@ -23,7 +23,7 @@ import numpy as np
 
 from moe2opt.canonical import FacilityProblem
 from moe2opt.result import FloatArray, IntArray
-from moe2opt.selection.routing_prices import Market, Priced, lowest_prices, price
+from moe2opt.selection.routing.prices import Market, Priced, lowest_prices, price
 
 #: Returns a solution (None if there is none) and a valid upper bound of a facility problem.
 FacilitySolver = Callable[[FacilityProblem], tuple[IntArray | None, float]]

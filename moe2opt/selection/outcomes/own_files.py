@@ -9,8 +9,8 @@ from moe2opt.archive import read_npy, read_npz
 from moe2opt.canonical.validate import real_array
 from moe2opt.result import FloatArray, InputError
 from moe2opt.schema.frames import read_frame
-from moe2opt.selection.derive import derive_tables
-from moe2opt.selection.tables import ClusterTables, Llm
+from moe2opt.selection.outcomes.derive import derive_tables
+from moe2opt.selection.outcomes.tables import ClusterTables, Llm
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -18,13 +18,13 @@ import numpy as np
 from moe2opt.files import read_json
 from moe2opt.result import FloatArray, InputError, IntArray
 from moe2opt.schema.frames import LARGEST_CELLS, read_frame
-from moe2opt.selection.outcome_files import (
+from moe2opt.selection.outcomes.files import (
     find_table,
     read_vectors,
     with_hint,
 )
-from moe2opt.selection.outcome_matrix import OutcomeMatrix
-from moe2opt.selection.tables import Llm
+from moe2opt.selection.outcomes.matrix import OutcomeMatrix
+from moe2opt.selection.outcomes.tables import Llm
 from moe2opt.text import fault_of_name
 
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from moe2opt.result import BoolArray, FloatArray, IntArray
-from moe2opt.selection.partition import Split
-from moe2opt.selection.shrink import pooled_ratio
-from moe2opt.selection.tables import ClusterTables, Llm
+from moe2opt.selection.outcomes.partition import Split
+from moe2opt.selection.outcomes.shrink import pooled_ratio
+from moe2opt.selection.outcomes.tables import ClusterTables, Llm
 
 
 @dataclass(frozen=True, eq=False)

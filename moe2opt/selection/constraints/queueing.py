@@ -23,9 +23,9 @@ import numpy as np
 
 from moe2opt.canonical.validate import BUDGET_TOLERANCE
 from moe2opt.result import BoolArray, FloatArray
-from moe2opt.selection.lengths import Samples
+from moe2opt.selection.constraints.lengths import Samples
+from moe2opt.selection.constraints.measures import Use
 from moe2opt.selection.load_sections import Queue
-from moe2opt.selection.measures import Use
 
 #: Seconds that stand for a wait without end: finite, so that differences of waits are numbers.
 NEVER = 1e9

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from moe2opt.result import FloatArray
-from moe2opt.selection.evaluate_intervals import Estimate, bootstrap_means, difference, estimate
-from moe2opt.selection.evaluate_policies import Outcome, Policy, TestPart
+from moe2opt.selection.evaluation.intervals import Estimate, bootstrap_means, difference, estimate
+from moe2opt.selection.evaluation.policies import Outcome, Policy, TestPart
 from moe2opt.selection.summary import text_table
 
 if TYPE_CHECKING:

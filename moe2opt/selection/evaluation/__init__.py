@@ -1,0 +1,1 @@
+"""What plans and baselines score on prompts that nothing was tuned on."""

@@ -1,0 +1,1 @@
+"""Which deployed expert answers a prompt, within a budget of expected energy."""
