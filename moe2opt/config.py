@@ -1,8 +1,8 @@
 """Configuration files: the typed union of all questions, scenarios, overrides, JSON Schema.
 
-A question joins by one line in `QUESTIONS`, or from another package by an entry point of the group
-``moe2opt.questions``; its own package says what its YAML sections are and how an instance is built
-from them.
+A question joins by one line in `moe2opt.questions`, or from another package by an entry point of
+the group of that name; its own package says what its YAML sections are and how an instance is
+built.
 """
 
 from __future__ import annotations
@@ -20,6 +20,9 @@ from pydantic import Field, TypeAdapter, create_model
 from moe2opt import library, plugins
 from moe2opt.canonical import Instance, Plan, Problem, load_problem
 from moe2opt.content import Content
+from moe2opt.questions import QUESTIONS as QUESTIONS
+from moe2opt.questions import Question as Question
+from moe2opt.questions import known, question_names
 from moe2opt.result import InputError, IntArray
 from moe2opt.schema import (
     Complaint,
@@ -73,34 +76,6 @@ class FileKeys(Section):
     """How to solve."""
     scenarios: dict[ScenarioName, dict[str, Any]] = Field(default_factory=dict)
     """Named overrides: dotted or nested keys and their values in that scenario."""
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """A question that configuration files can ask.
-
-    Attributes
-    ----------
-    config
-        ``module:class`` of its sections, a `Section` with ``problem: Literal[name]``.
-    build
-        ``module:function`` that turns the validated sections and the file's folder into an
-        instance.
-    """
-
-    config: str
-    build: str
-
-
-#: The questions by the value of `problem`. A new one is one more line.
-QUESTIONS: dict[str, Question] = {
-    "selection": Question(
-        "moe2opt.selection.sections:SelectionConfig", "moe2opt.selection.instance:build"
-    ),
-    "placement": Question(
-        "moe2opt.placement.sections:PlacementConfig", "moe2opt.placement.instance:build"
-    ),
-}
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -264,7 +239,7 @@ def _original(
 
 def json_schema() -> dict[str, Any]:
     """Return the JSON Schema of configuration files, all questions included."""
-    models = tuple(_model(name) for name in _names())
+    models = tuple(_model(name) for name in question_names())
     union: Any = models[0]
     if len(models) > 1:
         union = Annotated[Union[models], Field(discriminator="problem")]  # noqa: UP007
@@ -284,24 +259,11 @@ def scenario_names(path: str | Path) -> tuple[str, ...]:
 @cache
 def _model(name: str) -> type[FileKeys]:
     """Return the class of whole files of a question: its own sections and the common keys."""
-    sections = _import(_known(name).config)
+    sections = _import(known(name).config)
     model: type[FileKeys] = create_model(
         f"{name.title()}File", __base__=(FileKeys, sections), __doc__=sections.__doc__
     )
     return model
-
-
-def _names() -> list[str]:
-    """Return the names of all questions, ours first."""
-    return list(dict.fromkeys([*QUESTIONS, *plugins.names("questions")]))
-
-
-def _known(name: str) -> Question:
-    """Return a question by its name, ours or one of another package."""
-    question = QUESTIONS.get(name) or plugins.load("questions", name, Question)
-    if question is None:
-        raise InputError(f"there is no question '{name}'")
-    return question
 
 
 def _import(reference: str) -> Any:
@@ -318,9 +280,9 @@ def _question(document: Document) -> tuple[Question, type[FileKeys]]:
     name = data.get("problem")
     if isinstance(name, str) and name in QUESTIONS:
         return QUESTIONS[name], _model(name)
-    names = _names()
+    names = question_names()
     if isinstance(name, str) and name in names:
-        return _known(name), _model(name)
+        return known(name), _model(name)
     expected = " or ".join(f"'{known}'" for known in names)
     hint = did_you_mean(name, names) if isinstance(name, str) else ""
     message = f"expected {expected}, got {quoted(name)}{hint}"

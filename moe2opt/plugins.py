@@ -1,7 +1,7 @@
 """Parts that other packages add, found by entry points; nothing is imported before it is asked for.
 
 A package names its parts in groups: ``moe2opt.solvers`` (a `moe2opt.solvers.SolverInfo`),
-``moe2opt.questions`` (a `moe2opt.config.Question`) and ``moe2opt.backends`` (a function of the
+``moe2opt.questions`` (a `moe2opt.questions.Question`) and ``moe2opt.backends`` (a function of the
 number of workers and the address of a scheduler that returns an Executor). A built-in part goes
 before one of the same name.
 """
