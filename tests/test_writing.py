@@ -123,9 +123,10 @@ def test_the_users_configuration_is_left_alone(
         assert run("verify", "result.json", "moe2opt.config.yaml") == 0
         assert run("check", "moe2opt.config.yaml") == 0
     assert run("report", ".") == 0
-    (tmp_path / "log.jsonl").unlink()
+    (tmp_path / "log.jsonl").write_text("mine")
     (tmp_path / MANIFEST).unlink()
     assert run("solve", "config.yaml", *flags) == 2
+    assert (tmp_path / "log.jsonl").read_text() == "mine"
 
 
 @pytest.mark.parametrize("scenario", [(), ("--scenario", "rich", "--set", "max_experts=1")])
@@ -163,3 +164,15 @@ def test_an_edited_copy_is_its_editors(tmp_path: Path) -> None:
     assert run.invoke(app, ["solve", "tiny", "--out", str(tmp_path)]).exit_code == 0
     assert path.read_text() == edited
     assert (tmp_path / "moe2opt.config.yaml").is_file()
+
+
+def test_what_a_killed_process_left_is_not_read(tmp_path: Path) -> None:
+    """Half a file under its unfinished name, as SIGKILL leaves it, does not spoil a folder."""
+    from typer.testing import CliRunner
+
+    from moe2opt.cli import app
+
+    run = CliRunner()
+    assert run.invoke(app, ["solve", "tiny", "--out", str(tmp_path)]).exit_code == 0
+    (tmp_path / ".moe2opt-0123456789ab.json").write_text('{"half": ')
+    assert run.invoke(app, ["report", str(tmp_path)]).exit_code == 0

@@ -108,7 +108,7 @@ def _reopened_front(evidence: Evidence) -> LoadedInstance | Problem | None:
 
 def _origin_of_front(evidence: Evidence) -> tuple[str | None, list[str]]:
     """Return scenario and overrides of a front, as its first result tells them."""
-    stored = next(iter(sorted((evidence.folder / "results").glob("*.json"))), None)
+    stored = next(iter(sorted((evidence.folder / "results").glob("[!.]*.json"))), None)
     if stored is None:
         return None, []
     try:

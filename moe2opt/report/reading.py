@@ -102,7 +102,7 @@ def read_folder(folder: str | Path) -> Evidence:
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; `moe2opt solve CONFIG --out DIR` writes one")
     result = folder / RESULT
-    tables = [path for path in sorted(folder.glob("*.json")) if path != result]
+    tables = [path for path in sorted(folder.glob("[!.]*.json")) if path != result]
     fronts, grids = _fronts_and_grids(tables)
     config = found_in(folder)
     found = Evidence(
