@@ -21,8 +21,8 @@ import moe2opt as mo
 from moe2opt.canonical import MonotoneProblem
 from moe2opt.result import InputError, Result, Status
 
-#: Seconds after which a run of a tiny instance counts as hung.
-PATIENCE_S = 30
+#: Seconds after which a run of a tiny instance counts as hung; the first ones compile kernels.
+PATIENCE_S = 300
 
 #: Relative gap within which OPTIMAL may leave a value that is not whole.
 CLOSED = 1.01e-9
