@@ -247,6 +247,8 @@ def _option_moves(data: _Data, picked: IntArray, stop: Stop) -> IntArray | None:
     return None if (upgraded == picked).all() else upgraded
 
 
+# A gain over next to nothing is infinite, which is its rank.
+@np.errstate(over="ignore")
 def _pair_swap(data: _Data, picked: IntArray, _stop: Stop) -> IntArray | None:
     """Return the options after the best simultaneous move of two groups, or None."""
     gain = data.values - data.values[picked][data.group_of]

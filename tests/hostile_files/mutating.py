@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import io
 import json
@@ -164,26 +165,27 @@ def _places(value: Any, found: list[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
 
 def damaged_tree(tree: Any, rng: random.Random) -> Any:
     """Return nested data with an entry replaced, taken out, doubled or renamed."""
-    tree = json.loads(json.dumps(tree))
+    tree = copy.deepcopy(tree)
     for _ in range(rng.choice((1, 1, 1, 2, 4))):
         places = _places(tree, []) if isinstance(tree, dict | list) else []
         if not places:
-            return rng.choice(VALUES)
+            return copy.deepcopy(rng.choice(VALUES))
         holder, key = rng.choice(places)
         value, kind = holder[key], rng.randrange(7)
         if kind == 0:
             del holder[key]
         elif kind == 1 and isinstance(holder, list):
-            holder.append(value)
+            holder.append(copy.deepcopy(value))
         elif kind == 2 and isinstance(holder, dict):
-            holder[rng.choice(["x", "", "a\x1bb", "name", "kind", str(key) + "s"])] = value
+            name = rng.choice(["x", "", "a\x1bb", "name", "kind", str(key) + "s"])
+            holder[name] = copy.deepcopy(value)
         elif kind == 3 and isinstance(value, int | float) and not isinstance(value, bool):
             holder[key] = rng.choice([-value, value * 1e12, value * 1e-12, value + 1, int(value)])
         elif kind == 4:
             other, where = rng.choice(places)
-            holder[key] = json.loads(json.dumps(other[where]))
+            holder[key] = copy.deepcopy(other[where])
         else:
-            holder[key] = rng.choice(VALUES)
+            holder[key] = copy.deepcopy(rng.choice(VALUES))
     return tree
 
 

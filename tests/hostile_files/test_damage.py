@@ -27,6 +27,9 @@ READ, RUN = 700, 60
 #: Seconds after which reading counts as hanging.
 LONGEST_S = 30
 
+#: What the command `moe2opt` runs.
+MAIN = "from moe2opt.cli import main; main()"
+
 #: Ways in which a command may end.
 ENDS = {e for e in Exit if e not in (Exit.INTERNAL, Exit.INTERRUPTED)}
 
@@ -154,7 +157,7 @@ def test_processes_on_damaged_files(planted: Path) -> None:
         try:
             for rng, content in damaged(path, 3):
                 path.write_bytes(content)
-                words = [sys.executable, "-m", "moe2opt", *rng.choice(seed.words).split()]
+                words = [sys.executable, "-c", MAIN, *rng.choice(seed.words).split()]
                 ran = subprocess.run(
                     words, cwd=planted, capture_output=True, check=False, timeout=60
                 )
