@@ -15,13 +15,22 @@ from typing import Any
 import numpy as np
 
 from moe2opt.certify import certify
+from moe2opt.differences import differences
 from moe2opt.errors import DAMAGE
 from moe2opt.files import MOST_BYTES, json_of, open_regular, read_json, read_text
 from moe2opt.fleet.answer import FleetResult
 from moe2opt.fleet.master import least_value, proves_none
 from moe2opt.fleet.priced import distinct_sites, priced
 from moe2opt.fleet.sites import Fleet
-from moe2opt.result import Certificate, InputError, Result, Status, encode_float
+from moe2opt.result import (
+    Certificate,
+    InputError,
+    Result,
+    Status,
+    encode_float,
+    optimal_within,
+    relative_gap,
+)
 from moe2opt.writing import replacing, write_frame, write_text
 
 #: Relative tolerance of sums over sites.
@@ -83,8 +92,8 @@ def verify_fleet(folder: str | Path, fleet: Fleet) -> list[str]:
     try:
         told = read_json(folder / "fleet.json")
         proofs = {line["site"]: line for line in _proofs(folder / "proofs.jsonl.gz")}
-        chosen = _chosen(folder / "sites.csv")
-        return _Check(fleet, told, proofs, chosen).failures()
+        rows = _rows(folder / "sites.csv")
+        return _Check(fleet, told, proofs, rows).failures()
     except InputError:
         raise
     except DAMAGE as error:
@@ -105,12 +114,9 @@ def _proofs(path: Path) -> Iterator[Any]:
             raise InputError(f"{path}: is damaged: {error}") from error
 
 
-def _chosen(path: Path) -> list[tuple[float, float]]:
-    """Return value and use of each site's plan."""
-    if not path.exists():
-        return []
-    rows = csv.DictReader(io.StringIO(read_text(path)))
-    return [(float(row["value"]), float(row["used"])) for row in rows]
+def _rows(path: Path) -> list[dict[str, str]]:
+    """Return the rows of the table of sites."""
+    return list(csv.DictReader(io.StringIO(read_text(path)))) if path.exists() else []
 
 
 class _Check:
@@ -119,9 +125,12 @@ class _Check:
         fleet: Fleet,
         told: dict[str, Any],
         proofs: dict[int, dict[str, Any]],
-        chosen: list[tuple[float, float]],
+        rows: list[dict[str, str]],
     ) -> None:
-        self.fleet, self.told, self.proofs, self.chosen = fleet, told, proofs, chosen
+        self.fleet, self.told, self.proofs, self.rows = fleet, told, proofs, rows
+        own = fleet.measure.own
+        self.chosen = [(own(float(row["value"])), float(row["used"])) for row in rows]
+        self.claimed = own(float(told["objective"])), own(float(told["bound"]))
         self.sites, self.kind_of = distinct_sites(fleet)
         self.price = float(told["price"])
 
@@ -131,15 +140,50 @@ class _Check:
             bound, fault = self._bound(k)
             bounds.append(bound)
             faults += fault
-        rates = self.fleet.rates
+        rates, bound = self.fleet.rates, math.inf
         if not faults:
             parts = [r * bounds[k] for r, k in zip(rates, self.kind_of.tolist(), strict=True)]
             bound = math.fsum(parts) + self.price * self.fleet.limit
-            if _above(bound, float(self.told["bound"])):
+            if _above(bound, self.claimed[1]):
                 faults.append(f"the sites prove {bound!r}, not {self.told['bound']!r}")
             if self.told["status"] == "INFEASIBLE" and not self._proves_none(bound):
                 faults.append(f"the bound {bound!r} leaves room for plans")
-        return faults + (self._plan_faults() if self.told["status"] in _WITH_PLAN else [])
+        faults += self._plan_faults() if self.told["status"] in _WITH_PLAN else []
+        return faults or [*self._differences(bound)]
+
+    def _differences(self, proven: float) -> Iterator[str]:
+        """Yield what the files say otherwise than proofs and plans do."""
+        rates, measure = self.fleet.rates.tolist(), self.fleet.measure
+        value, used = -math.inf, 0.0
+        if self.rows:
+            value = math.fsum(r * v for r, (v, _) in zip(rates, self.chosen, strict=True))
+            used = math.fsum(r * u for r, (_, u) in zip(rates, self.chosen, strict=True))
+        bound, rel_gap = max(proven, value), float(self.told["rel_gap"])
+        gap = relative_gap(value, bound)
+        status = Status.INFEASIBLE if self.told["status"] == "INFEASIBLE" else Status.NO_SOLUTION
+        if self.rows:
+            within = 0.0 <= rel_gap < math.inf and gap <= max(optimal_within(rel_gap), _SUM)
+            status = Status.OPTIMAL if within else Status.FEASIBLE
+        rebuilt = {
+            "name": self.fleet.name,
+            "status": str(status),
+            **measure.to_dict(),
+            "objective": encode_float(measure.own(value)),
+            "bound": encode_float(measure.own(bound)),
+            "canonical": {"objective": encode_float(value), "bound": encode_float(bound)},
+            "gap": encode_float(gap),
+            "used": used,
+            "limit": self.fleet.limit,
+            "certified": True,
+            "sites": len(self.kind_of),
+            "distinct": len(self.sites),
+        }
+        yield from differences(self.told, rebuilt, free=_FREE)
+        facts = zip(self.rows, self.fleet.sites, self.kind_of.tolist(), strict=False)
+        for k, (row, site, kind) in enumerate(facts):
+            stored = {"site": row["site"], "rate": float(row["rate"]), "distinct": row["distinct"]}
+            own = {"site": site.name, "rate": site.rate, "distinct": str(kind)}
+            yield from differences(stored, own, f"sites.csv[{k}]")
 
     def _proves_none(self, bound: float) -> bool:
         problems = [self.sites[k].problem for k in self.kind_of.tolist()]
@@ -173,7 +217,7 @@ class _Check:
         rates = self.fleet.rates.tolist()
         value = math.fsum(r * v for r, (v, _) in zip(rates, self.chosen, strict=True))
         used = math.fsum(r * u for r, (_, u) in zip(rates, self.chosen, strict=True))
-        if _above(float(self.told["objective"]), value):
+        if _above(self.claimed[0], value):
             faults.append(f"the plans are worth {value!r}, not {self.told['objective']!r}")
         if _above(used, self.fleet.limit):
             faults.append(f"the plans use {used!r} of {self.fleet.limit!r}")
@@ -191,6 +235,10 @@ class _Check:
 
 
 _WITH_PLAN = ("OPTIMAL", "FEASIBLE")
+
+#: What a fleet's file says of its run: the price that the proofs are made for, the gap that was
+#: asked for, and how the search went.
+_FREE = ("price", "rel_gap", "solved", "rounds", "stopped")
 
 
 def _above(value: float, limit: float) -> bool:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mutations_of_results import mutations
 from strategies import all_points, choice_problems, facility_problems
 
 import moe2opt as mo
@@ -122,6 +123,51 @@ def test_saved_fleets_are_checked(file: Path, tmp_path: Path) -> None:
     lines = gzip.decompress(proofs.read_bytes()).splitlines(keepends=True)
     proofs.write_bytes(gzip.compress(b"".join(lines[1:])))
     assert "no proof" in verify_fleet(tmp_path / "out", fleet)[0]
+
+
+def test_changed_fleets_are_rejected(file: Path, tmp_path: Path) -> None:
+    """A saved fleet is rejected with any leaf of its file or any cell of its table changed."""
+    fleet = load_fleet(file)
+    save_fleet(solve_fleet(fleet, rel_gap=0.05), fleet, tmp_path / "out")
+    told, table = tmp_path / "out" / "fleet.json", tmp_path / "out" / "sites.csv"
+    content, rows = json.loads(told.read_text()), table.read_text()
+    for what, mutant in mutations(content, 60, ("price", "rel_gap", "solved", "rounds")):
+        told.write_text(json.dumps(mutant), encoding="utf-8")
+        assert rejected(tmp_path / "out", fleet), f"{what} was accepted"
+    told.write_text(json.dumps(content), encoding="utf-8")
+    lines = rows.splitlines()
+    for k, cell in enumerate(lines[1].split(",")):
+        changed = "other" if k == 0 else str(float(cell) + 1)
+        first = [*lines[1].split(",")[:k], changed, *lines[1].split(",")[k + 1 :]]
+        table.write_text("\n".join([lines[0], ",".join(first), *lines[2:]]), encoding="utf-8")
+        assert rejected(tmp_path / "out", fleet), f"{lines[0].split(',')[k]} was accepted"
+    table.write_text("\n".join(lines[:-1]), encoding="utf-8")
+    assert rejected(tmp_path / "out", fleet)
+
+
+def rejected(folder: Path, fleet: Fleet) -> bool:
+    """Tell whether the check finds fault; content that is no fleet is a fault."""
+    try:
+        return bool(verify_fleet(folder, fleet))
+    except mo.InputError:
+        return True
+
+
+def test_a_fleet_of_placements_minimises(tmp_path: Path) -> None:
+    """Sites that minimise give a fleet in their own sense and unit, which the check accepts."""
+    path = tmp_path / "fleet.yaml"
+    path.write_text(
+        "fleet: 1\nname: boxes\nrow: loss_nats\nlimit: 100\n"
+        "sites: [{name: box, config: tinymoe, count: 2, rate: 1}]\n",
+        encoding="utf-8",
+    )
+    fleet = load_fleet(path)
+    found = solve_fleet(fleet, rel_gap=0.1)
+    content = found.to_dict()
+    assert (content["sense"], content["unit"]) == ("minimize", "s per token x rate")
+    assert content["objective"] == -found.objective > 0
+    save_fleet(found, fleet, tmp_path / "out")
+    assert verify_fleet(tmp_path / "out", fleet) == []
 
 
 def test_impossible_fleets(file: Path, tmp_path: Path) -> None:
