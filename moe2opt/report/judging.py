@@ -135,7 +135,7 @@ def judged_evidence(
     """
     result = evidence.result
     if result is None:
-        return evidence, _badge_of_cells(evidence)
+        return evidence, _badge_of_cells(evidence, target)
     if target is None:
         return evidence, _unchecked(result)
     from moe2opt.verify import judged, read_stored
@@ -162,15 +162,32 @@ def _sentence(text: str) -> str:
     return f"{text[0].upper()}{text[1:]}."
 
 
-def _badge_of_cells(evidence: Evidence) -> Badge:
+def _badge_of_cells(evidence: Evidence, target: LoadedInstance | Problem | None) -> Badge:
     cells = evidence.grid or evidence.front
     if cells is None:
         text = "What happened on a trace is measured by replaying it: there is nothing to prove."
         return Badge("open", "Replayed", text)
+    if failures := _faults_of_cells(evidence, target):
+        return Badge("bad", "Rejected by the checker", _faults(failures))
     sure = sum(cell.certified for cell in cells)
     text = f"{sure:,} of {len(cells):,} results were accepted by the checker when they were made."
     title = "Every result certified" if cells.certified else "Not every result is certified"
     return Badge("good" if cells.certified else "open", title, text)
+
+
+def _faults_of_cells(evidence: Evidence, target: LoadedInstance | Problem | None) -> list[str]:
+    """Return what is wrong with the front or grid that `pareto --out` wrote with its proofs."""
+    from moe2opt.files import read_json
+    from moe2opt.pareto import Front, Grid, verify, with_results
+
+    # A grid that `report --grid` added later has no proofs of its own.
+    front = evidence.folder / "front.json"
+    kind: Any = Front if front.is_file() else Grid
+    path = front if front.is_file() else evidence.folder / "grid.json"
+    proofs = evidence.folder / "results"
+    if target is None or not (path.is_file() and proofs.is_dir()):
+        return []
+    return verify(with_results(kind.load(path), proofs), target, read_json(path))
 
 
 def _proven(result: Result) -> Badge:

@@ -407,6 +407,20 @@ def test_front_alone_makes_a_page(tmp_path: Path) -> None:
     assert "the outcomes are synthetic" in Outline(report.html).text
 
 
+def test_a_front_that_says_something_else_is_rejected(tmp_path: Path) -> None:
+    """With its proofs beside it, a front on the page is judged like a result."""
+    from moe2opt.pareto import save_results
+
+    front = mo.pareto(mo.load("tiny"), x="energy_j_per_prompt", budgets=[60, 126])
+    content = json.loads(json.dumps(front.to_dict()))
+    save_results(front, tmp_path / "results")
+    for llm, tone in (("gamma", "bad"), (content["plans"][0]["experts"][0]["llm"], "good")):
+        content["plans"][0]["experts"][0]["llm"] = llm
+        (tmp_path / "front.json").write_text(json.dumps(content), encoding="utf-8")
+        (tmp_path / "config.yaml").write_text(mo.load("tiny").effective_yaml(), encoding="utf-8")
+        assert make_report(tmp_path).badge.tone == tone
+
+
 def test_default_axes_surround_the_present_limits() -> None:
     """Selection explores energy and delay, placement memory and loss, around what the file says."""
     edge = default_axes(mo.load("mmlu_pro_edge"), 20)
