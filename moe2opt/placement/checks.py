@@ -62,6 +62,7 @@ def check_parts(instance: PlacementInstance) -> None:
         raise InputError(f"{on[1]}: cannot be combined with {on[0]}")
     _check_layer_parts(instance, on)
     _check_numbers(instance)
+    _check_cache(instance)
     _check_robust(instance)
     if config.batch > 1 and (config.cache or config.coverage):
         raise InputError("batch: hit rates of cache and coverage are those of single tokens")
@@ -105,6 +106,20 @@ def _check_numbers(instance: PlacementInstance) -> None:
                 f"aggregation.keep.{k}: {number} is outside {shape.top_k}..{shape.experts} "
                 "(experts per token, experts of a layer)"
             )
+
+
+def _check_cache(instance: PlacementInstance) -> None:
+    """Raise for a cache without its data or without any number of slots."""
+    cache, experts = instance.config.cache, instance.shape.experts
+    if cache is None:
+        return
+    if cache.hits == "published" and cache.table is None:
+        raise InputError("cache.table: hits 'published' need a table")
+    if cache.hits == "lru" and cache.table is None and instance.activation.trace is None:
+        raise InputError("cache.table: hits 'lru' need a table, or an activation with a trace")
+    most = experts if cache.most is None else min(cache.most, experts)
+    if cache.least > most:
+        raise InputError(f"cache.least: {cache.least} slots, but a layer has {most} at most")
 
 
 def _check_robust(instance: PlacementInstance) -> None:

@@ -40,14 +40,18 @@ class Balance:
 def numbers_per_tier(instance: PlacementInstance, stored: int) -> IntArray:
     """Return the ``(M, T)`` vectors of numbers that sum to `stored`.
 
-    With a split only its two tiers are used. Numbers are multiples of ``lots.step`` (the last tier
-    takes the rest), and the tier of ``lots`` holds none or at least its share.
+    With a split only its two tiers are used. Numbers are multiples of ``lots.step``, or `stored`;
+    the last tier takes the rest, or the one before it where ``lots`` is about the last tier, which
+    holds none or at least its share.
     """
     tiers = len(instance.topology.tiers)
     lots = instance.config.lots
     step = 1 if lots is None else lots.step
     grid = sorted({*range(0, stored + 1, step), stored})
     free = _free_tiers(instance)
+    about = None if lots is None else instance.topology.index(lots.tier, "lots.tier")
+    if free[-1] == about:
+        free[-2:] = free[:-3:-1]
     if len(grid) ** (len(free) - 1) > _MOST_VECTORS:
         raise InputError(
             f"lots.step: {len(free)} tiers and {stored} experts give too many numbers per layer; "
@@ -62,7 +66,7 @@ def numbers_per_tier(instance: PlacementInstance, stored: int) -> IntArray:
     counts[:, free] = np.array(vectors)
     if lots is None:
         return counts
-    inside = counts[:, instance.topology.index(lots.tier, "lots.tier")]
+    inside = counts[:, about]
     return np.asarray(counts[(inside == 0) | (inside >= lots.least_share * stored - 1e-9)])
 
 

@@ -73,7 +73,10 @@ class Coverage(Section):
 
 
 class Prefetch(Section):
-    """Copies of the next layer's experts overlap with computing the present one."""
+    """Copies of the next layer's experts overlap with computing the present one.
+
+    All experts of a layer have one precision.
+    """
 
     accuracy: Share
     """Share of the needed copies that are predicted."""
@@ -95,14 +98,18 @@ class Split(Section):
 
 
 class Lots(Section):
-    """Semi-continuous numbers: none of a layer's experts in a tier, or at least a share."""
+    """Semi-continuous numbers: none of a layer's experts in a tier, or at least a share.
+
+    All experts of a layer have one precision.
+    """
 
     tier: Name
     """Tier that the rule is about."""
     least_share: Share = 0.0
     """Least share of a layer's experts there, unless there are none."""
     step: Count = 1
-    """Numbers per layer are multiples of this."""
+    """Numbers in the tier are multiples of this, or all experts of a layer. So are those in every
+    other tier but one, which takes the rest: the last, or the one before it if `tier` is last."""
 
 
 class Pattern(Section):

@@ -147,5 +147,13 @@ class Reader:
                 "losses add up over experts in proportion to saliency, an assumption; the totals "
                 "per precision are transcribed from other models where the table says so"
             )
+        config = self.config
+        parts = ("aggregation", "cache", "coverage", "prefetch", "split", "lots")
+        on = [name for name in parts if getattr(config, name) is not None]
+        if on and len(config.precisions) > 1:
+            yield (
+                f"{on[0]}: all experts of a layer have one precision; a plan that mixes formats "
+                "within a layer may be better and is not on offer"
+            )
         if self.config.aggregation is not None and self.config.aggregation.distances is None:
             yield "SYNTHETIC: distances between experts are drawn, not measured"

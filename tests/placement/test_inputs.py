@@ -197,6 +197,12 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
         "needs the objective seconds_per_token",
     ),
     "batch": ({"batch": 2, "cache": {"backing": "slow"}}, "are those of single tokens"),
+    "no hits": ({"cache": {"backing": "slow", "hits": "published"}}, "'published' need a table"),
+    "no trace": ({"cache": {"backing": "slow", "hits": "lru"}}, "'lru' need a table, or an"),
+    "slots": (
+        {"cache": {"backing": "slow", "least": 5, "most": 2}},
+        r"cache\.least: 5 slots, but a layer has 2 at most",
+    ),
     "prune": (
         {"granularity": "layer", "prune": {"loss_nats": 1}},
         "prune: needs the granularity expert",

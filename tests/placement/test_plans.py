@@ -10,7 +10,7 @@ import pytest
 
 import moe2opt as mo
 from moe2opt.placement import PlacementPlan, aggregate
-from moe2opt.placement.counts import best_split
+from moe2opt.placement.counts import best_split, numbers_per_tier
 from moe2opt.placement.frontier import undominated
 from moe2opt.result import InputError
 
@@ -177,3 +177,26 @@ def test_dendrogram_weighs_by_use() -> None:
     found = aggregate.dendrogram(distance, np.array([1.0, 5.0, 1.0]), [2, 1])
     assert found[2].tolist() == [1, 1, 2]
     assert found[1].tolist() == [1, 1, 1]
+
+
+@pytest.mark.parametrize("tier", ["fast", "slow", "disk"])
+def test_steps_hold_in_their_tier(build: Any, tier: str) -> None:
+    """The tier of `lots`, the last one too, holds a multiple of the step or the whole layer."""
+    instance = build(experts=5, lots={"tier": tier, "step": 2}, budgets={})
+    at = instance.topology.index(tier, "tier")
+    counts = numbers_per_tier(instance, 5)
+    assert set(counts[:, at]) == {0, 2, 4, 5}
+    assert set(counts.sum(axis=1)) == {5}
+    plan = mo.solve(instance).plan
+    assert set((plan.assignment.tier == at).sum(axis=(1, 2))) <= {0, 2, 4, 5}
+
+
+@pytest.mark.parametrize(
+    "part", [{"lots": {"tier": "fast"}}, {"prefetch": {"accuracy": 0.8, "window_us": 400}}]
+)
+def test_plans_say_that_formats_do_not_mix(build: Any, part: dict[str, Any]) -> None:
+    """With a part of whole layers every layer has one format, and the plan says so."""
+    plan = mo.solve(build(**part)).plan
+    assert all(len(set(row)) == 1 for row in plan.assignment.precision[:, :, 0].tolist())
+    assert any("one precision" in note for note in plan.caveats)
+    assert not any("one precision" in note for note in build().caveats)
