@@ -286,12 +286,21 @@ def test_every_public_package_is_on_the_page() -> None:
         "archive",
         "bench",
         "cli",
+        "content",
         "differences",
+        "errors",
+        "files",
+        "interrupts",
         "library",
+        "plugins",
         "progress",
         "proof",
+        "questions",
         "schema",
+        "stored",
+        "text",
         "vipr",
+        "writing",
     }
     parts = {part.package.split(".")[1] for part in api.PARTS}
     found = {path.stem for path in (CHECKOUT / "moe2opt").iterdir() if path.stem.isidentifier()}
