@@ -19,6 +19,7 @@ from moe2opt.canonical import Instance, Problem
 from moe2opt.certify import Verdict, certify
 from moe2opt.config import load
 from moe2opt.differences import differences
+from moe2opt.errors import DAMAGE
 from moe2opt.files import read_json
 from moe2opt.present import measure_of
 from moe2opt.result import (
@@ -173,7 +174,7 @@ def judged(stored: dict[str, Any], folder: Path, target: Instance | Problem) -> 
     failures = [*verdict.failures, *_status_faults(result, _problem_of(target))]
     try:
         result = rebuilt(target, result)
-    except (ValueError, IndexError) as error:
+    except DAMAGE as error:
         result = replace(result, plan=None)
         failures += [] if verdict.failures else [f"x: {error}"]
     else:
@@ -285,6 +286,9 @@ def provisos_of(result: Result) -> tuple[str, ...]:
         )
     elif result.rel_gap > LARGEST_GAP:
         found.append(f"a relative gap of {result.rel_gap:g} was asked for, which proves nothing")
+    robust = getattr(result.plan, "robustness", None)
+    if getattr(robust, "nominal_x", None) is not None:
+        found.append("the bound without robustness is a claim of the run, not proven here")
     versions = origin.get("versions")
     made_by = versions.get("moe2opt") if isinstance(versions, dict) else None
     if made_by != metadata.version("moe2opt"):

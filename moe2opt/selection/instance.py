@@ -35,7 +35,7 @@ from moe2opt.selection.evaluation.evaluate import check_plan, evaluate_plan
 from moe2opt.selection.load_sections import Queue
 from moe2opt.selection.outcomes.tables import ClusterTables, read_tables
 from moe2opt.selection.plan import SelectionPlan, decode_plan
-from moe2opt.selection.robustness import compared
+from moe2opt.selection.robustness import compared, compared_again
 from moe2opt.selection.sections import SelectionConfig
 from moe2opt.selection.sets_plan import check_sets, decode_sets
 
@@ -216,6 +216,10 @@ class SelectionInstance(Content):
     def with_nominal(self, plan: SelectionPlan, nominal: Result) -> SelectionPlan:
         """Return the plan with the price of robustness, from a solution of `self.nominal`."""
         return compared(self, plan, nominal)
+
+    def completed_plan(self, plan: SelectionPlan, stored: Any) -> SelectionPlan:
+        """Return a rebuilt plan with what a stored one tells of the problem without robustness."""
+        return compared_again(self, plan, stored)
 
     def evaluate(self, plan: SelectionPlan) -> float:
         """Return the expected share of correct answers under the plan's own routing table.

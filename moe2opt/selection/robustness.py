@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from moe2opt.result import IntArray, Result
+from moe2opt.result import InputError, IntArray, Result, Status
 
 if TYPE_CHECKING:
     from moe2opt.selection.gated_plan import GatedPlan
@@ -53,6 +53,8 @@ class Robustness:
         Best objective without robustness, and its proven bound; None before `compared`.
     broken
         Budgets and deadlines that the best plan without robustness breaks at the quantile.
+    nominal_x
+        That plan, in the variables of the problem without robustness.
     """
 
     quantile: float
@@ -61,6 +63,7 @@ class Robustness:
     nominal_objective: float | None = None
     nominal_bound: float | None = None
     broken: tuple[str, ...] = ()
+    nominal_x: tuple[int, ...] | None = None
 
     @property
     def tight(self) -> tuple[str, ...]:
@@ -112,8 +115,26 @@ def compared(instance: SelectionInstance, plan: SelectionPlan, nominal: Result) 
             nominal_objective=float(nominal.objective),
             nominal_bound=float(nominal.bound),
             broken=tuple(_broken(instance, nominal.x)),
+            nominal_x=tuple(nominal.x.tolist()),
         ),
     )
+
+
+def compared_again(instance: SelectionInstance, plan: SelectionPlan, stored: Any) -> SelectionPlan:
+    """Return a rebuilt plan with the price of robustness that a stored one tells.
+
+    Value and faults of the plan without robustness follow from its solution. Its bound is a claim
+    of the run that found it, which no certificate backs.
+    """
+    told = stored.get("robustness") if isinstance(stored, dict) else None
+    if instance.nominal is None or not isinstance(told, dict) or told.get("nominal_x") is None:
+        return plan
+    problem = instance.nominal.problem()
+    x = problem.vector(told["nominal_x"])
+    if not problem.is_feasible(x):
+        raise InputError("plan.robustness.nominal_x breaks a budget without robustness, too")
+    value, bound = problem.evaluate(x), float(told["nominal_bound"])
+    return compared(instance, plan, Result(Status.FEASIBLE, None, x, value, max(value, bound)))
 
 
 def _broken(instance: SelectionInstance, x: IntArray) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import shutil
 from functools import cache
 from pathlib import Path
@@ -208,3 +209,20 @@ def test_the_price_of_robustness_is_found_in_the_time_left(
     assert 0 < limits[0] < 1000.0
     assert result.provenance["options"]["time_limit_s"] == 1000.0
     assert result.plan.robustness is not None
+
+
+def test_the_price_of_robustness_is_rebuilt(tmp_path: Path) -> None:
+    """A stored robust plan is accepted; another value without robustness is rejected."""
+    from moe2opt.verify import judged
+
+    target = mo.load("mmlu_pro_edge", overrides=FEW | {"robust.quantile": 0.9})
+    mo.solve(target).save(tmp_path / "result.json")
+    content = json.loads((tmp_path / "result.json").read_text(encoding="utf-8"))
+    assert content["plan"]["robustness"]["nominal_objective"] is not None
+    found = judged(content, tmp_path, target)
+    assert found.failures == ()
+    assert any("without robustness is a claim" in proviso for proviso in found.provisos)
+    for change in ({"nominal_objective": 0.9}, {"broken": ["x"]}, {"nominal_x": [1] * 36}):
+        own = content["plan"]["robustness"] | change
+        changed = content | {"plan": content["plan"] | {"robustness": own}}
+        assert not judged(changed, tmp_path, target).ok, change
