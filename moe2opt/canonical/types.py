@@ -142,7 +142,12 @@ def interchangeable_rows(problem: FacilityProblem) -> tuple[tuple[int, ...], ...
     for k, (row, budget) in enumerate(zip(problem.costs, problem.budgets, strict=True)):
         signature = np.concatenate([[budget], np.sort(row[row > 0])])
         alike.setdefault(signature.tobytes(), []).append(k)
-    types = [tuple(rows) for rows in alike.values() if len(rows) > 1 and problem.costs[rows].any()]
+    # Limits that even the empty choice exceeds would add up to a row with a slack of its own.
+    types = [
+        tuple(rows)
+        for rows in alike.values()
+        if len(rows) > 1 and problem.costs[rows].any() and problem.limits[rows[0]] >= 0
+    ]
     while types:
         rejected = _first_rejected(problem, types)
         if rejected is None:

@@ -58,6 +58,13 @@ def test_least_limits_of_large_whole_rows_are_found(least: float) -> None:
     assert [(r.row, r.limit) for r in conflict.relaxations] == [(0, least)]
 
 
+def test_servers_that_hold_not_even_nothing_are_infeasible() -> None:
+    """Limits of identical servers that lie below zero by less than the slack of their sum clash."""
+    limit = -1.0000001e-9
+    problem = FacilityProblem([[1, 2] * 3], 0.5 * np.kron(np.eye(3), [1, 1]), [limit] * 3)
+    assert len(conflict_of(problem).certificate.conflict.rows) == 1
+
+
 def test_a_clash_of_structure_names_no_budget() -> None:
     """A group and two covers that cannot hold together leave no budget to blame."""
     problem = FacilityProblem([[1, 1]], [[1, 1]], [5], groups=[[0, 1]], covers=[[0], [1]])
