@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -161,9 +162,9 @@ def _header_errors(path: Path, header: list[str], columns: Mapping[str, Column])
     ]
     for name in header:
         if name not in columns:
-            hint = _column_hint(name, columns)
+            hint = _column_hint(name, columns) if len(errors) < _MOST_ERRORS else ""
             errors.append(f"{path}:1: unknown column '{shown(name[:_WIDTH])}'{hint}")
-    repeated = sorted({name for name in header if header.count(name) > 1})
+    repeated = sorted(name for name, count in Counter(header).items() if count > 1)
     return errors + [
         f"{path}:1: column '{shown(name[:_WIDTH])}' appears twice" for name in repeated
     ]

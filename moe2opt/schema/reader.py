@@ -20,6 +20,9 @@ from moe2opt.text import about, fault_of_text, first_unseen
 MOST_BYTES = 2**20
 MOST_NESTING = 50
 
+#: Keys, values and brackets, and complaints, after which reading ends.
+_MOST_EVENTS, _MOST_COMPLAINTS = 20_000, 1_000
+
 #: YAML numbers in our units lie within these; beyond, products overflow or vanish.
 _SMALLEST, _LARGEST = 1e-100, 1e100
 _LARGEST_INTEGER = 2**63 - 1
@@ -71,6 +74,7 @@ class _Reader:
         self.marks: dict[KeyPath, Marks] = {}
         self.complaints: list[Complaint] = []
         self.events = self._parse(text)
+        self.count = 0
 
     def document(self) -> Document:
         """Read the only document of the text."""
@@ -108,7 +112,13 @@ class _Reader:
             raise ConfigError([Complaint(Mark(self.source), (), f"not YAML: {reason}")]) from error
 
     def _next(self) -> Any:
-        return next(self.events)
+        event = next(self.events)
+        self.count += 1
+        if self.count > _MOST_EVENTS:
+            mark = self._mark(event.start_mark)
+            reason = f"more than {_MOST_EVENTS} keys and values; put tables into CSV files"
+            raise ConfigError([*self.complaints, Complaint(mark, (), reason)])
+        return event
 
     def _mark(self, start: Any, end: Any = None) -> Mark:
         length = end.column - start.column if end is not None and end.line == start.line else 1
@@ -117,6 +127,8 @@ class _Reader:
     def _complain(self, event: Any, path: KeyPath, message: str) -> None:
         mark = self._mark(event.start_mark, event.end_mark)
         self.complaints.append(Complaint(mark, path, message))
+        if len(self.complaints) > _MOST_COMPLAINTS:
+            raise ConfigError(self.complaints)
 
     def _value(self, event: Any, path: KeyPath, depth: int) -> Any:
         kind = type(event).__name__
@@ -130,8 +142,7 @@ class _Reader:
         if kind == "ScalarEvent":
             return self._scalar(event, path)
         if depth >= MOST_NESTING:
-            mark = self._mark(event.start_mark)
-            raise ConfigError([Complaint(mark, (), f"nested deeper than {MOST_NESTING} levels")])
+            raise self._too_deep(event)
         if kind == "MappingStartEvent":
             return self._mapping(path, depth)
         return self._sequence(path, depth)
@@ -185,9 +196,15 @@ class _Reader:
             kind = type(event).__name__
             depth += kind in ("MappingStartEvent", "SequenceStartEvent")
             depth -= kind in ("MappingEndEvent", "SequenceEndEvent")
+            if depth > MOST_NESTING:
+                raise self._too_deep(event)
             if depth == 0:
                 return
             event = self._next()
+
+    def _too_deep(self, event: Any) -> ConfigError:
+        mark = self._mark(event.start_mark)
+        return ConfigError([Complaint(mark, (), f"nested deeper than {MOST_NESTING} levels")])
 
     def _scalar(self, event: Any, path: KeyPath) -> Any:
         text = event.value

@@ -20,6 +20,9 @@ from moe2opt.schema.source import (
 
 Model = TypeVar("Model", bound=BaseModel)
 
+#: Findings that are told in our words, with hints; the others are only counted.
+_MOST_TOLD = 200
+
 #: Errors whose path ends in a key that the data do not have.
 _ABSENT = ("missing", "union_tag_not_found", "missing_argument")
 
@@ -73,8 +76,11 @@ class _Translation:
         """Yield one complaint per place; several findings about one value are joined."""
         by_path: dict[KeyPath, list[str]] = {}
         renamed: set[KeyPath] = set()
-        for item in error.errors(include_url=False):
+        for number, item in enumerate(error.errors(include_url=False)):
             path = self._path(item)
+            if number >= _MOST_TOLD:
+                by_path.setdefault(path, []).append(_lower_first(item["msg"]))
+                continue
             if item["type"] == "too_short" and self._is_long_enough(item, path):
                 continue
             message = self._message(item, path)
@@ -97,8 +103,9 @@ class _Translation:
 
     def _is_other_branch(self, path: KeyPath, found: dict[KeyPath, list[str]]) -> bool:
         """Tell whether the finding only says that a union's scalar branch got a container."""
-        deeper = any(len(other) > len(path) and other[: len(path)] == path for other in found)
-        return deeper and all(m.endswith(_CONTAINERS) for m in found[path])
+        return all(m.endswith(_CONTAINERS) for m in found[path]) and any(
+            len(other) > len(path) and other[: len(path)] == path for other in found
+        )
 
     def _is_long_enough(self, item: Any, path: KeyPath) -> bool:
         """Tell whether only valid items are few; the others have complaints of their own."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
+import moe2opt as mo
 from moe2opt.result import InputError
-from moe2opt.schema import read_text
+from moe2opt.schema import ConfigError, read_text
 from moe2opt.schema.source import dotted, quoted
 
 
@@ -115,3 +117,31 @@ def test_values_in_messages(value: object, text: str) -> None:
 def test_dotted_paths() -> None:
     """Paths in messages use dots and hide control characters."""
     assert dotted(("a", 0, "b\x07")) == "a.0.b?"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[" * 100_000, "nested deeper than 50 levels"),
+        ("{" * 100_000, "nested deeper than 50 levels"),
+        ("[{" * 50_000, "nested deeper than 50 levels"),
+        ("- " * 100_000, "nested deeper than 50 levels"),
+        ("? " * 100_000, "nested deeper than 50 levels"),
+        ("a: [" + "1," * 400_000 + "]", "more than 20000 keys and values"),
+        ("".join(f"k{k}: 1\n" for k in range(60_000)), "more than 20000 keys and values"),
+        ("a: {" + "b, " * 300_000 + "}", "and 951 more"),
+    ],
+    ids=["lists", "maps", "both", "dashes", "questions", "long list", "many keys", "duplicates"],
+)
+def test_what_would_take_long(text: str, message: str) -> None:
+    """Text that is deep or has no end is given up soon; without that, these take hours."""
+    with pytest.raises(ConfigError, match=message):
+        read_text(text, "x")
+
+
+def test_thousands_of_unknown_keys(tmp_path: Path) -> None:
+    """Thousands of findings are counted; only the first get hints, which take time."""
+    path = tmp_path / "x.yaml"
+    path.write_text("problem: selection\n" + "".join(f"key{k}: 1\n" for k in range(9_000)))
+    with pytest.raises(ConfigError, match=r"\.\.\. and 89\d\d more$"):
+        mo.load(path)

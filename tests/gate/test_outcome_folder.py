@@ -11,9 +11,9 @@ import pytest
 from gate.conftest import save, write_folder
 
 from moe2opt.result import InputError
+from moe2opt.selection.outcomes import files as outcome_files
 from moe2opt.selection.outcomes.folder import Assumed, read_outcome_folder
 from moe2opt.selection.outcomes.matrix import OutcomeMatrix
-from moe2opt.selection.outcomes.own_files import files as outcome_files
 from moe2opt.selection.outcomes.partition import Split
 
 

@@ -157,9 +157,10 @@ def _category(folder: Path, prompts: pd.DataFrame, ids: list[str], faults: _Faul
     for row in np.flatnonzero(blank)[:_MOST_ROWS]:
         faults.add(f"{name}: row {row + 1} ('{ids[row]}'): column 'category' is empty")
     texts = [str(value) for value in column]
-    for text in [text for text in dict.fromkeys(texts) if text.strip()]:
-        if fault := fault_of_name(text):
-            faults.add(f"{name}: row {texts.index(text) + 1}, column 'category': {fault}")
+    bad = {text: fault for text in set(texts) if text.strip() and (fault := fault_of_name(text))}
+    for row, text in enumerate(texts):
+        if text in bad:
+            faults.add(f"{name}: row {row + 1}, column 'category': {bad[text]}")
     return np.asarray(texts, dtype=np.str_)
 
 
@@ -278,11 +279,13 @@ def _llms(folder: Path, columns: list[str], faults: _Faults) -> tuple[Llm, ...]:
     faults.stop()
     rows = [{str(k): v for k, v in row.items()} for row in frame.to_dict("records")]
     names = [str(row[key]) for row in rows]
+    seen: set[str] = set()
     for number, name in enumerate(names, start=1):
         if fault := fault_of_name(name):
             faults.add(f"models.csv: row {number}: {fault}")
-        if name in names[: number - 1]:
+        if name in seen:
             faults.add(f"models.csv: row {number}: model '{name}' appears twice")
+        seen.add(name)
     for column in columns:
         if column not in names:
             hint = with_hint(column, names)
