@@ -23,6 +23,7 @@ from moe2opt.certify.exact import (
     clearly_supports,
     error_of,
     outward,
+    require_group,
     require_row,
     supports,
 )
@@ -53,6 +54,7 @@ class ChoiceProof:
     def holds(self, reason: str, index: int, box: BoolArray) -> bool:
         problem, claim = self.problem, self.certificate.claim
         if reason == "group":
+            require_group(index, problem.size)
             return not box[problem.offsets[index] : problem.offsets[index + 1]].any()
         if reason == "budget":
             require_row(index, len(problem.limits))

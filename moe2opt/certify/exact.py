@@ -173,6 +173,12 @@ def require_row(index: int, count: int) -> None:
         raise RejectedError(f"row {index} does not exist")
 
 
+def require_group(index: int, count: int) -> None:
+    """Raise unless the group exists: Python would count a negative index from the end."""
+    if not 0 <= index < count:
+        raise RejectedError(f"group {index} does not exist")
+
+
 def require_cover(index: int, certificate: Certificate, count: int) -> None:
     """Raise unless the cover exists and, in a proof of infeasibility, is named in the conflict."""
     if not 0 <= index < count:

@@ -44,6 +44,7 @@ from moe2opt.certify.exact import (
     on_grid,
     outward,
     require_cover,
+    require_group,
     require_row,
     supports,
     thresholds,
@@ -131,6 +132,7 @@ class FacilityProof:
             require_row(index, len(problem.limits))
             return bool(problem.usage_of(box.forced)[index] > problem.limits[index])
         if reason == "group":
+            require_group(index, len(self.sets))
             return int(np.count_nonzero(box.forced[self.sets[index]])) > 1
         if reason == "cover":
             require_cover(index, self.certificate, len(problem.covers))

@@ -18,7 +18,14 @@ from strategies import brute_force
 
 import moe2opt as mo
 from moe2opt.archive import Records
-from moe2opt.result import Certificate, Conflict, Multipliers, PriceTable, Relaxation
+from moe2opt.result import (
+    LEAF_REASONS,
+    Certificate,
+    Conflict,
+    Multipliers,
+    PriceTable,
+    Relaxation,
+)
 
 # ---------------------------------------------------------------------- problems with proofs
 
@@ -254,3 +261,15 @@ def test_an_objective_without_a_solution_is_refused() -> None:
     assert result.certificate is not None
     forged = replace(stated(result.certificate), objective=1.0)
     assert not mo.certify(problem, forged).ok
+
+
+@pytest.mark.parametrize("name", ["facility", "choice", "monotone"])
+def test_indices_that_do_not_exist_close_no_box(name: str) -> None:
+    """No reason holds at an index outside its list, counted from either end."""
+    problem, _, _ = proven(name)
+    for reason, index in itertools.product(LEAF_REASONS, (-(2**62), -99, -2, -1, 99, 2**62)):
+        for tree in (((reason, index, 0),), ((f"out:{reason}", 0, index), (reason, index, 0))):
+            if reason in ("corner", "marginal"):  # they look at no list
+                continue
+            forged = Certificate(problem.kind, -math.inf, tree, problem_hash=problem.fingerprint)
+            assert not mo.certify(problem, stated(forged.sealed())).ok, tree
