@@ -52,6 +52,10 @@ def _same(stored: Any, rebuilt: Any) -> bool:
     if _is_number(stored) and _is_number(rebuilt):
         if isinstance(stored, int) and isinstance(rebuilt, int):
             return stored == rebuilt
+        try:
+            stored, rebuilt = float(stored), float(rebuilt)
+        except OverflowError:  # an integer beyond every float
+            return False
         both_nan = stored != stored and rebuilt != rebuilt
         return both_nan or math.isclose(stored, rebuilt, rel_tol=RELATIVE, abs_tol=ABSOLUTE)
     return type(stored) is type(rebuilt) and bool(stored == rebuilt)
