@@ -10,6 +10,7 @@ import json
 import math
 import os
 import stat
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
@@ -113,15 +114,18 @@ def json_of(text: str, name: str) -> Any:
     Raises
     ------
     InputError
-        ``name: reason`` for what is not JSON, nested deeper than `MOST_NESTING`, or holds a
-        number that is not finite, one of too many digits, or a text with control characters.
+        ``name: reason`` for what is not JSON, nested deeper than `MOST_NESTING`, or holds a key
+        twice, a number that is not finite, one of too many digits, or a text with control
+        characters.
     """
 
     def refuse(reason: str) -> NoReturn:
         raise InputError(f"{name}: {reason}")
 
     try:
-        content = json.loads(text, parse_int=_whole, parse_constant=_constant)
+        content = json.loads(
+            text, parse_int=_whole, parse_constant=_constant, object_pairs_hook=_section
+        )
     except RecursionError:
         refuse(f"nested deeper than {MOST_NESTING} levels")
     except json.JSONDecodeError as error:
@@ -182,6 +186,15 @@ def _whole(digits: str) -> int:
     if len(digits) > _MOST_DIGITS:
         raise ValueError(f"a whole number of {len(digits)} digits")
     return int(digits)
+
+
+def _section(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return a section whose keys differ: who reads the text would believe the first of two."""
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        twice, _ = Counter(key for key, _ in pairs).most_common(1)[0]
+        raise ValueError(f"the key {json.dumps(twice[:_WIDTH])} stands twice in one section")
+    return content
 
 
 def _constant(word: str) -> NoReturn:

@@ -44,6 +44,7 @@ JSON: list[tuple[bytes, str]] = [
     (b'{"a": [1, 1e400]}', "a.1: a number is too large"),
     (b"[-1e999]", "0: a number is too large"),
     (b"[" + b"9" * 5000 + b"]", "not JSON: a whole number of 5000 digits"),
+    (b'{"a": {"b": 1, "b": 2}}', 'not JSON: the key "b" stands twice in one section'),
     (b'{"a": NaN}', "not JSON: NaN is not a number of JSON"),
     (b"[Infinity]", "not JSON: Infinity is not a number of JSON"),
     (b'{"a": {"b": ["x", "a\\u001b[2Jb"]}}', "a.b.1: character U+001B is not allowed in text"),
