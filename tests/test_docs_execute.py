@@ -328,7 +328,9 @@ def test_solver_page_names_every_solver() -> None:
 
 def test_solver_page_names_every_bound() -> None:
     """Every bound of `brb` has its row in the table of the solver page."""
-    from moe2opt.solvers import choice_bound, corner_bound, facility_bound
+    from moe2opt.solvers.choice import bound as choice_bound
+    from moe2opt.solvers.facility import bound as facility_bound
+    from moe2opt.solvers.monotone import bound as corner_bound
 
     page = (DOCS / "solvers.md").read_text(encoding="utf-8")
     families = {

@@ -81,7 +81,7 @@ SOLVERS: dict[str, SolverInfo] = {
         ),
         SolverInfo(
             "milp",
-            "moe2opt.solvers.milp",
+            "moe2opt.solvers.linear.milp",
             "solve",
             _LINEAR,
             True,

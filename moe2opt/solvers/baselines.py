@@ -12,14 +12,14 @@ from collections.abc import Iterator
 from moe2opt.canonical import FacilityProblem, MultipleChoiceProblem, Problem
 from moe2opt.result import IntArray
 from moe2opt.solvers.base import Outcome, Search, Stop
-from moe2opt.solvers.choice_heuristics import greedy_choice as greedy_choice
-from moe2opt.solvers.choice_heuristics import improve_choice as improve_choice
-from moe2opt.solvers.choice_heuristics import improving_choice
+from moe2opt.solvers.choice.heuristics import greedy_choice as greedy_choice
+from moe2opt.solvers.choice.heuristics import improve_choice as improve_choice
+from moe2opt.solvers.choice.heuristics import improving_choice
 from moe2opt.solvers.enumeration import enumerate_all as enumerate_all
-from moe2opt.solvers.facility_heuristics import greedy_facility as greedy_facility
-from moe2opt.solvers.facility_heuristics import improve_facility as improve_facility
-from moe2opt.solvers.facility_heuristics import improving_facility
-from moe2opt.solvers.monotone_heuristics import greedy_monotone, improving_monotone
+from moe2opt.solvers.facility.heuristics import greedy_facility as greedy_facility
+from moe2opt.solvers.facility.heuristics import improve_facility as improve_facility
+from moe2opt.solvers.facility.heuristics import improving_facility
+from moe2opt.solvers.monotone.heuristics import greedy_monotone, improving_monotone
 from moe2opt.solvers.sampling import sampler
 
 #: Samples of `random_search` when no node limit is given.

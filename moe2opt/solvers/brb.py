@@ -71,14 +71,14 @@ def choose_relaxation(problem: Problem, search: Search) -> Relaxation | Explorer
         For a bound that does not exist or does not fit the problem.
     """
     if isinstance(problem, FacilityProblem):
-        from moe2opt.solvers.facility_bound import facility_relaxation
+        from moe2opt.solvers.facility.bound import facility_relaxation
 
         return facility_relaxation(problem, search)
     if isinstance(problem, MultipleChoiceProblem):
-        from moe2opt.solvers.choice_bound import choice_relaxation
+        from moe2opt.solvers.choice.bound import choice_relaxation
 
         return choice_relaxation(problem, search)
-    from moe2opt.solvers.corner_bound import monotone_relaxation
+    from moe2opt.solvers.monotone.bound import monotone_relaxation
 
     return monotone_relaxation(problem, search)
 

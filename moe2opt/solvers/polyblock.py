@@ -19,7 +19,7 @@ from moe2opt.canonical import MonotoneProblem, MultipleChoiceProblem, Problem
 from moe2opt.result import BoolArray, InputError, IntArray, Limit
 from moe2opt.solvers.base import LimitReachedError, Outcome, Search
 from moe2opt.solvers.brb import warm_start
-from moe2opt.solvers.corner_bound import (
+from moe2opt.solvers.monotone.bound import (
     Box,
     first_true,
     infeasible_corner,

@@ -8,9 +8,9 @@ import numpy as np
 
 from moe2opt.canonical import FacilityProblem, MonotoneProblem, MultipleChoiceProblem, Problem
 from moe2opt.result import IntArray
-from moe2opt.solvers.choice_heuristics import light_start
-from moe2opt.solvers.facility_heuristics import tightened
-from moe2opt.solvers.monotone_heuristics import feasible_rows
+from moe2opt.solvers.choice.heuristics import light_start
+from moe2opt.solvers.facility.heuristics import tightened
+from moe2opt.solvers.monotone.heuristics import feasible_rows
 
 #: Points that one sample of a monotone problem looks at.
 _TRIES = 16

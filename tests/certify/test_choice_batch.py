@@ -17,7 +17,7 @@ from moe2opt.certify.batch import BatchedReplay, _best
 from moe2opt.certify.choice import ChoiceProof
 from moe2opt.certify.exact import RejectedError
 from moe2opt.result import Certificate, Multipliers, PriceTable
-from moe2opt.solvers import choice_tree
+from moe2opt.solvers.choice import tree as choice_tree
 
 
 def a_problem(seed: int, integral: bool) -> mo.MultipleChoiceProblem:

@@ -30,7 +30,7 @@ from moe2opt.solvers.baselines import (
     improve_facility,
 )
 from moe2opt.solvers.ceiling import ceiling
-from moe2opt.solvers.monotone_heuristics import greedy_monotone, improving_monotone
+from moe2opt.solvers.monotone.heuristics import greedy_monotone, improving_monotone
 
 SMALL = FacilityProblem(values=[[3, 0, 2], [0, 4, 3]], costs=[[1, 1, 1]], budgets=[1])
 

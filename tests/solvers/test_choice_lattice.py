@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from moe2opt.canonical import MultipleChoiceProblem
 from moe2opt.solvers.base import Options, Search
-from moe2opt.solvers.choice_lattice import _cheapest, fill, lattice_of
-from moe2opt.solvers.choice_model import ChoiceModel
+from moe2opt.solvers.choice.lattice import _cheapest, fill, lattice_of
+from moe2opt.solvers.choice.model import ChoiceModel
 
 
 @pytest.mark.parametrize(

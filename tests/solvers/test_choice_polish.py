@@ -8,8 +8,8 @@ import numpy as np
 
 from moe2opt.canonical import MultipleChoiceProblem
 from moe2opt.solvers.base import Options, Search
-from moe2opt.solvers.choice_model import ChoiceModel
-from moe2opt.solvers.choice_polish import polish
+from moe2opt.solvers.choice.model import ChoiceModel
+from moe2opt.solvers.choice.polish import polish
 
 
 def polished(problem: MultipleChoiceProblem, start: list[int], price: float, bound: float) -> float:

@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from moe2opt.canonical import FacilityProblem
-from moe2opt.solvers.cut_pool import CutPool
-from moe2opt.solvers.facility_heuristics import greedy_facility
-from moe2opt.solvers.facility_model import FacilityModel
-from moe2opt.solvers.kernels import best_of_parts, find_excluded
+from moe2opt.solvers.facility.cut_pool import CutPool
+from moe2opt.solvers.facility.heuristics import greedy_facility
+from moe2opt.solvers.facility.kernels import best_of_parts, find_excluded
+from moe2opt.solvers.facility.model import FacilityModel
 
 SEEDS = st.integers(0, 2**16)
 

@@ -15,8 +15,9 @@ import pytest
 
 import moe2opt
 from moe2opt.canonical import MultipleChoiceProblem
-from moe2opt.solvers import choice_warm, jit
+from moe2opt.solvers import jit
 from moe2opt.solvers.base import Options, Search
+from moe2opt.solvers.choice import warm as choice_warm
 
 PACKAGE = Path(moe2opt.__file__).parent
 
@@ -131,9 +132,9 @@ def problem() -> MultipleChoiceProblem:
 
 def test_warming_compiles_exactly_what_a_search_uses() -> None:
     """After warming up, a search with nodes needs no other specialisation of a kernel."""
-    from moe2opt.solvers.choice_kernels import descend
-    from moe2opt.solvers.choice_search import explore
-    from moe2opt.solvers.choice_state import preorder
+    from moe2opt.solvers.choice.kernels import descend
+    from moe2opt.solvers.choice.search import explore
+    from moe2opt.solvers.choice.state import preorder
 
     choice_warm.compile_kernels()
     result = moe2opt.solve(problem(), "brb", bound="core")
@@ -151,7 +152,7 @@ def test_the_user_is_told_before_kernels_are_compiled(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Compiling is announced before it starts."""
-    from moe2opt.solvers import choice_search
+    from moe2opt.solvers.choice import search as choice_search
 
     said: list[str] = []
     monkeypatch.setattr(choice_search, "explore", Unused())

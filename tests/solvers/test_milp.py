@@ -17,16 +17,17 @@ from strategies import brute_force, choice_problems, facility_problems
 
 from moe2opt.canonical import FacilityProblem, MultipleChoiceProblem
 from moe2opt.result import InputError, Limit, ProgressEvent, Status
-from moe2opt.solvers import Interrupt, Options, Search, highs, milp
+from moe2opt.solvers import Interrupt, Options, Search
 from moe2opt.solvers.ceiling import ceiling
-from moe2opt.solvers.formulations import (
+from moe2opt.solvers.linear import highs, milp
+from moe2opt.solvers.linear.formulations import (
     columns_of,
     matrices,
     pyomo_model,
     solution_of,
     valued_pairs,
 )
-from moe2opt.solvers.highs import Answer, News, Settings, SolverError
+from moe2opt.solvers.linear.highs import Answer, News, Settings, SolverError
 
 LP = Path(__file__).resolve().parents[1] / "lp"
 

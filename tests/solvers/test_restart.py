@@ -10,9 +10,10 @@ from strategies import brute_force
 from moe2opt.bench.generated import structured, uniform
 from moe2opt.canonical import FacilityProblem
 from moe2opt.certify import certify
-from moe2opt.solvers import brb, lagrangian
+from moe2opt.solvers import brb
 from moe2opt.solvers.base import Options, Search
-from moe2opt.solvers.facility_bound import facility_relaxation
+from moe2opt.solvers.facility import lagrangian
+from moe2opt.solvers.facility.bound import facility_relaxation
 
 
 @pytest.fixture

@@ -1,0 +1,177 @@
+"""Running the compiled search of a core: limits, incumbents, memory, and when to start over."""
+
+from __future__ import annotations
+
+import enum
+import math
+import time
+from typing import Literal
+
+import numpy as np
+
+from moe2opt.canonical import MultipleChoiceProblem
+from moe2opt.result import FloatArray, Limit
+from moe2opt.solvers.base import Search, resident_bytes
+from moe2opt.solvers.choice.model import Part
+
+#: Seconds between two looks at the limits, about.
+_PAUSE_S = 0.05
+
+#: The core is cut down again when an incumbent would leave at most this share of it, ...
+_SHRINK = 0.75
+
+#: ... unless this many nodes of work would be lost.
+_COSTLY_NODES = 2000
+
+#: Seconds and bytes that writing down and sealing a record of the certificate takes, about.
+_WRITE_S = 2e-7
+_WRITE_BYTES = 64
+
+
+class Shrunk(enum.Enum):
+    """A search that ended because its core should be cut down first."""
+
+    SHRUNK = enum.auto()
+
+
+SHRUNK: Literal[Shrunk.SHRUNK] = Shrunk.SHRUNK
+
+
+class CoreSearch:
+    """One search of one core.
+
+    Parameters
+    ----------
+    part
+        The core.
+    root_bound
+        Upper bound on the whole problem, proven by `price`.
+    search
+        Limits and incumbents.
+    price
+        Scaled prices of the root; without them the search is only after incumbents.
+    """
+
+    def __init__(
+        self, part: Part, root_bound: float, search: Search, price: FloatArray | None = None
+    ) -> None:
+        from moe2opt.solvers.choice.state import new_state
+        from moe2opt.solvers.choice.vertex import new_vertex
+
+        self.part, self.search, self.price = part, search, price
+        self.root_bound = root_bound
+        self.vertex = new_vertex(part.core)
+        if price is not None:
+            self.vertex.price[:] = price
+        self.state = new_state(part.core, self.vertex, root_bound)
+        self._pace = 20
+
+    @property
+    def bound(self) -> float:
+        """Upper bound over the core: of what is closed and of what is open."""
+        from moe2opt.solvers.choice.state import CURRENT, QUEUED
+
+        nodes = self.state.queue[: self.state.counts[QUEUED]]
+        if self.state.counts[CURRENT] >= 0:
+            nodes = np.append(nodes, self.state.counts[CURRENT])
+        largest = self.state.node_bound[nodes].max(initial=-math.inf)
+        return max(float(self.state.closed[0]), float(largest))
+
+    def run(self, nodes: float = math.inf) -> Limit | Literal[Shrunk.SHRUNK] | None:
+        """Search to the end, for some nodes, to a limit, or until the core should shrink."""
+        from moe2opt.solvers.choice.state import DONE, FULL, grown
+
+        problem = self.search.problem
+        assert isinstance(problem, MultipleChoiceProblem)
+        while True:
+            limit = self.search.limit_reached() or self._no_room_to_write()
+            if limit is not None or self._spent >= nodes:
+                return limit
+            event = self._call(nodes - self._spent)
+            if event == DONE:
+                return None
+            if event == FULL:
+                self.state = grown(self.state, len(self.part.core.values))
+                continue
+            if self.price is not None:
+                self.search.improve_bound(self.search.rounded(self.bound))
+            improved = self._answer(problem, event)
+            self.search.tick()
+            if improved and self._should_shrink():
+                return SHRUNK
+
+    @property
+    def _spent(self) -> int:
+        from moe2opt.solvers.choice.state import NODES
+
+        return int(self.state.counts[NODES])
+
+    def _call(self, nodes: float) -> int:
+        """Let the compiled search work for a short time; return why it came back."""
+        from moe2opt.solvers.choice.search import explore
+        from moe2opt.solvers.choice.state import QUEUED
+
+        search, core = self.search, self.part.core
+        if search.options.node_limit is not None:
+            nodes = min(nodes, search.options.node_limit - search.nodes)
+        count = max(1, int(min(nodes, self._pace)))
+        before, start = self._spent, time.perf_counter()
+        best = search.objective + core.tiny
+        event = int(explore(core, self.vertex, self.state, search.cutoff, best, count))
+        search.nodes += self._spent - before
+        search.open_nodes = int(self.state.counts[QUEUED]) + 1
+        took = time.perf_counter() - start
+        if took < _PAUSE_S / 2 and self._spent - before >= self._pace:
+            self._pace *= 2
+        elif took > 2 * _PAUSE_S:
+            self._pace = max(1, self._pace // 2)
+        return event
+
+    def _answer(self, problem: MultipleChoiceProblem, event: int) -> bool:
+        """Take what the search found; return whether the incumbent improved."""
+        from moe2opt.solvers.choice.state import (
+            BUDGET,
+            CANDIDATE,
+            CORNER,
+            CURRENT,
+            REFUSED,
+            SINGLE,
+            close_node,
+        )
+
+        if event not in (CANDIDATE, SINGLE):
+            return False
+        x = self.part.complete(self.state.candidate) - problem.offsets[:-1]
+        node = int(self.state.counts[CURRENT])
+        if event == CANDIDATE:
+            self.state.counts[REFUSED] = node
+            return self.search.offer(x, "L")
+        over = problem.usage_of(x) > problem.limits
+        if over.any():
+            close_node(self.state, node, BUDGET, int(np.argmax(over)), -math.inf)
+            return False
+        improved = self.search.offer(x, "B")
+        close_node(self.state, node, CORNER, 0, problem.evaluate(x))
+        return improved
+
+    def _should_shrink(self) -> bool:
+        """Tell whether the new incumbent rules out much of the core, early enough to start over."""
+        core = self.part.core
+        if core.aimless or self.price is None or self._spent > _COSTLY_NODES:
+            return False
+        profit = core.values - core.costs @ self.price
+        best = np.maximum.reduceat(profit, core.starts[:-1])
+        bounds = self.root_bound - best[core.group_of] + profit + core.error * core.size
+        return bool((~self.search.closes_each(bounds)).sum() < _SHRINK * len(profit))
+
+    def _no_room_to_write(self) -> Limit | None:
+        """Return the limit that writing the certificate down would break."""
+        from moe2opt.solvers.choice.state import POSITIONS
+
+        records = int(self.state.counts[POSITIONS])
+        if self.search.time_left_s < records * _WRITE_S:
+            return Limit.TIME
+        limit = self.search.options.memory_limit_bytes
+        if limit is not None and resident_bytes() + records * _WRITE_BYTES > limit:
+            return Limit.MEMORY
+        return None

@@ -1,0 +1,196 @@
+"""The multiple-choice engine: root dual, fixing, dives, and branch and bound in the core."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from moe2opt.canonical import MultipleChoiceProblem
+from moe2opt.result import BoolArray, Certificate, FloatArray
+from moe2opt.solvers.base import Search
+from moe2opt.solvers.choice.core import SHRUNK, CoreSearch
+from moe2opt.solvers.choice.lattice import fill
+from moe2opt.solvers.choice.model import ChoiceModel, Part
+from moe2opt.solvers.choice.polish import polish
+from moe2opt.solvers.choice.tree import RootTree, core_records, sealed
+from moe2opt.solvers.choice.warm import warm_up
+
+if TYPE_CHECKING:
+    from moe2opt.solvers.brb import Explored
+    from moe2opt.solvers.choice.vertex import Vertex
+
+#: With more budgets than this the dual is left to a linear programming solver.
+MAX_ROWS = 40
+
+#: Up to this many options, swaps over the whole problem are cheap.
+_SMALL = 3000
+
+#: Options and nodes of a dive for incumbents in a large problem.
+_DIVE_OPTIONS = (400, 2000)
+_DIVE_NODES = 300
+
+#: Groups sampled for the first prices of a large problem.
+_SAMPLE = 400
+
+
+class ChoiceEngine:
+    """Grows the tree of one multiple-choice problem; see `moe2opt.solvers.choice.search`."""
+
+    def __init__(self, problem: MultipleChoiceProblem) -> None:
+        self.problem = problem
+        self.model = ChoiceModel(problem)
+        self.tree = RootTree(self.model.row_scale)
+
+    def certificate(self, claim: float) -> Certificate:
+        """Return the certificate of the finished tree."""
+        return sealed(self.problem, claim, self.tree)
+
+    def explore(self, search: Search) -> Explored:
+        """Prove the optimum, or a bound at a limit."""
+        from moe2opt.solvers.brb import Explored
+
+        warm_up(search)
+        limit = search.limit_reached()
+        if limit is not None:
+            self.tree.leaf("corner", None)
+            return Explored(math.inf, limit)
+        search.nodes += 1
+        search.tick()
+        whole = self.model.part(np.ones(len(self.model.values), dtype=bool))
+        root = self._root(whole)
+        if root is None:
+            return Explored(-math.inf, None)
+        bound, vertex = root
+        search.blur(self.model.error * (self.model.size + float(vertex.price @ self.model.sizes)))
+        search.improve_bound(search.rounded(bound))
+        self._first_incumbents(whole, vertex, search)
+        self.tree.leaf("dual", vertex.price)
+        if not search.closes(bound):
+            self._dive(whole, vertex, bound, search)
+        if search.closes(bound):
+            return Explored(search.rounded(bound), None)
+        limit = search.limit_reached()
+        if limit is not None:
+            return Explored(search.rounded(bound), limit)
+        return self._prove(whole, vertex, bound, search)
+
+    # ------------------------------------------------------------------ root
+
+    def _root(self, whole: Part) -> tuple[float, Vertex] | None:
+        """Return bound and vertex of the linear relaxation; None when it is infeasible."""
+        from moe2opt.solvers.choice.kernels import INFEASIBLE, descend
+        from moe2opt.solvers.choice.vertex import new_vertex
+
+        core = whole.core
+        vertex = new_vertex(core)
+        box = np.ones(len(core.values), dtype=np.uint8)
+        if len(core.starts) > 4 * _SAMPLE:
+            self._sampled_start(whole, vertex)
+        ending, bound = descend(core, vertex, box, -math.inf, 1000)
+        if ending == INFEASIBLE:
+            self.tree.leaf("farkas", vertex.direction)
+            return None
+        if core.aimless:
+            vertex.price[:] = 0.0
+        return bound, vertex
+
+    def _sampled_start(self, whole: Part, vertex: Vertex) -> None:
+        """Start at the best vertex of a sample of groups: its ties are ties of the whole."""
+        from moe2opt.solvers.choice.kernels import descend
+        from moe2opt.solvers.choice.vertex import new_vertex
+
+        core = whole.core
+        groups = len(core.starts) - 1
+        sample = np.unique(np.linspace(0, groups - 1, _SAMPLE).astype(np.int64))
+        options = np.flatnonzero(np.isin(core.group_of, sample))
+        sizes = np.diff(core.starts)[sample]
+        share = len(sample) / groups
+        small = core._replace(
+            values=np.ascontiguousarray(core.values[options]),
+            costs=np.ascontiguousarray(core.costs[options]),
+            rows=np.ascontiguousarray(core.rows[:, options]),
+            starts=np.concatenate([[0], np.cumsum(sizes)]),
+            group_of=np.repeat(np.arange(len(sample)), sizes),
+            limits=core.limits * share,
+        )
+        start = new_vertex(small)
+        descend(small, start, np.ones(len(options), dtype=np.uint8), -math.inf, 300)
+        tie = start.first >= 0
+        vertex.first[:] = np.where(tie, options[np.maximum(start.first, 0)], start.first)
+        vertex.partner[:] = np.where(tie, options[np.maximum(start.partner, 0)], -1)
+        vertex.price[:] = start.price
+        profit = core.values - core.costs @ start.price
+        best = np.maximum.reduceat(profit, core.starts[:-1])
+        top = np.flatnonzero(profit == best[core.group_of])
+        vertex.key[core.group_of[top]] = top
+        vertex.key[core.group_of[vertex.partner[tie]]] = vertex.partner[tie]
+
+    def _first_incumbents(self, whole: Part, vertex: Vertex, search: Search) -> None:
+        """Offer greedy choices and what swaps make of them, where that is cheap."""
+        from moe2opt.solvers.choice.heuristics import greedy_choice, improve_choice
+
+        if len(self.model.values) > _SMALL:
+            return
+        start = greedy_choice(self.problem, stop=search.pressed)
+        if start is not None:
+            search.offer(start, "H")
+            search.offer(improve_choice(self.problem, start, 30, search.pressed), "H")
+
+    def _regrets(self, vertex: Vertex) -> FloatArray:
+        """Return how much less than the best option of its group every option is worth."""
+        profit = self.model.values - self.model.costs @ vertex.price
+        best = np.maximum.reduceat(profit, self.model.starts)
+        return np.asarray(best[self.model.group_of] - profit)
+
+    def _dive(self, whole: Part, vertex: Vertex, bound: float, search: Search) -> None:
+        """Look for incumbents among the options that cost least under the prices."""
+        if self.model.aimless:
+            return
+        regret = self._regrets(vertex)
+        keys = whole.options[vertex.key]
+        regret[keys] = 0.0
+        for options in _DIVE_OPTIONS:
+            place = len(self.model.starts) + options
+            if len(regret) <= place or search.closes(bound):
+                return
+            level = np.partition(regret, place)[place]
+            box = regret < level
+            box[keys] = True
+            box[np.delete(whole.picked, whole.groups)] = True
+            CoreSearch(self.model.part(box), bound, search).run(_DIVE_NODES)
+            fill(self.model, vertex.price, bound, search)
+            filled = search.objective
+            polish(self.model, vertex.price, bound, search)
+            if search.objective > filled:
+                fill(self.model, vertex.price, bound, search)
+
+    # ------------------------------------------------------------------ core
+
+    def _prove(self, whole: Part, vertex: Vertex, bound: float, search: Search) -> Explored:
+        """Fix what the root rules out and search the rest, again when the rest has shrunk."""
+        from moe2opt.solvers.brb import Explored
+
+        while True:
+            fixed, shaved = self._fixed(whole, vertex, bound, search)
+            part = self.model.part(~fixed)
+            self.tree.reduce(np.flatnonzero(fixed), vertex.price)
+            core = CoreSearch(part, bound, search, vertex.price)
+            ended = core.run()
+            if ended is SHRUNK:
+                continue
+            self.tree.core = core_records(part, core.state)
+            return Explored(search.rounded(max(shaved, core.bound)), ended)
+
+    def _fixed(
+        self, whole: Part, vertex: Vertex, bound: float, search: Search
+    ) -> tuple[BoolArray, float]:
+        """Return flags of the options that the root rules out, and the bound on all of them."""
+        if self.model.aimless:
+            return np.zeros(len(self.model.values), dtype=bool), -math.inf
+        regret = self._regrets(vertex)
+        regret[whole.options[vertex.key]] = 0.0
+        bounds = bound - regret + self.model.error * self.model.size
+        fixed = search.closes_each(bounds) & (regret > 0)
+        return fixed, float(bounds[fixed].max(initial=-math.inf))

@@ -1,0 +1,1 @@
+"""The engine of facility problems: cuts, Lagrangian bounds, reductions and heuristics."""

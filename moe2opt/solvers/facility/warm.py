@@ -1,0 +1,110 @@
+"""Compiling the kernels of the facility engine before the clock runs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from moe2opt.canonical import FacilityProblem
+from moe2opt.solvers.base import Search
+
+if TYPE_CHECKING:
+    from moe2opt.solvers.facility.model import FacilityModel
+
+
+def warm_up(search: Search) -> None:
+    """Load or compile the kernels, once per process, while the clock stands."""
+    from moe2opt.solvers.jit import compiling
+
+    kernels = _kernels()
+    if all(kernel.signatures for kernel in kernels):
+        return
+    with search.paused(), compiling(*kernels):
+        compile_kernels()
+
+
+def _kernels() -> tuple[Any, ...]:
+    from moe2opt.solvers.facility import cut_kernels, descent, dominance, kernels
+
+    return (
+        dominance.assign_chains,
+        descent.descend,
+        descent.column_excess,
+        kernels.best_swap,
+        kernels.excess_above,
+        kernels.fill_to_one,
+        kernels.add_what_fits,
+        kernels.add_by_gain,
+        kernels.find_excluded,
+        kernels.best_of_parts,
+        cut_kernels.cut_rows,
+        cut_kernels.worth_at,
+        cut_kernels.average,
+    )
+
+
+def compile_kernels() -> None:
+    """Run every kernel once, on a problem with two experts and one cluster."""
+    from moe2opt.solvers.facility.model import FacilityModel
+
+    problem = FacilityProblem(np.array([[3.0, 2.0]]), np.ones((1, 2)), np.ones(1))
+    model = FacilityModel(problem, simplify=False)
+    _compile_for_boxes(model)
+    _compile_for_choices(model)
+
+
+def _compile_for_boxes(model: FacilityModel) -> None:
+    from moe2opt.solvers.facility.cut_pool import CutPool
+    from moe2opt.solvers.facility.descent import column_excess, descend
+    from moe2opt.solvers.facility.kernels import (
+        best_of_parts,
+        excess_above,
+        fill_to_one,
+        find_excluded,
+    )
+
+    problem = model.problem
+    one, two, none, both = np.ones(1), np.zeros(2), np.zeros(2, dtype=bool), np.arange(2)
+    excess_above(model.ranked, model.experts, one, 2)
+    column_excess(model.columns, both, one, 2)
+    fill_to_one(model.ranked, model.experts, two)
+    find_excluded(problem.costs, problem.limits, 0.0, none, ~none, both)
+    best_of_parts(two, none, ~none, model.part_of, two.copy(), two.copy())
+    pool = CutPool([np.arange(1)])
+    pool.add(one, one > 0)
+    pool.rows(model, 0)
+    pool.worth(model, one, two)
+    pool.averaged(one, one)
+    descend(
+        model.columns,
+        model.near,
+        model.nearest,
+        model.last,
+        ~none,
+        none,
+        model.part_of,
+        len(model.parts),
+        problem.costs,
+        problem.limits,
+        two,
+        one,
+        one,
+        one,
+        one,
+        0.0,
+        2,
+        1.0,
+    )
+
+
+def _compile_for_choices(model: FacilityModel) -> None:
+    from moe2opt.solvers.baselines import greedy_facility
+    from moe2opt.solvers.facility.dominance import assign_chains
+    from moe2opt.solvers.facility.kernels import add_what_fits, best_swap
+
+    one, none, both = np.ones(1), np.zeros(2, dtype=bool), np.arange(2)
+    assign_chains(model.columns, np.zeros((2, 0), dtype=bool), both)
+    best_swap(model.ranked, model.experts, both, none, none, np.ones((1, 2)), one)
+    add_what_fits(both, np.ones((1, 2)), one.copy(), none.copy())
+    greedy_facility(model.problem)

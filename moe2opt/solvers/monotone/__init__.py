@@ -1,0 +1,1 @@
+"""Bounds and heuristics of monotone problems, known by their oracles alone."""

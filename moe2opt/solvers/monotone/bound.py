@@ -1,0 +1,281 @@
+"""Bounds at the upper corner of a box: any monotone or mixed-monotone objective.
+
+Reductions follow Tuy, Al-Khayyal and Thach (2005, sect. 7.6): what lies so low that it cannot beat
+the incumbent is cut off from below, what lies so high that it breaks a constraint from above. A
+mixed-monotone objective can also fall short because a lower end is too high, so there both halves
+of every axis are bounded, which closes some of them and tells where a split moves the bound most.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+
+from moe2opt.canonical import MonotoneProblem
+from moe2opt.result import BoolArray, Certificate, FloatArray, IntArray
+from moe2opt.solvers.base import Search
+from moe2opt.solvers.monotone.heuristics import offer_climbs
+from moe2opt.solvers.relaxation import Examined, unknown_bound
+from moe2opt.solvers.tree import Leaf, SplitTree, Step
+
+Values = TypeVar("Values", float, FloatArray)
+
+#: Integer corners (lower, upper) of a box.
+Box = tuple[IntArray, IntArray]
+
+#: Axis and cut of a split; None for a single point.
+Branch = tuple[int, int] | None
+
+BOUNDS = ("auto", "corner", "mixed", "marginal")
+
+#: Rounds of reductions in one box, unless the last one has halved an edge: reductions that feed
+#: each other would otherwise shave a wide box unit by unit.
+_ROUNDS = 3
+
+
+def monotone_relaxation(problem: MonotoneProblem, search: Search) -> CornerRelaxation:
+    """Return the relaxation for `search.options.bound`."""
+    name = search.options.bound
+    unit = bool((problem.upper - problem.lower <= 1).all())
+    fits = {
+        "auto": True,
+        "corner": problem.mixed_objective is None,
+        "mixed": problem.mixed_objective is not None,
+        "marginal": problem.submodular and unit,
+    }
+    if not fits.get(name, False):
+        raise unknown_bound(name, problem, tuple(key for key, value in fits.items() if value))
+    offer_climbs(problem, search)
+    family = CornerRelaxation if problem.mixed_objective is None else MixedRelaxation
+    return family(problem, marginal=name in ("auto", "marginal") and fits["marginal"])
+
+
+class CornerRelaxation:
+    """Objective at the upper corner, optionally improved by the sum of single gains."""
+
+    def __init__(self, problem: MonotoneProblem, *, marginal: bool = False) -> None:
+        self.problem, self.marginal = problem, marginal
+        self.tree = SplitTree()
+
+    def root(self) -> Box:
+        return self.problem.lower, self.problem.upper
+
+    def split(self, box: Box, axis: int, cut: int) -> tuple[Box, Box]:
+        below, above = box[1].copy(), box[0].copy()
+        below[axis], above[axis] = cut, cut + 1
+        return (box[0], below), (above, box[1])
+
+    def certificate(self, claim: float) -> Certificate:
+        return self.tree.certificate(self.problem, claim)
+
+    def examine(self, box: Box, search: Search) -> Examined:
+        steps: list[Step] = []
+        for rounds in itertools.count(1):
+            search.check()
+            leaf = infeasible_corner(self.problem, box)
+            if leaf is not None:
+                return Examined(steps, box, leaf)
+            before = box[1] - box[0]
+            fitting = self._reduce_above(box, search)
+            box = apply_steps(box, fitting)
+            bound, proof = self._bound(box)
+            steps += fitting
+            if search.closes(bound):
+                return Examined(steps, box, bound=bound, proof=proof)
+            meeting = reduce_unmet(self.problem, box, search)
+            box = apply_steps(box, meeting)
+            winning, branch = self._reduce_poor(box, search)
+            box = apply_steps(box, winning)
+            steps += meeting + winning
+            if not (fitting or meeting or winning):
+                break
+            after = box[1] - box[0]
+            if rounds >= _ROUNDS and not (2 * after <= before)[before > 0].any():
+                branch = longest_edge(box)  # a split gets further than ever smaller reductions
+                break
+        self._offer_corners(box, search)
+        return Examined(steps, box, bound=bound, proof=proof, branch=branch)
+
+    def _bound(self, box: Box) -> tuple[float, Leaf]:
+        corner = float(self._upper_values(box[1][None, :], box[0][None, :])[0])
+        if self.marginal:
+            gains = outward(self.problem.marginal_bound(*box), self.problem)
+            if gains < corner:
+                return gains, ("marginal", 0)
+        return corner, ("corner", 0)
+
+    def _upper_values(self, upper: IntArray, lower: IntArray) -> FloatArray:
+        return outward(self.problem.upper_values(upper, lower), self.problem)
+
+    def _reduce_above(self, box: Box, search: Search) -> list[Step]:
+        """Lower each upper end to the largest level that fits on top of the lower corner."""
+        lower, upper = box
+        axes = np.flatnonzero(upper > lower)
+
+        def too_high(levels: IntArray) -> BoolArray:
+            points = raised(lower, axes, levels)
+            return np.asarray((self.problem.constraint_values(points) > 0).any(axis=1))
+
+        first = first_true(too_high, lower[axes] + 1, upper[axes] + 1, search)
+        cut = first <= upper[axes]
+        broken = self.problem.constraint_values(raised(lower, axes[cut], first[cut])) > 0
+        return [
+            Step(int(axis), int(level) - 1, False, ("budget", int(np.argmax(row))))
+            for axis, level, row in zip(axes[cut], first[cut], broken, strict=True)
+        ]
+
+    def _reduce_poor(self, box: Box, search: Search) -> tuple[list[Step], Branch]:
+        """Raise each lower end to the least level that can still win; say where to split next."""
+        lower, upper = box
+        axes = np.flatnonzero(upper > lower)
+
+        def values(points: IntArray) -> FloatArray:
+            return self._upper_values(points, np.broadcast_to(lower, points.shape))
+
+        def winning(levels: IntArray) -> BoolArray:
+            return ~search.closes_each(values(raised(upper, axes, levels)))
+
+        first = first_true(winning, lower[axes], upper[axes], search)
+        cut = first > lower[axes]
+        losing = raised(upper, axes[cut], first[cut] - 1)
+        steps = [
+            Step(int(axis), int(level) - 1, True, ("corner", 0), float(value))
+            for axis, level, value in zip(axes[cut], first[cut], values(losing), strict=True)
+        ]
+        return steps, longest_edge(box)
+
+    def _offer_corners(self, box: Box, search: Search) -> None:
+        for corner in (box[1], box[0]):
+            search.offer(corner, "B")
+
+
+class MixedRelaxation(CornerRelaxation):
+    """Mixed-monotone objective over the box, and over both halves along every axis."""
+
+    def _reduce_poor(self, box: Box, search: Search) -> tuple[list[Step], Branch]:
+        """Drop the halves that cannot win; split where the better half has the least bound."""
+        halves = self._halves(box)
+        below, above = search.closes_each(halves.below), search.closes_each(halves.above)
+        # Where both halves lose, raising the lower end is enough: the next bound closes the box.
+        steps = [*halves.steps(below, True), *halves.steps(above & ~below, False)]
+        return steps, halves.branch()
+
+    def _halves(self, box: Box) -> _Halves:
+        lower, upper = box
+        axes = np.flatnonzero(upper > lower)
+        cuts = (lower + upper)[axes] // 2
+        whole = np.zeros((len(axes), 1), dtype=np.int64)
+        bounds = self._upper_values(
+            np.vstack([raised(upper, axes, cuts), upper + whole]),
+            np.vstack([lower + whole, raised(lower, axes, cuts + 1)]),
+        )
+        return _Halves(axes, cuts, *np.split(bounds, 2))
+
+
+@dataclass(frozen=True, slots=True)
+class _Halves:
+    """Upper bounds over both halves of a box along each of its free axes."""
+
+    axes: IntArray
+    cuts: IntArray
+    below: FloatArray
+    above: FloatArray
+
+    def steps(self, closed: BoolArray, keep_right: bool) -> list[Step]:
+        bounds = self.below if keep_right else self.above
+        return [
+            Step(int(self.axes[k]), int(self.cuts[k]), keep_right, ("corner", 0), float(bounds[k]))
+            for k in np.flatnonzero(closed)
+        ]
+
+    def branch(self) -> Branch:
+        if not len(self.axes):
+            return None
+        k = int(np.argmin(np.maximum(self.below, self.above)))
+        return int(self.axes[k]), int(self.cuts[k])
+
+
+def reduce_unmet(problem: MonotoneProblem, box: Box, search: Search) -> list[Step]:
+    """Raise each lower end to the least level at which the upper corner meets the reverse rows."""
+    if not problem.reverse_constraints:
+        return []
+    lower, upper = box
+    axes = np.flatnonzero(upper > lower)
+
+    def met(levels: IntArray) -> BoolArray:
+        return np.asarray((problem.reverse_values(raised(upper, axes, levels)) >= 0).all(axis=1))
+
+    first = first_true(met, lower[axes], upper[axes], search)
+    cut = first > lower[axes]
+    unmet = problem.reverse_values(raised(upper, axes[cut], first[cut] - 1)) < 0
+    return [
+        Step(int(axis), int(level) - 1, True, ("cover", int(np.argmax(row))))
+        for axis, level, row in zip(axes[cut], first[cut], unmet, strict=True)
+    ]
+
+
+def infeasible_corner(problem: MonotoneProblem, box: Box) -> Leaf | None:
+    """Return why a box holds no feasible point, None if its corners do not exclude one."""
+    broken = problem.constraint_values(box[0][None, :])[0] > 0
+    if broken.any():
+        return ("budget", int(np.argmax(broken)))
+    unmet = problem.reverse_values(box[1][None, :])[0] < 0
+    return ("cover", int(np.argmax(unmet))) if unmet.any() else None
+
+
+def outward(values: Values, problem: MonotoneProblem) -> Values:
+    """Return what oracle values bound, raised by more than another machine's rounding changes."""
+    if problem.is_integral:
+        whole = problem.bounds_of(np.asarray(values, dtype=np.float64))
+        return whole if isinstance(values, np.ndarray) else float(whole)
+    return values + 1e-12 * abs(values)
+
+
+def raised(corner: IntArray, axes: IntArray, levels: IntArray) -> IntArray:
+    """Return one copy of `corner` per axis, with that coordinate set to its level."""
+    points = np.repeat(corner[None, :], len(axes), axis=0)
+    points[np.arange(len(axes)), axes] = levels
+    return points
+
+
+def first_true(
+    test: Callable[[IntArray], BoolArray], start: IntArray, stop: IntArray, search: Search
+) -> IntArray:
+    """Return per axis the first level in ``start..stop-1`` where `test` holds, `stop` if none.
+
+    `test` must be false below and true above some level of each axis; bisection on all axes at
+    once. Limits are looked at before every call.
+    """
+    low, high = start.copy(), stop.copy()
+    while (low < high).any():
+        search.check()
+        middle = (low + high) // 2
+        found = test(np.minimum(middle, stop - 1)) & (low < high)
+        high = np.where(found, middle, high)
+        low = np.where(found | (low >= high), low, middle + 1)
+    return low
+
+
+def apply_steps(box: Box, steps: list[Step]) -> Box:
+    """Return the box that reductions leave (possibly an empty one)."""
+    lower, upper = box[0].copy(), box[1].copy()
+    for step in steps:
+        cut = step.cut or 0  # None stands for the only cut of a 0/1 axis
+        if step.keep_right:
+            lower[step.axis] = cut + 1
+        else:
+            upper[step.axis] = cut
+    return lower, upper
+
+
+def longest_edge(box: Box) -> Branch:
+    """Return the longest edge and its middle, None for a single point."""
+    lower, upper = box
+    axis = int(np.argmax(upper - lower))
+    if upper[axis] == lower[axis]:
+        return None
+    return axis, int((lower[axis] + upper[axis]) // 2)
