@@ -18,13 +18,13 @@ from moe2opt.result import FloatArray, IntArray
 
 def facility_as_monotone(problem: FacilityProblem) -> MonotoneProblem:
     """Return `problem` over the unit box: groups become constraints, covers reverse constraints."""
-    groups = [_count(group, problem.size) for group in problem.groups]
+    groups = [_count(group) for group in problem.groups]
     return MonotoneProblem(
         lower=np.zeros(problem.size, dtype=np.int64),
         upper=np.ones(problem.size, dtype=np.int64),
         objective=_best_of_chosen(problem.weighted),
         constraints=[*_budget_oracles(problem.costs, problem.limits), *groups],
-        reverse_constraints=[_count(cover, problem.size) for cover in problem.covers],
+        reverse_constraints=[_count(cover) for cover in problem.covers],
         submodular=True,
         integral=problem.is_integral,
     )
@@ -46,9 +46,9 @@ def choice_as_monotone(problem: MultipleChoiceProblem) -> MonotoneProblem:
         objective=_best_of_groups(problem.flat_values, offsets),
         constraints=[
             *_budget_oracles(problem.costs, problem.limits),
-            *(_count(group, options) for group in members),
+            *(_count(group) for group in members),
         ],
-        reverse_constraints=[_count(group, options) for group in members],
+        reverse_constraints=[_count(group) for group in members],
         submodular=True,
         integral=problem.is_integral,
     )
@@ -84,7 +84,6 @@ def _budget_oracle(row: FloatArray, limit: float) -> Oracle:
     return lambda points: np.array([exact_sum(row[p > 0]) - limit for p in points])
 
 
-def _count(members: IntArray, size: int) -> Oracle:
-    indicator = np.zeros(size)
-    indicator[members] = 1.0
-    return lambda points: points @ indicator - 1.0
+def _count(members: IntArray) -> Oracle:
+    # The members only: a flag for every option, group by group, would fill the memory.
+    return lambda points: points[:, members].sum(axis=1) - 1.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import random
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -128,3 +129,15 @@ def test_noise_of_whole_objectives_lowers_no_bound() -> None:
     for solver in ("brb", "polyblock"):
         result = mo.solve(problem, solver)
         assert (result.objective, result.bound) == (2.0, 2.0)
+
+
+def test_views_of_many_groups_stay_small() -> None:
+    """A view's memory grows with the number of options, not with its square."""
+    groups = 1000
+    problem = mo.MultipleChoiceProblem([[0.0, 1.0]] * groups, [[[0.0], [1.0]]] * groups, [9.0])
+    tracemalloc.start()
+    view = problem.as_monotone()
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(view.constraints) == groups + 1
+    assert peak < 8 * groups * 2 * groups  # one flag per group and option
