@@ -178,7 +178,8 @@ class MultipleChoiceProblem(Canonical):
         return bool((self.usage_of(x) <= self.limits).all())
 
     def with_budgets(self, budgets: Any) -> MultipleChoiceProblem:
-        """Return the same problem with other budgets."""
+        """Return the same problem with other budgets, in the order of its rows."""
+        budgets = validate.unlabelled("budgets", budgets)
         return MultipleChoiceProblem(self.values, self.usage, budgets)
 
     def as_monotone(self) -> MonotoneProblem:

@@ -203,7 +203,8 @@ class FacilityProblem(Canonical):
         )
 
     def with_budgets(self, budgets: Any) -> FacilityProblem:
-        """Return the same problem with other budgets."""
+        """Return the same problem with other budgets, in the order of its rows."""
+        budgets = validate.unlabelled("budgets", budgets)
         return FacilityProblem(
             self.values, self.costs, budgets, self.weights, self.groups, self.covers
         )

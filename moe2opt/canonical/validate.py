@@ -35,14 +35,20 @@ def real_array(name: str, value: Any, ndim: int, *, nonnegative: bool = False) -
         or (where asked) negative; the message gives the index of the first such entry. Labels that
         nothing can be aligned with are refused as well.
     """
-    part = checked(name, value, ndim, nonnegative=nonnegative)
+    part = checked(name, unlabelled(name, value), ndim, nonnegative=nonnegative)
+    return frozen(part.array)
+
+
+def unlabelled(name: str, value: Any) -> Labelled:
+    """Return numbers whose order has to be taken as it is; raise `InputError` for labels."""
+    part = read(name, value)
     for labels in part.labels:
         if not is_numbered(labels):
             raise InputError(
                 f"{name} has labels ({listed(labels or ())}) that nothing here has; give its "
                 "numbers in order, as with .to_numpy()"
             )
-    return frozen(part.array)
+    return Labelled(part.array, (None,) * part.array.ndim)
 
 
 def checked(
@@ -190,6 +196,8 @@ def _sets_from_numbers(name: str, value: Any, size: int, axis: Axis) -> tuple[In
 def _index_set(name: str, value: Any, size: int, axis: Axis) -> IntArray:
     named = isinstance(value, list | tuple | AbstractSet)
     members = [axis.position(member) for member in value] if named else value
+    if np.asarray(members).dtype == bool:
+        raise InputError(f"{name} holds flags; give indices, as with numpy.flatnonzero")
     indices = integer_vector(name, members)
     if not len(indices):
         raise InputError(f"{name} is empty")

@@ -247,6 +247,16 @@ REFUSED: list[tuple[Callable[[], object], str]] = [
      "usage[1]: the options of group 1 differ from those of values[1]: without 'high', with 'mid'"),
     (lambda: mo.MultipleChoiceProblem(3, USE, [5, 4]),
      "values: expected one array per group, got 3"),
+    (lambda: PLAIN.with_budgets(pd.Series([5, 4], ["s", "gb"])),
+     "budgets has labels ('s', 'gb') that nothing here has; give its numbers in order, as with "
+     ".to_numpy()"),
+    (lambda: mo.MultipleChoiceProblem(QUALITY, USE, [5, 4]).with_budgets({"s": 5, "gib": 4}),
+     "budgets has labels ('s', 'gib') that nothing here has; give its numbers in order, as with "
+     ".to_numpy()"),
+    (lambda: mo.FacilityProblem([[1, 2]], [[1, 1]], 1, covers=[np.array([False, True])]),
+     "covers[0] holds flags; give indices, as with numpy.flatnonzero"),
+    (lambda: mo.FacilityProblem([[1, 2]], [[1, 1]], 1, groups=[[True, False]]),
+     "groups[0] holds flags; give indices, as with numpy.flatnonzero"),
     (lambda: mo.MonotoneProblem(pd.Series([0], ["m"]), pd.Series([1], ["n"]), lambda x: x[:, 0]),
      "upper: the variables differ from those of lower: without 'm', with 'n'"),
     (lambda: mo.solve(PLAIN, warm_start=pd.Series([1, 0, 0], EXPERTS)),
