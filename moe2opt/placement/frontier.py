@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from moe2opt.result import BoolArray, FloatArray, IntArray
+from moe2opt.result import FloatArray, IntArray
+from moe2opt.steps import step
 
-_CHUNK = 512
+_CHUNK = 256
 
 
 def undominated(criteria: FloatArray) -> IntArray:
@@ -19,27 +20,31 @@ def undominated(criteria: FloatArray) -> IntArray:
     criteria
         ``(M, c)`` figures, small is good.
     """
-    order = np.lexsort(criteria.T[::-1])
-    front = np.zeros((0, criteria.shape[1]))
-    kept: list[int] = []
+    # Small whole numbers compare fastest, and only their order counts.
+    ranks = [np.unique(figures, return_inverse=True)[1] for figures in criteria.T]
+    # With the criteria of few values first, neighbours are alike, and few options reach them.
+    ranks.sort(key=lambda rank: int(rank.max(initial=0)))
+    table = np.array(ranks).astype(np.min_scalar_type(len(criteria)))
+    order = np.lexsort(table[::-1])
+    table = table[:, order]
+    front, size = np.empty_like(table), 0
+    kept = [order[:0]]
     for start in range(0, len(order), _CHUNK):
-        rows = order[start : start + _CHUNK]
-        block = criteria[rows]
-        open_ = ~_covered(block, front)
-        rows, block = rows[open_], block[open_]
+        step()
+        block = table[:, start : start + _CHUNK]
+        rows = block.shape[1]
+        near = front[:, :size]
+        for own in range(len(table)):
+            near = near[:, near[own] <= block[own].max()]
+        near = np.concatenate([near, block], axis=1)
+        beaten = np.ones((rows, near.shape[1]), dtype=bool)
         # In lexicographic order only an earlier option can dominate a later one.
-        earlier = np.tri(len(rows), k=-1, dtype=bool)
-        beaten = (block[None, :, :] <= block[:, None, :]).all(axis=2) & earlier
-        rows, block = rows[~beaten.any(axis=1)], block[~beaten.any(axis=1)]
-        kept += rows.tolist()
-        front = np.concatenate([front, block])
-    return np.sort(np.array(kept, dtype=np.int64))
-
-
-def _covered(block: FloatArray, front: FloatArray) -> BoolArray:
-    """Tell which rows of `block` a row of `front` equals or beats in everything."""
-    found = np.zeros(len(block), dtype=bool)
-    for start in range(0, len(front), _CHUNK):
-        part = front[start : start + _CHUNK]
-        found |= np.asarray((part[None, :, :] <= block[:, None, :]).all(axis=2)).any(axis=1)
-    return np.asarray(found)
+        beaten[:, -rows:] = np.tri(rows, k=-1, dtype=bool)
+        for figures, others in zip(block, near, strict=True):
+            beaten &= others <= figures[:, None]
+        open_ = ~beaten.any(axis=1)
+        found = block[:, open_]
+        front[:, size : size + found.shape[1]] = found
+        size += found.shape[1]
+        kept.append(order[start : start + _CHUNK][open_])
+    return np.sort(np.concatenate(kept))

@@ -23,6 +23,7 @@ from moe2opt.placement.coverage import best_residents
 from moe2opt.placement.frontier import undominated
 from moe2opt.placement.topology import GIB
 from moe2opt.result import FloatArray, InputError, IntArray
+from moe2opt.steps import step
 
 if TYPE_CHECKING:
     from moe2opt.placement.instance import PlacementInstance
@@ -71,8 +72,11 @@ def layer_options(
     instance: PlacementInstance,
 ) -> tuple[list[Options], Callable[[IntArray], Assignment]]:
     """Return the undominated options of all layers and how to read a choice."""
-    menus = [_menu(instance, layer) for layer in range(instance.shape.size[0])]
-    menus = [menu.at(undominated(_criteria(instance, menu))) for menu in menus]
+    menus = []
+    for layer in range(instance.shape.size[0]):
+        step(f"layer {layer + 1} of {instance.shape.size[0]}")
+        menu = _menu(instance, layer)
+        menus.append(menu.at(undominated(_criteria(instance, menu))))
     blocks = [
         Options({k: v[None, :] for k, v in menu.metrics.items()}, menu.held_bytes[None])
         for menu in menus

@@ -126,15 +126,17 @@ def test_infeasible_budgets_are_proven(build: Any) -> None:
     assert set(rows) == {"loss_nats", "memory_gib"}
 
 
-def test_frontier_keeps_exactly_the_undominated() -> None:
-    """The frontier is what comparing all pairs gives, first of equals kept."""
+@pytest.mark.parametrize(("rows", "criteria", "values"), [(60, 3, 6), (700, 4, 9), (600, 1, 50)])
+def test_frontier_keeps_exactly_the_undominated(rows: int, criteria: int, values: int) -> None:
+    """The frontier is what comparing all pairs gives, first of equals kept, however many."""
     rng = np.random.default_rng(0)
-    for _ in range(20):
-        table = rng.integers(0, 6, size=(60, 3)).astype(float)
+    for _ in range(10):
+        table = rng.integers(0, values, size=(rows, criteria)).astype(float)
+        table[:, -1] += rng.integers(0, 2) * rng.random(rows)
         kept = undominated(table)
         less = (table[:, None] <= table[None]).all(axis=2)
         equal = (table[:, None] == table[None]).all(axis=2)
-        first = np.tri(60, k=-1, dtype=bool)
+        first = np.tri(rows, k=-1, dtype=bool)
         beaten = (less & ~equal).any(axis=0) | (equal & first.T).any(axis=0)
         assert kept.tolist() == np.flatnonzero(~beaten).tolist()
 
