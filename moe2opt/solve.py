@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import platform
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import fields, replace
@@ -28,7 +27,15 @@ from moe2opt.canonical import (
 )
 from moe2opt.config import LoadedInstance
 from moe2opt.present import measure_of
-from moe2opt.result import InputError, Limit, MoeOptError, ProgressEvent, Result, encode_float
+from moe2opt.result import (
+    InputError,
+    IntArray,
+    Limit,
+    MoeOptError,
+    ProgressEvent,
+    Result,
+    encode_float,
+)
 from moe2opt.solvers import (
     Interrupt,
     Options,
@@ -39,6 +46,7 @@ from moe2opt.solvers import (
     SolverInfo,
     choose,
 )
+from moe2opt.solvers.compiling import Compiling, LimitReachedError
 
 # Only type checkers know the default before Python 3.13.
 if TYPE_CHECKING:
@@ -90,8 +98,8 @@ def solve(
     solver
         Name of a solver; default ``auto``, which chooses by the structure of the problem.
     time_limit_s, node_limit, memory_limit_bytes
-        Limits; default none (``time_limit_s=math.inf`` lifts the limit of a file). The clock
-        starts after compilation.
+        Limits; default none (``time_limit_s=math.inf`` lifts the limit of a file). Compiling the
+        canonical problem counts; a run that ends there has no plan and an infinite bound.
     rel_gap
         Stop once ``(bound - objective) / |objective|`` is at most this; default 0.
     seed
@@ -165,21 +173,30 @@ def run(
 ) -> Result[PlanT]:
     """Do what `solve` does, without the closing report: for callers that certify first."""
     with interruptible() as interrupt:
-        problem, compile_s = _compile(target)
         _check_type("solver", solver)
         if on_progress is not None and not callable(on_progress):
             raise InputError(f"on_progress: {type(on_progress).__name__} is not callable")
         defaults = _file_settings(target)
         named = defaults.pop("name", "auto")
+        options = _options(defaults, settings)
+        compiling = Compiling(options, interrupt)
+        try:
+            problem = compiling.done(lambda: _problem_of(target))
+        except LimitReachedError as stopped:
+            progress.logger.warning(compiling.ended(stopped.limit))
+            nothing = compiling.nothing(solver or named, stopped.limit)
+            origin = _provenance(target, None, options, nothing.solver)
+            return replace(nothing, measure=measure_of(target), provenance=origin)
         info = choose(solver or named, problem)
-        options = _options(problem, defaults, settings, warm_start)
+        options = replace(options, warm_start=_start(problem, warm_start))
         listeners = [on_progress] if on_progress else []
         table = progress.Table(measure_of(target))
         if display:
             _announce(target, problem, info)
             listeners.insert(0, table)
         function = info.load()  # before the clock starts
-        search = Search(problem, options, _fan_out(listeners), interrupt)
+        rest = replace(compiling.rest, warm_start=options.warm_start)
+        search = Search(problem, rest, _fan_out(listeners), interrupt)
         outcome = _outcome(function, search)
         if not info.certified:
             outcome = replace(outcome, certificate=None)
@@ -191,8 +208,8 @@ def run(
     return replace(
         result,
         measure=measure_of(target),
-        stats={**_plain(result.stats), "compile_s": compile_s},
-        provenance=_provenance(target, problem, options, info),
+        stats={**_plain(result.stats), "compile_s": compiling.seconds},
+        provenance=_provenance(target, problem, options, info.name),
     )
 
 
@@ -217,16 +234,14 @@ def interruptible() -> Iterator[Interrupt]:
         yield interrupt
 
 
-def _compile(target: object) -> tuple[Problem, float]:
-    """Return the canonical problem and the seconds it took to get it."""
+def _problem_of(target: object) -> Problem:
+    """Return the canonical problem."""
     if isinstance(target, FAMILIES):
-        return target, 0.0
+        return target
     if not isinstance(target, Instance):
         name = type(target).__name__
         raise InputError(f"expected an instance or a problem, got {name}; moe2opt.load reads files")
-    start = time.perf_counter()
-    problem = target.problem()
-    return problem, time.perf_counter() - start
+    return target.problem()
 
 
 def _file_settings(target: Instance[Any] | Problem) -> dict[str, Any]:
@@ -239,20 +254,23 @@ def _file_settings(target: Instance[Any] | Problem) -> dict[str, Any]:
     return settings
 
 
-def _options(
-    problem: Problem, defaults: dict[str, Any], given: dict[str, Any], warm_start: Any
-) -> Options:
+def _options(defaults: dict[str, Any], given: dict[str, Any]) -> Options:
     """Join the settings: what was given beats the file, the file beats the defaults."""
     for name, value in given.items():
         _check_type(name, value)
     chosen = {**defaults, **{name: value for name, value in given.items() if value is not None}}
+    return Options(**{k: v for k, v in chosen.items() if v is not None})
+
+
+def _start(problem: Problem, warm_start: Any) -> IntArray | None:
+    """Return the solution to start from, in the variables of the canonical problem."""
     start = warm_start.x if isinstance(warm_start, Result) else warm_start
-    if start is not None:
-        try:
-            start = problem.vector(start)
-        except InputError as error:
-            raise InputError(f"warm_start: {error}") from error
-    return Options(**{k: v for k, v in chosen.items() if v is not None}, warm_start=start)
+    if start is None:
+        return None
+    try:
+        return problem.vector(start)
+    except InputError as error:
+        raise InputError(f"warm_start: {error}") from error
 
 
 def _check_type(name: str, value: Any) -> None:
@@ -323,10 +341,15 @@ def _priced(
     nominal = getattr(target, "nominal", None)
     if nominal is None or result.plan is None:
         return result
-    problem = nominal.problem()
+    compiling = Compiling(options, interrupt)
+    try:
+        problem = compiling.done(nominal.problem)
+    except LimitReachedError:
+        return result
     # Columns besides the experts may differ, for example the thresholds of an energy budget.
     start = result.x if result.x is not None and len(result.x) == problem.size else None
-    search = Search(problem, replace(options, warm_start=start), lambda _: None, interrupt)
+    rest = replace(compiling.rest, warm_start=start)
+    search = Search(problem, rest, lambda _: None, interrupt)
     plain = search.result(_outcome(info.load(), search), info.name)
     return replace(result, plan=target.with_nominal(result.plan, plain))  # type: ignore[union-attr]
 
@@ -337,7 +360,7 @@ def _plain(stats: dict[str, Any]) -> dict[str, Any]:
 
 
 def _provenance(
-    target: Instance[Any] | Problem, problem: Problem, options: Options, info: SolverInfo
+    target: Instance[Any] | Problem, problem: Problem | None, options: Options, solver: str
 ) -> dict[str, Any]:
     origin: dict[str, Any] = {}
     if not isinstance(target, FAMILIES):
@@ -350,14 +373,12 @@ def _provenance(
             "overrides": list(target.overrides),
         }
     settings = {f.name: getattr(options, f.name) for f in fields(options) if f.name != "warm_start"}
+    if problem is not None:
+        own = {"kind": problem.kind, "size": problem.size, "sha256": problem.fingerprint}
+        origin["problem"] = own
     return {
         **origin,
-        "problem": {
-            "kind": problem.kind,
-            "size": problem.size,
-            "sha256": problem.fingerprint,
-        },
-        "solver": info.name,
+        "solver": solver,
         "options": {
             **{k: encode_float(v) if isinstance(v, float) else v for k, v in settings.items()},
             "warm_start": options.warm_start is not None,

@@ -104,7 +104,10 @@ def certify(target: Problem | Instance[Any], result: Result[Any]) -> Verdict:
         With kind ``checked`` when the certificate was replayed, else ``claimed``. Whatever the
         result holds, there is a verdict: what cannot be understood is a failure.
     """
-    problem = target if isinstance(target, _FAMILIES) else target.problem()
+    if result.x is None and result.certificate is None:
+        problem: Any = None  # nothing is claimed that the problem could refute
+    else:
+        problem = target if isinstance(target, _FAMILIES) else target.problem()
     try:
         with np.errstate(all="ignore"):  # what overflows is not accepted, but not told twice
             return _verdict(target, problem, result)

@@ -52,9 +52,7 @@ def names_of(target: Instance | Problem) -> Names:
     )
 
 
-def show_result(
-    target: Instance | Problem, problem: Problem, result: Result, verdict: Verdict | None
-) -> None:
+def show_result(target: Instance | Problem, result: Result, verdict: Verdict | None) -> None:
     """Print status, proof and plan."""
     checked = None if verdict is None or verdict.kind == "claimed" else verdict.ok
     failures = () if verdict is None else verdict.failures
@@ -63,11 +61,15 @@ def show_result(
     put(f"{status_words(result).capitalize()}. {_values(result)}".rstrip())
     put(f"Proof: {proof_words(result, checked=checked, failures=failures)}.")
     if result.status == "INFEASIBLE":
-        show_conflict(names_of(target), problem, result)
+        show_conflict(names_of(target), _problem_of(target), result)
     elif result.plan is not None:
         put(f"\n{result.plan.summary()}")
     elif result.x is not None:
-        _show_solution(names_of(target), problem, result)
+        _show_solution(names_of(target), _problem_of(target), result)
+
+
+def _problem_of(target: Instance | Problem) -> Problem:
+    return target.problem() if isinstance(target, Instance) else target
 
 
 def _values(result: Result) -> str:

@@ -14,7 +14,7 @@ from moe2opt import progress
 from moe2opt.cli.exits import Exit, Require, exit_of, say
 from moe2opt.cli.folders import create, write_config, writing
 from moe2opt.cli.output import put
-from moe2opt.cli.show import Names, names_of, show_result
+from moe2opt.cli.show import names_of, show_result
 from moe2opt.config import LoadedInstance, load
 from moe2opt.result import Conflict, InputError, ProgressEvent, Result, encode_float
 from moe2opt.solve import run
@@ -128,8 +128,7 @@ def _print(
     if request.as_json:
         put(json.dumps(as_json(target, result, verdict), indent=1, allow_nan=False))
         return
-    problem = target.problem() if isinstance(target, LoadedInstance) else target
-    show_result(target, problem, result, verdict)
+    show_result(target, result, verdict)
     if not request.quiet:
         put(_next_step(request, result, kept))
 
@@ -139,7 +138,7 @@ def as_json(
 ) -> dict[str, Any]:
     """Return the object that ``solve --json`` prints."""
     content = replace(result, certificate=None).to_dict()
-    content["certificate"] = _certificate(names_of(target), result, verdict)
+    content["certificate"] = _certificate(target, result, verdict)
     if result.x is not None and result.plan is None:
         content["plan"] = {"x": result.x.tolist()}
     name = target.name if isinstance(target, LoadedInstance) else None
@@ -147,7 +146,9 @@ def as_json(
     return finite
 
 
-def _certificate(names: Names, result: Result, verdict: Verdict | None) -> dict[str, Any]:
+def _certificate(
+    target: LoadedInstance | Problem, result: Result, verdict: Verdict | None
+) -> dict[str, Any]:
     certificate = result.certificate
     checked = verdict is not None and verdict.ok and verdict.kind == "checked"
     kind = "claimed" if certificate is None else "checked" if checked else "checkable"
@@ -158,14 +159,15 @@ def _certificate(names: Names, result: Result, verdict: Verdict | None) -> dict[
         "leaves": None if certificate is None else certificate.leaves,
         "digest": None if certificate is None else certificate.digest,
         "failures": [] if verdict is None else list(verdict.failures),
-        "conflict": _conflict(names, None if certificate is None else certificate.conflict),
+        "conflict": _conflict(target, None if certificate is None else certificate.conflict),
     }
 
 
-def _conflict(names: Names, conflict: Conflict | None) -> dict[str, Any] | None:
+def _conflict(target: LoadedInstance | Problem, conflict: Conflict | None) -> dict[str, Any] | None:
     """Return a conflict in the names of the instance, without its proofs."""
     if conflict is None:
         return None
+    names = names_of(target)
     return {
         "budgets": [names.rows[row] for row in conflict.rows],
         "covers": [names.covers[cover] for cover in conflict.covers],
@@ -190,6 +192,8 @@ def _next_step(request: Request, result: Result, kept: bool) -> str:
     again = f"moe2opt solve {request.config}"
     if result.status == "INFEASIBLE":
         return f"\nNext: raise one of these limits in the file or with --set, then {again}"
+    if "problem" not in result.provenance:
+        return f"\nNext: {again} with a larger limit; compiling takes most of it"
     if result.x is None:
         return (
             "\nThis does not mean that no plan exists. Next: a larger --time-limit or "

@@ -13,6 +13,7 @@ from moe2opt.canonical import FacilityProblem
 from moe2opt.placement.assignment import DISTIL, FORMS, KEEP, MERGE, PRUNE, SHARE
 from moe2opt.placement.shape import ModelShape
 from moe2opt.result import FloatArray, InputError, IntArray
+from moe2opt.steps import step
 
 if TYPE_CHECKING:
     from moe2opt.placement.instance import PlacementInstance
@@ -170,6 +171,7 @@ def dendrogram(
     np.fill_diagonal(apart, np.inf)
     found: dict[int, IntArray] = {}
     for count in range(len(use), 0, -1):
+        step()
         if count in numbers:
             found[count] = _central(distance, use, [m for m in members if m])
         if count == 1:
@@ -212,6 +214,7 @@ def _swapped(distance: FloatArray, use: FloatArray, chosen: list[int]) -> list[i
     for _ in range(10):
         improved = False
         for k in range(len(chosen)):
+            step()
             others = [c for c in chosen if c != chosen[k]]
             near = distance[:, others].min(axis=1) if others else np.full(len(use), np.inf)
             cost = use @ np.minimum(near[:, None], distance)

@@ -15,6 +15,7 @@ from moe2opt.placement.checks import violations
 from moe2opt.placement.shape import ModelShape
 from moe2opt.result import FloatArray, InputError, IntArray
 from moe2opt.schema.csv import COUNT, SHARE, Column, read_table
+from moe2opt.steps import step
 
 if TYPE_CHECKING:
     from moe2opt.placement.instance import PlacementInstance
@@ -154,6 +155,7 @@ def lru_hit_rates(trace: IntArray, starts: IntArray, experts: int) -> FloatArray
     rows = np.arange(layers)[:, None]
     last = np.full((layers, experts), -1, dtype=np.int64)
     for token in range(tokens):
+        step()
         if token in fresh:
             last[:] = -1
         chosen = trace[token]

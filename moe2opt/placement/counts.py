@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from moe2opt.result import BoolArray, FloatArray, InputError, IntArray
+from moe2opt.steps import step
 
 if TYPE_CHECKING:
     from moe2opt.placement.instance import PlacementInstance
@@ -85,6 +86,7 @@ def best_split(
     the layer takes as long as the slower of both. Up to 16 experts every split is looked at; beyond
     that the uses are rounded to a grid and the balance is found by dynamic programming.
     """
+    step()
     split = instance.config.split
     assert split is not None
     stay, slow, copy = instance.split_costs[:, precision]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from moe2opt.result import FloatArray, InputError, IntArray
+from moe2opt.steps import step
 
 if TYPE_CHECKING:
     from moe2opt.placement.instance import PlacementInstance
@@ -90,6 +91,7 @@ def exhaustive(tokens: IntArray, experts: int) -> Residents:
         size += (sets >> e) & 1
     best = []
     for number in range(experts + 1):
+        step()
         candidates = np.flatnonzero(size == number)
         best.append(int(candidates[np.argmax(covered[candidates])]))
     chosen = tuple(tuple(e for e in range(experts) if s >> e & 1) for s in best)

@@ -11,6 +11,7 @@ from moe2opt.placement.assignment import Assignment, plain
 from moe2opt.placement.compile import Options
 from moe2opt.placement.topology import GIB
 from moe2opt.result import FloatArray, InputError, IntArray
+from moe2opt.steps import step
 
 if TYPE_CHECKING:
     from moe2opt.placement.instance import PlacementInstance
@@ -60,8 +61,11 @@ def pattern_options(
 
 def _per_layer(table: FloatArray, tiers: IntArray) -> FloatArray:
     """Return ``(M, Q)`` sums of a ``(L, T, Q)`` table over the layers' tiers."""
-    rows = np.arange(tiers.shape[1])
-    return np.stack([table[rows, way].sum(axis=0) for way in tiers])
+    rows, sums = np.arange(tiers.shape[1]), []
+    for way in tiers:
+        step()
+        sums.append(table[rows, way].sum(axis=0))
+    return np.stack(sums)
 
 
 def _tiers(instance: PlacementInstance) -> IntArray:
@@ -88,6 +92,7 @@ def _off(kind: str, layers: int, longest: int) -> Iterator[list[bool]]:
     elif kind == "contiguous":
         for start in range(layers + 1):
             for end in range(start, layers + 1):
+                step()
                 yield [not start <= row < end for row in rows]
     else:
         for period in range(1, longest + 1):

@@ -21,6 +21,7 @@ from moe2opt.selection.constraints.category_sets import with_everyone, with_sets
 from moe2opt.selection.constraints.general import general
 from moe2opt.selection.constraints.largest import with_threshold, with_thresholds
 from moe2opt.selection.constraints.nonlinear import ENERGY, measures_of, times_add_up
+from moe2opt.steps import step
 
 if TYPE_CHECKING:
     from moe2opt.selection.instance import SelectionInstance
@@ -47,6 +48,7 @@ def compile_instance(instance: SelectionInstance) -> Compiled:
     Where no expert at all meets a category's deadline, the deadline itself becomes a row: every
     single expert breaks it, and the cover asks for one, which is the proof of infeasibility.
     """
+    step("the experts' values and budgets")
     scored = instance.scored
     rows = list(_rows(instance))
     covers = _covers(instance)
@@ -60,7 +62,9 @@ def compile_instance(instance: SelectionInstance) -> Compiled:
     )
     names = tuple(row.name for row in rows)
     cover_names = tuple(_cover_name(instance, ks) for ks in covers.values())
+    step("the budgets that are no sums")
     measures = measures_of(instance)
+    step("the problem")
     plain = Compiled(base, names, cover_names, base, names, cover_names, measures)
     if instance.sets == "per_category":
         return with_sets(instance, plain)
@@ -125,6 +129,7 @@ def _turn_rows(instance: SelectionInstance) -> Iterator[Row]:
         asked = np.where(instance.late, 0.0, asked)
     for host in instance.hosts:
         for k in np.flatnonzero(np.isfinite(instance.deadline_s)).tolist():
+            step()
             name = f"delay_s[{host.name}, {instance.categories[k]}]"
             yield Row(name, asked[k] * instance.on(host.name), float(instance.deadline_s[k]))
 

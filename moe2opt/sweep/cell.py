@@ -57,8 +57,6 @@ def _solved(task: Task) -> tuple[dict[str, Any], dict[str, bytes]]:
     )
     result = solve(target, threads=1, **dict(task.settings))
     verdict = certify(target, result)
-    problem = target.problem() if isinstance(target, LoadedInstance) else target
-    names = target.row_names() if isinstance(target, LoadedInstance) else None
     row = {
         **task.coordinates(),
         "status": str(result.status),
@@ -70,13 +68,17 @@ def _solved(task: Task) -> tuple[dict[str, Any], dict[str, bytes]]:
         "error": None if verdict.ok else "; ".join(verdict.failures),
         "solver": result.solver,
         "nodes": int(result.stats.get("nodes", 0)),
-        "problem_sha256": problem.fingerprint,
+        "problem_sha256": result.provenance.get("problem", {}).get("sha256"),
         **result.measure.to_dict(),
         "canonical_objective": _number(result.objective),
         "canonical_bound": _number(result.bound),
         "solve_s": float(result.stats.get("solve_s", math.nan)),
     }
-    if result.x is not None and hasattr(problem, "usage_of"):
+    loaded = isinstance(target, LoadedInstance)
+    # Without a solution there may be no problem either: a limit came while it was compiled.
+    problem: Any = None if result.x is None else target.problem() if loaded else target
+    if hasattr(problem, "usage_of"):
+        names = target.row_names() if loaded else None
         used = problem.usage_of(result.x).tolist()
         row |= {f"used {n}": u for n, u in zip(names or range(len(used)), used, strict=True)}
     return row, _files(result)

@@ -61,7 +61,7 @@ class Store:
                 return dict(row)
             result = Result.load(self.folder / address / "result.json")
             figures = [encode_float(v) for v in (result.objective, result.bound)]
-            made_for = result.provenance["problem"]["sha256"]
+            made_for = result.provenance.get("problem", {}).get("sha256")
             same = [str(result.status), *figures, made_for] == [
                 row[key] for key in ("status", "objective", "bound", "problem_sha256")
             ]

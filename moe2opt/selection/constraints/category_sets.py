@@ -23,6 +23,7 @@ from moe2opt.canonical import FacilityProblem
 from moe2opt.result import BoolArray, FloatArray, IntArray
 from moe2opt.selection.compiled import Compiled
 from moe2opt.selection.constraints.nonlinear import ENERGY
+from moe2opt.steps import step
 
 if TYPE_CHECKING:
     from moe2opt.selection.instance import SelectionInstance
@@ -105,6 +106,7 @@ def _turns(instance: SelectionInstance) -> dict[str, tuple[str, int]]:
 
 def _spread(instance: SelectionInstance, plain: Compiled, r: int) -> FloatArray:
     """Return a budget row over all columns: of who is asked, or of who is deployed."""
+    step()
     own, name = plain.base.costs[r], plain.base_names[r]
     category, expert = asked_pairs(instance)
     nobody, unasked = np.zeros(len(own)), np.zeros(len(expert))

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from moe2opt import steps
 from moe2opt.canonical import FacilityProblem
 from moe2opt.canonical.monotone import MixedOracle
 from moe2opt.result import FloatArray, IntArray
@@ -80,6 +81,7 @@ def priced_ceiling(problem: FacilityProblem) -> Ceiling:
     price, toll = values.max(axis=1, initial=0) * 4 // 5, np.zeros(len(shares), dtype=np.int64)
     best, kept, stalled, pace = _dual(values, shares, price, toll), (price, toll), 0, 0.1
     for _ in range(_STEPS):
+        steps.step()
         gains = _gains(values, shares, price, toll)
         chosen = gains > 0
         slack = 1 - ((values > price[:, None]) & chosen).sum(axis=1)

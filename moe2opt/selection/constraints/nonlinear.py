@@ -16,6 +16,7 @@ from moe2opt.selection.constraints.measures import (
     remembered,
 )
 from moe2opt.selection.constraints.queueing import longest_wait, wait_of_all
+from moe2opt.steps import step
 
 if TYPE_CHECKING:
     from moe2opt.selection.instance import SelectionInstance
@@ -64,6 +65,7 @@ def _delays(instance: SelectionInstance) -> Iterator[Measure]:
         return
     kind, level = instance.delay_statistic, instance.delay_level
     for k in np.flatnonzero(np.isfinite(instance.deadline_s)).tolist():
+        step()
         times, limit = samples.delay_s[samples.rows[k]], float(instance.deadline_s[k])
         category = instance.categories[k]
         if everybody:
