@@ -96,12 +96,13 @@ def number(value: float | None, digits: int = 6) -> str:
 
     Examples
     --------
-    >>> number(0.47362), number(0.473647, 4), number(1161.2, 4), number(20.0), number(None)
-    ('0.47362', '0.4736', '1161', '20', '-')
+    >>> number(0.47362), number(0.473647, 4), number(1161.2, 4), number(-1e11), number(None)
+    ('0.47362', '0.4736', '1161', '-1e+11', '-')
     """
     if value is None or not math.isfinite(value):
         return "-"
-    if digits < len(f"{abs(value):.0f}") <= _WIDEST_NUMBER:
-        return f"{value:.0f}"
+    whole = f"{value:.0f}"
+    if len(whole) <= _WIDEST_NUMBER and len(whole.lstrip("-")) > digits:
+        return whole
     text = f"{value:.{digits}g}"
     return text if len(text) <= _WIDEST_NUMBER else f"{value:.{digits - 1}g}"
