@@ -72,8 +72,15 @@ def pool_of(workers: int) -> ProcessPoolExecutor:
 
 
 def end_pool(pool: ProcessPoolExecutor, *, now: bool) -> None:
-    """Shut a pool down; `now` ends what its workers are doing instead of waiting for it."""
+    """Shut a pool down; `now` ends what its workers are doing instead of waiting for it.
+
+    The thread that manages the pool is waited for: this process, ending while that thread closes
+    its pipes, would print a traceback.
+    """
     processes: dict[int, Any] = dict(getattr(pool, "_processes", None) or {})
+    manager: Any = getattr(pool, "_executor_manager_thread", None)
     pool.shutdown(wait=False, cancel_futures=True)
     for process in processes.values() if now else ():
         process.terminate()
+    if manager is not None:
+        manager.join()

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import pytest
 import moe2opt as mo
 from moe2opt.result import InputError
 from moe2opt.schema import ConfigError
+from moe2opt.sweep.interrupts import end_pool, pool_of
 from moe2opt.sweep.store import Store
 
 COUNT = 400
@@ -98,3 +100,15 @@ def test_a_row_without_its_result_is_solved_again(tmp_path: Path, damage: str) -
     again = mo.sweep("tiny", over, out=tmp_path)
     assert again.reused == 1
     assert mo.Result.load(one).objective == first.rows[0]["objective"]
+
+
+@pytest.mark.parametrize("now", [False, True])
+def test_a_pool_that_ended_has_no_thread_left(now: bool) -> None:
+    """After `end_pool` nothing of the pool runs on, so a process that ends then prints nothing."""
+    before = set(threading.enumerate())
+    pool = pool_of(1)
+    answer = pool.submit(time.sleep, 60 if now else 0)
+    if not now:
+        answer.result()
+    end_pool(pool, now=now)
+    assert set(threading.enumerate()) <= before
