@@ -101,13 +101,14 @@ def _print(request: Request, fleet: Fleet, result: FleetResult) -> None:
         put(json.dumps(result.to_dict(), allow_nan=False))
         return
     if result.status is Status.INFEASIBLE:
-        put(f"INFEASIBLE  certificate {'checked' if result.certified else 'REJECTED'}")
+        put(f"INFEASIBLE  certificate {_proof_of(result)}")
         put(_why_infeasible(fleet, result))
         return
     text = result.measure.text
+    gap = f"{result.gap:.3%}" if math.isfinite(result.gap) else "-"
     put(
         f"{result.status}  objective {text(result.objective)}  bound {text(result.bound)}  "
-        f"gap {result.gap:.3%}  certificate {'checked' if result.certified else 'REJECTED'}"
+        f"gap {gap}  certificate {_proof_of(result)}"
     )
     put(
         f"{len(fleet.sites)} sites ({len(result.distinct)} distinct), {result.solved} problems "
@@ -116,6 +117,13 @@ def _print(request: Request, fleet: Fleet, result: FleetResult) -> None:
     )
     for caveat in fleet.caveats:
         put(f"note: {caveat}")
+
+
+def _proof_of(result: FleetResult) -> str:
+    """Return what stands behind the bound; before the first price there is none."""
+    if math.isinf(result.bound) and result.status is not Status.INFEASIBLE:
+        return "none"
+    return "checked" if result.certified else "REJECTED"
 
 
 def _why_infeasible(fleet: Fleet, result: FleetResult) -> str:

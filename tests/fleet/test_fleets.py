@@ -17,7 +17,9 @@ from mutations_of_results import mutations
 from strategies import all_points, choice_problems, facility_problems
 
 import moe2opt as mo
+from moe2opt.cli.fleeting import Request, run_fleet
 from moe2opt.fleet import Fleet, Site, load_fleet, save_fleet, solve_fleet, verify_fleet
+from moe2opt.fleet.driver import _Run
 from moe2opt.fleet.priced import SiteState, priced
 from moe2opt.result import InputError, Status
 
@@ -237,3 +239,23 @@ def test_dask_gives_the_same_fleet(file: Path) -> None:
     serial = solve_fleet(fleet, rel_gap=0.05)
     dask = solve_fleet(fleet, rel_gap=0.05, backend="dask", workers=2)
     assert serial.to_dict() == dask.to_dict()
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_an_interrupted_fleet_says_what_is_proven(
+    file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], known: bool
+) -> None:
+    """Before the first price there is no certificate, which is not a rejected one."""
+    search = _Run._round
+
+    def interrupted(run: Any, which: Any, price: float) -> None:
+        if known and not run.rounds:
+            return search(run, which, price)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(_Run, "_round", interrupted)
+    request = Request(file, 1e-6, "serial", None, None, None, False, False, True)
+    run_fleet(request, check=False)
+    shown = capsys.readouterr().out
+    assert f"certificate {'checked' if known else 'none'}" in shown
+    assert known or "gap -" in shown
