@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -203,7 +204,9 @@ def _show_verdict(path: Path, found: Judgement) -> None:
         value = result.measure.text(verdict.objective)
         put(f"  the plan meets every requirement and {verb} {value}")
         put("  every name and figure of the plan is what the configuration makes of it")
-    if verdict.kind == "claimed":
+    if verdict.kind == "claimed" and math.isinf(verdict.bound) and result.x is not None:
+        put(f"  no bound is claimed: {result.solver} proves nothing about other plans")
+    elif verdict.kind == "claimed":
         put(f"  the bound {result.measure.text(verdict.bound)} is only a claim of {result.solver}")
     elif result.status == "INFEASIBLE":
         put("  the certificate proves that no plan exists")

@@ -176,6 +176,15 @@ def test_verify_a_claim(moe2opt: Run, tiny_file: Path, tmp_path: Path) -> None:
     assert "the bound 3 is only a claim of exhaustive" in ran.stdout
 
 
+def test_verify_a_plan_without_a_bound(moe2opt: Run, tmp_path: Path) -> None:
+    """A heuristic claims no bound, and `verify` does not say that it does."""
+    moe2opt("solve", "tiny", "--solver", "greedy", "--out", tmp_path)
+    ran = moe2opt("verify", tmp_path / "result.json", "tiny")
+    assert ran.exit_code == 0
+    assert "no bound is claimed: greedy proves nothing about other plans" in ran.stdout
+    assert "only a claim" not in ran.stdout
+
+
 @pytest.mark.parametrize(
     "provenance", [{"overrides": "abc"}, {"overrides": [3]}, {"scenario": 3}], ids=str
 )
