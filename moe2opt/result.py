@@ -8,7 +8,7 @@ from __future__ import annotations
 import enum
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Protocol
@@ -158,6 +158,15 @@ def _read_float(data: dict[str, Any], key: str) -> float:
     if number or value in ("inf", "-inf"):
         return float(value)
     raise InputError(f"not a result: {key} is {_short(value)}; it must be a number")
+
+
+def _named(data: dict[str, Any], key: str, names: Iterable[str]) -> str:
+    """Return a stored name, which must be one of `names`."""
+    known = [str(name) for name in names]
+    if data[key] in known:
+        return str(data[key])
+    choices = ", ".join(known)
+    raise InputError(f"not a result: {key} is {_short(data[key])}; it must be one of {choices}")
 
 
 def _typed(data: dict[str, Any], key: str, kind: Any, words: str) -> Any:
@@ -313,8 +322,8 @@ class Result(Content, Generic[PlanT_co]):
             stored = data["certificate"]
             certificate = None if stored is None else Certificate.from_stored(stored, Path(folder))
             return Result(
-                status=Status(data["status"]),
-                limit=None if data["limit"] is None else Limit(data["limit"]),
+                status=Status(_named(data, "status", Status)),
+                limit=None if data["limit"] is None else Limit(_named(data, "limit", Limit)),
                 x=None if data["x"] is None else _whole(data["x"]),
                 objective=_read_float(values, "objective"),
                 bound=_read_float(values, "bound"),

@@ -250,6 +250,8 @@ ARRAYS: list[tuple[Callable[[], object], str]] = [
      "weights: shape (2,) does not match (C,) = (1,)"),
     (lambda: mo.FacilityProblem(V, A, B, groups=[[0, 2]]), "groups[0]: index 2 is outside 0..1"),
     (lambda: mo.FacilityProblem(V, A, B, covers=[[]]), "covers[0] is empty"),
+    (lambda: mo.FacilityProblem({"c": V[0]}, A, B, covers=[["z"]]),
+     "covers[0]: no expert is called 'z'"),
     (lambda: mo.MultipleChoiceProblem([], [], B), "values: there is no group"),
     (lambda: mo.MultipleChoiceProblem([[1]], [], B), "usage: 0 groups, but values has 1"),
     (lambda: mo.MultipleChoiceProblem([[1]], [[[-1]]], B),

@@ -157,7 +157,7 @@ def test_status_and_gap_stand_in_the_summary() -> None:
         ("{", "not JSON"),
         ("[]", "not a result: the file does not hold a JSON object"),
         ("{}", "not a result: the key 'certificate' is missing"),
-        ('"\\ud800"', "not a result: the file does not hold a JSON object"),
+        ('"\\ud800"', "half a surrogate pair is not text"),
     ],
 )
 def test_broken_result_files_are_named(tmp_path: Any, content: str, message: str) -> None:
@@ -185,6 +185,13 @@ def test_broken_result_files_are_named(tmp_path: Any, content: str, message: str
 def test_broken_fields_are_input_errors(key: str, value: Any) -> None:
     """A result whose fields make no sense is an input error, never another exception."""
     with pytest.raises(InputError, match=r"not a (result|certificate)"):
+        Result.from_dict({**a_result().to_dict(), key: value})
+
+
+@pytest.mark.parametrize(("key", "value"), [("status", "GREAT"), ("limit", ["TIME"])])
+def test_unknown_names_in_results_are_told(key: str, value: Any) -> None:
+    """A status or limit that does not exist is told with its key and those that do."""
+    with pytest.raises(InputError, match=rf"not a result: {key} is .*; it must be one of [A-Z]"):
         Result.from_dict({**a_result().to_dict(), key: value})
 
 

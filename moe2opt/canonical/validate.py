@@ -198,6 +198,9 @@ def _index_set(name: str, value: Any, size: int, axis: Axis) -> IntArray:
     members = [axis.position(member) for member in value] if named else value
     if np.asarray(members).dtype == bool:
         raise InputError(f"{name} holds flags; give indices, as with numpy.flatnonzero")
+    for member in members if named else ():
+        if isinstance(member, str):
+            raise InputError(f"{name}: no expert is called {member!r}")
     indices = integer_vector(name, members)
     if not len(indices):
         raise InputError(f"{name} is empty")
