@@ -209,10 +209,10 @@ def test_missing_result_files_are_named(tmp_path: Any) -> None:
 
 
 def test_binary_files_are_no_results(tmp_path: Any) -> None:
-    """A file that is not UTF-8 text is refused as not JSON."""
+    """A file that is not UTF-8 text is refused as no text."""
     path = tmp_path / "result.json"
     path.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(InputError, match="not JSON"):
+    with pytest.raises(InputError, match="not UTF-8 text"):
         Result.load(path)
 
 
