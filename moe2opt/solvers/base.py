@@ -248,7 +248,11 @@ class Search:
             return -math.inf
         if self.first_feasible:
             return math.inf
-        return self.objective + self.tolerance * max(1e-10, abs(self.objective))
+        bound = self.objective + self.tolerance * max(1e-10, abs(self.objective))
+        # The status goes by the quotient: what closes every box must close the run.
+        while relative_gap(self.objective, bound) > self.tolerance:
+            bound = math.nextafter(bound, -math.inf)
+        return bound
 
     @property
     def target(self) -> float:

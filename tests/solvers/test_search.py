@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from moe2opt.bench.generated import uniform
-from moe2opt.canonical import FacilityProblem
-from moe2opt.solvers.base import Options, Search
+from moe2opt.canonical import FacilityProblem, MultipleChoiceProblem
+from moe2opt.certify import certify
+from moe2opt.result import Status
+from moe2opt.solvers.base import Options, Outcome, Search
 
 
 @pytest.mark.parametrize("rel_gap", [0.0, 1e-9, 1e-6, 3e-5, 1e-3, 0.1])
@@ -22,3 +24,14 @@ def test_bounds_below_the_target_close_a_box(rel_gap: float, factor: float) -> N
     hair = 1e-8 * search.target
     assert search.closes(search.target - hair)
     assert not search.closes(search.target + hair)
+
+
+def test_what_closes_every_box_closes_the_run() -> None:
+    """A bound that no box may exceed is optimal, also where sum and quotient round apart."""
+    worth = [[-1e9], [3.999999999999], [3.0000000000000004], [4.0]]
+    problem = MultipleChoiceProblem(worth, [np.zeros((1, 0))] * 4, [])
+    search = Search(problem, Options())
+    search.offer([0, 0, 0, 0], "U")
+    result = search.result(Outcome(search.cutoff), "brb")
+    assert result.status is Status.OPTIMAL
+    assert certify(problem, result).ok
