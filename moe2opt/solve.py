@@ -317,10 +317,14 @@ def _decoded(target: Instance[Any] | Problem, result: Result[Any]) -> Result[Any
     """Add the plan, after the instance has judged it in its own terms."""
     if isinstance(target, FAMILIES) or result.x is None:
         return result
-    plan = target.decode(result.x)
+    x = result.x
+    if (tighten := getattr(target, "tightened", None)) is not None:
+        x = tighten(x)
+    plan = target.decode(x)
     violations = target.check(plan)
     if violations:
         raise SolverMismatchError(f"{target.name}: the plan is invalid: {'; '.join(violations)}")
+    result = replace(result, x=x, objective=target.problem().evaluate(x))
     value = target.evaluate(plan)
     if not math.isclose(value, result.objective, rel_tol=OBJECTIVE_TOLERANCE, abs_tol=1e-12):
         raise SolverMismatchError(

@@ -248,6 +248,14 @@ class PlacementInstance(Content):
 
         return plan_of(self, self.compiled.read(self.problem().vector(x)))
 
+    def tightened(self, x: IntArray) -> IntArray:
+        """Return a robust solution with the least worst case that its plan allows; else `x`."""
+        if not self.activation.robust:
+            return x
+        at = np.flatnonzero(self.problem().values[-1] == self.evaluate(self.decode(x)))
+        least = np.append(x[:-1], at[:1]) if len(at) else x
+        return least if self.problem().is_feasible(least) else x
+
     def figures(self, plan: PlacementPlan) -> Figures:
         """Return what a plan costs, computed from the instance's own data."""
         return evaluate(self, plan.assignment)

@@ -87,3 +87,12 @@ def test_a_better_policy_is_not_hidden(load: Any) -> None:
     text = plan.summary()
     assert "moves experts at run time" in text
     assert "is about zero" in text
+
+
+@pytest.mark.parametrize("solver", ["greedy", "random"])
+def test_worst_cases_are_those_of_the_plan(solver: str) -> None:
+    """A heuristic's robust plan counts its own worst case, however high its solution left it."""
+    instance = mo.load("three_tier_edge", scenario="worst_domain")
+    result = mo.solve(instance, solver)
+    assert result.objective == instance.evaluate(result.plan)
+    assert mo.certify(instance, result).ok
