@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import math
-import os
-import platform
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import fields, replace
-from datetime import UTC, datetime
-from functools import cache
+from dataclasses import replace
 from importlib import metadata
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
@@ -27,6 +23,8 @@ from moe2opt.canonical import (
 )
 from moe2opt.config import LoadedInstance
 from moe2opt.present import measure_of
+from moe2opt.provenance import provenance_of
+from moe2opt.provenance import versions as versions
 from moe2opt.result import (
     InputError,
     IntArray,
@@ -34,7 +32,6 @@ from moe2opt.result import (
     MoeOptError,
     ProgressEvent,
     Result,
-    encode_float,
 )
 from moe2opt.solvers import (
     Interrupt,
@@ -185,7 +182,7 @@ def run(
         except LimitReachedError as stopped:
             progress.logger.warning(compiling.ended(stopped.limit))
             nothing = compiling.nothing(solver or named, stopped.limit)
-            origin = _provenance(target, None, options, nothing.solver)
+            origin = provenance_of(target, None, options, nothing.solver)
             return replace(nothing, measure=measure_of(target), provenance=origin)
         info = choose(solver or named, problem)
         options = replace(options, warm_start=_start(problem, warm_start))
@@ -209,7 +206,7 @@ def run(
         result,
         measure=measure_of(target),
         stats={**_plain(result.stats), "compile_s": compiling.seconds},
-        provenance=_provenance(target, problem, options, info.name),
+        provenance=provenance_of(target, problem, options, info.name),
     )
 
 
@@ -361,44 +358,3 @@ def _priced(
 def _plain(stats: dict[str, Any]) -> dict[str, Any]:
     """Turn numpy scalars and arrays into what JSON can hold."""
     return {k: v.tolist() if hasattr(v, "tolist") else v for k, v in stats.items()}
-
-
-def _provenance(
-    target: Instance[Any] | Problem, problem: Problem | None, options: Options, solver: str
-) -> dict[str, Any]:
-    origin: dict[str, Any] = {}
-    if not isinstance(target, FAMILIES):
-        origin["instance"] = target.name
-        origin |= getattr(target, "origin", {})
-    if isinstance(target, LoadedInstance):
-        origin |= {
-            "file": target.path.name,
-            "scenario": target.scenario,
-            "overrides": list(target.overrides),
-        }
-    settings = {f.name: getattr(options, f.name) for f in fields(options) if f.name != "warm_start"}
-    if problem is not None:
-        own = {"kind": problem.kind, "size": problem.size, "sha256": problem.fingerprint}
-        origin["problem"] = own
-    return {
-        **origin,
-        "solver": solver,
-        "options": {
-            **{k: encode_float(v) if isinstance(v, float) else v for k, v in settings.items()},
-            "warm_start": options.warm_start is not None,
-        },
-        "versions": dict(versions()),
-        "platform": platform.platform(),
-        "cpu_count": os.cpu_count(),
-        "utc": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
-
-
-@cache
-def versions() -> dict[str, str]:
-    """Return the versions of Python, moe2opt and the packages that results depend on."""
-    found = {"python": platform.python_version()}
-    for package in ("moe2opt", "numpy", "scipy", "numba", "pyomo", "highspy"):
-        with suppress(metadata.PackageNotFoundError):
-            found[package] = metadata.version(package)
-    return found
