@@ -189,10 +189,7 @@ class PlacementPlan(Content):
             }
             for key, kind in _types().items():
                 content[key] = TypeAdapter(kind).validate_python(content[key])
-            plan = cls(assignment=Assignment(**arrays), **content)  # type: ignore[arg-type]
-            _check_names(plan)
-            _check_arrays(plan)
-            return plan
+            return cls(assignment=Assignment(**arrays), **content).checked()  # type: ignore[arg-type]
         except ValidationError as error:
             first = error.errors()[0]
             raise InputError(f"not a placement plan: {first['loc']}: {first['msg']}") from error
@@ -200,6 +197,12 @@ class PlacementPlan(Content):
             raise
         except DAMAGE as error:
             raise InputError(f"not a placement plan: {type(error).__name__}: {error}") from error
+
+    def checked(self) -> PlacementPlan:
+        """Return the plan; raise `InputError` unless its names are names and its arrays fit."""
+        _check_names(self)
+        _check_arrays(self)
+        return self
 
     def summary(self) -> str:
         """Return a readable account of the plan."""

@@ -54,7 +54,7 @@ def export(
             f"--to {to}: unknown format{_meant(to)}; choose one of {', '.join(FORMATS)}"
         )
     module = importlib.import_module(f"moe2opt.placement.export.{FORMATS[to]}")
-    found: tuple[Export, ...] = module.export(Judge(plan, instance))
+    found: tuple[Export, ...] = module.export(Judge(plan.checked(), instance))
     return found
 
 
