@@ -7,6 +7,7 @@ that does not listen gets a KeyboardInterrupt.
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -41,11 +42,19 @@ def hearing_all() -> Iterator[None]:
     def stop(signum: int, frame: object) -> None:
         raise KeyboardInterrupt
 
+    told = sys.unraisablehook
+
+    def tell(lost: sys.UnraisableHookArgs) -> None:
+        # Raised in a destructor or a callback it goes no further; the verb remembers it anyway.
+        if not isinstance(lost.exc_value, KeyboardInterrupt):
+            told(lost)
+
+    sys.unraisablehook = tell
     try:
         with _handled(_verb.signals, stop):
             yield
     finally:
-        _verb = before
+        _verb, sys.unraisablehook = before, told
 
 
 def heard() -> bool:

@@ -20,7 +20,7 @@ import pytest
 from cli.support import EXTRA, info
 
 import moe2opt as mo
-from moe2opt import progress
+from moe2opt import interrupts, progress
 from moe2opt.config import LoadedInstance, SolverSection
 from moe2opt.result import Limit, ProgressEvent, Result, Status
 from moe2opt.solve import SolverMismatchError, interruptible
@@ -276,6 +276,21 @@ def test_second_ctrl_c_raises() -> None:
     with pytest.raises(KeyboardInterrupt):
         twice()
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_signal_in_a_destructor_is_heard_in_silence(capsys: pytest.CaptureFixture[str]) -> None:
+    """An interrupt that Python has to drop leaves no traceback, and the verb knows of it."""
+
+    class Late:
+        def __del__(self) -> None:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    before = sys.unraisablehook
+    with interrupts.hearing_all():
+        Late()
+        assert interrupts.heard()
+    assert sys.unraisablehook is before
+    assert capsys.readouterr().err == ""
 
 
 def test_handler_stays_away_from_other_threads() -> None:
