@@ -295,6 +295,8 @@ def test_every_public_package_is_on_the_page() -> None:
         "plugins",
         "progress",
         "proof",
+        "provenance",
+        "steps",
         "questions",
         "schema",
         "stored",
