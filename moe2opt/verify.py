@@ -273,6 +273,11 @@ def _status_faults(result: Result, problem: Problem) -> Iterator[str]:
         yield "status: stored ERROR, which no run of solve writes"
 
 
+def only_within(rel_gap: float, gap: float) -> str:
+    """Return the words for an optimum that the gap that was asked for made one."""
+    return f"optimal only within a relative gap of {rel_gap:g}; its gap is {gap:.3g}"
+
+
 def provisos_of(result: Result) -> tuple[str, ...]:
     """Return what loosened the question that a result answers, and what to know of its making."""
     origin = result.provenance
@@ -281,9 +286,7 @@ def provisos_of(result: Result) -> tuple[str, ...]:
         found.append(f"for the scenario {origin['scenario']} recorded in the result")
     found += [f"with --set {text} recorded in the result" for text in origin.get("overrides") or ()]
     if result.status is Status.OPTIMAL and result.gap > NUMERICAL_GAP:
-        found.append(
-            f"optimal only within a relative gap of {result.rel_gap:g}; its gap is {result.gap:.3g}"
-        )
+        found.append(only_within(result.rel_gap, result.gap))
     elif result.rel_gap > LARGEST_GAP:
         found.append(f"a relative gap of {result.rel_gap:g} was asked for, which proves nothing")
     robust = getattr(result.plan, "robustness", None)

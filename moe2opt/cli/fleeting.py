@@ -83,16 +83,21 @@ def _line(known: dict[str, float]) -> None:
 
 def _checked(request: Request, fleet: Fleet) -> Exit:
     from moe2opt.fleet import verify_fleet
+    from moe2opt.fleet.checking import provisos_of_fleet
 
     if request.out is None:
         raise InputError("--check needs --out DIR, the folder to check")
     failures = verify_fleet(request.out, fleet)
     for failure in failures[:20]:
         say(failure)
+    provisos = () if failures else provisos_of_fleet(request.out)
     if request.as_json:
-        put(json.dumps({"ok": not failures, "sites": len(fleet.sites), "failures": failures}))
+        told = {"ok": not failures, "sites": len(fleet.sites), "failures": failures}
+        put(json.dumps({**told, "provisos": provisos}))
     elif not request.quiet:
         put(f"{len(fleet.sites)} sites: {'everything holds' if not failures else 'REJECTED'}")
+        for proviso in provisos:
+            put(f"  {proviso}")
     return Exit.REJECTED if failures else Exit.OK
 
 

@@ -23,6 +23,7 @@ from moe2opt.fleet.master import least_value, proves_none
 from moe2opt.fleet.priced import distinct_sites, priced
 from moe2opt.fleet.sites import Fleet
 from moe2opt.result import (
+    NUMERICAL_GAP,
     Certificate,
     InputError,
     Result,
@@ -31,6 +32,7 @@ from moe2opt.result import (
     optimal_within,
     relative_gap,
 )
+from moe2opt.verify import only_within
 from moe2opt.writing import replacing, write_frame, write_text
 
 #: Relative tolerance of sums over sites.
@@ -98,6 +100,15 @@ def verify_fleet(folder: str | Path, fleet: Fleet) -> list[str]:
         raise
     except DAMAGE as error:
         raise InputError(f"{folder}: not a fleet: {type(error).__name__}: {error}") from error
+
+
+def provisos_of_fleet(folder: str | Path) -> tuple[str, ...]:
+    """Return what loosened the question that a fleet's files answer."""
+    told = read_json(Path(folder) / "fleet.json")
+    gap = float(told["gap"])
+    if told["status"] != "OPTIMAL" or gap <= NUMERICAL_GAP:
+        return ()
+    return (only_within(float(told["rel_gap"]), gap),)
 
 
 def _proofs(path: Path) -> Iterator[Any]:

@@ -147,6 +147,19 @@ def test_changed_fleets_are_rejected(file: Path, tmp_path: Path) -> None:
     assert rejected(tmp_path / "out", fleet)
 
 
+def test_a_wide_gap_is_said(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """An optimum that only the gap in the file makes one is accepted with that gap's words."""
+    fleet, out = load_fleet(file), tmp_path / "out"
+    save_fleet(solve_fleet(fleet, rel_gap=0.05), fleet, out)
+    content = json.loads((out / "fleet.json").read_text())
+    assert content["gap"] > 1e-9
+    changed = {**content, "rel_gap": 1.0, "status": "OPTIMAL"}
+    (out / "fleet.json").write_text(json.dumps(changed), encoding="utf-8")
+    request = Request(file, 1e-6, "serial", None, None, out, False, False, False)
+    assert run_fleet(request, check=True) == 0
+    assert "optimal only within a relative gap of 1;" in capsys.readouterr().out
+
+
 def rejected(folder: Path, fleet: Fleet) -> bool:
     """Tell whether the check finds fault; content that is no fleet is a fault."""
     try:
