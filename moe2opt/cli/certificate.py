@@ -11,6 +11,7 @@ from moe2opt import progress
 from moe2opt.canonical import Instance
 from moe2opt.cli.checking import say_rejected
 from moe2opt.cli.exits import Exit, say
+from moe2opt.cli.folders import spare
 from moe2opt.cli.output import put
 from moe2opt.present import Measure
 from moe2opt.result import InputError, Result
@@ -45,6 +46,7 @@ def run_certificate(
         raise InputError(f"--to {to}: unknown format; choose one of {', '.join(FORMATS)}")
     if as_json and out is None:
         raise InputError("--json: the proof itself goes to stdout; name a file with --out")
+    spare(out, path, config)
     found = verify(path, config, scenario, overrides, allow_outside=allow_outside)
     if not found.ok:
         say_rejected(path, found.failures)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from moe2opt.cli.checking import say_rejected
 from moe2opt.cli.exits import Exit, say
+from moe2opt.cli.folders import spare
 from moe2opt.cli.output import put
 from moe2opt.config import LoadedInstance
 from moe2opt.placement import PlacementInstance, PlacementPlan
@@ -54,6 +55,7 @@ class Request:
 
 def run_export(request: Request) -> Exit:
     """Do what was asked and return the exit code."""
+    spare(request.out, request.result, request.config)
     result, opened, failures = _opened(request)
     if failures:
         say_rejected(request.result, failures)

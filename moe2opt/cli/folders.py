@@ -39,3 +39,11 @@ def write_config(folder: Path, target: object) -> None:
     if isinstance(target, LoadedInstance):
         origin = target.path, folder, target.scenario, target.overrides
         write_text(place_in(folder), marked(target.effective_yaml(), *origin))
+
+
+def spare(out: Path | None, *inputs: str | Path | None) -> None:
+    """Raise `InputError` when the file that a verb writes is one that it reads."""
+    if out is not None and out.exists():
+        for name in inputs:
+            if name is not None and Path(name).exists() and out.samefile(name):
+                raise InputError(f"--out {out}: this file is read; name another one")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from moe2opt.cli.exits import Exit, say
+from moe2opt.cli.folders import spare
 from moe2opt.cli.output import put
 from moe2opt.result import InputError
 
@@ -48,6 +49,8 @@ def run_report(request: Request) -> Exit:
 
     if request.axes and not request.grid:
         raise InputError("--axis: goes with --grid")
+    read = (path for path in request.folder.glob("*.*") if path.suffix != ".html")
+    spare(request.out, request.config, *read)
     partly = request.grid and _add_grid(request, read_folder(request.folder))
     report, path = write_report(request.folder, request.out, request.config)
     _tell(request, report, path)
