@@ -286,17 +286,19 @@ def test_an_earlier_plan_must_be_of_the_same_model(folder: Path) -> None:
         "tier": "the configuration has no tier 'shelf'",
         "layers": "it places 1 layers of 4 experts, the configuration 2 of 4",
         "parts": "one places whole experts, the other their matrices apart",
-        "number": "not a placement plan: a tier has no name",
+        "number": "not a placement plan: assignment.tier has a number out of range",
         "none": "there is no plan to run",
     }.items():
         content = json.loads(json.dumps(stored))
         plan = content["plan"]
         if change == "tier":
+            plan["home"] = "shelf"
             for tier in plan["tiers"]:
                 tier["name"] = "shelf"
         elif change == "layers":
             for key in ("tier", "precision", "form", "representative"):
                 plan["assignment"][key] = plan["assignment"][key][:1]
+            plan["layers"], plan["uses"] = plan["layers"][:1], plan["uses"][:1]
         elif change == "parts":
             for key in ("tier", "precision"):
                 table = plan["assignment"][key]

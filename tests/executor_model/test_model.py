@@ -174,11 +174,11 @@ def _broken(folder: Path, what: str) -> None:
         ("shard", "shard model-1.safetensors is missing"),
         ("truncated", "model-1.safetensors: is damaged"),
         ("garbage", "model-1.safetensors: is damaged"),
-        ("index", "is not JSON"),
+        ("index", "index.json: not JSON"),
         ("escape", "is no file name"),
         ("tensor", "tensor model.norm.weight is missing"),
         ("shape", r"has shape \(48, 32\); config.json asks for \(40, 32\)"),
-        ("config", "config.json: cannot be read"),
+        ("config", "config.json: No such file"),
     ],
 )
 def test_a_damaged_folder_is_one_message(what: str, words: str, make: Make) -> None:

@@ -8,6 +8,7 @@ import io
 import json
 import random
 import zipfile
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -180,7 +181,9 @@ def damaged_tree(tree: Any, rng: random.Random) -> Any:
             name = rng.choice(["x", "", "a\x1bb", "name", "kind", str(key) + "s"])
             holder[name] = copy.deepcopy(value)
         elif kind == 3 and isinstance(value, int | float) and not isinstance(value, bool):
-            holder[key] = rng.choice([-value, value * 1e12, value * 1e-12, value + 1, int(value)])
+            with suppress(OverflowError, ValueError):  # a former damage may be no finite number
+                scaled = [-value, value * 1e12, value * 1e-12, value + 1, int(value)]
+                holder[key] = rng.choice(scaled)
         elif kind == 4:
             other, where = rng.choice(places)
             holder[key] = copy.deepcopy(other[where])
