@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import mmap
 import os
+import secrets
 import shutil
 import tempfile
 import time
@@ -168,12 +169,16 @@ class _Reader:
 @contextmanager
 def random_file(folder: Path, size: int) -> Iterator[OpenFile]:
     """Write a nameless file of random bytes and open it for reads past the page cache."""
-    try:
-        descriptor, name = tempfile.mkstemp(prefix=".moe2opt-", dir=folder)
-    except OSError as error:
-        raise UnavailableError(f"cannot create a file in {folder}: {error.strerror}") from error
+    # The name is known before the file is there: an interruption at any moment finds it.
+    name = str(folder / f".moe2opt-{secrets.token_hex(6)}")
+    descriptor: int | None = None
     reader: int | None = None
     try:
+        try:
+            descriptor = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+        except OSError as error:
+            words = f"cannot create a file in {folder}: {error.strerror}"
+            raise UnavailableError(words) from error
         reader, direct = _open_reader(name)
         Path(name).unlink()
         write_s = _fill(descriptor, size, folder)
