@@ -69,7 +69,7 @@ class Compiling:
 
     def ended(self, limit: Limit) -> str:
         """Return one line about an end before the search."""
-        return f"No search: {_WORDS[limit]} while {self.stage} was compiled"
+        return f"No search: {_WORDS[limit]} while compiling {self.stage}"
 
     def nothing(self, solver: str, limit: Limit) -> Result[Any]:
         """Return the result of a run that ended before there was a problem."""
