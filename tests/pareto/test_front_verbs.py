@@ -91,6 +91,7 @@ def test_fleet_verb(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "out" / "fleet.json").read_text(encoding="utf-8"))["certified"]
     assert run(*fleet, "--check", "--quiet").exit_code == 0
     told = json.loads(run(*fleet, "--check", "--json").stdout)
+    assert told.pop("provisos")[0].startswith("optimal only within a relative gap of 0.2;")
     assert told == {"ok": True, "sites": 4, "failures": []}
     text = file.read_text(encoding="utf-8")
     file.write_text(text.replace("limit: 400", "limit: 1"), encoding="utf-8")
