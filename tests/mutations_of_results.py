@@ -67,7 +67,7 @@ def changed(value: Any) -> list[Any]:
     if isinstance(value, float):
         return [value * 1.001 + 1e-3, -value - 1.0, str(value), None, 1e300]
     if isinstance(value, str):
-        return [f"{value}X", "", 7, None]
+        return [f"{value}X", "" if value else "Y", 7, None]
     return [0, "X", [1]] if value is None else [None, "X"]
 
 
