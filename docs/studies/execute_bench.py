@@ -30,13 +30,13 @@ import numpy as np
 
 import moe2opt as mo
 from moe2opt.executor import calibrate
-from moe2opt.executor.compare import compare, predict
-from moe2opt.executor.folder import open_folder
-from moe2opt.executor.routing_trace import read_texts, record_routing
-from moe2opt.executor.run import Settings, run_plan, shapes_of
-from moe2opt.executor.run_job import plain_instance
-from moe2opt.executor.run_text import sequences
-from moe2opt.executor.store_bank import Bank
+from moe2opt.executor.compare.compare import compare, predict
+from moe2opt.executor.job import plain_instance
+from moe2opt.executor.model.folder import open_folder
+from moe2opt.executor.model.routing import read_texts, record_routing
+from moe2opt.executor.model.text import sequences
+from moe2opt.executor.run.run import Settings, run_plan, shapes_of
+from moe2opt.executor.store.bank import Bank
 from moe2opt.placement.assignment import Assignment
 from moe2opt.placement.baselines import baseline_assignments
 from moe2opt.placement.cache import cache_assignment

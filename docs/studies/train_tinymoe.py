@@ -38,10 +38,10 @@ from tinymoe.text import SOURCES, build_corpus
 from tinymoe.training import TrainingSettings, record, save, tiny_spec, train
 
 import moe2opt as mo
-from moe2opt.executor.folder import ModelFolder, open_folder
-from moe2opt.executor.quality import judged_bytes, losses, mean_loss, text_files
-from moe2opt.executor.quantise import Format
-from moe2opt.executor.routing_trace import Routing, record_routing, tokens_of, write_routing
+from moe2opt.executor.model.folder import ModelFolder, open_folder
+from moe2opt.executor.model.quality import judged_bytes, losses, mean_loss, text_files
+from moe2opt.executor.model.routing import Routing, record_routing, tokens_of, write_routing
+from moe2opt.executor.store.formats import Format
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "problems" / "placement" / "tinymoe"

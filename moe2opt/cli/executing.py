@@ -21,9 +21,9 @@ from moe2opt.verify import verify
 from moe2opt.writing import ours, write_text
 
 if TYPE_CHECKING:
-    from moe2opt.executor.against import PlanRow
-    from moe2opt.executor.compare import Comparison, Row
-    from moe2opt.executor.run_job import Executed, Wanted
+    from moe2opt.executor.compare.against import PlanRow
+    from moe2opt.executor.compare.compare import Comparison, Row
+    from moe2opt.executor.job import Executed, Wanted
     from moe2opt.placement import PlacementInstance, PlacementPlan
 
 
@@ -97,9 +97,9 @@ def run_execute(request: Request) -> Exit:
 
 
 def _placement(request: Request, result: Result, instance: PlacementInstance) -> Exit:
-    from moe2opt.executor.compare import parse_tolerances
-    from moe2opt.executor.experts import require_torch
-    from moe2opt.executor.run_job import Wanted, execute_plan
+    from moe2opt.executor.compare.compare import parse_tolerances
+    from moe2opt.executor.job import Wanted, execute_plan
+    from moe2opt.executor.model.experts import require_torch
 
     tolerances = parse_tolerances(request.tolerance)
     require_torch()
@@ -124,7 +124,7 @@ def _placement(request: Request, result: Result, instance: PlacementInstance) ->
             content["plans"] = [row.to_dict() for row in plans]
         if folder is not None:
             _write(folder, content)
-            from moe2opt.executor.compare_plot import plot
+            from moe2opt.executor.compare.plot import plot
 
             plot(done.comparison, f"{instance.name}: predicted and measured", folder / _PLOT)
     if request.as_json:
@@ -139,7 +139,7 @@ def _placement(request: Request, result: Result, instance: PlacementInstance) ->
 
 def _earlier(request: Request, instance: PlacementInstance) -> PlacementPlan | None:
     """Return the plan of ``--against``, in the tiers and formats of the instance."""
-    from moe2opt.executor.against import stored_assignment
+    from moe2opt.executor.compare.against import stored_assignment
     from moe2opt.placement.plan import plan_of
 
     if request.against is None:
@@ -158,8 +158,8 @@ def _beside(
     wanted: Wanted,
 ) -> list[PlanRow]:
     """Run the earlier plan, too, and return both rows."""
-    from moe2opt.executor.against import PlanRow
-    from moe2opt.executor.run_job import execute_plan
+    from moe2opt.executor.compare.against import PlanRow
+    from moe2opt.executor.job import execute_plan
 
     with _bar(request.quiet) as on_token:
         other = execute_plan(instance, earlier, replace(wanted, calibrate=False), on_token)
@@ -170,7 +170,7 @@ def _beside(
 
 
 def _selection(request: Request, result: Result, instance: Any) -> Exit:
-    from moe2opt.executor.compare_selection import FIGURES, replayed
+    from moe2opt.executor.compare.selection import FIGURES, replayed
 
     given = {"--model": request.model, "--text": request.text, "--against": request.against}
     for name, value in given.items():
@@ -207,7 +207,7 @@ def _selection(request: Request, result: Result, instance: Any) -> Exit:
 
 
 def _selection_tolerances(texts: Sequence[str], names: Sequence[str]) -> dict[str, float]:
-    from moe2opt.executor.compare import parse_tolerances
+    from moe2opt.executor.compare.compare import parse_tolerances
 
     return parse_tolerances(texts, names)
 

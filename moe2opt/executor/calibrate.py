@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from moe2opt.errors import DAMAGE
-from moe2opt.executor.run import Run
-from moe2opt.executor.run_experts import Served
+from moe2opt.executor.run.run import Run
+from moe2opt.executor.run.tiered import Served
 from moe2opt.files import read_json
 from moe2opt.placement.assignment import Assignment, plain
 from moe2opt.placement.rates import COLUMNS, TABLE, UNIQUE

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from moe2opt.executor.quality import Judged, losses, mean_loss, planned
-from moe2opt.executor.quantise import Format, format_of
+from moe2opt.executor.model.quality import Judged, losses, mean_loss, planned
+from moe2opt.executor.store.formats import Format, format_of
 from moe2opt.placement.aggregate import dendrogram
 from moe2opt.placement.assignment import FORMS, KEEP, MERGE, PRUNE, SHARE, Assignment
 from moe2opt.placement.instance import PlacementInstance
@@ -22,7 +22,7 @@ from tinymoe.tables import whole_model
 if TYPE_CHECKING:
     import pandas as pd
 
-    from moe2opt.executor.folder import ModelFolder
+    from moe2opt.executor.model.folder import ModelFolder
 
 OnStep = Callable[[str], None]
 

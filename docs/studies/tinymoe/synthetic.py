@@ -14,10 +14,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from moe2opt.executor import families
-from moe2opt.executor.experts import require_torch
-from moe2opt.executor.families import ModelSpec
-from moe2opt.executor.folder import INDEX
+from moe2opt.executor.model import families
+from moe2opt.executor.model.experts import require_torch
+from moe2opt.executor.model.families import ModelSpec
+from moe2opt.executor.model.folder import INDEX
 from moe2opt.result import InputError
 from tinymoe.training import config_of
 

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from moe2opt.executor.experts import ResidentExperts, Weights, feed_forward
-from moe2opt.executor.merging import apply_plan, merge
-from moe2opt.executor.model import Decoder
-from moe2opt.executor.quality import Judged, batches, losses, mean_loss, token_losses
-from moe2opt.executor.quantise import Format
+from moe2opt.executor.model.decoder import Decoder
+from moe2opt.executor.model.experts import ResidentExperts, Weights, feed_forward
+from moe2opt.executor.model.quality import Judged, batches, losses, mean_loss, token_losses
+from moe2opt.executor.store.formats import Format
+from moe2opt.executor.store.merging import apply_plan, merge
 from moe2opt.placement.aggregate import dendrogram
 from moe2opt.placement.assignment import Assignment, plain
 from moe2opt.result import FloatArray, InputError
@@ -25,7 +25,7 @@ from moe2opt.result import FloatArray, InputError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from moe2opt.executor.folder import ModelFolder
+    from moe2opt.executor.model.folder import ModelFolder
 
 OnStep = Callable[[str], None]
 

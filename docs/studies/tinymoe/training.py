@@ -10,11 +10,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from moe2opt.executor import families
-from moe2opt.executor.experts import dispatch, feed_forward, require_torch
-from moe2opt.executor.families import ModelSpec
-from moe2opt.executor.model import Decoder, Layer
-from moe2opt.executor.quality import byte_tokens
+from moe2opt.executor.model import families
+from moe2opt.executor.model.decoder import Decoder, Layer
+from moe2opt.executor.model.experts import dispatch, feed_forward, require_torch
+from moe2opt.executor.model.families import ModelSpec
+from moe2opt.executor.model.quality import byte_tokens
 from moe2opt.result import InputError
 from moe2opt.writing import replacing, write_text
 

@@ -1,0 +1,1 @@
+"""What a plan promised beside what running it took."""

@@ -1,0 +1,55 @@
+"""A selection replayed on the test part: what its plan promised, what the gate realises."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from moe2opt.executor.compare.compare import Row
+from moe2opt.result import InputError, IntArray
+
+if TYPE_CHECKING:
+    from moe2opt.selection.gated import GatedInstance
+
+FIGURES = ("accuracy", "energy", "delay")
+
+
+def replayed(instance: GatedInstance, x: IntArray) -> tuple[Row, ...]:
+    """Return predicted and realised accuracy, joules and seconds per prompt of a selection.
+
+    Parameters
+    ----------
+    instance
+        With its trained gate.
+    x
+        The 0/1 solution of a result.
+
+    Raises
+    ------
+    InputError
+        When the test part is empty.
+    """
+    from moe2opt.selection.evaluation.policies import Policy, TestPart
+    from moe2opt.selection.gated_plan import routed
+
+    test = TestPart(instance, instance.split.members("test"))
+    if not len(test.prompts):
+        raise InputError("splits.test: the test part is empty")
+    chosen = np.flatnonzero(x)
+    routing = test.by_gate(chosen)
+    policy = Policy("plan", chosen, routing)
+    delay_s, energy_j = instance.realised(test.prompts, chosen)
+    outcome = test.outcome(policy, delay_s, energy_j)
+    members = instance.members()
+    answer = routed(instance, members, chosen)
+    asked = np.flatnonzero(answer >= 0)
+    category = instance.outcomes.category_of[members[asked]]
+    expected_j = instance.energy_j[category, answer[asked]].sum() / len(members)
+    expected_s = instance.delay_s[category, answer[asked]].sum() / len(members)
+    value = instance.problem().evaluate(np.asarray(x, dtype=np.int64))
+    return (
+        Row("accuracy", "share right", float(value), float(np.nanmean(outcome.quantised))),
+        Row("energy", "J/prompt", float(expected_j), float(np.mean(outcome.energy_j))),
+        Row("delay", "s/prompt", float(expected_s), float(np.mean(outcome.delay_s))),
+    )

@@ -1,0 +1,1 @@
+"""Models in Hugging Face format: their files, their tensors, and a decoder."""

@@ -1,0 +1,1 @@
+"""Run the experts of a plan from where they lie, and note what it takes."""
