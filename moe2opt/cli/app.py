@@ -106,7 +106,7 @@ def solve(
     4 limit without a plan; 5 weaker than --require or --gap asked; 6 certification failed;
     70 internal error; 130 interrupted without a plan.
     """
-    from moe2opt.cli.solving import Request, run_solve
+    from moe2opt.cli.verbs.solve import Request, run_solve
 
     settings = {
         "solver": solver,
@@ -147,7 +147,7 @@ def check(
 
     Without --scenario, every scenario of a file is built and tested too.
     """
-    from moe2opt.cli.checking import run_check
+    from moe2opt.cli.verbs.check import run_check
 
     options = (scenario, tuple(overrides or ()), allow_outside)
     raise typer.Exit(run_check(configs, *options, as_json=as_json, quiet=quiet))
@@ -171,7 +171,7 @@ def verify(
     overrides are those recorded in the result unless given here. Exit code 0 when everything holds,
     6 when not.
     """
-    from moe2opt.cli.checking import run_verify
+    from moe2opt.cli.verbs.check import run_verify
 
     options = (scenario, tuple(overrides or ()), allow_outside)
     raise typer.Exit(run_verify(result, config, *options, as_json=as_json, quiet=quiet))
@@ -200,7 +200,7 @@ def certificate(
     The result is checked first (exit code 6 when it is rejected). A proof that uses more than the
     linear formulation is replaced by a new one, found from the same solution.
     """
-    from moe2opt.cli.certificate import run_certificate
+    from moe2opt.cli.verbs.certificate import run_certificate
 
     options = (scenario, tuple(overrides or ()), allow_outside)
     raise typer.Exit(
@@ -248,7 +248,7 @@ def export(
     A placement is rounded to what the runtime can express; memory is checked again after that. A
     selection becomes a LiteLLM proxy, launch scripts and a router.
     """
-    from moe2opt.cli.exporting import Request, run_export
+    from moe2opt.cli.verbs.export import Request, run_export
 
     settings = tuple(overrides or ())
     request = Request(result, to, out, config, allow_outside, as_json, quiet, settings)
@@ -259,7 +259,7 @@ def export(
 @guarded
 def problems(as_json: Json = False, quiet: Quiet = False) -> None:
     """List the built-in problems."""
-    from moe2opt.cli.listing import list_problems
+    from moe2opt.cli.verbs.problems import list_problems
 
     list_problems(as_json=as_json, quiet=quiet)
 
@@ -288,7 +288,7 @@ def train(
     quiet: Quiet = False,
 ) -> None:
     """Train the gate of a configuration with `experts.outcomes`, and print how good it is."""
-    from moe2opt.cli.gating import Request, run_train
+    from moe2opt.cli.verbs.evaluate import Request, run_train
 
     request = Request(config, scenario, overrides or [], allow_outside, out, as_json, quiet)
     raise typer.Exit(run_train(request))
@@ -327,7 +327,7 @@ def evaluate(
     Needs `experts.outcomes`. The test part is used for nothing else. With `--grid`, plan and
     baselines are compared at every combination of budgets.
     """
-    from moe2opt.cli.gating import Request, run_evaluate
+    from moe2opt.cli.verbs.evaluate import Request, run_evaluate
 
     request = Request(config, scenario, overrides or [], allow_outside, out, as_json, quiet)
     raise typer.Exit(run_evaluate(request, replicates, seed, grid or (), retrain=retrain))
@@ -337,7 +337,7 @@ def evaluate(
 @guarded
 def schema(as_json: Json = False, quiet: Quiet = False) -> None:
     """Print the JSON Schema of configuration files (always JSON)."""
-    from moe2opt.cli.listing import print_schema
+    from moe2opt.cli.verbs.problems import print_schema
 
     print_schema()
 
@@ -346,7 +346,7 @@ def schema(as_json: Json = False, quiet: Quiet = False) -> None:
 @guarded
 def versions(as_json: Json = False, quiet: Quiet = False) -> None:
     """Print versions and platform, for bug reports."""
-    from moe2opt.cli.listing import print_versions
+    from moe2opt.cli.verbs.problems import print_versions
 
     print_versions(as_json=as_json)
 

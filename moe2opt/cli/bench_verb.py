@@ -1,4 +1,4 @@
-"""Arguments of the verb ``bench``; what it does is in `moe2opt.cli.benching`."""
+"""Arguments of the verb ``bench``; what it does is in `moe2opt.cli.verbs.bench`."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def bench(
 
     Exit code 6 when a claim turned out to be wrong or a certificate was rejected.
     """
-    from moe2opt.cli.benching import Request, list_bench, run_bench_verb
+    from moe2opt.cli.verbs.bench import Request, list_bench, run_bench_verb
 
     if list_only:
         list_bench(as_json=as_json, data=data)

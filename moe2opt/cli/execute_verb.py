@@ -1,4 +1,4 @@
-"""Arguments of the verb ``execute``; what it does is in `moe2opt.cli.executing`."""
+"""Arguments of the verb ``execute``; what it does is in `moe2opt.cli.verbs.execute`."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def execute(
     selection is replayed on the test part of its outcomes. Exit code 5 when --tolerance is
     exceeded.
     """
-    from moe2opt.cli.executing import Request, run_execute
+    from moe2opt.cli.verbs.execute import Request, run_execute
 
     request = Request(
         result,

@@ -1,4 +1,4 @@
-"""Arguments of the verb ``fleet``; what it does is in `moe2opt.cli.fleeting`."""
+"""Arguments of the verb ``fleet``; what it does is in `moe2opt.cli.verbs.fleet`."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def fleet(
     Exit codes: 0 within the gap and certified; 2 bad command line or file; 3 no plan keeps the
     budget: proven; 4 no plan was found; 5 the gap is wider than asked; 6 a proof was rejected.
     """
-    from moe2opt.cli.fleeting import Request, run_fleet
+    from moe2opt.cli.verbs.fleet import Request, run_fleet
 
     where = "dask" if scheduler is not None else backend
     request = Request(config, gap, where, workers, scheduler, out, allow_outside, as_json, quiet)

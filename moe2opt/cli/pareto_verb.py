@@ -1,4 +1,4 @@
-"""Arguments of the verb ``pareto``; what it does is in `moe2opt.cli.fronting`."""
+"""Arguments of the verb ``pareto``; what it does is in `moe2opt.cli.verbs.pareto`."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def pareto(
     Exit codes: 0 every point certified; 2 bad command line or file; 3 no budget has a plan; 4 a
     limit before the first plan; 5 a point is not proven optimal; 6 a check failed.
     """
-    from moe2opt.cli.fronting import AxisRequest, Request, run_pareto
+    from moe2opt.cli.verbs.pareto import AxisRequest, Request, run_pareto
 
     axes = [AxisRequest(x, x_range, x_budgets, "x")]
     if y is not None:

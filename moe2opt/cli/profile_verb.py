@@ -1,4 +1,4 @@
-"""Arguments of the verb ``profile``; what it does is in `moe2opt.cli.profiling`."""
+"""Arguments of the verb ``profile``; what it does is in `moe2opt.cli.verbs.profile`."""
 
 from __future__ import annotations
 
@@ -80,15 +80,15 @@ def profile(
     Measures memory and disk by block size, matrix products and expert layers, and, where they are
     there, a CUDA device and power meters. Needs no root and less than two minutes.
     """
-    from moe2opt.cli.profiling import Request, run_profile
+    from moe2opt.cli.verbs.profile import Request, run_profile
 
     if from_run:
-        from moe2opt.cli.executing import run_calibration
+        from moe2opt.cli.verbs.execute import run_calibration
 
         raise typer.Exit(run_calibration(from_run, out, device, as_json=as_json, quiet=quiet))
     if routing is not None:
-        from moe2opt.cli.routing import Request as RoutingRequest
-        from moe2opt.cli.routing import run_routing
+        from moe2opt.cli.verbs.profile_routing import Request as RoutingRequest
+        from moe2opt.cli.verbs.profile_routing import run_routing
 
         asked = RoutingRequest(routing, text or [], out, context, as_json, quiet)
         raise typer.Exit(run_routing(asked))

@@ -1,4 +1,4 @@
-"""Arguments of the verb ``replay``; what it does is in `moe2opt.cli.replaying`."""
+"""Arguments of the verb ``replay``; what it does is in `moe2opt.cli.verbs.replay`."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def replay(
     A run with --out that was stopped goes on where it was. Exit codes: 0 done; 2 bad command line
     or file; 3 no plan fits the conditions at the start.
     """
-    from moe2opt.cli.replaying import Request, run_replay
+    from moe2opt.cli.verbs.replay import Request, run_replay
 
     settings = {
         "link": link,

@@ -54,7 +54,7 @@ def report(
     It holds the problem in words, the plan, what is proven, how it was found, and, where the folder
     holds a grid over two budgets, an explorer. Exit code 6 when the checker rejects the result.
     """
-    from moe2opt.cli.reporting import Request, run_report
+    from moe2opt.cli.verbs.report import Request, run_report
 
     request = Request(folder, config, grid, axis or [], points, time_limit, out, as_json, quiet)
     raise typer.Exit(run_report(request))

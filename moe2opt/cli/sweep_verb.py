@@ -1,4 +1,4 @@
-"""Arguments of the verb ``sweep``; what it does is in `moe2opt.cli.sweeping`."""
+"""Arguments of the verb ``sweep``; what it does is in `moe2opt.cli.verbs.sweep`."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def sweep(
     time. Exit codes: 0 every cell has a result; 2 bad command line or file; 5 some cells failed;
     130 interrupted, finished cells are kept.
     """
-    from moe2opt.cli.sweeping import Request, run_sweep
+    from moe2opt.cli.verbs.sweep import Request, run_sweep
 
     settings = {"solver": solver, "time_limit_s": time_limit, "rel_gap": gap, "seed": seed}
     names = None if scenarios is None else [name.strip() for name in scenarios.split(",")]

@@ -17,7 +17,7 @@ from mutations_of_results import mutations
 from strategies import all_points, choice_problems, facility_problems
 
 import moe2opt as mo
-from moe2opt.cli.fleeting import Request, run_fleet
+from moe2opt.cli.verbs.fleet import Request, run_fleet
 from moe2opt.fleet import Fleet, Site, load_fleet, save_fleet, solve_fleet, verify_fleet
 from moe2opt.fleet.driver import _Run
 from moe2opt.fleet.priced import SiteState, priced

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from moe2opt.cli.checking import say_rejected
 from moe2opt.cli.exits import Exit, say
 from moe2opt.cli.folders import spare
 from moe2opt.cli.output import put
+from moe2opt.cli.verbs.check import say_rejected
 from moe2opt.config import LoadedInstance
 from moe2opt.placement import PlacementInstance, PlacementPlan
 from moe2opt.placement.export import FORMATS, Export
@@ -121,7 +121,7 @@ def _selects(result: Result) -> bool:
 
 def _run_selection(request: Request, result: Result, opened: Any) -> Exit:
     """Export a selection."""
-    from moe2opt.cli.serving import export_selection, run_export_selection
+    from moe2opt.cli.verbs.export_selection import export_selection, run_export_selection
     from moe2opt.selection.instance import SelectionInstance
     from moe2opt.selection.serving_section import Serving
 

@@ -15,7 +15,7 @@ import moe2opt as mo
 from moe2opt.certify import Verdict
 from moe2opt.cli.exits import Exit, Require, exit_of
 from moe2opt.cli.show import Names, show_conflict
-from moe2opt.cli.solving import as_json
+from moe2opt.cli.verbs.solve import as_json
 from moe2opt.config import load
 from moe2opt.result import Conflict, Limit, Relaxation, Result, Status
 
@@ -197,7 +197,7 @@ def test_rejected_certificate(
 ) -> None:
     """When the checker rejects, the exit code is 6 and the failure is shown."""
     verdict = Verdict(False, "checked", 3.0, 3.0, ("leaf 2 proves nothing",))
-    monkeypatch.setattr("moe2opt.cli.solving._certified", lambda target, result: verdict)
+    monkeypatch.setattr("moe2opt.cli.verbs.solve._certified", lambda target, result: verdict)
     ran = moe2opt("solve", tiny_file, "--solver", "exhaustive")
     assert ran.exit_code == 6
     assert "REJECTED: leaf 2 proves nothing" in ran.stdout
@@ -267,7 +267,7 @@ def test_interrupted_check_still_delivers(
     def interrupted(target: object, result: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("moe2opt.cli.solving._certified", interrupted)
+    monkeypatch.setattr("moe2opt.cli.verbs.solve._certified", interrupted)
     ran = moe2opt("solve", tiny_file, "--solver", "polyblock")
     assert ran.exit_code == 130
     assert "not checked yet" in ran.stdout

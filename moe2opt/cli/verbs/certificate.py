@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, TextIO, cast
 
 from moe2opt import progress
 from moe2opt.canonical import Instance
-from moe2opt.cli.checking import say_rejected
 from moe2opt.cli.exits import Exit, say
 from moe2opt.cli.folders import spare
 from moe2opt.cli.output import put
+from moe2opt.cli.verbs.check import say_rejected
 from moe2opt.present import Measure
 from moe2opt.result import InputError, Result
 from moe2opt.verify import verify

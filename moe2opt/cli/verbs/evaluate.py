@@ -105,7 +105,7 @@ def run_evaluate(
 
 
 def _run_grid(request: Request, seed: int, grid: Sequence[str], retrain: bool) -> Exit:
-    from moe2opt.cli.gridding import axes_of, check_axes, run_grid
+    from moe2opt.cli.verbs.evaluate_grid import axes_of, check_axes, run_grid
 
     axes = axes_of(grid)
     with nullcontext() if request.quiet else progress.on_stderr(always=True):
