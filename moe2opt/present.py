@@ -8,12 +8,33 @@ way back.
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from typing import Any, Literal
 
 Sense = Literal["maximize", "minimize"]
 
 _WIDEST_NUMBER = 12
+
+#: Endings of names that stand for units.
+_UNITS = (
+    ("j_per_prompt", "J per prompt"),
+    ("j_per_token", "J per token"),
+    ("joules_per_token", "J per token"),
+    ("seconds_per_token", "s per token"),
+    ("s_per_token", "s per token"),
+    ("loads_per_token", "loads per token"),
+    ("uncovered_per_token", "layers per token"),
+    ("memory_gib", "GiB"),
+    ("gib", "GiB"),
+    ("loss_nats", "nats"),
+    ("nats", "nats"),
+    ("bytes", "bytes"),
+    ("watts", "W"),
+    ("w", "W"),
+    ("s", "s"),
+    ("j", "J"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,3 +127,41 @@ def number(value: float | None, digits: int = 6) -> str:
         return whole
     text = f"{value:.{digits}g}"
     return text if len(text) <= _WIDEST_NUMBER else f"{value:.{digits - 1}g}"
+
+
+def label_of(name: str) -> str:
+    """Return a name of the code as an axis label: its words, and its unit in brackets.
+
+    Examples
+    --------
+    >>> label_of("energy_j_per_prompt")
+    'energy (J per prompt)'
+    >>> label_of("memory_gib[rtx-a]")
+    'memory, rtx-a (GiB)'
+    >>> label_of("seconds_per_token")
+    'time (s per token)'
+    >>> label_of("delay.limit_s")
+    'delay (s)'
+    >>> label_of("max_experts")
+    'max experts'
+    """
+    found = re.fullmatch(r"(.*?)(?:\[(.*)\])?", name, re.DOTALL)
+    stem, place = (name, None) if found is None else found.groups()
+    section, _, key = stem.rpartition(".")
+    bare = key.removeprefix("limit_")
+    stem = f"{section}_{bare}" if section and bare != key else bare
+    words, unit = _split(stem)
+    where = "" if place is None else f", {place}"
+    return f"{words}{where} ({unit})" if unit else f"{words}{where}"
+
+
+def _split(stem: str) -> tuple[str, str]:
+    """Return the words of a name and its unit, empty where it has none."""
+    whole = {"seconds_per_token": "time", "joules_per_token": "energy", "s_per_token": "time"}
+    for ending, unit in _UNITS:
+        if stem == ending or stem.endswith(f"_{ending}"):
+            rest = stem.removesuffix(ending).rstrip("_")
+            kind = whole.get(ending) or ending.split("_")[0]
+            words = rest if rest and ending not in ("loss_nats", "memory_gib") else f"{rest} {kind}"
+            return words.replace("_", " ").strip(), unit
+    return stem.replace("_", " "), ""

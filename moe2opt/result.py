@@ -33,6 +33,7 @@ from moe2opt.proof import PriceTable as PriceTable
 from moe2opt.proof import Record as Record
 from moe2opt.proof import Relaxation as Relaxation
 from moe2opt.proof import encode_float as encode_float
+from moe2opt.view import View
 from moe2opt.writing import write_text
 
 if TYPE_CHECKING:
@@ -191,6 +192,9 @@ class Plan(Protocol):
 
     def to_frame(self) -> pd.DataFrame:
         """Return the decisions as a table."""
+
+    def view(self) -> View:
+        """Return what a page shows of it."""
 
 
 # What a result holds as its plan. Only type checkers know the default before Python 3.13.

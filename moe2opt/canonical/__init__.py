@@ -34,3 +34,4 @@ from moe2opt.canonical.types import pack as pack
 from moe2opt.canonical.validate import BIGGEST_EXACT as BIGGEST_EXACT
 from moe2opt.canonical.validate import indicators as indicators
 from moe2opt.canonical.validate import is_integral as is_integral
+from moe2opt.view import View as View

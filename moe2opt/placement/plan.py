@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
@@ -12,8 +13,10 @@ from moe2opt.content import Content
 from moe2opt.errors import DAMAGE
 from moe2opt.placement.assignment import FORMS, NOWHERE, Assignment, Figures, evaluate
 from moe2opt.placement.topology import GIB
+from moe2opt.placement.view import view_of
 from moe2opt.result import InputError
 from moe2opt.text import fault_of_name
+from moe2opt.view import View
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -178,7 +181,7 @@ class PlacementPlan(Content):
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> PlacementPlan:
         """Rebuild from `to_dict`; raise `InputError` when the content is not a plan."""
-        from pydantic import TypeAdapter, ValidationError
+        from pydantic import ValidationError
 
         try:
             content = dict(data)
@@ -188,7 +191,7 @@ class PlacementPlan(Content):
                 for key in ("tier", "precision", "form", "representative", "slots", "copied")
             }
             for key, kind in _types().items():
-                content[key] = TypeAdapter(kind).validate_python(content[key])
+                content[key] = kind.validate_python(content[key])
             return cls(assignment=Assignment(**arrays), **content).checked()  # type: ignore[arg-type]
         except ValidationError as error:
             first = error.errors()[0]
@@ -209,6 +212,10 @@ class PlacementPlan(Content):
         from moe2opt.placement.summary import summarise
 
         return summarise(self)
+
+    def view(self) -> View:
+        """Return what a page shows of the plan."""
+        return view_of(self)
 
 
 _NOTHING: Any = None
@@ -264,13 +271,14 @@ def _check_arrays(plan: PlacementPlan) -> None:
         raise InputError(f"not a placement plan: home: unknown tier '{plan.home}'")
 
 
+@cache
 def _types() -> dict[str, Any]:
-    """Return the types of what JSON holds, lists in place of tuples."""
-    from pydantic import Field
+    """Return what reads each entry of a stored plan, lists in place of tuples."""
+    from pydantic import Field, TypeAdapter
 
     from moe2opt.placement.baselines import Baseline
 
-    return {
+    kinds: dict[str, Any] = {
         **dict.fromkeys(("instance", "model", "granularity", "home", "objective"), str),
         **dict.fromkeys(("n_layers", "top_k"), Annotated[int, Field(ge=1, le=_MOST_LAYERS)]),
         **dict.fromkeys(("joules_per_token", "uncovered_per_token"), float | None),
@@ -284,6 +292,7 @@ def _types() -> dict[str, Any]:
         "seconds_of": tuple[tuple[float, ...], ...],
         "caveats": tuple[str, ...],
     }
+    return {key: TypeAdapter(kind) for key, kind in kinds.items()}
 
 
 def plan_of(instance: PlacementInstance, assignment: Assignment) -> PlacementPlan:

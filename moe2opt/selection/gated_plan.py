@@ -23,6 +23,8 @@ from moe2opt.selection.plan import (
 from moe2opt.selection.robustness import Robustness, robustness_of
 from moe2opt.selection.routing.prompts import route
 from moe2opt.selection.shares import delay_words, objective_words, shared_out
+from moe2opt.selection.view import view_of
+from moe2opt.view import View
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -130,6 +132,10 @@ class GatedPlan(Content):
         from moe2opt.selection.gated_summary import summarise_gated
 
         return summarise_gated(self)
+
+    def view(self) -> View:
+        """Return what a page shows of the plan."""
+        return view_of(self)
 
 
 def decode_gated(instance: GatedInstance, x: IntArray) -> GatedPlan:

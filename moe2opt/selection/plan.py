@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from functools import cache
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 
@@ -13,6 +14,8 @@ from moe2opt.content import Content
 from moe2opt.result import BoolArray, FloatArray, InputError, IntArray
 from moe2opt.selection.robustness import Robustness, robustness_of
 from moe2opt.selection.shares import delay_words, objective_words, shared_out
+from moe2opt.selection.view import view_of
+from moe2opt.view import View
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -193,6 +196,10 @@ class SelectionPlan(Content):
 
         return summarise(self)
 
+    def view(self) -> View:
+        """Return what a page shows of the plan."""
+        return view_of(self)
+
 
 def frame_of_experts(experts: Sequence[DeployedExpert]) -> pd.DataFrame:
     """Return one row per deployed expert."""
@@ -204,14 +211,22 @@ def frame_of_experts(experts: Sequence[DeployedExpert]) -> pd.DataFrame:
 
 def rebuilt(kind: type[_Plan], data: dict[str, Any], what: str) -> _Plan:
     """Rebuild a plan from its dictionary; raise `InputError` when the content is no `what`."""
-    from pydantic import TypeAdapter, ValidationError
+    from pydantic import ValidationError
 
     try:
-        return TypeAdapter(kind).validate_python(data)
+        found: _Plan = _adapter(cast("Any", kind)).validate_python(data)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "plan"
         raise InputError(f"not a {what}: {where}: {first['msg']}") from error
+    return found
+
+
+@cache
+def _adapter(kind: Any) -> Any:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(kind)
 
 
 def decode_plan(instance: SelectionInstance, x: IntArray) -> SelectionPlan:

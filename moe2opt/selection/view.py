@@ -1,0 +1,57 @@
+"""What a page shows of the plan of a selection: experts, categories, budgets."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from moe2opt.view import Table, View, bars, number, percent, table
+
+#: The question in one sentence.
+ASKS = (
+    "Which LLMs are deployed on which server and at which precision, and which prompts go to which "
+    "of them, so that most answers are correct within the budgets?"
+)
+
+
+def view_of(plan: Any) -> View:
+    """Return what a page shows of a plan, whoever routes."""
+    return View(
+        asks=ASKS,
+        figures=(
+            ("expected correct answers", percent(plan.predicted_accuracy)),
+            (f"on {plan.test_prompts:,} test prompts", percent(plan.test_accuracy)),
+            ("experts deployed", str(len(plan.experts))),
+            ("routed expert alone", f"{number(plan.energy_j_per_prompt)} J per prompt"),
+        ),
+        bars=bars(plan.budgets),
+        tables=(_expert_table(plan), _category_table(plan)),
+        notes=plan.caveats,
+    )
+
+
+def _expert_table(plan: Any) -> Table:
+    rows = [
+        (
+            e.llm, e.precision, e.server, f"{e.memory_gib:.1f}",
+            number(e.energy_j_per_prompt), percent(e.share_of_prompts),
+        )
+        for e in plan.experts
+    ]  # fmt: skip
+    header = ("LLM", "precision", "server", "memory (GiB)", "energy (J per prompt)", "prompts")
+    return table("Deployed experts", header, rows)
+
+
+def _category_table(plan: Any) -> Table:
+    rows = [
+        (
+            c.category, percent(c.share_of_prompts), percent(c.predicted_accuracy),
+            f"{percent(c.test_accuracy)} of {c.test_prompts}",
+            number(c.energy_j_per_prompt), number(c.delay_s), number(c.deadline_s),
+        )
+        for c in plan.by_category
+    ]  # fmt: skip
+    header = (
+        *("category", "prompts", "predicted", "test split"),
+        *("energy (J per prompt)", "delay (s)", "deadline (s)"),
+    )
+    return table("By category", header, rows)
