@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from importlib.metadata import version as version_of
 from pathlib import Path
@@ -42,7 +43,7 @@ def _copy_notebooks() -> None:
 
 def _point_at_copies(app: object, name: str, source: list[str]) -> None:
     """Pages link to the notebooks of the checkout; in the built pages they link to the copies."""
-    source[0] = source[0].replace("](../notebooks/", "](notebooks/")
+    source[0] = re.sub(r"\]\(((?:\.\./)*)\.\./notebooks/", r"](\1notebooks/", source[0])
 
 
 def _remove_copies(*_: object) -> None:

@@ -18,7 +18,7 @@
 # The same problems by `brb` (this package's branch, reduce and bound), by `milp` (the strong formulation in HiGHS) and by heuristics. They must agree on the
 # optimum; what differs is time, and what stands behind the bound: a certificate that a checker replays, a claim, or nothing.
 #
-# Times are those of one run on one machine and say little about another one; `docs/performance.md` measures with care. `MOE2OPT_SMOKE=1` runs less.
+# Times are those of one run on one machine and say little about another one; `docs/background/performance.md` measures with care. `MOE2OPT_SMOKE=1` runs less.
 
 # %%
 import json

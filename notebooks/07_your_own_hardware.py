@@ -68,7 +68,7 @@ runs = read_profiles(folder / "my_profile").runs
 pd.DataFrame(runs)[["device", "quant", "prefill_tokens_per_s", "decode_tokens_per_s", "context_tokens"]]
 
 # %% [markdown]
-# `moe2opt profile` measures memory, disk and arithmetic of the machine that it runs on, in about a minute and without root; `docs/profile-your-machine.md` says how.
+# `moe2opt profile` measures memory, disk and arithmetic of the machine that it runs on, in about a minute and without root; `docs/guides/profile-your-machine.md` says how.
 #
 # ## A configuration of your own
 #

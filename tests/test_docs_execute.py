@@ -240,17 +240,19 @@ def test_readme_shows_a_certified_optimum() -> None:
 def test_generated_pages_are_current(name: str) -> None:
     """The reference pages are what ``docs/studies/reference_pages.py`` writes from the code."""
     page = script("reference_pages").PAGES[name]()
-    assert (DOCS / name).read_text(encoding="utf-8") == page
+    assert (DOCS / "reference" / name).read_text(encoding="utf-8") == page
 
 
 def test_api_page_is_current() -> None:
     """The API page is what ``docs/studies/api_page.py`` writes from what packages make public."""
-    assert (DOCS / "api.md").read_text(encoding="utf-8") == script("api_page").api_page()
+    assert (DOCS / "reference" / "api.md").read_text(encoding="utf-8") == script(
+        "api_page"
+    ).api_page()
 
 
 def test_yaml_excerpts_are_from_the_instance() -> None:
     """The YAML on the selection page stands, line by line, in the file that the page names."""
-    text = (DOCS / "selection.md").read_text(encoding="utf-8")
+    text = (DOCS / "guides" / "selection.md").read_text(encoding="utf-8")
     blocks = re.findall(r"^```yaml\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
     file = (CHECKOUT / "problems/selection/tiny.yaml").read_text(encoding="utf-8")
     assert blocks
@@ -259,7 +261,7 @@ def test_yaml_excerpts_are_from_the_instance() -> None:
 
 def test_api_page_names_everything_public() -> None:
     """Every public name of the package is on the API page."""
-    page = (DOCS / "api.md").read_text(encoding="utf-8")
+    page = (DOCS / "reference" / "api.md").read_text(encoding="utf-8")
     missing = [name for name in mo.__all__ if not re.search(rf"\b{name}\b", page)]
     assert not missing
 
@@ -267,7 +269,7 @@ def test_api_page_names_everything_public() -> None:
 def test_everything_public_is_documented() -> None:
     """Every public name of the public packages is on the API page, with a docstring if it can."""
     api = script("api_page")
-    page = (DOCS / "api.md").read_text(encoding="utf-8")
+    page = (DOCS / "reference" / "api.md").read_text(encoding="utf-8")
     named = {path.rsplit(".", 1)[1] for path in re.findall(r"^\.\. auto\w+:: (\S+)$", page, re.M)}
     for part in api.PARTS:
         if util.find_spec(part.package) is None:
@@ -311,19 +313,24 @@ def test_every_public_package_is_on_the_page() -> None:
 
 
 def test_every_page_is_in_the_contents() -> None:
-    """Every page and notebook stands once in the tables of contents of the front page."""
-    index = (DOCS / "index.md").read_text(encoding="utf-8")
-    listed = re.findall(r"^```\{toctree\}\n(.*?)^```", index, re.DOTALL | re.MULTILINE)
-    entries = [line for block in listed for line in block.splitlines() if line[:1] not in (":", "")]
-    pages = {path.stem for path in DOCS.glob("*.md")} - {"index"}
+    """Every page and notebook stands once in the tables of contents, the front page in none."""
+    listed = [
+        (page.parent / entry).resolve().relative_to(DOCS).as_posix()
+        for page in PAGES
+        for block in re.findall(
+            r"^```\{toctree\}\n(.*?)^```", page.read_text("utf-8"), re.DOTALL | re.MULTILINE
+        )
+        for entry in block.splitlines()
+        if entry[:1] not in (":", "")
+    ]
+    pages = {path.relative_to(DOCS).with_suffix("").as_posix() for path in DOCS.glob("**/*.md")}
     notebooks = {f"notebooks/{path.stem}" for path in NOTEBOOKS}
-    assert len(entries) == len(set(entries))
-    assert pages | notebooks <= set(entries)
+    assert sorted(listed) == sorted((pages - {"index"}) | notebooks)
 
 
 def test_solver_page_names_every_solver() -> None:
     """Every solver has its row in the table of the solver page."""
-    page = (DOCS / "solvers.md").read_text(encoding="utf-8")
+    page = (DOCS / "background" / "solvers.md").read_text(encoding="utf-8")
     rows = "\n".join(line for line in page.splitlines() if line.startswith("|"))
     assert [name for name in SOLVERS if f"`{name}`" not in rows] == []
 
@@ -334,7 +341,7 @@ def test_solver_page_names_every_bound() -> None:
     from moe2opt.solvers.facility import bound as facility_bound
     from moe2opt.solvers.monotone import bound as corner_bound
 
-    page = (DOCS / "solvers.md").read_text(encoding="utf-8")
+    page = (DOCS / "background" / "solvers.md").read_text(encoding="utf-8")
     families = {
         "facility": facility_bound,
         "multiple choice": choice_bound,
@@ -348,13 +355,13 @@ def test_solver_page_names_every_bound() -> None:
 
 def test_certificate_page_names_every_reason() -> None:
     """Every leaf reason has its row in the table of the certificate page."""
-    page = (DOCS / "certificates.md").read_text(encoding="utf-8")
+    page = (DOCS / "reference" / "certificates.md").read_text(encoding="utf-8")
     assert set(re.findall(r"^\| `(\w+)`", page, re.MULTILINE)) == set(LEAF_REASONS)
 
 
 def test_exit_codes_are_documented() -> None:
     """The quickstart lists exactly the exit codes that the command line uses."""
-    page = (DOCS / "quickstart.md").read_text(encoding="utf-8")
+    page = (DOCS / "start" / "quickstart.md").read_text(encoding="utf-8")
     listed = re.findall(r"^\| (\d+) \|", page, re.MULTILINE)
     assert [int(code) for code in listed] == sorted(code.value for code in Exit)
 
@@ -393,7 +400,7 @@ def test_more_energy_never_hurts_on_record() -> None:
 
 def test_pictures_are_small() -> None:
     """No picture of the documentation is larger than 150 kB."""
-    pictures = [path for kind in ("svg", "png") for path in DOCS.glob(f"*.{kind}")]
+    pictures = [path for kind in ("svg", "png") for path in DOCS.glob(f"**/*.{kind}")]
     assert pictures
     assert all(path.stat().st_size <= LARGEST_PICTURE_BYTES for path in pictures)
 

@@ -1,10 +1,10 @@
-"""Measure the tables of docs/online-caches.md on published traces of experts.
+"""Measure the tables of docs/guides/caching.md on published traces of experts.
 
     python docs/studies/cache_tables.py DATA [TABLE ...]
 
 Tables: hits, predicted, ideas, tuning, offline, cliff, time. DATA is a folder with
-`moe_traces/gpt_oss_20b` as described in docs/placement.md. Every second sequence is learnt from,
-the others are replayed. `--write-synthetic` instead of DATA writes
+`moe_traces/gpt_oss_20b` as described in docs/guides/placement.md. Every second sequence is
+learnt from, the others are replayed. `--write-synthetic` instead of DATA writes
 problems/traces/experts_synthetic.npz.
 """
 

@@ -1,4 +1,4 @@
-"""Measure the objectives and budgets of docs/constraints.md on the built-in instance.
+"""Measure the objectives and budgets of docs/guides/constraints.md on the built-in instance.
 
 Usage, from the checkout::
 

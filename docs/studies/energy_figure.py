@@ -4,7 +4,7 @@ Usage, from the checkout::
 
     python docs/studies/energy_figure.py
 
-reads ``problems/reference/mmlu_pro_edge.json`` and writes ``docs/energy_budget.svg``.
+reads ``problems/reference/mmlu_pro_edge.json`` and writes ``docs/start/energy_budget.svg``.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ import matplotlib.pyplot as plt
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 SOURCE = CHECKOUT / "problems" / "reference" / "mmlu_pro_edge.json"
-TARGET = CHECKOUT / "docs" / "energy_budget.svg"
+TARGET = CHECKOUT / "docs" / "start" / "energy_budget.svg"
 
 SUBTITLE = (
     "mmlu_pro_edge: 15 open LLMs, 2 × Jetson AGX Orin 64GB + 2 × RTX 4090, 20 s per answer. "
     "Every filled point is\ncertified optimal (relative gap at most {gap:.0e}). Time and energy "
-    "are predictions (docs/profiles.md); the joules\nadd GPU rail (Orin) and GPU board (RTX 4090): "
-    "an index, not a meter reading."
+    "are predictions (the page on profiles); the joules\nadd GPU rail (Orin) and GPU "
+    "board (RTX 4090): an index, not a meter reading."
 )
 
 

@@ -9,7 +9,7 @@ option is minus the seconds that the unit will cost during the stay,
 and what is staged has to fit the server's memory, the window and the loss budget: a
 multiple-choice knapsack, solved exactly and certified. The criterion behind it (stage an expert
 when the time that it saves exceeds the time to copy it) is our reconstruction, see
-`docs/online.md`.
+`docs/guides/replay.md`.
 """
 
 from __future__ import annotations

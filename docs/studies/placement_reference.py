@@ -4,8 +4,8 @@
 
 writes ``problems/reference/placement.json``: every built-in problem, AdapMoE's slots, the front of
 memory, latency and loss of Switch-Base-128, the published strategies of ktransformers and the hit
-rates of the gpt-oss trace. DATA is a folder as described in docs/placement.md; results enter only
-after the checker has accepted them.
+rates of the gpt-oss trace. DATA is a folder as described in docs/guides/placement.md; results enter
+only after the checker has accepted them.
 """
 
 from __future__ import annotations

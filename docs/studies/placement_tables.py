@@ -2,8 +2,9 @@
 
     python docs/studies/placement_tables.py DATA
 
-DATA is a folder with `moe_traces/` as described in docs/placement.md. What a table takes from
-measurements and what is drawn is said in its column `origin` or in the problem's `synthetic` list.
+DATA is a folder with `moe_traces/` as described in docs/guides/placement.md. What a table takes
+from measurements and what is drawn is said in its column `origin` or in the problem's `synthetic`
+list.
 """
 
 from __future__ import annotations

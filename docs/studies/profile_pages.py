@@ -4,9 +4,9 @@ Usage, from the checkout::
 
     python docs/studies/profile_pages.py
 
-reads the tables and the fit in ``problems/profiles`` and writes ``docs/profiles/``: a page and a
-picture per device, and an overview of all hold-out errors. A test compares the pages with what this
-script would write.
+reads the tables and the fit in ``problems/profiles`` and writes ``docs/reference/devices/``: a page
+and a picture per device, and an overview of all hold-out errors. A test compares the pages with
+what this script would write.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from moe2opt.profiles.formats import CLASSES, EAGER
 from moe2opt.profiles.holdout import HoldOut
 from moe2opt.profiles.leaveout import predict
 
-FOLDER = Path(__file__).resolve().parents[1] / "profiles"
+FOLDER = Path(__file__).resolve().parents[1] / "reference" / "devices"
 
 #: Devices with enough runs for a page.
 DEVICES = (
@@ -344,7 +344,7 @@ def main() -> None:
     for name, figure in {**figures, "offload": draw_offload(profiles)}.items():
         figure.savefig(FOLDER / f"{name}.svg", metadata={"Date": None})
         plt.close(figure)
-    print(f"docs/profiles: {len(DEVICES) + 1} pages written")
+    print(f"docs/reference/devices: {len(DEVICES) + 1} pages written")
 
 
 if __name__ == "__main__":

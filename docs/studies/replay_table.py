@@ -1,4 +1,4 @@
-"""Print the tables of docs/online.md: policies on real network traces, and the time of a re-solve.
+"""Print the tables of docs/guides/replay.md: policies on real network traces, times of a re-solve.
 
 Usage: ``python docs/studies/replay_table.py network|resolve|staging FOLDER``, with the folder of
 third-party traces (``5g_ireland/traces_1hz.parquet``, ``hsdpa_fcc/bandwidth.parquet``) for

@@ -1,12 +1,12 @@
-"""Make the report of the main job and take the pictures of docs/report.md.
+"""Make the report of the main job and take the pictures of docs/guides/report.md.
 
 Usage, from the checkout, with chromium, chromedriver and selenium installed::
 
     python docs/studies/report_screenshots.py [DIR]
 
 solves ``mmlu_pro_edge``, computes its grid of 20 × 20 budgets, writes the page into DIR (default: a
-temporary folder) and ``docs/report_explorer.png`` and ``docs/report_phone.png``. A DIR that holds
-results already is used as it is.
+temporary folder) and ``report_explorer.png`` and ``report_phone.png`` into ``docs/guides``. A DIR
+that holds results already is used as it is.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Any
 from PIL import Image
 from selenium import webdriver
 
-DOCS = Path(__file__).resolve().parents[1]
+GUIDES = Path(__file__).resolve().parents[1] / "guides"
 
 FLAGS = (
     *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
@@ -69,8 +69,8 @@ def take(window: Any, page: Path, name: str) -> None:
     window.execute_script(f"document.getElementById('{start}').scrollIntoView()")
     window.execute_script("return new Promise(done => setTimeout(done, 300))")
     picture = Image.open(io.BytesIO(window.get_screenshot_as_png())).convert("RGB")
-    picture.quantize(COLOURS, dither=Image.Dither.NONE).save(DOCS / name, optimize=True)
-    print(f"docs/{name} written, {(DOCS / name).stat().st_size // 1000} kB")
+    picture.quantize(COLOURS, dither=Image.Dither.NONE).save(GUIDES / name, optimize=True)
+    print(f"docs/guides/{name} written, {(GUIDES / name).stat().st_size // 1000} kB")
 
 
 def main(arguments: list[str]) -> None:

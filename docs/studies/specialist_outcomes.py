@@ -1,4 +1,4 @@
-"""Turn RouterDC's table of specialists into an outcome folder (docs/outcome-format.md).
+"""Turn RouterDC's table of specialists into an outcome folder (docs/reference/outcome-format.md).
 
 Usage, from the checkout::
 

@@ -45,7 +45,7 @@ from moe2opt.executor.store.formats import Format
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "problems" / "placement" / "tinymoe"
-PICTURE = ROOT / "docs" / "tinymoe_quality.svg"
+PICTURE = ROOT / "docs" / "background" / "tinymoe_quality.svg"
 
 #: Tokens of a sequence in everything that is measured.
 CONTEXT = 256

@@ -116,7 +116,7 @@ def start_run(world: World, policy: str, settings: ReplaySettings, planned: Plan
 
 
 def steps(run: Run, settings: ReplaySettings) -> Iterator[dict[str, Any]]:
-    """Go through the rest of the trace; yield one record per step, see docs/online.md."""
+    """Go through the rest of the trace; yield one record per step, see docs/guides/replay.md."""
     world = run.world
     origin = float(world.trace.t_s[0])
     while run.step < len(world):

@@ -18,7 +18,7 @@ class Experts(Section):
     """An outcome matrix, and which of its LLMs may be deployed."""
 
     outcomes: FileName
-    """Folder of the outcome matrix, relative to this file (format: docs/outcome-format.md)."""
+    """Folder of the outcome matrix, relative to this file (docs/reference/outcome-format.md)."""
     max_params_b: Positive | None = None
     """Largest number of parameters in memory, in units of 1e9; none for no limit."""
     include: tuple[Name, ...] | None = None

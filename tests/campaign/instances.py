@@ -2,7 +2,7 @@
 
 An instance knows its data, its `moe2opt` problem and, by trying every point in exact rational
 arithmetic, its truth. The truth shares no arithmetic with the package: numbers are Python
-integers over a common power of two, rounded once at the end as `docs/problems.md` says.
+integers over a common power of two, rounded once at the end as `docs/reference/problems.md` says.
 """
 
 from __future__ import annotations

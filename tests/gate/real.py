@@ -28,7 +28,7 @@ def mmlu_pro(data: Path, folder: Path) -> Path:
 
 
 def routerdc(data: Path, folder: Path) -> Path:
-    """Write the outcomes of the seven specialists as docs/evaluation.md says."""
+    """Write the outcomes of the seven specialists as docs/background/evaluation.md says."""
     path = Path(__file__).resolve().parents[2] / "docs" / "studies" / "specialist_outcomes.py"
     spec = util.spec_from_file_location("specialist_outcomes", path)
     assert spec is not None

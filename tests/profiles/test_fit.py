@@ -174,8 +174,8 @@ def test_hold_out_errors(
 
 
 def test_the_documentation_states_the_errors(profiles: Profiles, checkout: Path) -> None:
-    """The table of docs/profiles.md holds the hold-out errors of the stored fit."""
-    text = (checkout / "docs" / "profiles.md").read_text(encoding="utf-8")
+    """The table of docs/reference/profiles.md holds the hold-out errors of the stored fit."""
+    text = (checkout / "docs" / "reference" / "profiles.md").read_text(encoding="utf-8")
     found = {
         (r.device, r.quantity, r.kind, r.by, r.source): r.mean_error
         for r in profiles.fit.errors.table

@@ -235,7 +235,7 @@ def test_every_table_has_a_file(profiles: Profiles) -> None:
 def test_pages_are_those_of_the_fit(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The page of each device and the overview are what docs/studies/profile_pages.py writes."""
     source = script(checkout, "profile_pages", monkeypatch)
-    folder = checkout / "docs" / "profiles"
+    folder = checkout / "docs" / "reference" / "devices"
     written = source.pages()
     assert {path.name for path in folder.glob("*.md")} == set(written)
     for name, text in written.items():

@@ -132,7 +132,7 @@ def _opened(request: Request, verb: str) -> tuple[LoadedInstance, SolverSection,
     if not isinstance(target, LoadedInstance) or not isinstance(target.instance, GatedInstance):
         raise InputError(
             f"{request.config}: `{verb}` needs single outcomes: a selection file with "
-            "`experts: {outcomes: FOLDER}` (docs/outcome-format.md)"
+            "`experts: {outcomes: FOLDER}` (docs/reference/outcome-format.md)"
         )
     return target, target.solver, target.instance
 

@@ -1,4 +1,4 @@
-"""Read and validate an outcome folder (docs/outcome-format.md).
+"""Read and validate an outcome folder (docs/reference/outcome-format.md).
 
 Every fault is told with file, row and column, many at once. Sizes are looked up before anything is
 read, so that a huge file is refused instead of filling the memory.
