@@ -11,11 +11,10 @@ import numpy as np
 
 from moe2opt.canonical import validate
 from moe2opt.canonical.base import Canonical
+from moe2opt.canonical.monotone import MonotoneProblem
+from moe2opt.canonical.oracles import best_of_groups, budget_oracles, count_of
 from moe2opt.canonical.reading import Axis, Labelled, entries, read
 from moe2opt.result import FloatArray, InputError, IntArray
-
-if TYPE_CHECKING:
-    from moe2opt.canonical.monotone import MonotoneProblem
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -183,10 +182,24 @@ class MultipleChoiceProblem(Canonical):
         return MultipleChoiceProblem(self.values, self.usage, budgets)
 
     def as_monotone(self) -> MonotoneProblem:
-        """Return the problem as a `MonotoneProblem` over one 0/1 variable per option."""
-        from moe2opt.canonical.views import choice_as_monotone
+        """Return the problem as a `MonotoneProblem` over one 0/1 variable per option.
 
-        return choice_as_monotone(self)
+        "Exactly one option per group" is "at most one" (a constraint) and "at least one" (a reverse
+        constraint). A group counts its best chosen option, and its worst one while none is chosen,
+        so that the objective increases.
+        """
+        offsets, options = self.offsets, int(self.offsets[-1])
+        members = [np.arange(offsets[g], offsets[g + 1]) for g in range(self.size)]
+        groups = [count_of(group) for group in members]
+        return MonotoneProblem(
+            lower=np.zeros(options, dtype=np.int64),
+            upper=np.ones(options, dtype=np.int64),
+            objective=best_of_groups(self.flat_values, offsets),
+            constraints=[*budget_oracles(self.costs, self.limits), *groups],
+            reverse_constraints=groups,
+            submodular=True,
+            integral=self.is_integral,
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON-ready content."""

@@ -10,11 +10,10 @@ import numpy as np
 
 from moe2opt.canonical import validate
 from moe2opt.canonical.base import Canonical
+from moe2opt.canonical.monotone import MonotoneProblem
+from moe2opt.canonical.oracles import best_of_chosen, budget_oracles, count_of
 from moe2opt.canonical.reading import Axis, Labelled, read
 from moe2opt.result import FloatArray, InputError, IntArray
-
-if TYPE_CHECKING:
-    from moe2opt.canonical.monotone import MonotoneProblem
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -210,10 +209,20 @@ class FacilityProblem(Canonical):
         )
 
     def as_monotone(self) -> MonotoneProblem:
-        """Return the problem as a `MonotoneProblem` over the unit box."""
-        from moe2opt.canonical.views import facility_as_monotone
+        """Return the problem as a `MonotoneProblem` over the unit box.
 
-        return facility_as_monotone(self)
+        Groups become constraints, covers reverse constraints.
+        """
+        groups = [count_of(group) for group in self.groups]
+        return MonotoneProblem(
+            lower=np.zeros(self.size, dtype=np.int64),
+            upper=np.ones(self.size, dtype=np.int64),
+            objective=best_of_chosen(self.weighted),
+            constraints=[*budget_oracles(self.costs, self.limits), *groups],
+            reverse_constraints=[count_of(cover) for cover in self.covers],
+            submodular=True,
+            integral=self.is_integral,
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON-ready content."""

@@ -1,7 +1,7 @@
 """Boxes and leaf reasons of monotone problems: oracles at corners, nothing else.
 
 Nothing is added here, so nothing is rounded here. The oracles of a view of another problem are
-exact in that sense, see `moe2opt.canonical.views`; those of a `MonotoneProblem` are taken as they
+exact in that sense, see `moe2opt.canonical.oracles`; those of a `MonotoneProblem` are taken as they
 are.
 """
 
