@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from moe2opt.result import BoolArray, FloatArray, InputError
-
-if TYPE_CHECKING:
-    from moe2opt.pareto.model import Front, Grid
+from moe2opt.result import BoolArray, FloatArray, InputError, IntArray
 
 
 def is_nondominated(points: FloatArray) -> BoolArray:
@@ -24,14 +20,19 @@ def is_nondominated(points: FloatArray) -> BoolArray:
     return keep
 
 
-def nondominated(grid: Grid) -> tuple[int, ...]:
-    """Return the cells with a plan that no other one beats in all costs and in the objective."""
-    found = np.array([k for k, cell in enumerate(grid.cells) if cell.has_plan], dtype=np.int64)
-    if not len(found):
-        return ()
-    worth = np.array([grid.cells[k].objective for k in found])
-    table = np.column_stack([grid.costs[found], -worth])
-    return tuple(found[is_nondominated(table)].tolist())
+def nondominated(costs: FloatArray, objectives: FloatArray) -> IntArray:
+    """Return the rows that no other one beats in all costs and in the objective.
+
+    Parameters
+    ----------
+    costs
+        ``(n, d)`` figures that should be small.
+    objectives
+        ``(n,)`` values that should be large, ``-inf`` for what has none and is no candidate.
+    """
+    found = np.flatnonzero(np.isfinite(objectives))
+    table = np.column_stack([costs[found], -objectives[found]])
+    return found[is_nondominated(table)]
 
 
 def knee(costs: FloatArray, objectives: FloatArray) -> int | None:
@@ -86,28 +87,19 @@ def hypervolume(costs: FloatArray, reference: Sequence[float]) -> float:
     return float(sum(slabs))
 
 
-def front_hypervolume(front: Front, reference: Sequence[float] | None) -> float:
-    """Return the area of a front; see `Front.hypervolume`."""
-    found = np.isfinite(front.objectives)
-    if not found.any():
-        return 0.0
-    cost, worth = front.cost[found], front.objectives[found]
-    corner = (float(front.budgets.max()), float(worth.min())) if reference is None else reference
-    return _area(np.column_stack([cost, -worth]), corner)
+def dominated_volume(
+    costs: FloatArray, objectives: FloatArray, reference: Sequence[float]
+) -> float:
+    """Return the volume between points and a reference (costs..., objective).
 
-
-def grid_hypervolume(grid: Grid, reference: Sequence[float] | None) -> float:
-    """Return the volume of a grid's front; see `Grid.hypervolume`."""
-    found = list(nondominated(grid))
-    if not found:
-        return 0.0
-    worth = np.array([grid.cells[k].objective for k in found])
-    worst = [axis.values[-1] for axis in grid.axes]
-    corner = (*worst, float(worth.min())) if reference is None else reference
-    return _area(np.column_stack([grid.costs[found], -worth]), corner)
-
-
-def _area(costs: FloatArray, reference: Sequence[float]) -> float:
-    """Return the hypervolume for a reference whose last entry is an objective to be large."""
+    Parameters
+    ----------
+    costs
+        ``(n, d)`` figures that should be small.
+    objectives
+        ``(n,)`` values that should be large.
+    reference
+        Worst cost of each kind, and the worst objective.
+    """
     *worst, objective = reference
-    return hypervolume(costs, (*worst, -objective))
+    return hypervolume(np.column_stack([costs, -objectives]), (*worst, -objective))

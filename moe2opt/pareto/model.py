@@ -11,6 +11,7 @@ import numpy as np
 
 from moe2opt.content import Content
 from moe2opt.errors import DAMAGE
+from moe2opt.pareto.indicators import dominated_volume, knee, nondominated
 from moe2opt.pareto.points import (
     FORMAT,
     Axis,
@@ -104,8 +105,6 @@ class Front(Content):
     @property
     def knee(self) -> int | None:
         """Position of the knee; None when fewer than three points differ."""
-        from moe2opt.pareto.indicators import knee
-
         return knee(self.cost, self.objectives)
 
     @property
@@ -122,9 +121,12 @@ class Front(Content):
             Worst cost and worst objective; by default the largest budget and the objective of the
             first point with a plan.
         """
-        from moe2opt.pareto.indicators import front_hypervolume
-
-        return front_hypervolume(self, reference)
+        found = np.isfinite(self.objectives)
+        if not found.any():
+            return 0.0
+        worth = self.objectives[found]
+        corner = (float(self.budgets.max()), float(worth.min())) if reference is None else reference
+        return dominated_volume(self.cost[found, None], worth, corner)
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row per point."""
@@ -252,18 +254,20 @@ class Grid(Content):
 
     def front(self) -> tuple[int, ...]:
         """Return the cells whose plans no other one beats in every cost and in the objective."""
-        from moe2opt.pareto.indicators import nondominated
-
-        return nondominated(self)
+        return tuple(nondominated(self.costs, self.objectives.reshape(-1)).tolist())
 
     def hypervolume(self, reference: Sequence[float] | None = None) -> float:
         """Return the volume between the front and a reference point (costs..., objective).
 
         By default the reference is the largest budget of each axis and the worst objective.
         """
-        from moe2opt.pareto.indicators import grid_hypervolume
-
-        return grid_hypervolume(self, reference)
+        found = list(self.front())
+        if not found:
+            return 0.0
+        worth = self.objectives.reshape(-1)[found]
+        worst = [axis.values[-1] for axis in self.axes]
+        corner = (*worst, float(worth.min())) if reference is None else reference
+        return dominated_volume(self.costs[found], worth, corner)
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row per cell."""
