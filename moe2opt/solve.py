@@ -299,13 +299,18 @@ def _announce(target: Instance[Any] | Problem, problem: Problem, info: SolverInf
 
 
 def _outcome(function: SolverFunction, search: Search) -> Outcome:
-    """Run the solver; running out of memory is a limit like any other."""
-    if search.options.warm_start is not None:
-        search.offer(search.options.warm_start, "U")
+    """Run the solver, and ask why if nothing is feasible; no memory is a limit like any other."""
+    search.offer_start()
     try:
         # Scores such as value per cost may be infinite; what counts is computed by the problem.
         with np.errstate(over="ignore"):
-            return function(search.problem, search)
+            outcome = function(search.problem, search)
+            if outcome.bound == -math.inf:
+                # Here for the sake of start-up: it brings every engine with it.
+                from moe2opt.solvers.infeasibility import explained
+
+                outcome = explained(outcome, search)
+            return outcome
     except MemoryError:
         return Outcome(bound=search.bound, limit=Limit.MEMORY)
 

@@ -8,6 +8,7 @@ from typing import Any
 from moe2opt.canonical import FacilityProblem, MultipleChoiceProblem
 from moe2opt.result import Result
 from moe2opt.solvers import SOLVERS, Interrupt, Options, Search, choose
+from moe2opt.solvers.infeasibility import explained
 
 EXACT = tuple(name for name, info in SOLVERS.items() if info.exact)
 CERTIFIED = tuple(name for name, info in SOLVERS.items() if info.certified)
@@ -22,7 +23,8 @@ def run(problem: Any, solver: str, interrupt: Interrupt | None = None, **options
     """Solve `problem` and return the result, uncertified."""
     info = choose(solver, problem)
     search = Search(problem, Options(**options), interrupt=interrupt)
-    return search.result(info.load()(problem, search), solver)
+    outcome = explained(info.load()(problem, search), search)
+    return search.result(outcome, solver)
 
 
 def handles(solver: str, problem: Any) -> bool:

@@ -20,7 +20,7 @@ from moe2opt.content import Content
 from moe2opt.fleet.sites import Fleet, SiteProblem
 from moe2opt.result import Certificate, IntArray, Result
 from moe2opt.solvers import Interrupt, Options, Outcome, Search
-from moe2opt.solvers.brb import choose_relaxation, explore, warm_start
+from moe2opt.solvers.brb import choose_relaxation, explore
 
 #: What rounding of priced values can add to a bound, relative to their size.
 _ROUNDING = 1e-12
@@ -147,7 +147,7 @@ class SiteState(Content):
         options = Options(warm_start=self._start(posed, price), rel_gap=gap)
         search = Search(posed.problem, options, interrupt=interrupt)
         relaxation = choose_relaxation(posed.problem, search)
-        warm_start(search)
+        search.offer_start()
         explored = explore(relaxation, search)
         bound = max(explored.bound, search.objective)
         certificate = relaxation.certificate(bound)

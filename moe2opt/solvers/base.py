@@ -201,6 +201,11 @@ class Search:
         left = None if self.options.time_limit_s is None else self.time_left_s
         return replace(self.options, time_limit_s=left, warm_start=None, bound="auto")
 
+    def offer_start(self) -> None:
+        """Offer the user's solution, if there is one."""
+        if self.options.warm_start is not None:
+            self.offer(self.options.warm_start, "U")
+
     def offer(self, x: Any, source: str) -> bool:
         """Take `x` as incumbent if it is feasible and better; return whether it was taken.
 

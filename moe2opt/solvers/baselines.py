@@ -46,8 +46,7 @@ def random_search(problem: Problem, search: Search) -> Outcome:
 
 def _consume(search: Search, points: Iterator[IntArray | None]) -> Outcome:
     """Offer every point until they run out or a limit is hit; each one is a node."""
-    if search.options.warm_start is not None:
-        search.offer(search.options.warm_start, "U")
+    search.offer_start()
     while True:
         limit = search.limit_reached()
         if limit is not None:

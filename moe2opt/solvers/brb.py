@@ -10,14 +10,17 @@ import heapq
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 from moe2opt.canonical import FacilityProblem, MultipleChoiceProblem, Problem
-from moe2opt.result import Certificate, Limit
+from moe2opt.result import Limit
 from moe2opt.solvers.base import LimitReachedError, Outcome, Search
 from moe2opt.solvers.ceiling import ceiling
+from moe2opt.solvers.choice.bound import choice_relaxation
 from moe2opt.solvers.crew import Crew
-from moe2opt.solvers.relaxation import Examined, Relaxation
+from moe2opt.solvers.facility.bound import facility_relaxation
+from moe2opt.solvers.monotone.bound import monotone_relaxation
+from moe2opt.solvers.relaxation import Examined, Explored, Explorer, Relaxation, Restarting
 from moe2opt.solvers.tree import Leaf, SplitTree
 
 
@@ -48,16 +51,12 @@ def solve(problem: Problem, search: Search) -> Outcome:
         With a split-tree certificate of the bound, also when a limit stopped the run.
     """
     relaxation = choose_relaxation(problem, search)
-    warm_start(search)
+    search.offer_start()
     explored = explore(relaxation, search)
     bound = max(explored.bound, search.objective)
     if bound == math.inf:  # stopped before the first box: the best of everything bounds it
         bound = ceiling(problem)
     certificate = relaxation.certificate(bound)
-    if bound == -math.inf:
-        from moe2opt.solvers.infeasibility import explain
-
-        return explain(problem, search, certificate)
     stats = {"leaves": certificate.leaves}
     return Outcome(bound=bound, limit=explored.limit, certificate=certificate, stats=stats)
 
@@ -71,49 +70,10 @@ def choose_relaxation(problem: Problem, search: Search) -> Relaxation | Explorer
         For a bound that does not exist or does not fit the problem.
     """
     if isinstance(problem, FacilityProblem):
-        from moe2opt.solvers.facility.bound import facility_relaxation
-
         return facility_relaxation(problem, search)
     if isinstance(problem, MultipleChoiceProblem):
-        from moe2opt.solvers.choice.bound import choice_relaxation
-
         return choice_relaxation(problem, search)
-    from moe2opt.solvers.monotone.bound import monotone_relaxation
-
     return monotone_relaxation(problem, search)
-
-
-def warm_start(search: Search) -> None:
-    """Offer the user's solution, if there is one and it is feasible."""
-    if search.options.warm_start is not None:
-        search.offer(search.options.warm_start, "U")
-
-
-@dataclass(frozen=True, slots=True)
-class Explored:
-    """The proven bound of a finished or stopped tree, every open box closed by its own proof."""
-
-    bound: float
-    limit: Limit | None
-
-
-@runtime_checkable
-class Explorer(Protocol):
-    """A relaxation that grows its tree itself."""
-
-    def explore(self, search: Search) -> Explored:
-        """Do what `explore` does."""
-
-    def certificate(self, claim: float) -> Certificate:
-        """Return the certificate of the finished tree."""
-
-
-@runtime_checkable
-class Restarting(Protocol):
-    """A relaxation that may learn that another tree from the root would be smaller."""
-
-    def wants_restart(self) -> bool:
-        """Tell, at most once, to drop the tree below the root."""
 
 
 def explore(relaxation: Relaxation | Explorer, search: Search) -> Explored:

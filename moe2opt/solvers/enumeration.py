@@ -67,8 +67,7 @@ def enumerate_all(problem: Problem, search: Search) -> Outcome:
     count = point_count(problem)
     if count > MOST_POINTS:
         raise InputError(f"enumerate: {count:.6g} points are more than {MOST_POINTS}")
-    if search.options.warm_start is not None:
-        search.offer(search.options.warm_start, "U")
+    search.offer_start()
     search.improve_bound(ceiling(problem))
     for batch in _batches(problem, _Pace(search).allowance):
         limit = search.limit_reached()

@@ -41,17 +41,20 @@ class _Clash:
     smallest: bool
 
 
-def explain(problem: Problem, search: Search, proof: Certificate) -> Outcome:
-    """Return the certified conflict of a problem that a solver found infeasible.
+def explained(outcome: Outcome, search: Search) -> Outcome:
+    """Return a solver's outcome, with the certified conflict of a problem proven infeasible.
 
     The smallest set of clashing budget rows is found by trying subsets (by dropping rows one at a
     time when there are many) and proven on its own; then each of its rows is relaxed as little as
-    needed while all other rows hold. When a limit cuts this short, the solver's own `proof` stands
+    needed while all other rows hold. When a limit cuts this short, the solver's own proof stands
     and the conflict is left out.
     """
+    if outcome.bound > -math.inf or outcome.certificate is None:
+        return outcome
+    problem = search.problem
     clash = _clash(problem, search)
     if clash is None:
-        return Outcome(bound=-math.inf, certificate=proof, stats={"leaves": proof.leaves})
+        return outcome
     relaxations = [_least_relaxation(problem, row, search) for row in clash.rows]
     conflict = Conflict(
         rows=clash.rows,
@@ -60,8 +63,8 @@ def explain(problem: Problem, search: Search, proof: Certificate) -> Outcome:
         relaxations=tuple(r for r in relaxations if r is not None),
     )
     certificate = replace(clash.proof, problem_hash=problem.fingerprint, conflict=conflict).sealed()
-    stats = {"leaves": certificate.leaves, "conflict_rows": list(clash.rows)}
-    return Outcome(bound=-math.inf, certificate=certificate, stats=stats)
+    named = {"leaves": certificate.leaves, "conflict_rows": list(clash.rows)}
+    return replace(outcome, certificate=certificate, stats=outcome.stats | named)
 
 
 def _clash(problem: Problem, search: Search) -> _Clash | None:

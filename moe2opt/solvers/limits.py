@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,12 +38,9 @@ def resident_bytes() -> int:
     """Return the resident memory of this process (its peak where the current size is unknown)."""
     try:
         pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-        import os
-
         return pages * os.sysconf("SC_PAGE_SIZE")
     except OSError:
-        import resource
-        import sys
+        import resource  # not on every system
 
         unit = 1 if sys.platform == "darwin" else 1024
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -18,7 +18,6 @@ import numpy as np
 from moe2opt.canonical import MonotoneProblem, MultipleChoiceProblem, Problem
 from moe2opt.result import BoolArray, InputError, IntArray, Limit
 from moe2opt.solvers.base import LimitReachedError, Outcome, Search
-from moe2opt.solvers.brb import warm_start
 from moe2opt.solvers.monotone.bound import (
     Box,
     first_true,
@@ -51,17 +50,13 @@ def solve(problem: Problem, search: Search) -> Outcome:
     Outcome
         With a split-tree certificate over the monotone view, also when a limit stopped the run.
     """
-    warm_start(search)
+    search.offer_start()
     polyblock = _Polyblock(problem, search)
     heap, closed_bound, limit = polyblock.run()
     bound = max([closed_bound, search.objective, *(vertex.bound for vertex in heap)])
     for vertex in heap:
         polyblock.tree.close(vertex.position, ("corner", 0))
     certificate = polyblock.tree.certificate(problem, bound, kind="monotone")
-    if bound == -math.inf:
-        from moe2opt.solvers.infeasibility import explain
-
-        return explain(problem, search, certificate)
     stats = {"cuts": polyblock.cuts, "leaves": certificate.leaves}
     return Outcome(bound=bound, limit=limit, certificate=certificate, stats=stats)
 

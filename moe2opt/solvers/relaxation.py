@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from moe2opt.canonical import Problem
-from moe2opt.result import Certificate, InputError
+from moe2opt.result import Certificate, InputError, Limit
 from moe2opt.solvers.base import Search
 from moe2opt.solvers.tree import Exclusions, Leaf, SplitTree, Step
 
@@ -61,6 +61,33 @@ class Relaxation(Protocol):
 
     def certificate(self, claim: float) -> Certificate:
         """Return the certificate of the finished tree."""
+
+
+@dataclass(frozen=True, slots=True)
+class Explored:
+    """The proven bound of a finished or stopped tree, every open node closed by its own proof."""
+
+    bound: float
+    limit: Limit | None
+
+
+@runtime_checkable
+class Explorer(Protocol):
+    """A relaxation that grows its tree itself."""
+
+    def explore(self, search: Search) -> Explored:
+        """Do what `moe2opt.solvers.brb.explore` does."""
+
+    def certificate(self, claim: float) -> Certificate:
+        """Return the certificate of the finished tree."""
+
+
+@runtime_checkable
+class Restarting(Protocol):
+    """A relaxation that may learn that another tree from the root would be smaller."""
+
+    def wants_restart(self) -> bool:
+        """Tell, at most once, to drop the tree below the root."""
 
 
 def unknown_bound(name: str, problem: Problem, known: tuple[str, ...]) -> InputError:

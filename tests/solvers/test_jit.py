@@ -152,10 +152,8 @@ def test_the_user_is_told_before_kernels_are_compiled(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Compiling is announced before it starts."""
-    from moe2opt.solvers.choice import search as choice_search
-
     said: list[str] = []
-    monkeypatch.setattr(choice_search, "explore", Unused())
+    monkeypatch.setattr(choice_warm, "explore", Unused())
     monkeypatch.setattr(jit, "is_stored", lambda kernel: False)
     monkeypatch.setattr(choice_warm, "compile_kernels", lambda: said.append(caplog.text))
     with caplog.at_level(logging.INFO, logger="moe2opt"):

@@ -16,6 +16,7 @@ from moe2opt.canonical import MultipleChoiceProblem
 from moe2opt.result import BoolArray, Certificate, FloatArray, IntArray
 from moe2opt.solvers.base import Search
 from moe2opt.solvers.choice.engine import MAX_ROWS, ChoiceEngine
+from moe2opt.solvers.choice.heuristics import greedy_choice, improve_choice
 from moe2opt.solvers.linear.lp import LinearProgram, LinearSolution
 from moe2opt.solvers.relaxation import Examined, unknown_bound
 from moe2opt.solvers.tree import Leaf, SplitTree, Step
@@ -68,8 +69,6 @@ class ChoiceRelaxation:
         self._start(search)
 
     def _start(self, search: Search) -> None:
-        from moe2opt.solvers.baselines import greedy_choice, improve_choice
-
         start = greedy_choice(self.problem, stop=search.pressed)
         if start is not None:
             search.offer(start, "H")
@@ -224,8 +223,6 @@ class ChoiceRelaxation:
 
     def _round(self, box: BoolArray, priced: _Priced, search: Search) -> None:
         """Take the most wanted option of each group; repair by moving to lighter ones."""
-        from moe2opt.solvers.baselines import greedy_choice
-
         wanted = priced.profit if priced.fractional is None else priced.fractional
         x = self._best_options(box, wanted)
         if not search.offer(x, "L"):

@@ -13,6 +13,24 @@ from moe2opt.canonical import MultipleChoiceProblem
 from moe2opt.result import FloatArray, Limit
 from moe2opt.solvers.base import Search, resident_bytes
 from moe2opt.solvers.choice.model import Part
+from moe2opt.solvers.choice.search import explore
+from moe2opt.solvers.choice.state import (
+    BUDGET,
+    CANDIDATE,
+    CORNER,
+    CURRENT,
+    DONE,
+    FULL,
+    NODES,
+    POSITIONS,
+    QUEUED,
+    REFUSED,
+    SINGLE,
+    close_node,
+    grown,
+    new_state,
+)
+from moe2opt.solvers.choice.vertex import new_vertex
 
 #: Seconds between two looks at the limits, about.
 _PAUSE_S = 0.05
@@ -55,9 +73,6 @@ class CoreSearch:
     def __init__(
         self, part: Part, root_bound: float, search: Search, price: FloatArray | None = None
     ) -> None:
-        from moe2opt.solvers.choice.state import new_state
-        from moe2opt.solvers.choice.vertex import new_vertex
-
         self.part, self.search, self.price = part, search, price
         self.root_bound = root_bound
         self.vertex = new_vertex(part.core)
@@ -69,8 +84,6 @@ class CoreSearch:
     @property
     def bound(self) -> float:
         """Upper bound over the core: of what is closed and of what is open."""
-        from moe2opt.solvers.choice.state import CURRENT, QUEUED
-
         nodes = self.state.queue[: self.state.counts[QUEUED]]
         if self.state.counts[CURRENT] >= 0:
             nodes = np.append(nodes, self.state.counts[CURRENT])
@@ -79,8 +92,6 @@ class CoreSearch:
 
     def run(self, nodes: float = math.inf) -> Limit | Literal[Shrunk.SHRUNK] | None:
         """Search to the end, for some nodes, to a limit, or until the core should shrink."""
-        from moe2opt.solvers.choice.state import DONE, FULL, grown
-
         problem = self.search.problem
         assert isinstance(problem, MultipleChoiceProblem)
         while True:
@@ -102,15 +113,10 @@ class CoreSearch:
 
     @property
     def _spent(self) -> int:
-        from moe2opt.solvers.choice.state import NODES
-
         return int(self.state.counts[NODES])
 
     def _call(self, nodes: float) -> int:
         """Let the compiled search work for a short time; return why it came back."""
-        from moe2opt.solvers.choice.search import explore
-        from moe2opt.solvers.choice.state import QUEUED
-
         search, core = self.search, self.part.core
         if search.options.node_limit is not None:
             nodes = min(nodes, search.options.node_limit - search.nodes)
@@ -129,16 +135,6 @@ class CoreSearch:
 
     def _answer(self, problem: MultipleChoiceProblem, event: int) -> bool:
         """Take what the search found; return whether the incumbent improved."""
-        from moe2opt.solvers.choice.state import (
-            BUDGET,
-            CANDIDATE,
-            CORNER,
-            CURRENT,
-            REFUSED,
-            SINGLE,
-            close_node,
-        )
-
         if event not in (CANDIDATE, SINGLE):
             return False
         x = self.part.complete(self.state.candidate) - problem.offsets[:-1]
@@ -166,8 +162,6 @@ class CoreSearch:
 
     def _no_room_to_write(self) -> Limit | None:
         """Return the limit that writing the certificate down would break."""
-        from moe2opt.solvers.choice.state import POSITIONS
-
         records = int(self.state.counts[POSITIONS])
         if self.search.time_left_s < records * _WRITE_S:
             return Limit.TIME

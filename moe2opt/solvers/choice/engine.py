@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,15 +10,15 @@ from moe2opt.canonical import MultipleChoiceProblem
 from moe2opt.result import BoolArray, Certificate, FloatArray
 from moe2opt.solvers.base import Search
 from moe2opt.solvers.choice.core import SHRUNK, CoreSearch
+from moe2opt.solvers.choice.heuristics import greedy_choice, improve_choice
+from moe2opt.solvers.choice.kernels import INFEASIBLE, descend
 from moe2opt.solvers.choice.lattice import fill
 from moe2opt.solvers.choice.model import ChoiceModel, Part
 from moe2opt.solvers.choice.polish import polish
 from moe2opt.solvers.choice.tree import RootTree, core_records, sealed
+from moe2opt.solvers.choice.vertex import Vertex, new_vertex
 from moe2opt.solvers.choice.warm import warm_up
-
-if TYPE_CHECKING:
-    from moe2opt.solvers.brb import Explored
-    from moe2opt.solvers.choice.vertex import Vertex
+from moe2opt.solvers.relaxation import Explored
 
 #: With more budgets than this the dual is left to a linear programming solver.
 MAX_ROWS = 40
@@ -49,8 +48,6 @@ class ChoiceEngine:
 
     def explore(self, search: Search) -> Explored:
         """Prove the optimum, or a bound at a limit."""
-        from moe2opt.solvers.brb import Explored
-
         warm_up(search)
         limit = search.limit_reached()
         if limit is not None:
@@ -80,9 +77,6 @@ class ChoiceEngine:
 
     def _root(self, whole: Part) -> tuple[float, Vertex] | None:
         """Return bound and vertex of the linear relaxation; None when it is infeasible."""
-        from moe2opt.solvers.choice.kernels import INFEASIBLE, descend
-        from moe2opt.solvers.choice.vertex import new_vertex
-
         core = whole.core
         vertex = new_vertex(core)
         box = np.ones(len(core.values), dtype=np.uint8)
@@ -98,9 +92,6 @@ class ChoiceEngine:
 
     def _sampled_start(self, whole: Part, vertex: Vertex) -> None:
         """Start at the best vertex of a sample of groups: its ties are ties of the whole."""
-        from moe2opt.solvers.choice.kernels import descend
-        from moe2opt.solvers.choice.vertex import new_vertex
-
         core = whole.core
         groups = len(core.starts) - 1
         sample = np.unique(np.linspace(0, groups - 1, _SAMPLE).astype(np.int64))
@@ -129,8 +120,6 @@ class ChoiceEngine:
 
     def _first_incumbents(self, whole: Part, vertex: Vertex, search: Search) -> None:
         """Offer greedy choices and what swaps make of them, where that is cheap."""
-        from moe2opt.solvers.choice.heuristics import greedy_choice, improve_choice
-
         if len(self.model.values) > _SMALL:
             return
         start = greedy_choice(self.problem, stop=search.pressed)
@@ -170,8 +159,6 @@ class ChoiceEngine:
 
     def _prove(self, whole: Part, vertex: Vertex, bound: float, search: Search) -> Explored:
         """Fix what the root rules out and search the rest, again when the rest has shrunk."""
-        from moe2opt.solvers.brb import Explored
-
         while True:
             fixed, shaved = self._fixed(whole, vertex, bound, search)
             part = self.model.part(~fixed)

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from moe2opt.canonical import MultipleChoiceProblem
 from moe2opt.result import BoolArray, FloatArray, IntArray
+from moe2opt.solvers.choice.vertex import Core
 from moe2opt.solvers.facility.heuristics import shares
-
-if TYPE_CHECKING:
-    from moe2opt.solvers.choice.vertex import Core
 
 _MARGIN = 1e-11
 
@@ -78,8 +75,6 @@ class ChoiceModel:
         return Part(self._core(options, sizes[groups], alone), options, groups, first)
 
     def _core(self, options: IntArray, sizes: IntArray, alone: IntArray) -> Core:
-        from moe2opt.solvers.choice.vertex import Core
-
         limits = self.limits - self.costs[alone].sum(axis=0)
         starts = np.concatenate([[0], np.cumsum(sizes)])
         values = np.ascontiguousarray(self.values[options])

@@ -14,7 +14,7 @@ import math
 from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -31,11 +31,13 @@ from moe2opt.result import (
     relative_gap,
 )
 from moe2opt.solvers.base import Options, Search
+from moe2opt.solvers.brb import solve
+from moe2opt.solvers.choice.kernels import CLOSED, INFEASIBLE, descend
 from moe2opt.solvers.choice.model import ChoiceModel, Part
+from moe2opt.solvers.choice.parametric_kernels import settle
 from moe2opt.solvers.choice.tree import RootTree, sealed
-
-if TYPE_CHECKING:
-    from moe2opt.solvers.choice.vertex import Core, Vertex
+from moe2opt.solvers.choice.vertex import Core, Vertex, new_vertex
+from moe2opt.solvers.infeasibility import explained
 
 #: Pivots of a descent before the engine takes over.
 _STEPS = 1000
@@ -258,8 +260,6 @@ class ParametricChoice:
 
     def _quickly(self) -> Answer | None:
         """Keep what still is good enough; else descend from the last prices and round."""
-        from moe2opt.solvers.choice.kernels import CLOSED, INFEASIBLE, descend
-
         core = self.part.core
         if core.aimless or not len(self.part.groups):
             return None
@@ -284,8 +284,6 @@ class ParametricChoice:
 
     def _vertex(self, core: Core) -> Vertex:
         """Return the vertex where the last descent ended."""
-        from moe2opt.solvers.choice.vertex import new_vertex
-
         if self.vertex is None or len(self.vertex.profit) != len(core.values):
             self.vertex = new_vertex(core)
         return self.vertex
@@ -311,8 +309,6 @@ class ParametricChoice:
 
     def _settled(self, core: Core, profit: FloatArray, start: IntArray) -> IntArray | None:
         """Return options of the core that fit, from `start` on; None where repair fails."""
-        from moe2opt.solvers.choice.parametric_kernels import settle
-
         x = start.astype(np.int64)
         return x if settle(core, profit, x, np.zeros(len(core.limits))) else None
 
@@ -338,12 +334,10 @@ class ParametricChoice:
 
     def _by_engine(self, so_far: Answer | None, time_limit_s: float | None) -> Answer:
         """Let branch and bound close the gap, from the best solution so far."""
-        from moe2opt.solvers.brb import solve
-
         start = None if so_far is None else so_far.x
         options = Options(rel_gap=self.rel_gap, time_limit_s=time_limit_s, warm_start=start)
         search = Search(self.problem, options)
-        outcome = solve(self.problem, search)
+        outcome = explained(solve(self.problem, search), search)
         result = search.result(outcome, "brb")
         certificate = outcome.certificate
         assert certificate is not None

@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from moe2opt.archive import Records
 from moe2opt.canonical import MultipleChoiceProblem
 from moe2opt.result import Certificate, FloatArray, IntArray, PriceTable
-
-if TYPE_CHECKING:
-    from moe2opt.solvers.choice.model import Part
-    from moe2opt.solvers.choice.state import Int32Array, State
+from moe2opt.solvers.choice.model import Part
+from moe2opt.solvers.choice.state import (
+    CURRENT,
+    DUAL,
+    FARKAS,
+    GROUP,
+    KIND_NAMES,
+    OUT_BUDGET,
+    OUT_DUAL,
+    POSITIONS,
+    QUEUED,
+    SPLIT,
+    Int32Array,
+    State,
+    preorder,
+)
 
 #: Trees with more records than this stay arrays.
 MOST_TUPLES = 10_000
@@ -68,19 +79,6 @@ class RootTree:
 
 def core_records(part: Part, state: State) -> CoreRecords:
     """Return the tree of a core; open nodes are closed by the prices of their parents."""
-    from moe2opt.solvers.choice.state import (
-        CURRENT,
-        DUAL,
-        FARKAS,
-        GROUP,
-        OUT_BUDGET,
-        OUT_DUAL,
-        POSITIONS,
-        QUEUED,
-        SPLIT,
-        preorder,
-    )
-
     nodes = state.queue[: state.counts[QUEUED]]
     if state.counts[CURRENT] >= 0:
         nodes = np.append(nodes, state.counts[CURRENT])
@@ -123,8 +121,6 @@ def _one_leaf(tree: RootTree) -> tuple[Records, FloatArray]:
 
 def _below_root(tree: RootTree) -> tuple[Records, FloatArray]:
     """Return the records of the root's reductions and of the core, and their prices."""
-    from moe2opt.solvers.choice.state import DUAL, FARKAS, KIND_NAMES, OUT_DUAL
-
     assert tree.core is not None
     rows, prices = tree.core.rows, tree.core.prices
     if not len(tree.excluded):

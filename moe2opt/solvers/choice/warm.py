@@ -9,15 +9,16 @@ import numpy as np
 
 from moe2opt.canonical import MultipleChoiceProblem
 from moe2opt.solvers.base import Search
+from moe2opt.solvers.choice.kernels import descend
+from moe2opt.solvers.choice.model import ChoiceModel
+from moe2opt.solvers.choice.search import explore
+from moe2opt.solvers.choice.state import POSITIONS, new_state, preorder
+from moe2opt.solvers.choice.vertex import new_vertex
+from moe2opt.solvers.jit import compiling
 
 
 def warm_up(search: Search) -> None:
     """Load or compile the kernels, once per process, while the clock stands."""
-    from moe2opt.solvers.choice.kernels import descend
-    from moe2opt.solvers.choice.search import explore
-    from moe2opt.solvers.choice.state import preorder
-    from moe2opt.solvers.jit import compiling
-
     kernels: tuple[Any, ...] = (descend, explore, preorder)
     if all(kernel.signatures for kernel in kernels):
         return
@@ -27,12 +28,6 @@ def warm_up(search: Search) -> None:
 
 def compile_kernels() -> None:
     """Run every kernel once on a problem with two groups."""
-    from moe2opt.solvers.choice.kernels import descend
-    from moe2opt.solvers.choice.model import ChoiceModel
-    from moe2opt.solvers.choice.search import explore
-    from moe2opt.solvers.choice.state import POSITIONS, new_state, preorder
-    from moe2opt.solvers.choice.vertex import new_vertex
-
     usage = [np.array([[0.0], [2.0]])] * 2
     tiny = MultipleChoiceProblem([np.array([0.0, 3.0])] * 2, usage, np.array([3.0]))
     core = ChoiceModel(tiny).part(np.ones(4, dtype=bool)).core

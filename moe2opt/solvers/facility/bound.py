@@ -25,6 +25,7 @@ from moe2opt.canonical import FacilityProblem
 from moe2opt.result import Certificate, FloatArray, IntArray
 from moe2opt.solvers.base import Search
 from moe2opt.solvers.facility.cuts import CutBound
+from moe2opt.solvers.facility.heuristics import greedy_facility
 from moe2opt.solvers.facility.kernels import find_excluded
 from moe2opt.solvers.facility.lagrangian import AutomaticBound, LagrangianBound
 from moe2opt.solvers.facility.model import (
@@ -92,8 +93,6 @@ class FacilityRelaxation:
 
     def _start(self, search: Search) -> None:
         """Offer a greedy choice and what local search makes of it."""
-        from moe2opt.solvers.baselines import greedy_facility
-
         start = greedy_facility(self.original, search.pressed)
         if start is not None:
             self.polisher.start(np.asarray(start) > 0, search)

@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from moe2opt.canonical import FacilityProblem
 from moe2opt.solvers.base import Search
-
-if TYPE_CHECKING:
-    from moe2opt.solvers.facility.model import FacilityModel
+from moe2opt.solvers.facility import cut_kernels, descent, dominance, kernels
+from moe2opt.solvers.facility.cut_pool import CutPool
+from moe2opt.solvers.facility.descent import column_excess, descend
+from moe2opt.solvers.facility.dominance import assign_chains
+from moe2opt.solvers.facility.heuristics import greedy_facility
+from moe2opt.solvers.facility.kernels import (
+    add_what_fits,
+    best_of_parts,
+    best_swap,
+    excess_above,
+    fill_to_one,
+    find_excluded,
+)
+from moe2opt.solvers.facility.model import FacilityModel
+from moe2opt.solvers.jit import compiling
 
 
 def warm_up(search: Search) -> None:
     """Load or compile the kernels, once per process, while the clock stands."""
-    from moe2opt.solvers.jit import compiling
-
     kernels = _kernels()
     if all(kernel.signatures for kernel in kernels):
         return
@@ -25,8 +35,6 @@ def warm_up(search: Search) -> None:
 
 
 def _kernels() -> tuple[Any, ...]:
-    from moe2opt.solvers.facility import cut_kernels, descent, dominance, kernels
-
     return (
         dominance.assign_chains,
         descent.descend,
@@ -46,8 +54,6 @@ def _kernels() -> tuple[Any, ...]:
 
 def compile_kernels() -> None:
     """Run every kernel once, on a problem with two experts and one cluster."""
-    from moe2opt.solvers.facility.model import FacilityModel
-
     problem = FacilityProblem(np.array([[3.0, 2.0]]), np.ones((1, 2)), np.ones(1))
     model = FacilityModel(problem, simplify=False)
     _compile_for_boxes(model)
@@ -55,15 +61,6 @@ def compile_kernels() -> None:
 
 
 def _compile_for_boxes(model: FacilityModel) -> None:
-    from moe2opt.solvers.facility.cut_pool import CutPool
-    from moe2opt.solvers.facility.descent import column_excess, descend
-    from moe2opt.solvers.facility.kernels import (
-        best_of_parts,
-        excess_above,
-        fill_to_one,
-        find_excluded,
-    )
-
     problem = model.problem
     one, two, none, both = np.ones(1), np.zeros(2), np.zeros(2, dtype=bool), np.arange(2)
     excess_above(model.ranked, model.experts, one, 2)
@@ -99,10 +96,6 @@ def _compile_for_boxes(model: FacilityModel) -> None:
 
 
 def _compile_for_choices(model: FacilityModel) -> None:
-    from moe2opt.solvers.baselines import greedy_facility
-    from moe2opt.solvers.facility.dominance import assign_chains
-    from moe2opt.solvers.facility.kernels import add_what_fits, best_swap
-
     one, none, both = np.ones(1), np.zeros(2, dtype=bool), np.arange(2)
     assign_chains(model.columns, np.zeros((2, 0), dtype=bool), both)
     best_swap(model.ranked, model.experts, both, none, none, np.ones((1, 2)), one)

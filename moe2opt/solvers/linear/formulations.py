@@ -17,15 +17,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
+import pyomo.environ as pyo
+from pyomo.repn.plugins.standard_form import LinearStandardFormCompiler
+from scipy.sparse import csr_array, vstack
 
 from moe2opt.canonical import FacilityProblem, MultipleChoiceProblem, Problem
 from moe2opt.result import BoolArray, FloatArray, InputError, IntArray
-
-if TYPE_CHECKING:
-    from scipy.sparse import csr_array
 
 LinearProblem = FacilityProblem | MultipleChoiceProblem
 
@@ -88,8 +88,6 @@ def pyomo_model(problem: Problem, watch: Watch = lambda: None) -> Any:
 
 def facility_model(problem: FacilityProblem, watch: Watch = lambda: None) -> Any:
     """Return the strong formulation with ``y[i]`` (chosen) and ``z[c, i]`` (i serves c)."""
-    import pyomo.environ as pyo
-
     value, cost, limit = problem.weighted, problem.costs, problem.limits
     pairs: list[tuple[int, int]] = [(c, i) for c, i in valued_pairs(problem).tolist()]
     m = pyo.ConcreteModel(name="facility")
@@ -119,8 +117,6 @@ def facility_model(problem: FacilityProblem, watch: Watch = lambda: None) -> Any
 
 def choice_model(problem: MultipleChoiceProblem, watch: Watch = lambda: None) -> Any:
     """Return the formulation with one binary ``choose[g, o]`` per option."""
-    import pyomo.environ as pyo
-
     groups = [range(len(options)) for options in problem.values]
     options = [(g, o) for g, group in enumerate(groups) for o in group]
     value, limit = problem.flat_values, problem.limits
@@ -170,9 +166,6 @@ def export_model(problem: Problem, path: str | Path) -> None:
 
 def matrices(model: Any) -> LinearModel:
     """Translate a Pyomo model of this module into matrices."""
-    import pyomo.environ as pyo
-    from pyomo.repn.plugins.standard_form import LinearStandardFormCompiler
-
     form = LinearStandardFormCompiler().write(model, mixed_form=True, set_sense=pyo.maximize)
     column = {id(variable): j for j, variable in enumerate(form.columns)}
     chosen = model.y if hasattr(model, "y") else model.choose
@@ -206,6 +199,18 @@ def without_idle_rows(model: LinearModel) -> LinearModel:
     # The sum is rounded; a row that it only just keeps stays.
     idle = most * (1.0 + 1e-9) <= model.row_upper
     return replace(model, row_upper=np.where(idle, np.inf, model.row_upper))
+
+
+def with_cover(model: LinearModel, columns: IntArray) -> LinearModel:
+    """Return the model with the row "not all of these columns"."""
+    entries = (np.ones(len(columns)), columns, np.array([0, len(columns)]))
+    row = csr_array(entries, shape=(1, len(model.objective)))
+    return replace(
+        model,
+        rows=vstack([model.rows, row], format="csr"),
+        row_lower=np.append(model.row_lower, -np.inf),
+        row_upper=np.append(model.row_upper, len(columns) - 1.0),
+    )
 
 
 def solution_of(problem: LinearProblem, model: LinearModel, columns: FloatArray) -> IntArray:
@@ -250,8 +255,6 @@ def _by_cluster(pairs: list[tuple[int, int]]) -> dict[int, list[int]]:
 
 def _add_budget(budget: Any, k: int, row: FloatArray, variables: Any, limit: float) -> None:
     """Add one budget row; a row without costs matters only when its limit is negative."""
-    import pyomo.environ as pyo
-
     terms = [float(row[j]) * variables[j] for j in np.flatnonzero(row).tolist()]
     if not terms and limit < 0:
         # Any row that excludes every point says the same, and an empty row is no expression.

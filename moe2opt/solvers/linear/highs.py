@@ -17,7 +17,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import highspy
 import numpy as np
+from highspy import cb
 
 from moe2opt.result import FloatArray, Limit, MoeOptError
 from moe2opt.solvers.linear.formulations import LinearModel
@@ -230,8 +232,6 @@ def _number(value: float) -> float:
 
 
 def _callback(name: str) -> int:
-    from highspy import cb
-
     return int(getattr(cb.HighsCallbackType, f"kCallback{name}"))
 
 
@@ -244,8 +244,6 @@ def subscribe(highs: Any, on_callback: Callable[..., None]) -> None:
 
 def _programme(model: LinearModel, settings: Settings) -> Any:
     """Return a HiGHS object that holds the scaled model and the options."""
-    import highspy
-
     highs = highspy._core._Highs()  # noqa: SLF001 - its Python wrapper adds cost per callback
     for name, value in _options(settings, len(model.objective)).items():
         if highs.setOptionValue(name, value) != highspy.HighsStatus.kOk:
@@ -284,8 +282,6 @@ def _options(settings: Settings, columns: int) -> dict[str, Any]:
 
 def _scaled(model: LinearModel, factor: float) -> Any:
     """Return the model as a ``HighsLp``; rows are scaled by powers of two, so nothing rounds."""
-    import highspy
-
     rows, columns = model.rows.shape
     scale = _row_factors(model)
     scaled = model.rows.copy()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import highspy
 import numpy as np
 
 from moe2opt.result import FloatArray, IntArray
@@ -42,9 +43,6 @@ class LinearProgram:
     """
 
     def __init__(self, objective: FloatArray, lower: FloatArray, upper: FloatArray) -> None:
-        import highspy
-
-        self._highspy = highspy
         # The Python wrapper `highspy.Highs` prints a banner before it can be told not to.
         self._model: Any = highspy._core._Highs()  # noqa: SLF001
         for option, value in _OPTIONS.items():
@@ -74,7 +72,7 @@ class LinearProgram:
             return
         self._model.addRows(
             len(limits),
-            np.full(len(limits), -self._highspy.kHighsInf),
+            np.full(len(limits), -highspy.kHighsInf),
             np.asarray(limits, dtype=np.float64),
             len(columns),
             np.asarray(starts, dtype=np.int32),
@@ -98,11 +96,11 @@ class LinearProgram:
         iterations = int(self._model.getInfo().simplex_iteration_count)
         self.work += (iterations + 1) * (self.rows + len(self._all))
         status = self._model.getModelStatus()
-        if status == self._highspy.HighsModelStatus.kOptimal:
+        if status == highspy.HighsModelStatus.kOptimal:
             solution = self._model.getSolution()
             dual = np.array(solution.row_dual, dtype=np.float64)
             return LinearSolution(np.array(solution.col_value), np.maximum(-dual, 0.0), False)
-        if status == self._highspy.HighsModelStatus.kInfeasible:
+        if status == highspy.HighsModelStatus.kInfeasible:
             _, exists, ray = self._model.getDualRay()
             price = np.maximum(-np.asarray(ray), 0.0) if exists else None
             return LinearSolution(None, price, True)

@@ -28,6 +28,7 @@ from moe2opt import progress
 from moe2opt.canonical import FacilityProblem, MultipleChoiceProblem, Problem
 from moe2opt.result import NUMERICAL_GAP, BoolArray, IntArray, Limit
 from moe2opt.solvers.base import LimitReachedError, Outcome, Search, require_structure
+from moe2opt.solvers.brb import choose_relaxation, explore
 from moe2opt.solvers.ceiling import ceiling
 from moe2opt.solvers.linear.doubt import (
     RESOLUTION,
@@ -44,6 +45,7 @@ from moe2opt.solvers.linear.formulations import (
     matrices,
     pyomo_model,
     solution_of,
+    with_cover,
     without_columns,
     without_idle_rows,
 )
@@ -68,8 +70,7 @@ def solve(problem: Problem, search: Search) -> Outcome:
     require_structure("milp", problem, FacilityProblem, MultipleChoiceProblem)
     assert isinstance(problem, FacilityProblem | MultipleChoiceProblem)
     search.improve_bound(ceiling(problem))
-    if search.options.warm_start is not None:
-        search.offer(search.options.warm_start, "U")
+    search.offer_start()
     start_s = search.time_s
     limit = search.limit_reached()
     if limit is not None:
@@ -274,8 +275,6 @@ class _Engine:
 
     def _own(self, doubt: str) -> Outcome:
         """Let own branch and bound say what HiGHS' word is not enough for."""
-        from moe2opt.solvers.brb import choose_relaxation, explore
-
         search = self.search
         limit = search.limit_reached()
         if limit is not None:
@@ -297,7 +296,7 @@ class _Engine:
         cover = minimal_cover(self.problem, x)
         if cover is None:
             return False
-        self.model = _with_cover(self.model, self.model.chosen_by[cover])
+        self.model = with_cover(self.model, self.model.chosen_by[cover])
         return True
 
     def _outcome(self, bound: float, limit: Limit | None = None, doubt: str = "") -> Outcome:
@@ -338,20 +337,6 @@ def minimal_cover(problem: LinearProblem, x: IntArray) -> IntArray | None:
         if math.fsum(row[rest]) > limit:
             cover = rest
     return np.array(cover, dtype=np.int64)
-
-
-def _with_cover(model: LinearModel, columns: IntArray) -> LinearModel:
-    """Return the model with the row "not all of these columns"."""
-    from scipy.sparse import csr_array, vstack
-
-    entries = (np.ones(len(columns)), columns, np.array([0, len(columns)]))
-    row = csr_array(entries, shape=(1, len(model.objective)))
-    return replace(
-        model,
-        rows=vstack([model.rows, row], format="csr"),
-        row_lower=np.append(model.row_lower, -np.inf),
-        row_upper=np.append(model.row_upper, len(columns) - 1.0),
-    )
 
 
 def _outward(problem: LinearProblem, bound: float, magnitude: float) -> float:
