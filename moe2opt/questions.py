@@ -31,7 +31,7 @@ QUESTIONS: dict[str, Question] = {
         "moe2opt.selection.sections:SelectionConfig", "moe2opt.selection.instance:build"
     ),
     "placement": Question(
-        "moe2opt.placement.sections:PlacementConfig", "moe2opt.placement.instance:build"
+        "moe2opt.placement.sections:PlacementConfig", "moe2opt.placement.question:build"
     ),
 }
 

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from moe2opt.placement.topology import GIB
+from moe2opt.placement.machine.topology import GIB
 from moe2opt.result import InputError
 
 if TYPE_CHECKING:
-    from moe2opt.placement.instance import PlacementInstance
+    from moe2opt.placement.question import PlacementInstance
 
 
 def direct_model(instance: PlacementInstance) -> Any:
@@ -70,7 +70,7 @@ def direct_model(instance: PlacementInstance) -> Any:
 
 def _pruning(model: Any, instance: PlacementInstance) -> None:
     """Only the least salient experts may go."""
-    from moe2opt.placement.units import prunable_units
+    from moe2opt.placement.modes.units import prunable_units
 
     allowed = prunable_units(instance)
     for layer in model.L:
@@ -161,7 +161,7 @@ def _sum(model: Any, uses: Any, table: Any) -> Any:
 def _seconds(model: Any, instance: PlacementInstance) -> Any:
     import pyomo.environ as pyo
 
-    from moe2opt.placement.activation import uses_per_token
+    from moe2opt.placement.experts.activation import uses_per_token
 
     config, uses, use = instance.config, instance.uses, instance.use
     if config.split is not None:

@@ -38,8 +38,8 @@ from moe2opt.executor.model.text import sequences
 from moe2opt.executor.run.run import Settings, run_plan, shapes_of
 from moe2opt.executor.store.bank import Bank
 from moe2opt.placement.assignment import Assignment
-from moe2opt.placement.baselines import baseline_assignments
-from moe2opt.placement.cache import cache_assignment
+from moe2opt.placement.baselines.rules import baseline_assignments
+from moe2opt.placement.modes.cache import cache_assignment
 
 FORMATS = (("fp16", 16.0, 0.0), ("int8", 8.25, 0.001), ("int4", 4.25, 0.02))
 

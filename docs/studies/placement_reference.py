@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 
 import moe2opt as mo
-from moe2opt.placement.activation import trace_shares
-from moe2opt.placement.cache import lru_hit_rates, static_hit_rates
+from moe2opt.placement.experts.activation import trace_shares
+from moe2opt.placement.modes.cache import lru_hit_rates, static_hit_rates
 from moe2opt.solve import versions
 
 TARGET = Path(__file__).resolve().parents[2] / "problems" / "reference" / "placement.json"

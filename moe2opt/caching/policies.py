@@ -26,7 +26,7 @@ from moe2opt.caching.trace import ExpertTrace
 from moe2opt.result import InputError
 
 if TYPE_CHECKING:
-    from moe2opt.placement.instance import PlacementInstance
+    from moe2opt.placement.question import PlacementInstance
 
 #: The clairvoyant policies.
 CLAIRVOYANT = ("belady", "belady-global", "belady-filled")

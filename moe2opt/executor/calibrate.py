@@ -15,7 +15,7 @@ from moe2opt.executor.run.run import Run
 from moe2opt.executor.run.tiered import Served
 from moe2opt.files import read_json
 from moe2opt.placement.assignment import Assignment, plain
-from moe2opt.placement.rates import COLUMNS, TABLE, UNIQUE
+from moe2opt.placement.machine.rates import COLUMNS, TABLE, UNIQUE
 from moe2opt.profiles.measure.writing import check_writable, merge_table
 from moe2opt.result import FloatArray, InputError
 from moe2opt.schema.csv import Row, read_table

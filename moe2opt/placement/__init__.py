@@ -6,9 +6,9 @@ compiles to a multiple-choice problem and decodes solutions to a `PlacementPlan`
 
 from moe2opt.placement.assignment import Assignment as Assignment
 from moe2opt.placement.assignment import Figures as Figures
-from moe2opt.placement.instance import PlacementInstance as PlacementInstance
-from moe2opt.placement.instance import build as build
+from moe2opt.placement.machine.topology import Topology as Topology
+from moe2opt.placement.model.shape import ModelShape as ModelShape
 from moe2opt.placement.plan import PlacementPlan as PlacementPlan
+from moe2opt.placement.question import PlacementInstance as PlacementInstance
+from moe2opt.placement.question import build as build
 from moe2opt.placement.sections import PlacementConfig as PlacementConfig
-from moe2opt.placement.shape import ModelShape as ModelShape
-from moe2opt.placement.topology import Topology as Topology

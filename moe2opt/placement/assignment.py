@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from moe2opt.placement.activation import uses_per_token
+from moe2opt.placement.experts.activation import uses_per_token
 from moe2opt.result import FloatArray, IntArray
 
 if TYPE_CHECKING:
-    from moe2opt.placement.instance import PlacementInstance
+    from moe2opt.placement.question import PlacementInstance
 
 #: What can become of an expert; `Assignment.form` holds positions in this list.
 FORMS = ("keep", "merge", "prune", "share", "distil")

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from moe2opt.placement.assignment import Assignment, Figures, evaluate
-from moe2opt.placement.topology import GIB
+from moe2opt.placement.machine.topology import GIB
 from moe2opt.result import InputError
 
 if TYPE_CHECKING:
-    from moe2opt.placement.instance import PlacementInstance
+    from moe2opt.placement.question import PlacementInstance
 
 #: Relative slack of limits that are not whole numbers, as in the canonical problems.
 _SLACK = 1e-9

@@ -12,11 +12,11 @@ import numpy as np
 from moe2opt.canonical import MultipleChoiceProblem
 from moe2opt.canonical.validate import BUDGET_TOLERANCE
 from moe2opt.placement.assignment import Assignment
-from moe2opt.placement.topology import GIB
+from moe2opt.placement.machine.topology import GIB
 from moe2opt.result import FloatArray, InputError, IntArray
 
 if TYPE_CHECKING:
-    from moe2opt.placement.instance import PlacementInstance
+    from moe2opt.placement.question import PlacementInstance
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -97,14 +97,14 @@ def _blocks(
     config = instance.config
     layered = (config.cache, config.coverage, config.prefetch, config.split, config.lots)
     if config.pattern is not None:
-        from moe2opt.placement.patterns import pattern_options
+        from moe2opt.placement.modes.pattern import pattern_options
 
         return pattern_options(instance)
     if any((*layered, config.aggregation)):
-        from moe2opt.placement.layers import layer_options
+        from moe2opt.placement.modes.tiers import layer_options
 
         return layer_options(instance)
-    from moe2opt.placement.units import unit_options
+    from moe2opt.placement.modes.units import unit_options
 
     return unit_options(instance)
 

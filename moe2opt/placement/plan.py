@@ -12,7 +12,7 @@ import numpy as np
 from moe2opt.content import Content
 from moe2opt.errors import DAMAGE
 from moe2opt.placement.assignment import FORMS, NOWHERE, Assignment, Figures, evaluate
-from moe2opt.placement.topology import GIB
+from moe2opt.placement.machine.topology import GIB
 from moe2opt.placement.view import view_of
 from moe2opt.result import InputError
 from moe2opt.text import fault_of_name
@@ -21,8 +21,8 @@ from moe2opt.view import View
 if TYPE_CHECKING:
     import pandas as pd
 
-    from moe2opt.placement.baselines import Baseline
-    from moe2opt.placement.instance import PlacementInstance
+    from moe2opt.placement.baselines.rules import Baseline
+    from moe2opt.placement.question import PlacementInstance
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,7 +276,7 @@ def _types() -> dict[str, Any]:
     """Return what reads each entry of a stored plan, lists in place of tuples."""
     from pydantic import Field, TypeAdapter
 
-    from moe2opt.placement.baselines import Baseline
+    from moe2opt.placement.baselines.rules import Baseline
 
     kinds: dict[str, Any] = {
         **dict.fromkeys(("instance", "model", "granularity", "home", "objective"), str),

@@ -7,17 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from moe2opt.placement import activation as use
-from moe2opt.placement.activation import Activation
-from moe2opt.placement.laws import from_law, synthetic
-from moe2opt.placement.precisions import Precision, read_precisions
+from moe2opt.placement.experts import activation as use
+from moe2opt.placement.experts.activation import Activation
+from moe2opt.placement.experts.laws import from_law, synthetic
+from moe2opt.placement.model.precisions import Precision, read_precisions
+from moe2opt.placement.model.shape import ModelShape, builtin_table, shape_from_table
 from moe2opt.placement.sections import PlacementConfig
-from moe2opt.placement.shape import ModelShape, builtin_table, shape_from_table
 from moe2opt.result import InputError
 from moe2opt.schema.paths import inside
 
 if TYPE_CHECKING:
-    from moe2opt.placement.rates import Rates
+    from moe2opt.placement.machine.rates import Rates
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class Reader:
                 builtin_table("models.csv") if named is None else self.path(named, "model.models")
             )
             return shape_from_table(table, model.table, model.dense_bits, model.kv_bits)
-        from moe2opt.placement.headers import shape_from_files
+        from moe2opt.placement.model.headers import shape_from_files
 
         for kind in ("gguf", "safetensors", "hf"):
             name = getattr(model, kind)
@@ -101,15 +101,15 @@ class Reader:
         cache, aggregation = self.config.cache, self.config.aggregation
         measured = self.config.activation.lru
         if measured is not None:
-            from moe2opt.placement.cache import read_hits
+            from moe2opt.placement.modes.cache import read_hits
 
             found["lru"] = read_hits(self.path(measured, "activation.lru"), "lru", shape)
         if cache is not None and cache.table is not None:
-            from moe2opt.placement.cache import read_hits
+            from moe2opt.placement.modes.cache import read_hits
 
             found["cache"] = read_hits(self.path(cache.table, "cache.table"), cache.hits, shape)
         if aggregation is not None and aggregation.distances is not None:
-            from moe2opt.placement.aggregate import read_distances
+            from moe2opt.placement.modes.groupings import read_distances
 
             path = self.path(aggregation.distances, "aggregation.distances")
             found["distances"] = read_distances(path, shape)
@@ -120,7 +120,7 @@ class Reader:
         named = self.config.rates
         if named is None:
             return None
-        from moe2opt.placement.rates import read_rates
+        from moe2opt.placement.machine.rates import read_rates
 
         config = self.config
         return read_rates(

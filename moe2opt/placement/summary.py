@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from moe2opt.placement.baselines import ABOUT_ZERO, Baseline
+from moe2opt.placement.baselines.rules import ABOUT_ZERO, Baseline
 
 if TYPE_CHECKING:
     from moe2opt.placement.plan import PlacementPlan

@@ -19,14 +19,14 @@ from moe2opt.placement.assignment import (
 from moe2opt.result import FloatArray
 
 if TYPE_CHECKING:
-    from moe2opt.placement.instance import PlacementInstance
+    from moe2opt.placement.question import PlacementInstance
 
 
 def seconds(instance: PlacementInstance, assignment: Assignment, shares: FloatArray) -> float:
     """Return the seconds per token when experts are used in the given ``(L, E)`` shares."""
     config = instance.config
     if config.pattern is not None and config.pattern.kind == "pipeline":
-        from moe2opt.placement.pipeline import stage_seconds
+        from moe2opt.placement.modes.pipeline import stage_seconds
 
         stages = stage_seconds(instance, assignment, shares)
         return max(stages) if config.pattern.measure == "slowest" else math.fsum(stages)

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from moe2opt.canonical import MultipleChoiceProblem
-from moe2opt.placement.activation import uses_per_token
-from moe2opt.placement.topology import GIB
-from moe2opt.placement.units import menu_of
+from moe2opt.placement.experts.activation import uses_per_token
+from moe2opt.placement.machine.topology import GIB
+from moe2opt.placement.modes.units import menu_of
 from moe2opt.replay.paths import PathTable, Table
 from moe2opt.result import BoolArray, FloatArray, InputError, IntArray
 
 if TYPE_CHECKING:
-    from moe2opt.placement.instance import PlacementInstance
+    from moe2opt.placement.question import PlacementInstance
 
 #: Parts of a placement that a replay does not follow.
 _PARTS = (

@@ -1,7 +1,7 @@
 """Seconds and joules of one use of an expert for any state of links and tiers, in array form.
 
-The same figures as `moe2opt.placement.topology.Topology.use` gives, without a search for paths: all
-simple paths between two tiers are listed once.
+The same figures as `moe2opt.placement.machine.topology.Topology.use` gives, without a search for
+paths: all simple paths between two tiers are listed once.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from moe2opt.placement.topology import Topology
+from moe2opt.placement.machine.topology import Topology
 from moe2opt.result import BoolArray, FloatArray, InputError, IntArray
 
 #: Bytes of one activation value.

@@ -46,7 +46,7 @@ BASE: dict[str, Any] = {
 @pytest.fixture
 def build(tmp_path: Path) -> Build:
     """Return a function that builds the toy instance with other layers, experts or sections."""
-    from moe2opt.placement.shape import COLUMNS
+    from moe2opt.placement.model.shape import COLUMNS
 
     def made(layers: int = 3, experts: int = 6, top_k: int = 2, **changes: Any) -> Any:
         row = list(MODEL)

@@ -81,7 +81,7 @@ def everything(instance: Any, tiers: int) -> Any:
 @pytest.mark.parametrize("part", ["tiers", "prune", "batch"])
 def test_enumeration_of_assignments(part: str, build: Any) -> None:
     """No assignment of single experts that keeps every limit is better than the optimum."""
-    from moe2opt.placement.units import prunable_units
+    from moe2opt.placement.modes.units import prunable_units
 
     changes = {"tiers": [*BASE_TIERS], "links": [BASE_LINK], **PARTS[part]}
     instance = build(layers=1, experts=6, **changes)
@@ -103,8 +103,8 @@ BASE_LINK = {"between": ["fast", "slow"], "gb_per_s": 8, "latency_us": 3}
 
 def test_joint_aggregation_and_offload(build: Any) -> None:
     """With groups of experts, no way to put stored experts on tiers beats the layer options."""
-    from moe2opt.placement.aggregate import groupings
     from moe2opt.placement.assignment import PRUNE, Assignment
+    from moe2opt.placement.modes.groupings import groupings
 
     aggregation = {"keep": [2, 3, 4], "forms": ["merge", "prune"], "loss_nats": 0.4}
     instance = build(

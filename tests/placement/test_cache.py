@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import moe2opt as mo
-from moe2opt.placement import cache
-from moe2opt.placement.policies import che_hit_rates
+from moe2opt.placement.baselines.caches import che_hit_rates
+from moe2opt.placement.modes import cache
 
 #: Slots -> expected loads per token of the optimum and of the released rule (AdapMoE).
 PUBLISHED = {
@@ -117,7 +117,7 @@ def test_predicted_hit_rates_hold_on_unseen_sequences(shared_data: Any) -> None:
         starts = np.cumsum([0, *(len(p) for p in parts[:-1])])
         halves.append((np.concatenate(parts).astype(np.int64), starts))
     (learnt, _), (unseen, _) = halves
-    from moe2opt.placement.activation import trace_shares
+    from moe2opt.placement.experts.activation import trace_shares
 
     shares = [trace_shares(part, 32) for part in (learnt, unseen)]
     predicted = cache.static_hit_rates(shares[0], shares[0]).mean(axis=0)

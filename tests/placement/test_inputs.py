@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from moe2opt.placement.headers import shape_from_files
+from moe2opt.placement.machine.topology import Link, Tier, Topology
+from moe2opt.placement.model.headers import shape_from_files
 from moe2opt.placement.sections import Model
-from moe2opt.placement.topology import Link, Tier, Topology
 from moe2opt.result import InputError
 
 MODEL = Model(gguf="x", dense_bits=16)

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 import moe2opt as mo
-from moe2opt.placement import PlacementPlan, aggregate
-from moe2opt.placement.counts import best_split, numbers_per_tier
+from moe2opt.placement import PlacementPlan
 from moe2opt.placement.frontier import undominated
+from moe2opt.placement.modes import groupings as aggregate
+from moe2opt.placement.modes.split import best_split, numbers_per_tier
 from moe2opt.result import InputError
 
 BASELINES = {
@@ -148,7 +149,7 @@ def test_balance_on_a_grid_is_near_the_best(build: Any) -> None:
     rng = np.random.default_rng(3)
     for _ in range(5):
         uses = -np.sort(-rng.random(14))
-        from moe2opt.placement import counts
+        from moe2opt.placement.modes import split as counts
 
         every = best_split(instance, uses, 2, 0).seconds
         limit, counts._ENUMERATED = counts._ENUMERATED, 0

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import moe2opt as mo
-from moe2opt.placement.rates import COLUMNS, TABLE
+from moe2opt.placement.machine.rates import COLUMNS, TABLE
 from moe2opt.profiles.columns import CONSTANT_COLUMNS
 from moe2opt.result import InputError
 from moe2opt.schema.csv import write_table
@@ -56,7 +56,7 @@ CELLS = [
 
 def load(folder: Path, rows: list[list[Any]] = CELLS, **words: str) -> Any:
     """Return the instance with a profile of the given rows."""
-    from moe2opt.placement.shape import COLUMNS as MODEL_COLUMNS
+    from moe2opt.placement.model.shape import COLUMNS as MODEL_COLUMNS
 
     profile = folder / "profile"
     profile.mkdir(exist_ok=True)

@@ -12,8 +12,8 @@ import pytest
 from moe2opt.placement import Assignment, PlacementPlan
 from moe2opt.placement.assignment import plain
 from moe2opt.placement.export.judge import expert_bytes_by_tier, seconds
+from moe2opt.placement.machine.topology import GIB
 from moe2opt.placement.plan import PrecisionInfo, TierUse
-from moe2opt.placement.topology import GIB
 
 MakePlan = Callable[..., PlacementPlan]
 EXPERT_GIB = 0.125

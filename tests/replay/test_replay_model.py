@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import moe2opt as mo
-from moe2opt.placement.topology import Topology
+from moe2opt.placement.machine.topology import Topology
 from moe2opt.replay.model import ReplayModel
 from moe2opt.replay.resolve import Planner
 from moe2opt.replay.synthetic import synthetic_mix

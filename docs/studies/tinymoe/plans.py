@@ -11,9 +11,9 @@ import numpy as np
 
 from moe2opt.executor.model.quality import Judged, losses, mean_loss, planned
 from moe2opt.executor.store.formats import Format, format_of
-from moe2opt.placement.aggregate import dendrogram
 from moe2opt.placement.assignment import FORMS, KEEP, MERGE, PRUNE, SHARE, Assignment
-from moe2opt.placement.instance import PlacementInstance
+from moe2opt.placement.modes.groupings import dendrogram
+from moe2opt.placement.question import PlacementInstance
 from moe2opt.placement.times import loss as predicted_loss
 from moe2opt.result import IntArray
 from moe2opt.writing import replacing

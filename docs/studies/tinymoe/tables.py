@@ -18,8 +18,8 @@ from moe2opt.executor.model.experts import ResidentExperts, Weights, feed_forwar
 from moe2opt.executor.model.quality import Judged, batches, losses, mean_loss, token_losses
 from moe2opt.executor.store.formats import Format
 from moe2opt.executor.store.merging import apply_plan, merge
-from moe2opt.placement.aggregate import dendrogram
 from moe2opt.placement.assignment import Assignment, plain
+from moe2opt.placement.modes.groupings import dendrogram
 from moe2opt.result import FloatArray, InputError
 
 if TYPE_CHECKING:

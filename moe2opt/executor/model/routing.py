@@ -14,7 +14,7 @@ from moe2opt.executor.model.experts import Experts
 from moe2opt.executor.model.folder import ModelFolder, open_folder
 from moe2opt.executor.model.quality import batches, byte_tokens, windows
 from moe2opt.files import read_bytes
-from moe2opt.placement.activation import trace_shares
+from moe2opt.placement.experts.activation import trace_shares
 from moe2opt.result import FloatArray, InputError, IntArray
 from moe2opt.writing import replacing, write_frame
 

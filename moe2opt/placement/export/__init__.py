@@ -15,8 +15,8 @@ from moe2opt.placement.export.judge import Judge
 from moe2opt.result import InputError
 
 if TYPE_CHECKING:
-    from moe2opt.placement.instance import PlacementInstance
     from moe2opt.placement.plan import PlacementPlan
+    from moe2opt.placement.question import PlacementInstance
 
 #: Names of the formats and the modules that write them.
 FORMATS = {

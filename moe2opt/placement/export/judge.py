@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from moe2opt.placement.assignment import NOWHERE, PRUNE, Assignment
-from moe2opt.placement.topology import GIB
+from moe2opt.placement.machine.topology import GIB
 from moe2opt.result import FloatArray
 
 if TYPE_CHECKING:
-    from moe2opt.placement.instance import PlacementInstance
     from moe2opt.placement.plan import PlacementPlan
+    from moe2opt.placement.question import PlacementInstance
 
 #: Parts of a configuration whose figures depend on more than tier, format and form.
 _PARTS = ("cache", "coverage", "split", "pattern")

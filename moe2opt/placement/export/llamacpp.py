@@ -20,8 +20,8 @@ from moe2opt.placement.export.families import family_of, layer_words
 from moe2opt.placement.export.judge import Judge
 from moe2opt.placement.export.project import Runtime, best, home_of
 from moe2opt.placement.export.reporting import report
+from moe2opt.placement.modes.units import TENSORS
 from moe2opt.placement.plan import PlacementPlan
-from moe2opt.placement.units import TENSORS
 from moe2opt.result import InputError
 
 RUNTIME = Runtime("llama.cpp", ("gpu", "cpu", "disk"), "tensor", "unit")

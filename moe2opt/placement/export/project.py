@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from moe2opt.placement.assignment import NOWHERE, PRUNE, Assignment, plain
 from moe2opt.placement.export.judge import Judge, free_bytes, same
-from moe2opt.placement.topology import GIB
+from moe2opt.placement.machine.topology import GIB
 from moe2opt.result import BoolArray, FloatArray, InputError, IntArray
 
 if TYPE_CHECKING:

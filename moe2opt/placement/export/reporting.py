@@ -9,7 +9,7 @@ from moe2opt.placement.assignment import FORMS, KEEP, Assignment
 from moe2opt.placement.export.base import Report, TierCheck
 from moe2opt.placement.export.judge import Judge, expert_bytes_by_tier
 from moe2opt.placement.export.project import Runtime, home_of, restored
-from moe2opt.placement.topology import GIB
+from moe2opt.placement.machine.topology import GIB
 
 if TYPE_CHECKING:
     from moe2opt.placement.plan import PlacementPlan

@@ -13,8 +13,8 @@ from moe2opt.placement.export.base import Export, Report, TierCheck
 from moe2opt.placement.export.judge import Judge, free_bytes
 from moe2opt.placement.export.project import Runtime, able_tiers, home_of, project
 from moe2opt.placement.export.reporting import lost_forms
+from moe2opt.placement.machine.topology import GIB
 from moe2opt.placement.plan import PlacementPlan
-from moe2opt.placement.topology import GIB
 from moe2opt.result import InputError, IntArray
 
 RUNTIME = Runtime("adapmoe", ("gpu", "cpu"), "expert", "model", one_gpu=True)

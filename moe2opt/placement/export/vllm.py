@@ -20,8 +20,8 @@ from moe2opt.placement.export.families import causal_only, family_of
 from moe2opt.placement.export.judge import Judge, free_bytes
 from moe2opt.placement.export.project import Runtime, able_tiers, buffer_bytes, home_of, restored
 from moe2opt.placement.export.reporting import report
+from moe2opt.placement.machine.topology import GIB
 from moe2opt.placement.plan import PlacementPlan
-from moe2opt.placement.topology import GIB
 from moe2opt.result import BoolArray, InputError
 
 #: Layers that ``prefetch`` copies ahead; it needs room for them and the one in use.

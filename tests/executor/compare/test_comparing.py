@@ -20,7 +20,7 @@ from moe2opt.executor.run.passes import Pass
 from moe2opt.executor.run.run import Held, Run
 from moe2opt.executor.run.tiered import Served
 from moe2opt.executor.store.layout import Layout
-from moe2opt.placement.rates import COLUMNS, TABLE, UNIQUE
+from moe2opt.placement.machine.rates import COLUMNS, TABLE, UNIQUE
 from moe2opt.result import InputError
 from moe2opt.schema.csv import read_table
 

@@ -10,7 +10,7 @@ import pytest
 from executor.conftest import Make
 from typer.testing import CliRunner
 
-from moe2opt.placement.activation import from_counts, from_trace, read_npz
+from moe2opt.placement.experts.activation import from_counts, from_trace, read_npz
 
 pytestmark = pytest.mark.slow
 

@@ -124,7 +124,7 @@ def test_where_experts_live_changes_no_output(
 @pytest.mark.parametrize("slots", [0, 1, 3])
 def test_a_cache_changes_no_output(folder: Path, scenario: str, slots: int) -> None:
     """With any number of slots every token gets its own experts."""
-    from moe2opt.placement.cache import cache_assignment
+    from moe2opt.placement.modes.cache import cache_assignment
 
     instance = load(folder, scenario)
     assignment = cache_assignment(instance, np.full(LAYERS, slots), np.zeros(LAYERS, dtype=int))

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from moe2opt.executor.store.formats import Format, format_of
-from moe2opt.placement.shape import ModelShape
+from moe2opt.placement.model.shape import ModelShape
 from moe2opt.result import InputError
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import moe2opt as mo
-from moe2opt.placement.activation import read_npz
+from moe2opt.placement.experts.activation import read_npz
 
 CONTEXT = 256
 

@@ -12,7 +12,7 @@ from moe2opt.result import FloatArray, InputError, IntArray
 from moe2opt.steps import step
 
 if TYPE_CHECKING:
-    from moe2opt.placement.instance import PlacementInstance
+    from moe2opt.placement.question import PlacementInstance
 
 #: Most experts of a layer whose sets of residents are all looked at.
 MOST_EXPERTS = 20

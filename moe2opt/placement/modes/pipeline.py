@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from moe2opt.placement.activation import uses_per_token
 from moe2opt.placement.assignment import Assignment, evaluate, plain
-from moe2opt.placement.baselines import Baseline
+from moe2opt.placement.baselines.rules import Baseline
 from moe2opt.placement.checks import violations
+from moe2opt.placement.experts.activation import uses_per_token
 from moe2opt.result import FloatArray, InputError, IntArray
 
 if TYPE_CHECKING:
-    from moe2opt.placement.instance import PlacementInstance
+    from moe2opt.placement.question import PlacementInstance
 
 _MOST_CUTS = 200_000
 

@@ -118,7 +118,7 @@ def builtin_table(name: str) -> Path:
     InputError
         When the installation lacks it.
     """
-    package = Path(__file__).resolve().parents[1]
+    package = Path(__file__).resolve().parents[2]
     for root in (package / "problems", package.parent / "problems"):
         if (root / "placement" / "tables" / name).is_file():
             return root / "placement" / "tables" / name

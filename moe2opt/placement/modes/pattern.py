@@ -9,12 +9,12 @@ import numpy as np
 
 from moe2opt.placement.assignment import Assignment, plain
 from moe2opt.placement.compile import Options
-from moe2opt.placement.topology import GIB
+from moe2opt.placement.machine.topology import GIB
 from moe2opt.result import FloatArray, InputError, IntArray
 from moe2opt.steps import step
 
 if TYPE_CHECKING:
-    from moe2opt.placement.instance import PlacementInstance
+    from moe2opt.placement.question import PlacementInstance
 
 
 def pattern_options(
@@ -24,7 +24,7 @@ def pattern_options(
     pattern = instance.config.pattern
     assert pattern is not None
     if pattern.kind == "pipeline":
-        from moe2opt.placement.pipeline import pipeline_tiers
+        from moe2opt.placement.modes.pipeline import pipeline_tiers
 
         tiers, seconds = pipeline_tiers(instance)
     else:

@@ -12,20 +12,20 @@ import numpy as np
 
 from moe2opt.canonical import MultipleChoiceProblem
 from moe2opt.content import Content
-from moe2opt.placement.activation import Activation, uses_per_token
 from moe2opt.placement.assignment import Figures, evaluate
-from moe2opt.placement.precisions import Precision
+from moe2opt.placement.experts.activation import Activation, uses_per_token
+from moe2opt.placement.machine.topology import GIB, Topology, Use
+from moe2opt.placement.model.precisions import Precision
+from moe2opt.placement.model.shape import ModelShape
 from moe2opt.placement.sections import PlacementConfig
-from moe2opt.placement.shape import ModelShape
-from moe2opt.placement.topology import GIB, Topology, Use
 from moe2opt.present import Measure
 from moe2opt.result import FloatArray, InputError, IntArray
 
 if TYPE_CHECKING:
-    from moe2opt.placement.baselines import Baseline
+    from moe2opt.placement.baselines.rules import Baseline
     from moe2opt.placement.compile import Compiled
+    from moe2opt.placement.machine.rates import Rates
     from moe2opt.placement.plan import PlacementPlan
-    from moe2opt.placement.rates import Rates
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -151,14 +151,14 @@ class PlacementInstance(Content):
     @cached_property
     def distances(self) -> FloatArray:
         """``(L, E, E)`` distances between the experts of a layer."""
-        from moe2opt.placement.aggregate import distances_of
+        from moe2opt.placement.modes.groupings import distances_of
 
         return distances_of(self)
 
     @cached_property
     def load_table(self) -> FloatArray:
         """``(L, E + 1)`` expected copies per token by number of cache slots."""
-        from moe2opt.placement.cache import load_table
+        from moe2opt.placement.modes.cache import load_table
 
         return load_table(self)
 
@@ -228,7 +228,7 @@ class PlacementInstance(Content):
     @cached_property
     def baselines(self) -> tuple[Baseline, ...]:
         """What simple rules achieve."""
-        from moe2opt.placement.baselines import all_baselines
+        from moe2opt.placement.baselines.rules import all_baselines
 
         return all_baselines(self)
 
@@ -338,7 +338,7 @@ def build(
     reserved += 0.0 if rates is None else rates.working_bytes
     if config.pattern is not None and config.pattern.kind == "pipeline":
         reserved = 0.0
-    from moe2opt.placement.topology import build_topology
+    from moe2opt.placement.machine.topology import build_topology
 
     instance = PlacementInstance(
         config=config,

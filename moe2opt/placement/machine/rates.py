@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from moe2opt.placement.precisions import Precision
-from moe2opt.placement.shape import ModelShape
+from moe2opt.placement.model.precisions import Precision
+from moe2opt.placement.model.shape import ModelShape
 from moe2opt.profiles.columns import CONSTANT_COLUMNS
 from moe2opt.result import FloatArray, InputError
 from moe2opt.schema.csv import COUNT, NAME, NOTE, POSITIVE, TEXT, Column, Row, read_table

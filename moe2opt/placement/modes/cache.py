@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from moe2opt.placement.assignment import Assignment, evaluate, plain
-from moe2opt.placement.baselines import Baseline
+from moe2opt.placement.baselines.rules import Baseline
 from moe2opt.placement.checks import violations
-from moe2opt.placement.shape import ModelShape
+from moe2opt.placement.model.shape import ModelShape
 from moe2opt.result import FloatArray, InputError, IntArray
 from moe2opt.schema.csv import COUNT, SHARE, Column, read_table
 from moe2opt.steps import step
 
 if TYPE_CHECKING:
-    from moe2opt.placement.instance import PlacementInstance
+    from moe2opt.placement.question import PlacementInstance
 
 PUBLISHED: dict[str, Column] = {
     "layer": COUNT,

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from moe2opt.placement.activation import uses_per_token
 from moe2opt.placement.assignment import NOWHERE, Assignment, plain
 from moe2opt.placement.compile import Options
-from moe2opt.placement.topology import GIB
+from moe2opt.placement.experts.activation import uses_per_token
+from moe2opt.placement.machine.topology import GIB
 from moe2opt.result import BoolArray, FloatArray, IntArray
 
 if TYPE_CHECKING:
-    from moe2opt.placement.instance import PlacementInstance
+    from moe2opt.placement.question import PlacementInstance
 
 #: Weight tensors of an expert that a runtime can place apart: gate, up, down.
 TENSORS = ("gate", "up", "down")

@@ -12,7 +12,7 @@ from moe2opt.result import BoolArray, FloatArray, InputError, IntArray
 from moe2opt.steps import step
 
 if TYPE_CHECKING:
-    from moe2opt.placement.instance import PlacementInstance
+    from moe2opt.placement.question import PlacementInstance
 
 #: Up to this many experts the balance is found by looking at every split.
 _ENUMERATED = 16

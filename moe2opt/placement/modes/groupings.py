@@ -11,12 +11,12 @@ import numpy as np
 
 from moe2opt.canonical import FacilityProblem
 from moe2opt.placement.assignment import DISTIL, FORMS, KEEP, MERGE, PRUNE, SHARE
-from moe2opt.placement.shape import ModelShape
+from moe2opt.placement.model.shape import ModelShape
 from moe2opt.result import FloatArray, InputError, IntArray
 from moe2opt.steps import step
 
 if TYPE_CHECKING:
-    from moe2opt.placement.instance import PlacementInstance
+    from moe2opt.placement.question import PlacementInstance
 
 _FEATURES, _CENTRES = 16, 12
 

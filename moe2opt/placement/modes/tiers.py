@@ -13,20 +13,20 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from moe2opt.placement.aggregate import Grouping, groupings
 from moe2opt.placement.assignment import NOWHERE, PRUNE, SHARE, Assignment, evaluate, plain
-from moe2opt.placement.baselines import Baseline
-from moe2opt.placement.cache import cache_assignment
+from moe2opt.placement.baselines.rules import Baseline
 from moe2opt.placement.compile import Options
-from moe2opt.placement.counts import best_split, numbers_per_tier
-from moe2opt.placement.coverage import best_residents
 from moe2opt.placement.frontier import undominated
-from moe2opt.placement.topology import GIB
+from moe2opt.placement.machine.topology import GIB
+from moe2opt.placement.modes.cache import cache_assignment
+from moe2opt.placement.modes.coverage import best_residents
+from moe2opt.placement.modes.groupings import Grouping, groupings
+from moe2opt.placement.modes.split import best_split, numbers_per_tier
 from moe2opt.result import FloatArray, InputError, IntArray
 from moe2opt.steps import step
 
 if TYPE_CHECKING:
-    from moe2opt.placement.instance import PlacementInstance
+    from moe2opt.placement.question import PlacementInstance
 
 #: Most options of one layer, before dominated ones are left out.
 MOST_OPTIONS = 200_000
@@ -193,7 +193,7 @@ class _Stored:
 
 def _stored(instance: PlacementInstance, layer: int, grouping: Grouping) -> _Stored:
     """Return the stored experts, most used per byte first; ties go to the lower index."""
-    from moe2opt.placement.activation import uses_per_token
+    from moe2opt.placement.experts.activation import uses_per_token
 
     experts = instance.shape.experts
     own = np.arange(experts)
@@ -325,7 +325,7 @@ def one_sided_baselines(instance: PlacementInstance) -> Iterator[Baseline]:
 
 def _offload_only(instance: PlacementInstance) -> Baseline:
     """Return the best marginal filling of the fast tier that merges nothing."""
-    from moe2opt.placement.baselines import by_frequency
+    from moe2opt.placement.baselines.rules import by_frequency
 
     alone = replace(instance, config=instance.config.model_copy(update={"aggregation": None}))
     return replace(by_frequency(alone), name="offload only (top-n by frequency)")

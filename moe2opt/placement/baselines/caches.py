@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from moe2opt.placement.assignment import evaluate, plain
-from moe2opt.placement.baselines import Baseline
+from moe2opt.placement.baselines.rules import Baseline
 from moe2opt.placement.checks import violations
 from moe2opt.result import FloatArray
 
 if TYPE_CHECKING:
-    from moe2opt.placement.instance import PlacementInstance
+    from moe2opt.placement.question import PlacementInstance
 
 
 def policy_baselines(instance: PlacementInstance) -> Iterator[Baseline]:
@@ -76,7 +76,7 @@ def _lru(instance: PlacementInstance, precision: int) -> Baseline:
 
 
 def _rates(instance: PlacementInstance, slots: int) -> tuple[FloatArray, str]:
-    from moe2opt.placement.cache import lru_hit_rates
+    from moe2opt.placement.modes.cache import lru_hit_rates
 
     activation = instance.activation
     if activation.trace is not None and activation.starts is not None:

@@ -14,7 +14,7 @@ from moe2opt.result import FloatArray, InputError, IntArray
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from moe2opt.placement.rates import Rates
+    from moe2opt.placement.machine.rates import Rates
 
 GIB = 2.0**30
 _GB = 1e9

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from moe2opt.placement.activation import Activation
-from moe2opt.placement.shape import ModelShape
+from moe2opt.placement.experts.activation import Activation
+from moe2opt.placement.model.shape import ModelShape
 from moe2opt.result import FloatArray, InputError
 from moe2opt.schema.csv import COUNT, Column, read_table
 

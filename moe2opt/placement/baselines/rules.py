@@ -14,7 +14,7 @@ from moe2opt.placement.checks import violations
 from moe2opt.result import FloatArray, IntArray
 
 if TYPE_CHECKING:
-    from moe2opt.placement.instance import PlacementInstance
+    from moe2opt.placement.question import PlacementInstance
 
 #: A gap below this counts as about zero.
 ABOUT_ZERO = 1e-3
@@ -61,20 +61,20 @@ def all_baselines(instance: PlacementInstance) -> tuple[Baseline, ...]:
     """Return every rule that makes sense for the instance."""
     config = instance.config
     if config.cache is not None:
-        from moe2opt.placement.cache import cache_baselines
+        from moe2opt.placement.modes.cache import cache_baselines
 
         return tuple(cache_baselines(instance))
     if instance.piped:
-        from moe2opt.placement.pipeline import pipeline_baselines
+        from moe2opt.placement.modes.pipeline import pipeline_baselines
 
         return tuple(pipeline_baselines(instance))
     found = [_judged(instance, name, rule) for name, rule in _rules(instance)]
     if config.aggregation is not None:
-        from moe2opt.placement.layers import one_sided_baselines
+        from moe2opt.placement.modes.tiers import one_sided_baselines
 
         found += one_sided_baselines(instance)
     elif not any((config.coverage, config.split, config.prefetch, config.lots, config.pattern)):
-        from moe2opt.placement.policies import policy_baselines
+        from moe2opt.placement.baselines.caches import policy_baselines
 
         found += policy_baselines(instance)
     return tuple(found)

@@ -1,0 +1,1 @@
+"""The machine: memories and links, and what was measured on them."""

@@ -1,0 +1,1 @@
+"""Reading a model: its shape, its files, its weight formats."""
