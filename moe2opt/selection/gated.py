@@ -14,7 +14,6 @@ from moe2opt.profiles import Profiles
 from moe2opt.result import BoolArray, FloatArray, InputError, IntArray
 from moe2opt.schema import inside
 from moe2opt.schema.frames import LARGEST_CELLS
-from moe2opt.selection.agreement import unusual
 from moe2opt.selection.catalogue import Traffic, build_catalogue
 from moe2opt.selection.compiled import Scored
 from moe2opt.selection.constraints.lengths import LengthRows, LengthSource, observed_rows
@@ -23,13 +22,13 @@ from moe2opt.selection.gate.settings import TORCH_ONLY, GateSettings
 from moe2opt.selection.gate.train import Listener, train_gate
 from moe2opt.selection.gated_plan import GatedPlan, check_gated, decode_gated, evaluate_gated
 from moe2opt.selection.instance import SelectionInstance, assemble, profiles_of
-from moe2opt.selection.load_sections import Lengths
 from moe2opt.selection.outcomes.files import with_hint
 from moe2opt.selection.outcomes.folder import Assumed, read_outcome_folder
 from moe2opt.selection.outcomes.matrix import OutcomeMatrix
 from moe2opt.selection.outcomes.partition import Split, split_four
 from moe2opt.selection.outcomes.tables import ClusterTables
-from moe2opt.selection.sections import LlmPool, SelectionConfig
+from moe2opt.selection.sections import Lengths, LlmPool, SelectionConfig
+from moe2opt.selection.sections.config import unusual
 
 #: Decimals of a score. Coarser than what different linear algebra libraries disagree about, so that
 #: a certificate made on one machine belongs to the same problem on another.

@@ -16,7 +16,6 @@ from moe2opt.present import Measure
 from moe2opt.profiles import BUILTIN, Profiles, read_profiles
 from moe2opt.result import BoolArray, FloatArray, IntArray, Result
 from moe2opt.schema.paths import inside
-from moe2opt.selection.agreement import notes_of
 from moe2opt.selection.catalogue import (
     Catalogue,
     Expert,
@@ -32,11 +31,11 @@ from moe2opt.selection.compiled import Compiled, Scored
 from moe2opt.selection.constraints.lengths import LengthSource, Samples, samples_of, times_of
 from moe2opt.selection.constraints.objectives import Mixture, mixture_of
 from moe2opt.selection.evaluation.evaluate import check_plan, evaluate_plan
-from moe2opt.selection.load_sections import Queue
 from moe2opt.selection.outcomes.tables import ClusterTables, read_tables
 from moe2opt.selection.plan import SelectionPlan, decode_plan
 from moe2opt.selection.robustness import compared, compared_again
-from moe2opt.selection.sections import SelectionConfig
+from moe2opt.selection.sections import Queue, SelectionConfig
+from moe2opt.selection.sections.config import notes_of
 from moe2opt.selection.sets_plan import check_sets, decode_sets
 
 

@@ -26,7 +26,7 @@ from moe2opt.selection.constraints.queueing import (
     waiting_s,
     work_shares,
 )
-from moe2opt.selection.load_sections import Queue
+from moe2opt.selection.sections import Queue
 
 from .budgets import INT4, INT8, LOGNORMAL, certified, fitting, instance_of, sets_of
 from .conftest import Load

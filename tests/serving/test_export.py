@@ -20,7 +20,7 @@ from moe2opt.selection.export.litellm_router import category_of, choose, prompt_
 from moe2opt.selection.export.routing_table import read_table
 from moe2opt.selection.gated_plan import routed
 from moe2opt.selection.routing.market import market_of
-from moe2opt.selection.serving_section import Serving
+from moe2opt.selection.sections import Serving
 
 Serve = Callable[..., Served]
 

@@ -123,7 +123,7 @@ def _run_selection(request: Request, result: Result, opened: Any) -> Exit:
     """Export a selection."""
     from moe2opt.cli.verbs.export_selection import export_selection, run_export_selection
     from moe2opt.selection.instance import SelectionInstance
-    from moe2opt.selection.serving_section import Serving
+    from moe2opt.selection.sections import Serving
 
     instance, serving = None, Serving()
     if isinstance(opened, LoadedInstance) and isinstance(opened.instance, SelectionInstance):

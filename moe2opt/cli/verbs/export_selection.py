@@ -30,7 +30,7 @@ from moe2opt.selection.gated import GatedInstance
 from moe2opt.selection.gated_plan import GatedPlan
 from moe2opt.selection.instance import SelectionInstance
 from moe2opt.selection.plan import SelectionPlan
-from moe2opt.selection.serving_section import Serving
+from moe2opt.selection.sections import Serving
 from moe2opt.verify import UNCHECKED
 from moe2opt.writing import replacing
 

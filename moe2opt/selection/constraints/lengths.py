@@ -13,11 +13,10 @@ import numpy as np
 from moe2opt.profiles import Profiles
 from moe2opt.result import FloatArray, IntArray
 from moe2opt.selection.catalogue import Traffic, build_catalogue
-from moe2opt.selection.load_sections import Lengths
 from moe2opt.selection.outcomes.matrix import OutcomeMatrix
 from moe2opt.selection.outcomes.partition import Split
 from moe2opt.selection.outcomes.tables import ClusterTables
-from moe2opt.selection.sections import SelectionConfig
+from moe2opt.selection.sections import Lengths, SelectionConfig
 
 #: Seed of the draw of prompts that stand for a category with more of them.
 _SEED = 0

@@ -17,7 +17,6 @@ import numpy as np
 
 from moe2opt.canonical.ratio import MaskedSoftmax
 from moe2opt.result import FloatArray, IntArray
-from moe2opt.selection.agreement import answering, mixes
 from moe2opt.selection.routing.prompts import log_odds
 
 if TYPE_CHECKING:
@@ -43,9 +42,9 @@ class Mixture:
 
 def mixture_of(config: SelectionConfig) -> Mixture | None:
     """Return how experts share prompts; the best one alone is no mixture."""
-    if not mixes(config):
+    if not config.mixes:
         return None
-    k = answering(config) if config.objective == "top_k" else None
+    k = config.answering if config.objective == "top_k" else None
     return None if k == 1 else Mixture(config.mixture.temperature, k)
 
 

@@ -14,7 +14,7 @@ from moe2opt.result import InputError
 from moe2opt.selection.export.dispatch import GATE, TABLE
 from moe2opt.selection.export.routing_table import RoutingTable
 from moe2opt.selection.outcomes.files import with_hint
-from moe2opt.selection.serving_section import Serving
+from moe2opt.selection.sections import Serving
 from moe2opt.text import fault_of_name, shown
 
 if TYPE_CHECKING:

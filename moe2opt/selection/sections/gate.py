@@ -1,4 +1,4 @@
-"""YAML sections of a selection instance that learns its gate from single outcomes."""
+"""Single outcomes, the gate that learns from them, and who answers a prompt."""
 
 from __future__ import annotations
 
@@ -104,3 +104,13 @@ class RoutingSection(Section):
     what the plan's own routing uses when left out."""
     delay_s: Positive | None = None
     """Budget of expected delay for cost-aware routing, in seconds; none for no limit."""
+
+
+class MixtureSection(Section):
+    """Weights of the experts that answer together (objectives `masked_softmax` and `top_k`)."""
+
+    temperature: Annotated[float, Field(ge=0.1, le=1000)] = 1.0
+    """The weights are the softmax of log(q / (1 - q)) / temperature, q the score of an expert."""
+    k: Annotated[int, Field(ge=1)] | None = None
+    """How many deployed experts answer a prompt (objective `top_k`); with `experts` it is
+    `routing.top_k` when left out."""

@@ -1,0 +1,88 @@
+"""What is on offer and where it runs: LLMs, precisions, servers, and how they are served."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from moe2opt.schema import FileName, Name, Section
+
+Positive = Annotated[float, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+class LlmPool(Section):
+    """Which LLMs of the tables may be deployed."""
+
+    max_params_b: Positive | None = None
+    """Largest number of parameters in memory, in units of 1e9; none for no limit."""
+    include: tuple[Name, ...] | None = None
+    """Names to choose from; all of them when left out."""
+    exclude: tuple[Name, ...] = ()
+    """Names to leave out."""
+
+
+class Precision(Section):
+    """A weight format that every LLM is offered in."""
+
+    name: Name
+    """Name of the precision; the profile table `precisions.csv` knows fp16, q8 and q4."""
+    bits_per_weight: Annotated[float, Field(gt=0, le=64)] | None = None
+    """Effective bits per weight, scales included; from the profile table when left out."""
+    quality_factor: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Share of the accuracy that remains; from the profile table (estimated) when left out."""
+    engine: Name | None = None
+    """Engine that runs it, such as `llama.cpp` or `vLLM`; the usual one of the format when left
+    out."""
+
+
+class Server(Section):
+    """A machine, or several identical ones, that can host experts."""
+
+    name: Name
+    """Name of the server; with `count` above 1 the copies are called name-1, name-2, ..."""
+    device: Name
+    """Device of the profile table `devices.csv`, such as `RTX 4090`."""
+    count: Annotated[int, Field(ge=1, le=1000)] = 1
+    """How many identical servers."""
+    power_mode: Name | None = None
+    """Power mode of the device, such as `15W`; its usual one when left out."""
+    power_cap_w: Positive | None = None
+    """Power cap in watts; none when left out. A lower cap takes longer."""
+    memory_gib: Positive | None = None
+    """Memory for weights in GiB; from the profile table when left out."""
+    reserve_gib: NonNegative = 0.0
+    """Memory in GiB kept free for the system."""
+    uplink_mbps: Positive
+    """Rate from the user to the server in Mbit/s."""
+    downlink_mbps: Positive
+    """Rate from the server to the user in Mbit/s."""
+    round_trip_ms: NonNegative = 0.0
+    """Network round trip in milliseconds."""
+
+
+class Serving(Section):
+    """Where the deployed experts run and where their weights are; read by `moe2opt export` only.
+
+    What is left out becomes a placeholder that the export marks.
+    """
+
+    group: Name = "moe2"
+    """Name of the model that clients ask the proxy for."""
+    hosts: dict[Name, Name] = Field(default_factory=dict)
+    """Host name or address of each server, as the proxy reaches it."""
+    listen: Name | None = None
+    """Address that every server listens on, such as 0.0.0.0 for all of its networks; when left out,
+    the one in `hosts`, and 127.0.0.1 where there is none."""
+    first_port: Port = 8080
+    """Port of the first expert on a host; the others follow."""
+    model_folder: FileName = "/models"
+    """Folder of the weight files on the servers."""
+    model_files: dict[Name, dict[Name, FileName]] = Field(default_factory=dict)
+    """Weight file of each LLM and precision, relative to `model_folder`."""
+    context_tokens: Annotated[int, Field(ge=1)] = 4096
+    """Context of one request in tokens; `context_gib` must have room for it."""
+    gpu_layers: Annotated[int, Field(ge=0)] = 99
+    """Layers of every model on the accelerator; selections assume all of them."""
