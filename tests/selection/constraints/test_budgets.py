@@ -28,8 +28,8 @@ from moe2opt.selection.constraints.queueing import (
 )
 from moe2opt.selection.sections import Queue
 
-from .budgets import INT4, INT8, LOGNORMAL, certified, fitting, instance_of, sets_of
-from .conftest import Load
+from ..budgets import INT4, INT8, LOGNORMAL, certified, fitting, instance_of, sets_of
+from ..conftest import Load
 
 SEEDS = st.integers(0, 10**6)
 

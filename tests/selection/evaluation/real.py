@@ -29,7 +29,7 @@ def mmlu_pro(data: Path, folder: Path) -> Path:
 
 def routerdc(data: Path, folder: Path) -> Path:
     """Write the outcomes of the seven specialists as docs/background/evaluation.md says."""
-    path = Path(__file__).resolve().parents[2] / "docs" / "studies" / "specialist_outcomes.py"
+    path = Path(__file__).resolve().parents[3] / "docs" / "studies" / "specialist_outcomes.py"
     spec = util.spec_from_file_location("specialist_outcomes", path)
     assert spec is not None
     assert spec.loader is not None

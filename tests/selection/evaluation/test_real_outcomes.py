@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from gate.real import FREE, mmlu_pro, routerdc
 from typer.testing import CliRunner
 
 import moe2opt as mo
@@ -21,6 +20,8 @@ from moe2opt.selection.gate import GateSettings, train_gate
 from moe2opt.selection.gate.audit import compare_masked, violations
 from moe2opt.selection.outcomes.folder import read_outcome_folder
 from moe2opt.selection.outcomes.partition import split_four
+
+from .real import FREE, mmlu_pro, routerdc
 
 pytestmark = pytest.mark.slow
 
@@ -71,7 +72,7 @@ def test_specialists_gain_three_points(shared_data: Path, tmp_path: Path) -> Non
 def test_grid_is_certified_and_level(shared_data: Path, tmp_path: Path) -> None:
     """On MMLU-Pro every cell is a certified optimum, level with every baseline in nine of ten."""
     mmlu_pro(shared_data, tmp_path / "outcomes")
-    source = Path(__file__).resolve().parents[2] / "problems/selection/mmlu_pro_edge.yaml"
+    source = Path(__file__).resolve().parents[3] / "problems/selection/mmlu_pro_edge.yaml"
     text = source.read_text().partition("scenarios:")[0]
     text = text.replace("tables: mmlu_pro\nllms:", "gate: {backend: sklearn}\nexperts:")
     text = text.replace("experts: {", "experts: {outcomes: outcomes, ")

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from gate.conftest import save, write_folder
+from selection.invented import save, write_folder
 
 from moe2opt.result import InputError
 from moe2opt.selection.outcomes import files as outcome_files

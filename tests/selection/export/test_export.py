@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ruamel.yaml import YAML
-from serving.conftest import STRICT, Served, export
 
 import moe2opt as mo
 from moe2opt.result import InputError
@@ -21,6 +20,8 @@ from moe2opt.selection.export.routing_table import read_table
 from moe2opt.selection.gated_plan import routed
 from moe2opt.selection.routing.market import market_of
 from moe2opt.selection.sections import Serving
+
+from .conftest import STRICT, Served, export
 
 Serve = Callable[..., Served]
 

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 from ruamel.yaml import YAML
-from serving.conftest import STRICT, Served
 
 from moe2opt.result import InputError
 from moe2opt.selection.export.litellm_router import gate_router
+
+from .conftest import STRICT, Served
 
 os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
 litellm = pytest.importorskip("litellm", reason="needs the extra `serve`")

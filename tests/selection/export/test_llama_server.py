@@ -18,9 +18,10 @@ from pathlib import Path
 import pytest
 from profiles_measure.tiny_gguf import write_tiny_model
 from ruamel.yaml import YAML
-from serving.conftest import Served, export
 
 from moe2opt.selection.export.litellm_router import gate_router
+
+from .conftest import Served, export
 
 pytestmark = [pytest.mark.llamacpp, pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 

@@ -19,8 +19,8 @@ from moe2opt.selection.constraints.ceiling import below, priced_ceiling
 from moe2opt.selection.constraints.general import BestOfChosen, BudgetedProblem
 from moe2opt.selection.constraints.objectives import Mixture, mixture_oracle, mixture_value
 
-from .budgets import LOGNORMAL, certified, instance_of, sets_of
-from .conftest import Load
+from ..budgets import LOGNORMAL, certified, instance_of, sets_of
+from ..conftest import Load
 
 SCORES = st.lists(st.sampled_from([0.0, 0.05, 0.2, 0.4, 0.5, 0.7, 0.9, 0.99]), min_size=15,
                   max_size=15)  # fmt: skip
