@@ -8,8 +8,10 @@ from functools import partial
 
 import numpy as np
 
+from moe2opt.canonical.choice import MultipleChoiceProblem
 from moe2opt.canonical.monotone import MonotoneProblem
-from moe2opt.result import FloatArray, IntArray
+from moe2opt.canonical.storage import Problem
+from moe2opt.result import FloatArray, InputError, IntArray
 
 #: A function of ``(B, n)`` points that should increase in every coordinate.
 Test = Callable[[IntArray], FloatArray]
@@ -106,3 +108,47 @@ def _first_argument(problem: MonotoneProblem, fixed: IntArray) -> Test:
 
 def _second_argument(problem: MonotoneProblem, fixed: IntArray) -> Test:
     return lambda points: -problem.upper_values(np.broadcast_to(fixed, points.shape), points)
+
+
+#: Problems with more entries than this are not self-tested; the test evaluates all of them.
+LARGEST_SELF_TEST = 10**6
+SAMPLES = 200
+
+
+def self_test(problem: Problem) -> int:
+    """Compare random neighbouring points; return how many pairs, 0 when the problem is large.
+
+    Raises
+    ------
+    InputError
+        When raising a coordinate lowers the objective or a constraint.
+    """
+    if work_per_point(problem) > LARGEST_SELF_TEST:
+        return 0
+    example = find_counterexample(problem.as_monotone(), samples=SAMPLES)
+    if example is not None:
+        raise InputError(str(example))
+    return SAMPLES
+
+
+def work_per_point(problem: Problem) -> int:
+    """Return about how many entries the oracles of the problem as a monotone one look at."""
+    if isinstance(problem, MultipleChoiceProblem):
+        # Two oracles for every group, each a product over all options, which is quick.
+        return 2 * problem.size * len(problem.flat_values) // 10
+    return int(getattr(problem, "clusters", 1) * problem.size)
+
+
+def size_words(problem: Problem) -> str:
+    """Return kind and size of a problem in words."""
+    if isinstance(problem, MonotoneProblem):
+        rows = len(problem.constraints) + len(problem.reverse_constraints)
+        return f"monotone problem, {problem.size} variables, {rows} constraints"
+    budgets = f"{len(problem.budgets)} budgets"
+    if isinstance(problem, MultipleChoiceProblem):
+        options = f"{len(problem.flat_values)} options"
+        return f"multiple-choice problem, {problem.size} groups, {options}, {budgets}"
+    sets = f"{len(problem.groups)} groups, {len(problem.covers)} covers"
+    return (
+        f"facility problem, {problem.size} experts, {problem.clusters} clusters, {budgets}, {sets}"
+    )

@@ -10,8 +10,8 @@ import typer
 
 from moe2opt.cli.bench_verb import bench
 from moe2opt.cli.execute_verb import execute
-from moe2opt.cli.exits import Require, delivered, guarded, stopped
-from moe2opt.cli.flags import Config, Json, Outside, Overrides, Quiet, Scenario, Seed, gib_in_bytes
+from moe2opt.cli.exits import delivered, guarded, stopped
+from moe2opt.cli.flags import Config, Json, Outside, Overrides, Quiet, Scenario
 from moe2opt.cli.fleet_verb import fleet
 from moe2opt.cli.output import put, settle, take
 from moe2opt.cli.pareto_verb import pareto
@@ -19,6 +19,13 @@ from moe2opt.cli.profile_verb import profile
 from moe2opt.cli.replay_verb import replay
 from moe2opt.cli.report_verb import report
 from moe2opt.cli.sweep_verb import sweep
+from moe2opt.cli.verbs.certificate import certificate
+from moe2opt.cli.verbs.check import check
+from moe2opt.cli.verbs.problems import problems
+from moe2opt.cli.verbs.schema import schema
+from moe2opt.cli.verbs.solve import solve
+from moe2opt.cli.verbs.verify import verify
+from moe2opt.cli.verbs.versions import versions
 
 _EPILOG = "First command to try: moe2opt solve mmlu_pro_edge"
 
@@ -70,151 +77,8 @@ def _top(
         raise typer.Exit
 
 
-@app.command()
-@guarded
-def solve(
-    config: Config,
-    solver: Annotated[str | None, typer.Option(help="Solver; default auto.")] = None,
-    time_limit: Annotated[float | None, typer.Option(help="Seconds.")] = None,
-    gap: Annotated[
-        float | None, typer.Option(help="Relative gap that is good enough, 0.01 for 1 %.")
-    ] = None,
-    seed: Seed = None,
-    threads: Annotated[int | None, typer.Option(help="Threads of the solver.")] = None,
-    node_limit: Annotated[int | None, typer.Option(help="Nodes.")] = None,
-    memory_limit: Annotated[float | None, typer.Option(help="Memory in GiB.")] = None,
-    bound: Annotated[str | None, typer.Option(help="Bound of the solver brb.")] = None,
-    proof: Annotated[
-        str | None, typer.Option(help="any, or linear for one that `certificate` can export.")
-    ] = None,
-    scenario: Scenario = None,
-    overrides: Overrides = None,
-    require: Annotated[
-        Require | None, typer.Option(help="Exit with 5 unless the plan is at least this.")
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Write result, log and configuration here.")
-    ] = None,
-    no_certify: Annotated[bool, typer.Option("--no-certify", help="Skip the checker.")] = False,
-    allow_outside: Outside = False,
-    as_json: Json = False,
-    quiet: Quiet = False,
-) -> None:
-    """Find the best plan, prove it, and print it.
-
-    Exit codes: 0 plan delivered and certified; 2 bad command line or file; 3 proven infeasible;
-    4 limit without a plan; 5 weaker than --require or --gap asked; 6 certification failed;
-    70 internal error; 130 interrupted without a plan.
-    """
-    from moe2opt.cli.verbs.solve import Request, run_solve
-
-    settings = {
-        "solver": solver,
-        "time_limit_s": time_limit,
-        "rel_gap": gap,
-        "seed": seed,
-        "threads": threads,
-        "node_limit": node_limit,
-        "memory_limit_bytes": None if memory_limit is None else gib_in_bytes(memory_limit),
-        "bound": bound,
-        "proof": proof,
-    }
-    request = Request(
-        config,
-        scenario,
-        overrides or [],
-        allow_outside,
-        settings,
-        out,
-        not no_certify,
-        as_json,
-        quiet,
-    )
-    raise typer.Exit(run_solve(request, gap, require))
-
-
-@app.command()
-@guarded
-def check(
-    configs: Annotated[list[str], typer.Argument(help="Configurations.", show_default=False)],
-    scenario: Scenario = None,
-    overrides: Overrides = None,
-    allow_outside: Outside = False,
-    as_json: Json = False,
-    quiet: Quiet = False,
-) -> None:
-    """Validate configurations and self-test the problems they stand for.
-
-    Without --scenario, every scenario of a file is built and tested too.
-    """
-    from moe2opt.cli.verbs.check import run_check
-
-    options = (scenario, tuple(overrides or ()), allow_outside)
-    raise typer.Exit(run_check(configs, *options, as_json=as_json, quiet=quiet))
-
-
-@app.command()
-@guarded
-def verify(
-    result: Annotated[Path, typer.Argument(help="A result.json.", show_default=False)],
-    config: Config,
-    scenario: Scenario = None,
-    overrides: Overrides = None,
-    allow_outside: Outside = False,
-    as_json: Json = False,
-    quiet: Quiet = False,
-) -> None:
-    """Check a result and its certificate again, without any solver.
-
-    Everything in the file that follows from the solution (plan, figures, gap, status) is rebuilt
-    and compared. Counters, times, settings and versions of the run are not judged. Scenario and
-    overrides are those recorded in the result unless given here. Exit code 0 when everything holds,
-    6 when not.
-    """
-    from moe2opt.cli.verbs.check import run_verify
-
-    options = (scenario, tuple(overrides or ()), allow_outside)
-    raise typer.Exit(run_verify(result, config, *options, as_json=as_json, quiet=quiet))
-
-
-@app.command()
-@guarded
-def certificate(
-    result: Annotated[Path, typer.Argument(help="A result.json.", show_default=False)],
-    config: Config,
-    to: Annotated[str, typer.Option(help="Format: vipr (VIPR 1.1).")] = "vipr",
-    out: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write here; default stdout.")
-    ] = None,
-    time_limit: Annotated[
-        float | None, typer.Option(help="Seconds for a new proof where one is needed.")
-    ] = None,
-    scenario: Scenario = None,
-    overrides: Overrides = None,
-    allow_outside: Outside = False,
-    as_json: Json = False,
-    quiet: Quiet = False,
-) -> None:
-    """Write a result's proof in an open format that checkers of other authors read.
-
-    The result is checked first (exit code 6 when it is rejected). A proof that uses more than the
-    linear formulation is replaced by a new one, found from the same solution.
-    """
-    from moe2opt.cli.verbs.certificate import run_certificate
-
-    options = (scenario, tuple(overrides or ()), allow_outside)
-    raise typer.Exit(
-        run_certificate(
-            result,
-            config,
-            to,
-            *options,
-            out=out,
-            time_limit_s=time_limit,
-            as_json=as_json,
-            quiet=quiet,
-        )
-    )
+for _verb in (solve, check, verify, certificate):
+    app.command()(guarded(_verb))
 
 
 @app.command()
@@ -255,15 +119,7 @@ def export(
     raise typer.Exit(run_export(request))
 
 
-@app.command()
-@guarded
-def problems(as_json: Json = False, quiet: Quiet = False) -> None:
-    """List the built-in problems."""
-    from moe2opt.cli.verbs.problems import list_problems
-
-    list_problems(as_json=as_json, quiet=quiet)
-
-
+app.command()(guarded(problems))
 app.command()(bench)
 app.command()(profile)
 app.command()(replay)
@@ -333,23 +189,5 @@ def evaluate(
     raise typer.Exit(run_evaluate(request, replicates, seed, grid or (), retrain=retrain))
 
 
-@app.command()
-@guarded
-def schema(as_json: Json = False, quiet: Quiet = False) -> None:
-    """Print the JSON Schema of configuration files (always JSON)."""
-    from moe2opt.cli.verbs.problems import print_schema
-
-    print_schema()
-
-
-@app.command()
-@guarded
-def versions(as_json: Json = False, quiet: Quiet = False) -> None:
-    """Print versions and platform, for bug reports."""
-    from moe2opt.cli.verbs.problems import print_versions
-
-    print_versions(as_json=as_json)
-
-
-if __name__ == "__main__":
-    sys.exit(main())  # type: ignore[func-returns-value]
+app.command()(guarded(schema))
+app.command()(guarded(versions))

@@ -6,14 +6,16 @@ import enum
 import functools
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, ParamSpec
 
 import typer
 
 from moe2opt import interrupts
 from moe2opt.cli import output
+from moe2opt.errors import InputError
 from moe2opt.text import shown
 
 if TYPE_CHECKING:
@@ -21,7 +23,6 @@ if TYPE_CHECKING:
     from moe2opt.result import Result
 
 P = ParamSpec("P")
-R = TypeVar("R")
 
 
 @enum.unique
@@ -93,30 +94,30 @@ def _meets(result: Result, verdict: Verdict | None, require: Require | None) -> 
     return result.status == "OPTIMAL" and (require is Require.OPTIMAL or checked)
 
 
-def guarded(verb: Callable[P, R]) -> Callable[P, R]:
+def guarded(verb: Callable[P, Exit | None]) -> Callable[P, None]:
     """Turn every end of a verb into an exit code, and what goes wrong into one line on stderr."""
 
     @functools.wraps(verb)
-    def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> None:
         with output.owned(), interrupts.hearing_all():
+            ended = True
             try:
-                found = verb(*args, **kwargs)
-                code, ended = int(Exit.OK), False
+                code = int(verb(*args, **kwargs) or Exit.OK)
+                ended = False
             except typer.Exit as done:
-                code, ended = done.exit_code, True
+                code = done.exit_code
             except KeyboardInterrupt:
-                code, ended = stopped(), True
+                code = stopped()
             except (typer.Abort, typer.BadParameter):
                 raise
             except Exception as error:
                 # What an interrupt left undone is no fault of the input.
-                code, ended = stopped() if interrupts.heard() else explain(error), True
+                code = stopped() if interrupts.heard() else explain(error)
             if code == Exit.OK and interrupts.heard() and verb.__name__ not in _DELIVERING:
                 code = stopped()
             code = delivered(code)
             if ended or code:
                 raise typer.Exit(code)
-            return found
 
     return wrapper
 
@@ -150,12 +151,9 @@ def explain(error: Exception) -> Exit:
         traceback.print_exception(error)
     if isinstance(error, BrokenPipeError):
         return Exit.UNREAD
-    names = {kind.__name__ for kind in type(error).__mro__}
-    if "ConfigError" in names:
-        say(str(error))
-        return Exit.BAD_INPUT
-    if "InputError" in names:
-        say(f"error: {error}")
+    if isinstance(error, InputError):  # those of a configuration name file and line themselves
+        located = any(kind.__name__ == "ConfigError" for kind in type(error).__mro__)
+        say(str(error) if located else f"error: {error}")
         return Exit.BAD_INPUT
     if isinstance(error, OSError) and error.errno is not None:
         where = "" if error.filename is None else f"{error.filename}: "
@@ -175,3 +173,20 @@ def say(text: str) -> None:
     clean = shown(text, lines=True)
     with suppress(OSError):  # nobody can be told
         print(clean, file=sys.stderr, flush=True)
+
+
+#: Differences that are told one by one.
+_MOST_FAILURES = 10
+
+
+def say_rejected(path: Path, failures: Sequence[str]) -> None:
+    """Say on stderr what is wrong with a result, the first differences one by one."""
+    say_all([f"{path}: rejected: {failure}" for failure in failures], f"{path}: rejected: ")
+
+
+def say_all(lines: Sequence[str], prefix: str = "") -> None:
+    """Say the first lines on stderr, and after `prefix` how many more there are."""
+    for line in lines[:_MOST_FAILURES]:
+        say(line)
+    if len(lines) > _MOST_FAILURES:
+        say(f"{prefix}... and {len(lines) - _MOST_FAILURES} more")

@@ -1,14 +1,15 @@
-"""Folders of results: ``--out DIR``."""
+"""Where results go: ``--out``, asked before the work and written after it."""
 
 from __future__ import annotations
 
+import errno
+import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from moe2opt.config import LoadedInstance
-from moe2opt.result import InputError
-from moe2opt.stored import marked, place_in
+from moe2opt.errors import InputError
 from moe2opt.writing import check_ours, made, ours, write_text
 
 
@@ -32,18 +33,36 @@ def writing(folder: Path, *names: str) -> Iterator[None]:
 def create(folder: Path, *names: str) -> None:
     """Create the folder before the work; raise `InputError` where `writing` would."""
     check_ours(made(folder, "--out "), names)
+    _try_writing(folder, folder)
+
+
+def _try_writing(folder: Path, out: Path) -> None:
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise InputError(f"--out {out}: {error.strerror}") from error
 
 
 def write_config(folder: Path, target: object) -> None:
     """Write the effective configuration of what was loaded; a bare problem has none."""
+    from moe2opt.config import LoadedInstance
+    from moe2opt.stored import marked, place_in
+
     if isinstance(target, LoadedInstance):
         origin = target.path, folder, target.scenario, target.overrides
         write_text(place_in(folder), marked(target.effective_yaml(), *origin))
 
 
 def spare(out: Path | None, *inputs: str | Path | None) -> None:
-    """Raise `InputError` when the file that a verb writes is one that it reads."""
-    if out is not None and out.exists():
+    """Raise `InputError` before the work when a file cannot be written, or is one that is read."""
+    if out is None:
+        return
+    if out.exists():
         for name in inputs:
             if name is not None and Path(name).exists() and out.samefile(name):
                 raise InputError(f"--out {out}: this file is read; name another one")
+    if out.is_dir():
+        raise InputError(f"--out {out}: {os.strerror(errno.EISDIR)}")
+    if out.is_file() or not out.exists():  # not a device or a pipe
+        _try_writing(out.parent, out)

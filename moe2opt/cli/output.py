@@ -8,9 +8,11 @@ that the user gave. Processes that a verb starts inherit this.
 from __future__ import annotations
 
 import io
+import json
 import os
+import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout, suppress
 from typing import TextIO
 
@@ -50,6 +52,66 @@ def put(text: str = "", end: str = "\n") -> None:
     own = stream()
     own.write(shown(f"{text}{end}", lines=True))
     own.flush()
+
+
+def put_json(content: object, indent: int | None = 1, *, allow_nan: bool = False) -> None:
+    """Print one JSON object."""
+    put(json.dumps(content, indent=indent, allow_nan=allow_nan))
+
+
+#: Columns of tables that go to a file or a pipe.
+_FILE_WIDTH = 120
+
+
+def print_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print a table that fits the terminal, numbers to the right; files are at least 120 wide."""
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    texts = [[Text(shown(cell)) for cell in row] for row in rows]
+    for k, title in enumerate(header):
+        numeric = all(row[k].plain[:1].isdigit() or row[k].plain[:1] in "+-" for row in texts)
+        table.add_column(title, justify="right" if k and numeric else "left", overflow="fold")
+    for row in texts:
+        table.add_row(*row)
+    width = shutil.get_terminal_size((_FILE_WIDTH, 24)).columns
+    terminal = stream().isatty()
+    if not terminal:
+        width = max(width, _FILE_WIDTH)
+    # Rich would end the process itself when the reader has gone.
+    text = io.StringIO()
+    Console(file=text, width=width, highlight=False, force_terminal=terminal).print(table)
+    put(text.getvalue(), end="")
+
+
+@contextmanager
+def bar(title: str, *, quiet: bool) -> Iterator[Callable[..., None] | None]:
+    """Yield what moves a bar on stderr by done, total and words; None when nobody watches."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    console = Console(stderr=True)
+    if quiet or not console.is_terminal:
+        yield None
+        return
+    times = (TimeElapsedColumn(), TimeRemainingColumn())
+    columns = (TextColumn(title), BarColumn(), *times, TextColumn("{task.description}"))
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task("")
+
+        def moved(done: float, total: float, words: str = "") -> None:
+            progress.update(task, completed=done, total=total, description=words)
+
+        yield moved
 
 
 def take() -> None:

@@ -1,29 +1,23 @@
-"""How results look in a terminal."""
+"""How one result looks in a terminal and in JSON."""
 
 from __future__ import annotations
 
-import io
 import math
-import shutil
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from decimal import ROUND_CEILING, Context
 from typing import TYPE_CHECKING, Any
 
 from moe2opt.canonical import Instance
-from moe2opt.cli.output import put, stream
+from moe2opt.cli.output import print_table, put
+from moe2opt.cli.target import problem_of
 from moe2opt.present import number
 from moe2opt.progress import percent, proof_words, status_words
-from moe2opt.text import shown
+from moe2opt.result import Conflict, Result, encode_float
 
 if TYPE_CHECKING:
     from moe2opt.canonical import Problem
     from moe2opt.certify import Verdict
-    from moe2opt.result import Conflict, Result
-
-
-#: Columns of tables that go to a file or a pipe.
-_FILE_WIDTH = 120
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,15 +55,11 @@ def show_result(target: Instance | Problem, result: Result, verdict: Verdict | N
     put(f"{status_words(result).capitalize()}. {_values(result)}".rstrip())
     put(f"Proof: {proof_words(result, checked=checked, failures=failures)}.")
     if result.status == "INFEASIBLE":
-        show_conflict(names_of(target), _problem_of(target), result)
+        show_conflict(names_of(target), problem_of(target), result)
     elif result.plan is not None:
         put(f"\n{result.plan.summary()}")
     elif result.x is not None:
-        _show_solution(names_of(target), _problem_of(target), result)
-
-
-def _problem_of(target: Instance | Problem) -> Problem:
-    return target.problem() if isinstance(target, Instance) else target
+        _show_solution(names_of(target), problem_of(target), result)
 
 
 def _values(result: Result) -> str:
@@ -142,27 +132,53 @@ def _rounded_up(limit: float) -> str:
     return f"{rounded.normalize():f}"
 
 
-def print_table(
-    header: Sequence[str], rows: Iterator[Sequence[str]] | Sequence[Sequence[str]]
-) -> None:
-    """Print a table that fits the terminal, numbers to the right; files are at least 120 wide."""
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
+def as_json(target: Instance | Problem, result: Result, verdict: Verdict | None) -> dict[str, Any]:
+    """Return the object that ``solve --json`` prints."""
+    content = replace(result, certificate=None).to_dict()
+    content["certificate"] = _certificate(target, result, verdict)
+    if result.x is not None and result.plan is None:
+        content["plan"] = {"x": result.x.tolist()}
+    name = target.name if isinstance(target, Instance) else None
+    finite: dict[str, Any] = _finite({"name": name, **content})
+    return finite
 
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    texts = [[Text(shown(cell)) for cell in row] for row in rows]
-    for k, title in enumerate(header):
-        numeric = all(row[k].plain[:1].isdigit() or row[k].plain[:1] in "+-" for row in texts)
-        table.add_column(title, justify="right" if k and numeric else "left", overflow="fold")
-    for row in texts:
-        table.add_row(*row)
-    width = shutil.get_terminal_size((_FILE_WIDTH, 24)).columns
-    terminal = stream().isatty()
-    if not terminal:
-        width = max(width, _FILE_WIDTH)
-    # Rich would end the process itself when the reader has gone.
-    text = io.StringIO()
-    Console(file=text, width=width, highlight=False, force_terminal=terminal).print(table)
-    put(text.getvalue(), end="")
+
+def _certificate(
+    target: Instance | Problem, result: Result, verdict: Verdict | None
+) -> dict[str, Any]:
+    certificate = result.certificate
+    checked = verdict is not None and verdict.ok and verdict.kind == "checked"
+    kind = "claimed" if certificate is None else "checked" if checked else "checkable"
+    return {
+        "kind": kind,
+        "checked": checked,
+        "claim": None if certificate is None else encode_float(certificate.claim),
+        "leaves": None if certificate is None else certificate.leaves,
+        "digest": None if certificate is None else certificate.digest,
+        "failures": [] if verdict is None else list(verdict.failures),
+        "conflict": _conflict(target, None if certificate is None else certificate.conflict),
+    }
+
+
+def _conflict(target: Instance | Problem, conflict: Conflict | None) -> dict[str, Any] | None:
+    """Return a conflict in the names of the instance, without its proofs."""
+    if conflict is None:
+        return None
+    names = names_of(target)
+    return {
+        "budgets": [names.rows[row] for row in conflict.rows],
+        "covers": [names.covers[cover] for cover in conflict.covers],
+        "smallest": conflict.smallest,
+        "relaxations": {names.rows[r.row]: r.limit for r in conflict.relaxations},
+    }
+
+
+def _finite(value: Any) -> Any:
+    """Replace infinite numbers by ``inf`` and NaN by null, which JSON can hold."""
+    if isinstance(value, dict):
+        return {key: _finite(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(entry) for entry in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None if math.isnan(value) else encode_float(value)
+    return value

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from moe2opt.cli.exits import Exit, say
 from moe2opt.cli.folders import create, writing
-from moe2opt.cli.output import put
-from moe2opt.cli.show import print_table
+from moe2opt.cli.output import print_table, put
 
 if TYPE_CHECKING:
     from moe2opt.bench.job import Row

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO, cast
+from typing import TYPE_CHECKING, Annotated, Any, TextIO, cast
 
-from moe2opt import progress
-from moe2opt.canonical import Instance
-from moe2opt.cli.exits import Exit, say
+import typer
+
+from moe2opt.cli.exits import Exit, say, say_rejected
+from moe2opt.cli.flags import Config, Json, Outside, Overrides, Quiet, Scenario, Stored, at_least
 from moe2opt.cli.folders import spare
-from moe2opt.cli.output import put
-from moe2opt.cli.verbs.check import say_rejected
-from moe2opt.present import Measure
-from moe2opt.result import InputError, Result
-from moe2opt.verify import verify
-from moe2opt.vipr import Exported, is_linear, write_vipr
+from moe2opt.cli.output import put, put_json
+from moe2opt.cli.target import problem_of, told
+from moe2opt.errors import InputError
 from moe2opt.writing import replacing
 
 if TYPE_CHECKING:
     from moe2opt.canonical import Problem
+    from moe2opt.present import Measure
+    from moe2opt.result import Result
+    from moe2opt.vipr import Exported
 
 FORMATS = ("vipr",)
 
@@ -28,49 +28,58 @@ FORMATS = ("vipr",)
 _BLOCK = 2**20
 
 
-def run_certificate(
-    path: Path,
-    config: str,
-    to: str,
-    scenario: str | None,
-    overrides: tuple[str, ...],
-    allow_outside: bool,
-    *,
-    out: Path | None,
-    time_limit_s: float | None,
-    as_json: bool,
-    quiet: bool,
+def certificate(
+    result: Stored,
+    config: Config,
+    to: Annotated[str, typer.Option(help="Format: vipr (VIPR 1.1).")] = "vipr",
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write here; default stdout.")
+    ] = None,
+    time_limit: Annotated[
+        float | None,
+        typer.Option(help="Seconds for a new proof where one is needed.", callback=at_least(0)),
+    ] = None,
+    scenario: Scenario = None,
+    overrides: Overrides = None,
+    allow_outside: Outside = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
 ) -> Exit:
-    """Check a stored result, write its proof in another format, and return the exit code."""
+    """Write a result's proof in an open format that checkers of other authors read.
+
+    The result is checked first (exit code 6 when it is rejected). A proof that uses more than the
+    linear formulation is replaced by a new one, found from the same solution.
+    """
+    from moe2opt.verify import verify
+    from moe2opt.vipr import is_linear
+
     if to not in FORMATS:
         raise InputError(f"--to {to}: unknown format; choose one of {', '.join(FORMATS)}")
     if as_json and out is None:
         raise InputError("--json: the proof itself goes to stdout; name a file with --out")
-    spare(out, path, config)
-    found = verify(path, config, scenario, overrides, allow_outside=allow_outside)
+    spare(out, result, config)
+    found = verify(result, config, scenario, overrides or (), allow_outside=allow_outside)
     if not found.ok:
-        say_rejected(path, found.failures)
+        say_rejected(result, found.failures)
         return Exit.REJECTED
-    result, target = found.result, found.target
-    assert result is not None
-    assert target is not None
-    problem = target.problem() if isinstance(target, Instance) else target
-    exported = _exported(problem, result, out, time_limit_s, quiet)
+    proven, problem = found.result, problem_of(found.target)
+    assert proven is not None
+    if proven.certificate is not None and not is_linear(proven.certificate):
+        if not quiet:
+            say("The proof uses more than the linear formulation: proving it again without that")
+        proven = _solved_again(problem, proven, time_limit, quiet)
+    exported = _written(problem, proven, out)
     if as_json:
-        put(json.dumps(_as_json(exported), indent=1))
+        put_json(_as_json(exported))
     elif not quiet:
-        _show(exported, out, result.measure)
+        _show(exported, out, proven.measure)
     return Exit.OK
 
 
-def _exported(
-    problem: Problem, result: Result, out: Path | None, time_limit_s: float | None, quiet: bool
-) -> Exported:
+def _written(problem: Problem, result: Result, out: Path | None) -> Exported:
     """Write the proof to `out`, or to stdout; nothing is written when it fails."""
-    if result.certificate is not None and not is_linear(result.certificate):
-        if not quiet:
-            say("The proof uses more than the linear formulation: proving it again without that")
-        result = _solved_again(problem, result, time_limit_s, quiet)
+    from moe2opt.vipr import write_vipr
+
     if out is None:
         with tempfile.TemporaryFile("w+", encoding="ascii") as file:
             exported = write_vipr(problem, result, cast("TextIO", file))
@@ -94,10 +103,8 @@ def _solved_again(
         "time_limit_s": time_limit_s,
         "proof": "linear",
     }
-    if quiet:
-        return run(problem, "brb", **settings)
-    with progress.on_stderr(always=True):
-        return run(problem, "brb", display=True, **settings)
+    with told(quiet):
+        return run(problem, "brb", display=not quiet, **settings)
 
 
 def _as_json(exported: Exported) -> dict[str, Any]:

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 from moe2opt import progress
 from moe2opt.cli.exits import Exit
 from moe2opt.cli.folders import create, writing
-from moe2opt.cli.output import put
-from moe2opt.cli.show import print_table
+from moe2opt.cli.output import print_table, put
 from moe2opt.config import LoadedInstance, SolverSection, load
 from moe2opt.result import InputError
 from moe2opt.writing import write_frame, write_text

@@ -10,11 +10,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from moe2opt.cli.exits import Exit, say
+from moe2opt.cli.exits import Exit, say, say_rejected
 from moe2opt.cli.folders import create
-from moe2opt.cli.output import put
-from moe2opt.cli.show import print_table
-from moe2opt.cli.verbs.check import say_rejected
+from moe2opt.cli.output import print_table, put
 from moe2opt.config import LoadedInstance
 from moe2opt.result import InputError, Result
 from moe2opt.verify import verify

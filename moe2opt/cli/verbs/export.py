@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from moe2opt.cli.exits import Exit, say
+from moe2opt.cli.exits import Exit, say, say_rejected
 from moe2opt.cli.folders import spare
 from moe2opt.cli.output import put
-from moe2opt.cli.verbs.check import say_rejected
 from moe2opt.config import LoadedInstance
 from moe2opt.placement import PlacementInstance, PlacementPlan
 from moe2opt.placement.export import FORMATS, Export

@@ -16,8 +16,7 @@ import numpy as np
 from moe2opt import progress
 from moe2opt.cli.exits import Exit, say
 from moe2opt.cli.folders import create, write_config, writing
-from moe2opt.cli.output import put
-from moe2opt.cli.show import print_table
+from moe2opt.cli.output import print_table, put
 from moe2opt.config import LoadedInstance, load
 from moe2opt.files import read_json
 from moe2opt.result import NUMERICAL_GAP, InputError

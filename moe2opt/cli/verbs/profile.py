@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from moe2opt.cli.exits import Exit, say
-from moe2opt.cli.output import put
-from moe2opt.cli.show import print_table
+from moe2opt.cli.output import print_table, put
 from moe2opt.result import InputError
 
 if TYPE_CHECKING:

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from moe2opt.cli.exits import Exit, say
-from moe2opt.cli.output import put
-from moe2opt.cli.show import print_table
+from moe2opt.cli.output import print_table, put
 from moe2opt.config import load
 from moe2opt.result import InputError
 from moe2opt.writing import write_text

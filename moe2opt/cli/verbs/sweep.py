@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from moe2opt.cli.exits import Exit, say
-from moe2opt.cli.output import put
-from moe2opt.cli.show import print_table
+from moe2opt.cli.output import print_table, put
 
 if TYPE_CHECKING:
     from moe2opt.sweep import Sweep

@@ -13,7 +13,7 @@ from typer.testing import Result as Ran
 
 import moe2opt as mo
 from moe2opt.canonical import CounterExample
-from moe2opt.cli.verbs.check import size_words
+from moe2opt.canonical.selftest import LARGEST_SELF_TEST, size_words, work_per_point
 
 Run = Callable[..., Ran]
 
@@ -96,7 +96,7 @@ def test_check_reports_a_counterexample(
 ) -> None:
     """An oracle that is not monotone is bad input."""
     example = CounterExample("objective", np.array([0, 1]), 0, 2.0, 1.0)
-    monkeypatch.setattr("moe2opt.cli.verbs.check.find_counterexample", lambda *_, **__: example)
+    monkeypatch.setattr("moe2opt.canonical.selftest.find_counterexample", lambda *_, **__: example)
     ran = moe2opt("check", tiny_file)
     assert ran.exit_code == 2
     assert "objective is not monotone: raising coordinate 0 of x = [0, 1]" in ran.stderr
@@ -106,23 +106,22 @@ def test_large_problems_are_not_self_tested(
     moe2opt: Run, tiny_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Beyond a size the self-test is left out, and that is said."""
-    monkeypatch.setattr("moe2opt.cli.verbs.check.LARGEST_SELF_TEST", 1)
+    monkeypatch.setattr("moe2opt.canonical.selftest.LARGEST_SELF_TEST", 1)
     assert "monotone: not tested (large)" in moe2opt("check", tiny_file).stdout
 
 
 def test_many_groups_are_a_large_problem() -> None:
     """Every group is two oracles over all options: thousands of groups are not tested that way."""
-    from moe2opt.cli.verbs.check import LARGEST_SELF_TEST, _work_per_point
 
     def work(groups: int) -> int:
         option = np.zeros(10)
-        return _work_per_point(
+        return work_per_point(
             mo.MultipleChoiceProblem([option] * groups, [option[:, None]] * groups, [1])
         )
 
     assert work(75) < LARGEST_SELF_TEST < work(5000)
     few = mo.FacilityProblem(np.ones((1000, 100)), np.ones((1, 100)), [3])
-    assert _work_per_point(few) == 100_000
+    assert work_per_point(few) == 100_000
 
 
 def test_size_in_words() -> None:

@@ -1,0 +1,47 @@
+"""What a verb works on: configuration, scenario, --set and --allow-outside make one target."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from moe2opt.canonical import Problem
+    from moe2opt.config import LoadedInstance
+
+
+def opened(
+    config: str, scenario: str | None, overrides: Sequence[str] | None, allow_outside: bool
+) -> LoadedInstance | Problem:
+    """Read a configuration, a problem file or a built-in problem; raise `InputError` for faults."""
+    from moe2opt.config import load
+
+    return load(config, scenario, overrides or (), allow_outside=allow_outside)
+
+
+def instance_of(target: object) -> Any:
+    """Return the instance of a question behind a target, None for a bare problem."""
+    return getattr(target, "instance", None)
+
+
+def problem_of(target: Any) -> Problem:
+    """Return the canonical problem of a target."""
+    from moe2opt.canonical import Instance
+
+    problem: Problem = target.problem() if isinstance(target, Instance) else target
+    return problem
+
+
+@contextmanager
+def told(quiet: bool, config: str | None = None) -> Iterator[Callable[[str], None]]:
+    """Show on stderr what the package logs, unless `quiet`; yield what logs a line."""
+    from moe2opt import progress
+
+    if quiet:
+        yield progress.logger.info
+        return
+    with progress.on_stderr(always=True):
+        if config is not None:
+            progress.logger.info(f"Reading {config}")
+        yield progress.logger.info
