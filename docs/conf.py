@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 from importlib.metadata import version as version_of
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ myst_heading_anchors = 3
 nb_execution_mode = "off"
 
 autodoc_typehints = "signature"
+autodoc_mock_imports = [name for name in ("torch", "safetensors") if find_spec(name) is None]
 autodoc_member_order = "bysource"
 numpydoc_show_class_members = False
 # Members are listed in the attribute sections of the class docstrings.

@@ -33,8 +33,8 @@ from moe2opt.executor import calibrate
 from moe2opt.executor.compare.compare import compare, predict
 from moe2opt.executor.job import plain_instance
 from moe2opt.executor.model.folder import open_folder
-from moe2opt.executor.model.routing import read_texts, record_routing
-from moe2opt.executor.model.text import sequences
+from moe2opt.executor.model.routing import record_routing
+from moe2opt.executor.model.text import read_texts, sequences
 from moe2opt.executor.run.run import Settings, run_plan, shapes_of
 from moe2opt.executor.store.bank import Bank
 from moe2opt.placement.assignment import Assignment

@@ -29,6 +29,7 @@ from tinymoe.plans import (
     random_plans,
     rank_correlation,
 )
+from tinymoe.quality import judged_bytes, losses, mean_loss, text_files
 from tinymoe.tables import (
     distances_from,
     measure_tables,
@@ -39,8 +40,8 @@ from tinymoe.training import TrainingSettings, record, save, tiny_spec, train
 
 import moe2opt as mo
 from moe2opt.executor.model.folder import ModelFolder, open_folder
-from moe2opt.executor.model.quality import judged_bytes, losses, mean_loss, text_files
-from moe2opt.executor.model.routing import Routing, record_routing, tokens_of, write_routing
+from moe2opt.executor.model.routing import Routing, record_routing, write_routing
+from moe2opt.executor.model.text import tokens_of
 from moe2opt.executor.store.formats import Format
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -6,22 +6,20 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
 from moe2opt.errors import DAMAGE
-from moe2opt.executor.run.run import Run
-from moe2opt.executor.run.tiered import Served
+from moe2opt.executor.run.record import Run, Served
 from moe2opt.files import read_json
+from moe2opt.placement import PlacementInstance
 from moe2opt.placement.assignment import Assignment, plain
 from moe2opt.placement.machine.rates import COLUMNS, TABLE, UNIQUE
+from moe2opt.profiles.measure.machine import processor_name
 from moe2opt.profiles.measure.writing import check_writable, merge_table
 from moe2opt.result import FloatArray, InputError
 from moe2opt.schema.csv import Row, read_table
-
-if TYPE_CHECKING:
-    from moe2opt.placement import PlacementInstance
 
 FORMAT = "moe2opt execution"
 
@@ -308,8 +306,6 @@ def profile_from_runs(
     InputError
         For a file that is no run, or a folder that cannot be written.
     """
-    from moe2opt.profiles.measure.machine import processor_name
-
     name = device or processor_name()
     all_rows = (row for path in paths for row in _rows(path, name))
     rows = list(_most_counted(all_rows, _key, lambda row: row["count"]).values())

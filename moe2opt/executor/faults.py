@@ -1,10 +1,11 @@
-"""What can go wrong while a plan runs, in one line for the user."""
+"""What can go wrong before and while a plan runs, in one line for the user."""
 
 from __future__ import annotations
 
 import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
 from moe2opt.result import InputError
@@ -17,6 +18,16 @@ def reason(error: OSError) -> str:
     if error.errno in _FULL:
         return "the disk is full or over its quota"
     return error.strerror or str(error) or type(error).__name__
+
+
+def require_torch() -> None:
+    """Raise `InputError` when torch or safetensors is not installed."""
+    for name in ("safetensors", "torch"):
+        if find_spec(name) is None:
+            raise InputError(
+                f"running a model needs torch and safetensors ({name} is missing): "
+                "pip install 'moe2opt[torch]'"
+            )
 
 
 @contextmanager

@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import torch
 
 from moe2opt.executor import calibrate
-from moe2opt.executor.compare.compare import Comparison, compare, predict, reference_loss
+from moe2opt.executor.compare.compare import caveats, compare, predict
+from moe2opt.executor.compare.figures import Comparison
 from moe2opt.executor.model.folder import ModelFolder, open_folder
 from moe2opt.executor.model.text import sequences
-from moe2opt.executor.run.passes import OnToken
-from moe2opt.executor.run.run import Run, Settings, run_plan
+from moe2opt.executor.run.passes import OnToken, reference_loss
+from moe2opt.executor.run.record import Run
+from moe2opt.executor.run.run import Settings, run_plan
+from moe2opt.placement import PlacementInstance, PlacementPlan
 from moe2opt.placement.assignment import Assignment
 from moe2opt.placement.reading import Reader
+from moe2opt.profiles.measure import machine
 from moe2opt.result import InputError, IntArray
-
-if TYPE_CHECKING:
-    from moe2opt.placement import PlacementInstance, PlacementPlan
-
-
-#: Standard error of the bytes per token, as a share, from which on it is told.
-_SAMPLING = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,27 +109,6 @@ def execute_plan(
     return Executed(run, comparison, _content(instance, a, run, comparison, cells))
 
 
-def caveats(instance: PlacementInstance, run: Run) -> Iterator[str]:
-    """Yield what may explain large errors: rates that nobody measured, and too few tokens."""
-    if instance.rates is None:
-        yield (
-            "rates are assumptions of the file, not measured here, so times may be far off; "
-            "measure them: moe2opt execute ... --calibrate --out run, then moe2opt profile "
-            "--from-run run/execute.json --out my_machine, then `rates: my_machine` in the file"
-        )
-    moved = np.zeros(run.tokens.size)
-    for use in run.passes[0].served:
-        moved[use.token % moved.size] += use.moved_bytes
-    if moved.size < 2 or moved.mean() == 0:
-        return
-    error = float(moved.std(ddof=1) / np.sqrt(moved.size) / moved.mean())
-    if error > _SAMPLING:
-        yield (
-            f"{moved.size} tokens were run: bytes are a sample, with a standard error of about "
-            f"{100 * error:.0f} % if tokens were independent; --tokens runs more"
-        )
-
-
 def plain_instance(instance: PlacementInstance) -> PlacementInstance:
     """Return the instance without parts: experts have fixed places and nothing is merged."""
     parts = ("aggregation", "cache", "coverage", "prefetch", "split", "lots", "pattern", "prune")
@@ -201,8 +177,6 @@ def _settings(instance: PlacementInstance, wanted: Wanted) -> Settings:
 
 
 def _home_device(instance: PlacementInstance) -> str:
-    import torch
-
     home = instance.topology.tiers[instance.topology.home]
     asked = instance.config.execute.tiers.get(home.name)
     cuda = torch.cuda.is_available() and (asked == "cuda" or (asked is None and home.kind == "gpu"))
@@ -216,8 +190,6 @@ def _content(
     comparison: Comparison,
     cells: list[calibrate.Cell],
 ) -> dict[str, Any]:
-    from moe2opt.profiles.measure import machine
-
     own = assignment.stored == 1
     tiers = np.bincount(assignment.tier[own].ravel(), minlength=len(run.layout.kinds))
     return {

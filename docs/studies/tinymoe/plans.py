@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from moe2opt.executor.model.quality import Judged, losses, mean_loss, planned
 from moe2opt.executor.store.formats import Format, format_of
 from moe2opt.placement.assignment import FORMS, KEEP, MERGE, PRUNE, SHARE, Assignment
 from moe2opt.placement.modes.groupings import dendrogram
@@ -17,6 +16,7 @@ from moe2opt.placement.question import PlacementInstance
 from moe2opt.placement.times import loss as predicted_loss
 from moe2opt.result import IntArray
 from moe2opt.writing import replacing
+from tinymoe.quality import Judged, losses, mean_loss, planned
 from tinymoe.tables import whole_model
 
 if TYPE_CHECKING:

@@ -12,17 +12,16 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import torch
+from safetensors.torch import save_file
+from torch import Generator, Tensor
 
 from moe2opt.executor.model import families
-from moe2opt.executor.model.experts import require_torch
 from moe2opt.executor.model.families import ModelSpec
 from moe2opt.executor.model.folder import INDEX
 from moe2opt.result import InputError
 from tinymoe.training import config_of
-
-if TYPE_CHECKING:
-    from torch import Generator, Tensor
 
 #: Most bytes of experts in one shard.
 _SHARD_BYTES = 256 * 2**20
@@ -121,7 +120,6 @@ def write(model: Synthetic, folder: Path) -> None:
     InputError
         When `folder` exists, or cannot be written.
     """
-    require_torch()
     if folder.exists():
         raise InputError(f"synthetic: {folder.name} exists already")
     try:
@@ -143,8 +141,6 @@ def write(model: Synthetic, folder: Path) -> None:
 
 
 def _fill(model: Synthetic, part: Path, name: str) -> None:
-    import torch
-    from safetensors.torch import save_file
 
     note = {"synthetic": True, "seed": model.seed, "zipf": model.zipf}
     words = {"tokenizer": "bytes"} if model.spec.vocabulary == BYTES else {}
@@ -169,8 +165,6 @@ def _fill(model: Synthetic, part: Path, name: str) -> None:
 
 def _shards(model: Synthetic, draws: Generator) -> Iterator[Mapping[str, Tensor]]:
     """Yield everything but the experts (fp32), then experts (fp16), some at a time."""
-    import torch
-
     spec = model.spec
     routed = families.routed_names(spec)
     shapes = dict(families.expected_shapes(spec))
@@ -190,8 +184,6 @@ def _shards(model: Synthetic, draws: Generator) -> Iterator[Mapping[str, Tensor]
 
 
 def _drawn(model: Synthetic, name: str, shape: tuple[int, ...], draws: Generator) -> Tensor:
-    import torch
-
     if len(shape) == 1:
         return torch.ones(shape)
     tensor: Tensor = torch.randn(shape, generator=draws)

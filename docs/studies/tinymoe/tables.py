@@ -9,23 +9,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
+from torch import Tensor
 
-from moe2opt.executor.model.decoder import Decoder
-from moe2opt.executor.model.experts import ResidentExperts, Weights, feed_forward
-from moe2opt.executor.model.quality import Judged, batches, losses, mean_loss, token_losses
+from moe2opt.executor.model.decoder import Decoder, rotations
+from moe2opt.executor.model.experts import Experts, ResidentExperts, Weights, feed_forward
+from moe2opt.executor.model.folder import ModelFolder
+from moe2opt.executor.model.text import batches, token_losses
 from moe2opt.executor.store.formats import Format
-from moe2opt.executor.store.merging import apply_plan, merge
+from moe2opt.executor.store.merging import merge
 from moe2opt.placement.assignment import Assignment, plain
 from moe2opt.placement.modes.groupings import dendrogram
 from moe2opt.result import FloatArray, InputError
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from moe2opt.executor.model.folder import ModelFolder
+from tinymoe.applying import apply_plan
+from tinymoe.quality import Judged, losses, mean_loss
 
 OnStep = Callable[[str], None]
 
@@ -93,8 +92,6 @@ class Probe:
 
     def loss(self, row: int, decoder: Decoder, changed: dict[int, Weights]) -> float:
         """Return the mean loss over domains with other weights for some experts of a layer."""
-        import torch
-
         layer = self.decoder.spec.moe_layers[row]
         experts = ResidentExperts(
             {**self.weights, **{(layer, expert): w for expert, w in changed.items()}}
@@ -102,25 +99,34 @@ class Probe:
         sums: dict[str, list[Tensor]] = {}
         with torch.inference_mode():
             for stage in self.stages:
-                out = decoder.between(layer, len(decoder.layers), stage.hidden[row], experts)
+                out = between(decoder, layer, len(decoder.layers), stage.hidden[row], experts)
                 found = token_losses(decoder.logits(out), stage.batch)
                 sums.setdefault(stage.domain, []).append(found)
             means = {name: float(torch.cat(parts).double().mean()) for name, parts in sums.items()}
         return mean_loss(means)
 
 
+def between(decoder: Decoder, first: int, last: int, hidden: Tensor, experts: Experts) -> Tensor:
+    """Return the input of layer `last` given that of layer `first`, both ``(B, T, d)``.
+
+    Sequences start at their first token; nothing is kept.
+    """
+    turns = rotations(decoder.spec, 0, hidden.shape[1], hidden)
+    for number in range(first, last):
+        hidden = decoder.layer(number, hidden, experts, turns)
+    return hidden
+
+
 def probe(folder: ModelFolder, decoder: Decoder, text: Judged) -> Probe:
     """Pass the text through the original model and keep its state at each layer."""
-    import torch
-
     experts = folder.resident()
     stages = []
     with torch.inference_mode():
         for name, rows in text.windows.items():
             for batch in batches(rows):
-                hidden, at, kept = decoder.embed(batch[:, :-1]), 0, []
+                hidden, at, kept = decoder.embedding[batch[:, :-1]], 0, []
                 for layer in folder.spec.moe_layers:
-                    hidden, at = decoder.between(at, layer, hidden, experts), layer
+                    hidden, at = between(decoder, at, layer, hidden, experts), layer
                     kept.append(hidden)
                 stages.append(_Stage(batch, name, tuple(kept)))
     return Probe(decoder, dict(experts.weights), tuple(stages))
@@ -190,14 +196,12 @@ class _Listener:
 
 def pair_changes(probe: Probe, row: int, shares: FloatArray) -> FloatArray:
     """Return ``(E, E)`` squared changes of a layer's output per token when pairs are merged."""
-    import torch
-
     spec, layer = probe.decoder.spec, probe.decoder.spec.moe_layers[row]
     heard = _Listener()
     table = np.zeros((spec.experts, spec.experts))
     with torch.inference_mode():
         for stage in probe.stages:
-            probe.decoder.between(layer, layer + 1, stage.hidden[row], heard)
+            between(probe.decoder, layer, layer + 1, stage.hidden[row], heard)
         asked = [_asked(heard, expert) for expert in range(spec.experts)]
         own = {e: probe.weights[layer, e] for e in range(spec.experts)}
         for i, j in _pairs(spec.experts):
@@ -209,8 +213,6 @@ def pair_changes(probe: Probe, row: int, shares: FloatArray) -> FloatArray:
 
 def _asked(heard: _Listener, expert: int) -> tuple[Tensor, Tensor, float]:
     """Return some inputs of an expert, their weights, and how many tokens each stands for."""
-    import torch
-
     chosen, weights = torch.cat(heard.chosen), torch.cat(heard.weights)
     tokens, rank = torch.nonzero(chosen == expert, as_tuple=True)
     step = max(1, len(tokens) // _INPUTS)

@@ -8,20 +8,22 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.nn.functional import cross_entropy
 
 from moe2opt.executor.model import families
 from moe2opt.executor.model.decoder import Decoder, Layer
-from moe2opt.executor.model.experts import dispatch, feed_forward, require_torch
+from moe2opt.executor.model.experts import dispatch, feed_forward
 from moe2opt.executor.model.families import ModelSpec
-from moe2opt.executor.model.quality import byte_tokens
+from moe2opt.executor.model.text import byte_tokens
 from moe2opt.result import InputError
 from moe2opt.writing import replacing, write_text
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from tinymoe.text import Corpus
+from tinymoe.text import Corpus
 
 OnStep = Callable[[str], None]
 
@@ -142,8 +144,6 @@ def _balance(decoder: Decoder, layer: int, hidden: Tensor, chosen: Tensor) -> Te
 @contextmanager
 def one_thread(seed: int) -> Iterator[None]:
     """Seed torch and keep it to one thread; what the caller had comes back afterwards."""
-    import torch
-
     threads, state = torch.get_num_threads(), torch.random.get_rng_state()
     torch.set_num_threads(1)
     torch.manual_seed(seed)
@@ -156,8 +156,6 @@ def one_thread(seed: int) -> Iterator[None]:
 
 def initial(spec: ModelSpec) -> dict[str, Tensor]:
     """Return random weights by the names of the folder format, from torch's present seed."""
-    import torch
-
     shrink = 1.0 / math.sqrt(2 * spec.n_layers)
     found = {}
     for name, shape in families.expected_shapes(spec):
@@ -214,9 +212,6 @@ def train(
     tensors
         fp32 weights by the names of the folder format.
     """
-    require_torch()
-    import torch
-
     with one_thread(settings.seed):
         tensors = {name: t.requires_grad_() for name, t in initial(spec).items()}
         decoder, weights = assembled(spec, tensors)
@@ -245,8 +240,6 @@ def _kept(
     path: Path, corpus: Corpus, step: int, tensors: Mapping[str, Tensor], optimiser: Any
 ) -> None:
     """Write weights and moments, so that a killed training can go on."""
-    from safetensors.torch import save_file
-
     held = {f"weight/{name}": t.detach() for name, t in tensors.items()}
     for name, tensor in tensors.items():
         # An expert that was never chosen has no state yet.
@@ -258,9 +251,6 @@ def _kept(
 
 def _resumed(path: Path, corpus: Corpus, tensors: Mapping[str, Tensor], optimiser: Any) -> int:
     """Read what `_kept` wrote, if it is there; return the step to go on with."""
-    import torch
-    from safetensors import safe_open
-
     if not path.is_file():
         return 0
     with safe_open(str(path), framework="pt") as held, torch.no_grad():
@@ -276,9 +266,6 @@ def _resumed(path: Path, corpus: Corpus, tensors: Mapping[str, Tensor], optimise
 
 def _step(decoder: Decoder, experts: _Trained, batch: Tensor, settings: TrainingSettings) -> Tensor:
     """Return the loss of a ``(B, T + 1)`` batch."""
-    import torch
-    from torch.nn.functional import cross_entropy
-
     experts.balance.clear()
     logits = decoder.forward(batch[:, :-1], experts)
     loss = cross_entropy(logits.reshape(-1, logits.shape[-1]), batch[:, 1:].reshape(-1))
@@ -305,8 +292,6 @@ def _pace(step: int, settings: TrainingSettings) -> float:
 
 def _drawn(texts: Sequence[Tensor], settings: TrainingSettings, step: int) -> Tensor:
     """Return the ``(B, T + 1)`` windows of a step, the domains in turn."""
-    import torch
-
     draws = torch.Generator().manual_seed(settings.seed * 1_000_003 + step)
     rows = []
     for k in range(settings.batch):
@@ -332,9 +317,6 @@ def save(
     note
         Written into ``config.json`` under ``moe2opt``.
     """
-    import torch
-    from safetensors.torch import save_file
-
     folder.mkdir(parents=True, exist_ok=True)
     config = config_of(
         spec,
@@ -360,8 +342,6 @@ def save(
 def record(settings: TrainingSettings, corpus: Corpus) -> dict[str, Any]:
     """Return what must be known to train the same model again."""
     import sys
-
-    import torch
 
     return {
         "settings": asdict(settings),

@@ -20,7 +20,7 @@ from moe2opt.writing import ours, write_text
 
 if TYPE_CHECKING:
     from moe2opt.executor.compare.against import PlanRow
-    from moe2opt.executor.compare.compare import Comparison, Row
+    from moe2opt.executor.compare.figures import Comparison, Row
     from moe2opt.executor.job import Executed, Wanted
     from moe2opt.placement import PlacementInstance, PlacementPlan
 
@@ -95,12 +95,13 @@ def run_execute(request: Request) -> Exit:
 
 
 def _placement(request: Request, result: Result, instance: PlacementInstance) -> Exit:
-    from moe2opt.executor.compare.compare import parse_tolerances
-    from moe2opt.executor.job import Wanted, execute_plan
-    from moe2opt.executor.model.experts import require_torch
+    from moe2opt.executor.compare.figures import parse_tolerances
+    from moe2opt.executor.faults import require_torch
 
     tolerances = parse_tolerances(request.tolerance)
     require_torch()
+    from moe2opt.executor.job import Wanted, execute_plan
+
     assert result.x is not None
     plan = instance.decode(result.x)
     wanted = Wanted(
@@ -162,8 +163,8 @@ def _beside(
     with _bar(request.quiet) as on_token:
         other = execute_plan(instance, earlier, replace(wanted, calibrate=False), on_token)
     return [
-        PlanRow.of(str(request.result), done),
-        PlanRow.of(str(request.against), other, instance.check(earlier)),
+        PlanRow.of(str(request.result), done.comparison),
+        PlanRow.of(str(request.against), other.comparison, instance.check(earlier)),
     ]
 
 
@@ -205,7 +206,7 @@ def _selection(request: Request, result: Result, instance: Any) -> Exit:
 
 
 def _selection_tolerances(texts: Sequence[str], names: Sequence[str]) -> dict[str, float]:
-    from moe2opt.executor.compare.compare import parse_tolerances
+    from moe2opt.executor.compare.figures import parse_tolerances
 
     return parse_tolerances(texts, names)
 

@@ -46,7 +46,7 @@ def run_routing(request: Request) -> int:
         raise InputError("profile --routing: give a folder for the counts with --out DIR")
     import numpy as np
 
-    from moe2opt.executor.model.routing import profile_routing
+    from moe2opt.executor import profile_routing
 
     routing = profile_routing(
         request.model, list(request.texts), request.out, context=request.context

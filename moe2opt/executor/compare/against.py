@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from moe2opt.executor.job import Executed
+from moe2opt.executor.compare.figures import Comparison
+from moe2opt.placement import PlacementInstance
 from moe2opt.placement.assignment import NOWHERE, Assignment
 from moe2opt.placement.plan import PlacementPlan
 from moe2opt.result import InputError, IntArray
-
-if TYPE_CHECKING:
-    from moe2opt.placement import PlacementInstance
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,17 +41,14 @@ class PlanRow:
     faults: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, name: str, done: Executed, faults: Sequence[str] = ()) -> PlanRow:
+    def of(cls, name: str, comparison: Comparison, faults: Sequence[str] = ()) -> PlanRow:
         """Return the row of a plan that was run."""
-        found = {row.name: row for row in done.comparison.total}
-        time = found["time"]
-        assert time.predicted is not None
-        measured = {key: row.measured for key, row in found.items()}
+        measured = {row.name: row.measured for row in comparison.total}
         return cls(
             name,
-            time.predicted,
+            comparison.row("time").predicted or 0.0,
             measured["time"] or 0.0,
-            done.comparison.quartiles_s,
+            comparison.quartiles_s,
             measured["bytes"] or 0.0,
             measured["memory"] or 0.0,
             measured["perplexity"] or 0.0,

@@ -4,149 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
 
 import numpy as np
 
-from moe2opt.executor.model.experts import ExpertSource, dispatch, feed_forward
-from moe2opt.executor.run.run import Run
-from moe2opt.placement import times
+from moe2opt.executor.compare.figures import Comparison, LayerRow, Row
+from moe2opt.executor.run.record import Run
+from moe2opt.placement import PlacementInstance, times
 from moe2opt.placement.assignment import Assignment, evaluate, layer_uses
-from moe2opt.result import FloatArray, InputError, IntArray
+from moe2opt.result import FloatArray
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from moe2opt.executor.model.decoder import Decoder
-    from moe2opt.placement import PlacementInstance
-
-#: Figures that a tolerance can be stated for.
-JUDGED = ("time", "bytes", "hit_rate", "memory", "perplexity")
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One figure, predicted and measured.
-
-    Attributes
-    ----------
-    name, unit
-        What it is.
-    predicted, measured
-        None where one of them is not known.
-    """
-
-    name: str
-    unit: str
-    predicted: float | None
-    measured: float | None
-
-    @property
-    def error(self) -> float | None:
-        """Measured over predicted, minus 1; of a hit rate the difference. None where unknown."""
-        if self.predicted is None or self.measured is None:
-            return None
-        if self.name == "hit_rate":
-            return self.measured - self.predicted
-        if self.predicted == 0:
-            return 0.0 if self.measured == 0 else math.inf
-        return self.measured / self.predicted - 1
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return JSON-ready content."""
-        error = self.error
-        finite = error is not None and math.isfinite(error)
-        return {**asdict(self), "error": error if finite else None}
-
-
-@dataclass(frozen=True, slots=True)
-class LayerRow:
-    """A layer's experts: milliseconds, bytes and hit rate per token, predicted and measured."""
-
-    layer: int
-    time: Row
-    bytes: Row
-    hit_rate: Row
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return JSON-ready content."""
-        rows = {row.name: row.to_dict() for row in (self.time, self.bytes, self.hit_rate)}
-        return {"layer": self.layer, **rows}
-
-
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """Prediction against measurement.
-
-    Attributes
-    ----------
-    total
-        One row per figure of the whole model.
-    layers
-        One per layer with experts.
-    quartiles_s
-        Lower and upper quartile of the mean token time over the passes.
-    notes
-        What must be known.
-    """
-
-    total: tuple[Row, ...]
-    layers: tuple[LayerRow, ...]
-    quartiles_s: tuple[float, float]
-    notes: tuple[str, ...] = ()
-
-    def row(self, name: str) -> Row:
-        """Return the row of a figure."""
-        return next(row for row in self.total if row.name == name)
-
-    def exceeded(self, tolerances: Mapping[str, float]) -> list[str]:
-        """Return in words which stated tolerances the errors exceed."""
-        found = []
-        for name, limit in tolerances.items():
-            error = self.row(name).error
-            if error is None:
-                found.append(f"{name}: there is no figure to hold against the tolerance")
-            elif not abs(error) <= limit:
-                found.append(f"{name}: off by {_percent(error)}, tolerance {_percent(limit)}")
-        return found
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return JSON-ready content."""
-        return {
-            "total": {row.name: row.to_dict() for row in self.total},
-            "layers": [layer.to_dict() for layer in self.layers],
-            "token_s_quartiles": list(self.quartiles_s),
-            "notes": list(self.notes),
-        }
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %"
-
-
-def parse_tolerances(texts: Sequence[str], names: Sequence[str] = JUDGED) -> dict[str, float]:
-    """Return tolerances by figure from texts such as ``0.15`` (the first) or ``time=15%,bytes=2%``.
-
-    Raises
-    ------
-    InputError
-        For an unknown figure or a number that is none.
-    """
-    found = {}
-    for part in (part.strip() for text in texts for part in text.split(",")):
-        name, _, number = part.rpartition("=")
-        name = (name or names[0]).strip()
-        if name not in names:
-            raise InputError(f"--tolerance {part}: unknown figure ({', '.join(names)})")
-        try:
-            value = float(number.rstrip("% ")) / (100 if number.strip().endswith("%") else 1)
-        except ValueError as error:
-            raise InputError(f"--tolerance {part}: '{number}' is not a number") from error
-        if not 0 <= value < math.inf:
-            raise InputError(f"--tolerance {part}: the tolerance must be at least 0")
-        found[name] = value
-    return found
+#: Standard error of the bytes per token, as a share, from which on it is told.
+_SAMPLING = 0.02
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -247,16 +116,18 @@ def compare(predicted: Predicted, run: Run, reference_nats: float | None) -> Com
         if kind in ("dram", "cuda")
     )
     resident += held.dense_bytes + held.context_bytes + held.passing_bytes
+    rest = [p.token_s - p.experts_s.sum(axis=1) for p in run.passes]
     nats = float(run.losses.mean())
+    grown = None if held.grown_bytes is None else float(held.grown_bytes)
     wanted = None if reference_nats is None else math.exp(reference_nats + predicted.loss_nats)
     total = (
         Row("time", "s/token", predicted.token_s, float(run.token_s.mean())),
-        Row("dense", "s/token", predicted.dense_s, dense_s(run)),
+        Row("dense", "s/token", predicted.dense_s, float(np.median(rest, axis=0).mean())),
         Row("experts", "s/token", float(predicted.layer_s.sum()), float(run.layer_s.sum())),
         Row("bytes", "bytes/token", float(predicted.layer_bytes.sum()), float(moved)),
         Row("hit_rate", "", 1 - float(loads.sum() / uses.sum()), hits),
         Row("memory", "bytes", predicted.memory_bytes, float(resident)),
-        Row("grown", "bytes", predicted.memory_bytes, _number(held.grown_bytes)),
+        Row("grown", "bytes", predicted.memory_bytes, grown),
         Row("perplexity", "", wanted, math.exp(nats)),
         Row("energy", "J/token", predicted.joules_per_token, run.joules_per_token),
     )
@@ -265,16 +136,6 @@ def compare(predicted: Predicted, run: Run, reference_nats: float | None) -> Com
     return Comparison(
         total, tuple(_layers(predicted, run, counts)), (float(low), float(high)), run.notes
     )
-
-
-def _number(value: int | None) -> float | None:
-    return None if value is None else float(value)
-
-
-def dense_s(run: Run) -> float:
-    """Return the mean seconds per token of all but the experts."""
-    rest = [p.token_s - p.experts_s.sum(axis=1) for p in run.passes]
-    return float(np.median(rest, axis=0).mean())
 
 
 def _counts(run: Run) -> dict[str, FloatArray]:
@@ -307,31 +168,22 @@ def _layers(predicted: Predicted, run: Run, counts: Mapping[str, FloatArray]) ->
         )
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Streamed:
-    """Every expert in fp32, read when it is used: the unchanged model in little memory."""
-
-    source: ExpertSource
-
-    def apply(self, layer: int, hidden: Tensor, chosen: Tensor, weights: Tensor) -> Tensor:
-        """Return the weighted sum of the chosen experts' outputs."""
-
-        def run(expert: int, inputs: Tensor) -> Tensor:
-            own = self.source.expert_weights(layer, expert)
-            return feed_forward(
-                {k: t.to(inputs.device, inputs.dtype) for k, t in own.items()}, inputs
-            )
-
-        return dispatch(hidden, chosen, weights, run)
-
-
-def reference_loss(decoder: Decoder, source: ExpertSource, tokens: IntArray) -> float:
-    """Return the mean loss in nats of the unchanged model on ``(S, N)`` tokens."""
-    import torch
-
-    from moe2opt.executor.model.quality import token_losses
-
-    batch = torch.from_numpy(np.asarray(tokens, dtype=np.int64)).to(decoder.embedding.device)
-    with torch.inference_mode():
-        logits = decoder.forward(batch[:, :-1], Streamed(source))
-        return float(token_losses(logits.float(), batch).double().mean())
+def caveats(instance: PlacementInstance, run: Run) -> Iterator[str]:
+    """Yield what may explain large errors: rates that nobody measured, and too few tokens."""
+    if instance.rates is None:
+        yield (
+            "rates are assumptions of the file, not measured here, so times may be far off; "
+            "measure them: moe2opt execute ... --calibrate --out run, then moe2opt profile "
+            "--from-run run/execute.json --out my_machine, then `rates: my_machine` in the file"
+        )
+    moved = np.zeros(run.tokens.size)
+    for use in run.passes[0].served:
+        moved[use.token % moved.size] += use.moved_bytes
+    if moved.size < 2 or moved.mean() == 0:
+        return
+    error = float(moved.std(ddof=1) / np.sqrt(moved.size) / moved.mean())
+    if error > _SAMPLING:
+        yield (
+            f"{moved.size} tokens were run: bytes are a sample, with a standard error of about "
+            f"{100 * error:.0f} % if tokens were independent; --tokens runs more"
+        )

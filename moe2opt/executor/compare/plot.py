@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from moe2opt.executor.compare.compare import Comparison
+from matplotlib.figure import Figure
+
+from moe2opt.executor.compare.figures import Comparison
 from moe2opt.executor.faults import explained
 from moe2opt.writing import replacing
 
@@ -17,8 +19,6 @@ def plot(comparison: Comparison, title: str, path: Path) -> None:
     InputError
         When the file cannot be written.
     """
-    from matplotlib.figure import Figure
-
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     axes = figure.subplots(1, 2)
     layers = comparison.layers

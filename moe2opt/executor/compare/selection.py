@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
-from moe2opt.executor.compare.compare import Row
+from moe2opt.executor.compare.figures import Row
 from moe2opt.result import InputError, IntArray
-
-if TYPE_CHECKING:
-    from moe2opt.selection.gated import GatedInstance
+from moe2opt.selection.evaluation.policies import Policy, TestPart
+from moe2opt.selection.gated import GatedInstance
+from moe2opt.selection.gated_plan import routed
 
 FIGURES = ("accuracy", "energy", "delay")
 
@@ -30,9 +28,6 @@ def replayed(instance: GatedInstance, x: IntArray) -> tuple[Row, ...]:
     InputError
         When the test part is empty.
     """
-    from moe2opt.selection.evaluation.policies import Policy, TestPart
-    from moe2opt.selection.gated_plan import routed
-
     test = TestPart(instance, instance.split.members("test"))
     if not len(test.prompts):
         raise InputError("splits.test: the test part is empty")

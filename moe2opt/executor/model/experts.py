@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
-from moe2opt.result import InputError
-
-if TYPE_CHECKING:
-    from torch import Tensor
+import torch
+from torch import Tensor
+from torch.nn.functional import linear, silu
 
 #: Matrices of an expert: gate (f, d), up (f, d), down (d, f).
 PARTS = ("gate", "up", "down")
 
-Weights = Mapping[str, "Tensor"]
+Weights = Mapping[str, Tensor]
 
 
 class Experts(Protocol):
@@ -38,28 +37,13 @@ class Experts(Protocol):
 class ExpertSource(Protocol):
     """Where the weights of single experts come from."""
 
-    def expert_weights(self, layer: int, expert: int) -> dict[str, Tensor]:
+    def expert_weights(self, layer: int, expert: int) -> Weights:
         """Return the matrices `gate`, `up` and `down` of an expert."""
         ...
 
 
-def require_torch() -> None:
-    """Raise `InputError` when torch or safetensors is not installed."""
-    try:
-        import safetensors
-        import torch  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise InputError(
-            f"running a model needs torch and safetensors ({error.name} is missing): "
-            "pip install 'moe2opt[torch]'"
-        ) from error
-    del safetensors
-
-
 def feed_forward(weights: Weights, hidden: Tensor) -> Tensor:
     """Return ``down (silu(gate x) * up x)`` of ``(T, d)`` inputs."""
-    from torch.nn.functional import linear, silu
-
     inner = silu(linear(hidden, weights["gate"])) * linear(hidden, weights["up"])
     return linear(inner, weights["down"])
 
@@ -71,8 +55,6 @@ def dispatch(
     run: Callable[[int, Tensor], Tensor],
 ) -> Tensor:
     """Return the weighted sum of the outputs of ``run(expert, inputs)``, one call per expert."""
-    import torch
-
     flat = chosen.flatten()
     order = flat.argsort(stable=True)
     tokens = order // chosen.shape[1]
@@ -105,14 +87,23 @@ class ResidentExperts:
         )
 
 
-def resident(source: ExpertSource, layers: tuple[int, ...], experts: int) -> ResidentExperts:
-    """Return the experts of `source` in memory, in fp32."""
-    import torch
+@dataclass(frozen=True, slots=True, eq=False)
+class StreamedExperts:
+    """Every expert in fp32, read when it is used: the unchanged model in little memory.
 
-    keys = [(layer, expert) for layer in layers for expert in range(experts)]
-    return ResidentExperts(
-        {
-            key: {name: t.to(torch.float32) for name, t in source.expert_weights(*key).items()}
-            for key in keys
-        }
-    )
+    Attributes
+    ----------
+    source
+        Where they are read.
+    """
+
+    source: ExpertSource
+
+    def apply(self, layer: int, hidden: Tensor, chosen: Tensor, weights: Tensor) -> Tensor:
+        """Return the weighted sum of the chosen experts' outputs, see `Experts`."""
+
+        def run(expert: int, inputs: Tensor) -> Tensor:
+            own = self.source.expert_weights(layer, expert)
+            return feed_forward({name: t.to(inputs) for name, t in own.items()}, inputs)
+
+        return dispatch(hidden, chosen, weights, run)

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from torch import Tensor
 
 from moe2opt.executor.model import families
-from moe2opt.executor.model.experts import ResidentExperts, require_torch, resident
+from moe2opt.executor.model.decoder import Decoder, Layer
+from moe2opt.executor.model.experts import ResidentExperts
 from moe2opt.executor.model.families import ModelSpec, read_spec
 from moe2opt.files import read_json
 from moe2opt.result import InputError
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from moe2opt.executor.model.decoder import Decoder
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
@@ -73,13 +74,13 @@ class ModelFolder:
 
     def resident(self) -> ResidentExperts:
         """Return all experts in memory, in fp32."""
-        return resident(self, self.spec.moe_layers, self.spec.experts)
+        keys = itertools.product(self.spec.moe_layers, range(self.spec.experts))
+        return ResidentExperts(
+            {key: {k: t.float() for k, t in self.expert_weights(*key).items()} for key in keys}
+        )
 
     def decoder(self, dtype: Any = None, device: str = "cpu") -> Decoder:
         """Return the model without its routed experts, in memory; fp32 unless `dtype` is given."""
-        import torch
-
-        from moe2opt.executor.model.decoder import Decoder, Layer
 
         def read(name: str) -> Tensor:
             return self.tensor(name).to(device=device, dtype=dtype or torch.float32)
@@ -96,15 +97,8 @@ class ModelFolder:
     def dense_bytes(self) -> int:
         """Bytes of everything but the routed experts, as stored."""
         routed = families.routed_names(self.spec)
-        return sum(
-            self._bytes(name)
-            for name, _ in families.expected_shapes(self.spec)
-            if name not in routed
-        )
-
-    def _bytes(self, name: str) -> int:
-        tensor = self.tensor(name)
-        return int(tensor.numel() * tensor.element_size())
+        names = (name for name, _ in families.expected_shapes(self.spec) if name not in routed)
+        return sum(self.tensor(name).nbytes for name in names)
 
     def handle(self, path: Path) -> Any:
         """Return the open safetensors file."""
@@ -123,7 +117,6 @@ def open_folder(path: str | Path) -> ModelFolder:
     InputError
         For a missing or unreadable file, another family, a missing tensor or a wrong shape.
     """
-    require_torch()
     folder = Path(path)
     config = _json(folder / "config.json")
     spec = read_spec(config, f"{folder.name}/config.json")
@@ -159,8 +152,6 @@ def _files(folder: Path) -> dict[str, Path]:
 
 
 def _opened(path: Path) -> Any:
-    from safetensors import safe_open
-
     try:
         return safe_open(str(path), framework="pt")
     except Exception as error:  # the library's own exception derives from Exception

@@ -5,22 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
 
-from moe2opt.archive import read_npy
 from moe2opt.executor.model.experts import Experts
 from moe2opt.executor.model.folder import ModelFolder, open_folder
-from moe2opt.executor.model.quality import batches, byte_tokens, windows
-from moe2opt.files import read_bytes
+from moe2opt.executor.model.text import batches, read_texts, windows
 from moe2opt.placement.experts.activation import trace_shares
 from moe2opt.result import FloatArray, InputError, IntArray
 from moe2opt.writing import replacing, write_frame
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from torch import Tensor
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -67,8 +63,6 @@ class Routing:
 
         A saliency, ``(L, E)``, is divided among the domains.
         """
-        import pandas as pd
-
         rows = []
         for d, name in enumerate(self.domains):
             chosen = self.experts[self.domain == d]
@@ -110,14 +104,22 @@ def record_routing(
         Tokens of a sequence; each begins anew.
     most
         Most sequences of a domain.
-    """
-    import torch
 
+    Raises
+    ------
+    InputError
+        For a text that is too short, or a token outside the vocabulary.
+    """
     decoder, recorder = folder.decoder(), _Recorder(folder.resident())
     lengths = []
     with torch.inference_mode():
         for tokens in texts.values():
-            rows = windows(_valid(folder, tokens), context, most)
+            if len(tokens) and (last := int(tokens.max())) >= folder.spec.vocabulary:
+                raise InputError(
+                    f"text: token {last} is outside the model's vocabulary of "
+                    f"{folder.spec.vocabulary}"
+                )
+            rows = windows(tokens, context, most)
             lengths.append(len(rows) * context)
             for batch in batches(rows):
                 decoder.forward(batch[:, :-1], recorder)
@@ -130,83 +132,6 @@ def record_routing(
         layers=folder.spec.moe_layers,
         number=folder.spec.experts,
     )
-
-
-def _valid(folder: ModelFolder, tokens: Tensor) -> Tensor:
-    most = int(tokens.max()) if len(tokens) else 0
-    if most >= folder.spec.vocabulary:
-        raise InputError(
-            f"text: token {most} is outside the model's vocabulary of {folder.spec.vocabulary}"
-        )
-    return tokens
-
-
-def tokens_of(folder: ModelFolder, text: bytes) -> Tensor:
-    """Return the tokens of a text: by ``tokenizer.json``, or bytes where config.json says so.
-
-    Raises
-    ------
-    InputError
-        When the folder has neither, or the library `tokenizers` is missing.
-    """
-    import torch
-
-    if folder.config.get("tokenizer") == "bytes":
-        return byte_tokens(text)
-    path = folder.path / "tokenizer.json"
-    if not path.is_file():
-        raise InputError(
-            f"{folder.path.name}: there is no tokenizer.json; copy it there, or give tokens (.npy)"
-        )
-    return torch.tensor(_encoded(path, text), dtype=torch.int64)
-
-
-def _encoded(path: Path, text: bytes) -> list[int]:
-    try:
-        from tokenizers import Tokenizer
-    except ModuleNotFoundError as error:
-        raise InputError(
-            f"{path.name}: reading it needs the package tokenizers: pip install tokenizers"
-        ) from error
-    try:
-        tokenizer: Any = Tokenizer.from_file(str(path))
-        return [int(token) for token in tokenizer.encode(text.decode()).ids]
-    except UnicodeDecodeError as error:
-        raise InputError(f"text: is not UTF-8: {error}") from error
-    except Exception as error:  # the library raises plain Exception
-        raise InputError(f"{path.name}: cannot be read: {error}") from error
-
-
-def read_texts(folder: ModelFolder, files: list[Path]) -> dict[str, Tensor]:
-    """Return the tokens of text files (or ``.npy`` files of tokens) by their stems.
-
-    Raises
-    ------
-    InputError
-        For files that cannot be read, or two with one stem.
-    """
-    found: dict[str, Tensor] = {}
-    for path in files:
-        if path.stem in found:
-            raise InputError(f"text: two files are named {path.stem}")
-        try:
-            content = read_bytes(path)
-        except InputError as error:
-            raise InputError(f"text: {error}") from error
-        found[path.stem] = _ids(path) if path.suffix == ".npy" else tokens_of(folder, content)
-    return found
-
-
-def _ids(path: Path) -> Tensor:
-    import torch
-
-    try:
-        ids = read_npy(path)
-    except InputError as error:
-        raise InputError(f"text: {error}") from error
-    if ids.dtype.kind not in "iu" or ids.ndim != 1 or not len(ids) or ids.min() < 0:
-        raise InputError(f"text: {path.name}: a vector of token ids ≥ 0 is expected")
-    return torch.from_numpy(ids.astype(np.int64))
 
 
 def write_routing(routing: Routing, out: Path, saliency: FloatArray | None = None) -> None:

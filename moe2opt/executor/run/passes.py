@@ -4,49 +4,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from moe2opt.executor.model.decoder import Cache, Decoder
+from moe2opt.executor.model.experts import ExpertSource, StreamedExperts
+from moe2opt.executor.model.text import token_losses
 from moe2opt.executor.run.memory import anonymous_bytes
-from moe2opt.executor.run.tiered import Served, TieredExperts
-from moe2opt.result import FloatArray, InputError, IntArray
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from moe2opt.executor.run.record import Pass
+from moe2opt.executor.run.tiered import TieredExperts
+from moe2opt.result import InputError, IntArray
 
 #: Called with the tokens done and all tokens.
 OnToken = Callable[[int, int], None]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Pass:
-    """What one pass over the S sequences of N tokens took.
-
-    Attributes
-    ----------
-    token_s
-        ``(S * N,)`` seconds of each token.
-    experts_s
-        ``(S * N, L)`` seconds of copying and computing experts, by layer.
-    losses
-        ``(S, N - 1)`` minus the logarithm of the probability of the next token.
-    served
-        Every use of an expert.
-    wasted_bytes
-        Bytes of early copies that nobody used.
-    resident_bytes
-        Largest memory of the process's own at the end of a sequence, None where it is not told.
-    """
-
-    token_s: FloatArray
-    experts_s: FloatArray
-    losses: FloatArray
-    served: tuple[Served, ...]
-    wasted_bytes: int = 0
-    resident_bytes: int | None = None
 
 
 def run_pass(
@@ -65,31 +37,30 @@ def run_pass(
     InputError
         When the model's outputs are not finite.
     """
-    import torch
-
     sequences, length = tokens.shape
     seconds, losses = np.zeros(tokens.size), np.zeros((sequences, length - 1))
     resident = 0
-    begun, wasted = len(experts.notes.served), experts.wasted_bytes
+    begun, wasted = len(experts.served), experts.wasted_bytes
     with torch.inference_mode():
         for s in range(sequences):
             experts.start_sequence()
             context = empty_context(decoder, max(length, room))
             for n in range(length):
                 number = s * length + n
-                experts.notes.token = number
+                experts.token = number
                 step = torch.tensor([int(tokens[s, n])], device=decoder.embedding.device)
                 start = time.perf_counter()
                 logits = decoder.forward(step, experts, context)
                 seconds[number] = time.perf_counter() - start
                 if n + 1 < length:
-                    losses[s, n] = _loss(logits[-1], int(tokens[s, n + 1]))
+                    wide = logits[-1].float()
+                    losses[s, n] = float(wide.logsumexp(dim=-1) - wide[int(tokens[s, n + 1])])
                 if on_token is not None:
                     on_token(number + 1, tokens.size)
             resident = max(resident, anonymous_bytes() or 0)
     if not np.isfinite(losses).all():
         raise InputError("the model's outputs are not finite: weights or formats are unusable")
-    served = tuple(experts.notes.served[begun:])
+    served = tuple(experts.served[begun:])
     own = np.zeros((tokens.size, len(experts.layout.layers)))
     np.add.at(
         own,
@@ -133,6 +104,9 @@ def dense_bytes(decoder: Decoder) -> int:
     return sum(found.values())
 
 
-def _loss(logits: Tensor, target: int) -> float:
-    wide = logits.float()
-    return float(wide.logsumexp(dim=-1) - wide[target])
+def reference_loss(decoder: Decoder, source: ExpertSource, tokens: IntArray) -> float:
+    """Return the mean loss in nats of the unchanged model on ``(S, N)`` tokens."""
+    batch = torch.from_numpy(np.asarray(tokens, dtype=np.int64)).to(decoder.embedding.device)
+    with torch.inference_mode():
+        logits = decoder.forward(batch[:, :-1], StreamedExperts(source))
+        return float(token_losses(logits.float(), batch).double().mean())

@@ -2,24 +2,14 @@
 
 from __future__ import annotations
 
-import queue
 import threading
 from collections.abc import Callable, Hashable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import Generic, Self, TypeVar
 
 Wanted = TypeVar("Wanted", bound=Hashable)
 Place = TypeVar("Place")
-
-
-class _Job(Generic[Place]):
-    """One copy: where it goes, whether it is done or no longer wanted, what it moved."""
-
-    def __init__(self, place: Place) -> None:
-        self.place = place
-        self.done = threading.Event()
-        self.abandoned = False
-        self.moved = 0
-        self.error: BaseException | None = None
 
 
 class Prefetcher(Generic[Wanted, Place]):
@@ -46,23 +36,20 @@ class Prefetcher(Generic[Wanted, Place]):
     def __init__(self, copy: Callable[[Wanted, Place], int], places: Sequence[Place]) -> None:
         self._copy = copy
         self._free = list(places)
-        self._jobs: dict[Wanted, _Job[Place]] = {}
-        self._queue: queue.SimpleQueue[tuple[Wanted, _Job[Place]] | None] = queue.SimpleQueue()
+        self._jobs: dict[Wanted, tuple[Place, Future[int]]] = {}
         self._lock = threading.Lock()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="moe2opt-prefetch")
         self.wasted_bytes = 0
-        self._thread = threading.Thread(target=self._work, name="moe2opt-prefetch", daemon=True)
-        self._thread.start()
 
     def want(self, wanted: Wanted) -> bool:
         """Ask for a copy; return whether there is memory for it (or it is under way already)."""
+        if wanted in self._jobs:
+            return True
         with self._lock:
-            if wanted in self._jobs:
-                return True
             if not self._free:
                 return False
-            job = _Job(self._free.pop())
-            self._jobs[wanted] = job
-        self._queue.put((wanted, job))
+            place = self._free.pop()
+        self._jobs[wanted] = (place, self._thread.submit(self._copy, wanted, place))
         return True
 
     def take(self, wanted: Wanted) -> tuple[Place, int] | None:
@@ -70,15 +57,14 @@ class Prefetcher(Generic[Wanted, Place]):
 
         The place must be given back with `release`.
         """
-        with self._lock:
-            job = self._jobs.pop(wanted, None)
-        if job is None:
+        if wanted not in self._jobs:
             return None
-        job.done.wait()
-        if job.error is not None:
-            self.release(job.place)
-            raise job.error
-        return job.place, job.moved
+        place, copy = self._jobs.pop(wanted)
+        try:
+            return place, copy.result()
+        except BaseException:
+            self.release(place)
+            raise
 
     def release(self, place: Place) -> None:
         """Give a place back."""
@@ -87,37 +73,19 @@ class Prefetcher(Generic[Wanted, Place]):
 
     def abandon_rest(self) -> None:
         """Forget copies that nobody took; their places come back when they are done."""
-        with self._lock:
-            for job in self._jobs.values():
-                job.abandoned = True
-                if job.done.is_set():
-                    self._returned(job)
-            self._jobs.clear()
+        for place, copy in self._jobs.values():
+            copy.add_done_callback(partial(self._returned, place))
+            copy.cancel()
+        self._jobs.clear()
 
-    def close(self) -> None:
-        """End the thread."""
-        self._queue.put(None)
-        self._thread.join()
+    def _returned(self, place: Place, copy: Future[int]) -> None:
+        with self._lock:
+            if not copy.cancelled() and copy.exception() is None:
+                self.wasted_bytes += copy.result()
+            self._free.append(place)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def _returned(self, job: _Job[Place]) -> None:
-        self.wasted_bytes += job.moved
-        self._free.append(job.place)
-
-    def _work(self) -> None:
-        while (item := self._queue.get()) is not None:
-            wanted, job = item
-            if not job.abandoned:
-                try:
-                    job.moved = self._copy(wanted, job.place)
-                except BaseException as error:  # told to whoever takes the copy
-                    job.error = error
-            with self._lock:
-                job.done.set()
-                if job.abandoned:
-                    self._returned(job)
+        self._thread.shutdown(cancel_futures=True)

@@ -2,39 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from moe2opt.executor.faults import explained
-from moe2opt.executor.model.experts import ExpertSource, Weights
+from moe2opt.executor.model.decoder import Decoder
+from moe2opt.executor.model.experts import ExpertSource
+from moe2opt.executor.model.families import ModelSpec
 from moe2opt.executor.run import memory
-from moe2opt.executor.run.passes import (
-    OnToken,
-    Pass,
-    context_bytes,
-    dense_bytes,
-    run_pass,
-)
+from moe2opt.executor.run.passes import OnToken, context_bytes, dense_bytes, run_pass
+from moe2opt.executor.run.record import Held, Pass, Run
 from moe2opt.executor.run.slots import Policy
 from moe2opt.executor.run.tiered import Predict, TieredExperts
 from moe2opt.executor.store.bank import Bank
 from moe2opt.executor.store.formats import format_of
-from moe2opt.executor.store.layout import Kind, Layout, layout_of
-from moe2opt.executor.store.merging import layer_weights
+from moe2opt.executor.store.layout import Kind, layout_of
+from moe2opt.executor.store.merging import PlannedSource
 from moe2opt.executor.store.store import Shapes, Store
-from moe2opt.placement.assignment import MERGE, Assignment
-from moe2opt.result import FloatArray, InputError, IntArray
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from moe2opt.executor.model.decoder import Decoder
-    from moe2opt.executor.model.families import ModelSpec
-    from moe2opt.placement import PlacementInstance
+from moe2opt.placement import PlacementInstance
+from moe2opt.placement.assignment import Assignment
+from moe2opt.profiles.measure.figures import UnavailableError
+from moe2opt.profiles.measure.power import find_meters
+from moe2opt.result import InputError, IntArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,117 +54,6 @@ class Settings:
     policy: Policy | None = None
     scratch: Path | None = None
     energy: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Held:
-    """Memory of a run.
-
-    Attributes
-    ----------
-    experts_bytes
-        Experts in DRAM and on a CUDA device, cache slots included, by tier.
-    dense_bytes, context_bytes
-        The rest of the model, and keys and values of a sequence.
-    passing_bytes
-        Buffers that copies pass through.
-    grown_bytes
-        Growth of this process's own memory while the plan was built and run, and the dense part,
-        which was there before; None where the system does not tell. It includes what torch and
-        Python take for themselves.
-    peak_bytes
-        Largest resident set of the process so far (VmHWM).
-    """
-
-    experts_bytes: tuple[int, ...]
-    dense_bytes: int
-    context_bytes: int
-    passing_bytes: int
-    grown_bytes: int | None
-    peak_bytes: int | None
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Run:
-    """A plan as it was run.
-
-    Attributes
-    ----------
-    layout
-        How it was run.
-    tokens
-        ``(S, N)``.
-    passes
-        The repeats.
-    held
-        Memory.
-    storage_bytes
-        Bytes that the process had read from disks per pass, None where the system does not tell.
-    joules_per_token
-        From a power meter, None without one.
-    notes
-        What must be known about the figures.
-    """
-
-    layout: Layout
-    tokens: IntArray
-    passes: tuple[Pass, ...]
-    held: Held
-    storage_bytes: int | None = None
-    joules_per_token: float | None = None
-    notes: tuple[str, ...] = ()
-
-    @property
-    def token_s(self) -> FloatArray:
-        """``(S * N,)`` seconds of each token: the median of its passes."""
-        return np.asarray(np.median([p.token_s for p in self.passes], axis=0))
-
-    @property
-    def layer_s(self) -> FloatArray:
-        """``(L,)`` mean seconds per token of the experts of each layer."""
-        return np.asarray(np.median([p.experts_s for p in self.passes], axis=0).mean(axis=0))
-
-    @property
-    def losses(self) -> FloatArray:
-        """``(S, N - 1)`` loss in nats of each token but the first."""
-        return self.passes[0].losses
-
-
-class PlannedSource:
-    """The weights of the experts that a plan stores: merged where it merges.
-
-    Parameters
-    ----------
-    source, spec
-        The model.
-    assignment
-        Forms and representatives.
-    shares
-        ``(L, E)`` use, the weights in merging.
-    """
-
-    def __init__(
-        self, source: ExpertSource, spec: ModelSpec, assignment: Assignment, shares: FloatArray
-    ) -> None:
-        self._source, self._spec = source, spec
-        self._assignment, self._shares = assignment, shares
-        self._row = {layer: row for row, layer in enumerate(spec.moe_layers)}
-        self._last: tuple[int, dict[int, Weights]] = (-1, {})
-
-    def expert_weights(self, layer: int, expert: int) -> dict[str, Tensor]:
-        """Return what serves an expert; a merged layer is kept until another one is asked for."""
-        row = self._row[layer]
-        if not (self._assignment.form[row] == MERGE).any():
-            return self._source.expert_weights(layer, expert)
-        if self._last[0] != layer:
-            own: dict[int, Weights] = {
-                e: {name: t.float() for name, t in self._source.expert_weights(layer, e).items()}
-                for e in range(self._spec.experts)
-            }
-            a = self._assignment
-            args = (a.form[row], a.representative[row], self._shares[row], 0.0)
-            self._last = (layer, layer_weights(own, *args))
-        return dict(self._last[1][expert])
 
 
 def shapes_of(instance: PlacementInstance, spec: ModelSpec) -> Shapes:
@@ -228,7 +111,7 @@ def run_plan(
         When the plan cannot be run here; nothing is left behind.
     """
     settings = settings or Settings()
-    layout = layout_of(instance, assignment, settings.tiers, cuda=_cuda())
+    layout = layout_of(instance, assignment, settings.tiers, cuda=bool(torch.cuda.is_available()))
     shapes = shapes_of(instance, decoder.spec)
     if layout.dropped.any():
         decoder = decoder.without(layout.dropped)
@@ -240,16 +123,15 @@ def run_plan(
         with explained("execute"):
             store = Store(layout, shapes, planned, own)
             policy, words = _policy(instance, settings)
-            pinned = _pinned(instance, policy, words)
-            predict = _predictor(instance, decoder)
+            pinned = None if policy != "pinned" else _pinned(instance, drawn=not words)
+            predict = None if instance.config.prefetch is None else _next_layer(decoder)
             with TieredExperts(store, policy, pinned, predict, decoder.spec.top_k) as experts:
                 room = max(tokens.shape[1], instance.config.model.context_tokens)
                 run = _measured(decoder, experts, tokens, settings, before, room, on_token)
     finally:
         if bank is None:
             own.close()
-    notes = (*layout.notes, *words, *run.notes)
-    return Run(layout, tokens, run.passes, run.held, run.storage_bytes, run.joules_per_token, notes)
+    return replace(run, notes=(*layout.notes, *words, *run.notes))
 
 
 def _measured(
@@ -261,51 +143,37 @@ def _measured(
     room: int,
     on_token: OnToken | None,
 ) -> Run:
-    warm = tokens[:1, : min(8, tokens.shape[1])]
-    run_pass(decoder, experts, warm)
-    experts.notes.served.clear()
+    """Warm up, run the passes, and read the meters and the memory."""
+    run_pass(decoder, experts, tokens[:1, :8])
+    experts.served.clear()
     memory.give_back()
-    passes, read = [], memory.storage_bytes()
+    passes, read = list[Pass](), memory.storage_bytes()
     total = settings.repeats * tokens.size
-    for repeat in range(settings.repeats):
-        done = repeat * tokens.size
-        passes.append(run_pass(decoder, experts, tokens, _shifted(on_token, done, total), room))
+
+    def heard(done: int, _: int) -> None:
+        if on_token is not None:
+            on_token(len(passes) * tokens.size + done, total)
+
+    while len(passes) < settings.repeats:
+        passes.append(run_pass(decoder, experts, tokens, heard, room))
     after = memory.storage_bytes()
     joules, notes = _energy(decoder, experts, tokens, passes, settings)
+    size = experts.store.held_bytes.copy()
+    size[experts.layout.home] += experts.slot_bytes
+    dense = dense_bytes(decoder)
+    # The dense part was there before.
+    largest = max((p.resident_bytes or 0 for p in passes), default=0)
+    grown = None if before is None or not largest else largest - before + dense
     held = Held(
-        _experts_bytes(experts),
-        dense_bytes(decoder),
+        tuple(size.tolist()),
+        dense,
         context_bytes(decoder, room),
         experts.passing_bytes,
-        _grown(before, passes, dense_bytes(decoder)),
+        grown,
         memory.peak_bytes(),
     )
     storage = None if read is None or after is None else (after - read) // settings.repeats
     return Run(experts.layout, tokens, tuple(passes), held, storage, joules, notes)
-
-
-def _grown(before: int | None, passes: Sequence[Pass], dense: int) -> int | None:
-    """Return the growth of the process, and the dense part, which was there before."""
-    largest = max((p.resident_bytes or 0 for p in passes), default=0)
-    return None if before is None or not largest else largest - before + dense
-
-
-def _experts_bytes(experts: TieredExperts) -> tuple[int, ...]:
-    held = experts.store.held_bytes.copy()
-    held[experts.layout.home] += experts.slot_bytes
-    return tuple(int(size) for size in held)
-
-
-def _shifted(on_token: OnToken | None, done: int, total: int) -> OnToken | None:
-    if on_token is None:
-        return None
-    return lambda now, _: on_token(done + now, total)
-
-
-def _cuda() -> bool:
-    import torch
-
-    return bool(torch.cuda.is_available())
 
 
 def _policy(instance: PlacementInstance, settings: Settings) -> tuple[Policy, tuple[str, ...]]:
@@ -322,28 +190,19 @@ def _policy(instance: PlacementInstance, settings: Settings) -> tuple[Policy, tu
     return policy, ()
 
 
-def _pinned(instance: PlacementInstance, policy: Policy, words: tuple[str, ...]) -> Any:
+def _pinned(instance: PlacementInstance, *, drawn: bool) -> Callable[[int], Sequence[int]]:
     """Return which experts are pinned: the most used ones, or random ones where that is assumed."""
-    if policy != "pinned":
-        return None
-    hits = None if instance.config.cache is None else instance.config.cache.hits
-    if hits == "hypergeometric" and not words:
+    cache = instance.config.cache
+    order = np.argsort(-instance.activation.mixed, axis=1, kind="stable")
+    if drawn and cache is not None and cache.hits == "hypergeometric":
         draw = np.random.default_rng(0)
         order = np.stack([draw.permutation(instance.shape.experts) for _ in instance.shape.layers])
-    else:
-        order = np.argsort(-instance.activation.mixed, axis=1, kind="stable")
-
-    def pinned(row: int) -> Sequence[int]:
-        chosen: list[int] = order[row].tolist()
-        return chosen
-
-    return pinned
+    rows: list[list[int]] = order.tolist()
+    return rows.__getitem__
 
 
-def _predictor(instance: PlacementInstance, decoder: Decoder) -> Predict | None:
+def _next_layer(decoder: Decoder) -> Predict:
     """Return a guess of the next layer's experts: its router on the present layer's input."""
-    if instance.config.prefetch is None:
-        return None
 
     def predict(row: int, hidden: Tensor) -> Sequence[int]:
         chosen, _ = decoder.route(decoder.spec.moe_layers[row], hidden)
@@ -361,15 +220,12 @@ def _energy(
     settings: Settings,
 ) -> tuple[float | None, tuple[str, ...]]:
     """Return joules per token by the first power meter that answers."""
-    from moe2opt.profiles.measure.figures import UnavailableError
-    from moe2opt.profiles.measure.power import find_meters
-
     if not settings.energy:
         return None, ()
     meters, missing = find_meters()
     if not meters:
         return None, tuple(f"energy: {m.what}: {m.why}" for m in missing[:1])
-    few = tokens[:1, : min(32, tokens.shape[1])]
+    few = tokens[:1, :32]
     seconds = float(np.median([p.token_s.sum() for p in passes])) / tokens.size
     try:
         power = meters[0].mean_power_w(lambda: run_pass(decoder, experts, few), 1.0)

@@ -5,68 +5,22 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Self
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+from torch import Tensor
 
 from moe2opt.executor.run.prefetch import Prefetcher
+from moe2opt.executor.run.record import Served
 from moe2opt.executor.run.slots import Policy, SlotCache
-from moe2opt.executor.store.store import Desk, Matrices, Piece, Room, Store, rooms, run_expert
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from moe2opt.executor.store.formats import Desk, Packed
+from moe2opt.executor.store.store import Matrices, Piece, Room, Store, rooms, run_expert
 
 _clock = time.perf_counter
 
 #: Predicts the experts of a layer, best first, from the ``(1, d)`` input of the layer before.
-Predict = Callable[[int, "Tensor"], Sequence[int]]
-
-
-@dataclass(frozen=True, slots=True)
-class Served:
-    """One use of an expert.
-
-    Attributes
-    ----------
-    token, row, expert
-        Which token since the start, which layer with experts, which stored expert.
-    tier, precision
-        Of its first part.
-    hit
-        Whether its weights were where they are computed.
-    moved_bytes
-        Bytes copied for it, early copies included.
-    early
-        Whether the copy had been asked for before the layer began.
-    move_s, compute_s
-        Seconds until its weights were there, and of computing.
-    """
-
-    token: int
-    row: int
-    expert: int
-    tier: int
-    precision: int
-    hit: bool
-    moved_bytes: int
-    early: bool
-    move_s: float
-    compute_s: float
-
-
-@dataclass(slots=True)
-class Notes:
-    """What was served, in order.
-
-    Attributes
-    ----------
-    token
-        Number of the present token.
-    served
-        Uses so far.
-    """
-
-    token: int = 0
-    served: list[Served] = field(default_factory=list)
+Predict = Callable[[int, Tensor], Sequence[int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +49,10 @@ class TieredExperts:
 
     Attributes
     ----------
-    notes
-        What was served.
+    token
+        Number of the present token, set by the caller.
+    served
+        Uses so far, in order.
     """
 
     def __init__(
@@ -107,30 +63,29 @@ class TieredExperts:
         predict: Predict | None = None,
         top_k: int = 1,
     ) -> None:
-        layout = store.layout
-        self.store, self.layout, self.notes = store, layout, Notes()
+        layout, parts = store.layout, store.shapes.parts
+        self.store, self.layout = store, layout
+        self.token, self.served = 0, list[Served]()
         self._row = {layer: row for row, layer in enumerate(layout.layers)}
         self._serving: list[list[int]] = layout.representative.tolist()
         self._cuda = "cuda" in layout.kinds
         self._ready: dict[tuple[int, int], _Found] = {}
-        self._caches: list[tuple[SlotCache, list[Room]]] = []
-        if layout.slots is not None:
-            self._caches = [
-                self._cache(row, int(slots), policy, pinned)
-                for row, slots in enumerate(layout.slots)
-            ]
-        self._predict = predict
-        self._borrowed: list[Room] = []
-        self._desk = Desk()
         self._views: dict[tuple[Room, int, int], Matrices] = {}
         self._mapped: dict[Piece, Room] = {}
-        self._early: Prefetcher[Piece, Room] | None = None
+        self._desk = Desk()
+        self._caches: list[tuple[SlotCache, list[Room]]] = []
+        for row, slots in enumerate(() if layout.slots is None else layout.slots.tolist()):
+            fixed = list(pinned(row))[:slots] if policy == "pinned" and pinned is not None else []
+            places = list(self._rooms(slots))
+            for slot, expert in enumerate(fixed):
+                store.fetch(store.pieces(row, expert)[0], places[slot])
+            self._caches.append((SlotCache(slots, policy, fixed), places))
+        self._predict = predict
         turns = 1 if predict is None else min(top_k, layout.tier.shape[1])
-        self._passing = [list(self._rooms(store.shapes.parts)) for _ in range(turns)]
-        self._early_rooms: list[Room] = []
-        if predict is not None:
-            self._early_rooms = list(self._rooms(2 * turns * store.shapes.parts))
-            self._early = Prefetcher(store.fetch, self._early_rooms)
+        self._passing = [list(self._rooms(parts)) for _ in range(turns)]
+        self._early_rooms = list(self._rooms(2 * turns * parts)) if predict is not None else []
+        self._early = Prefetcher(store.fetch, self._early_rooms) if predict is not None else None
+        self._borrowed: list[Room] = []
 
     @property
     def slot_bytes(self) -> int:
@@ -155,83 +110,62 @@ class TieredExperts:
 
     def apply(self, layer: int, hidden: Tensor, chosen: Tensor, weights: Tensor) -> Tensor:
         """Return the weighted sum of the chosen experts' outputs, see `Experts`."""
-        import torch
-
         row = self._row[layer]
+        one = self._one if self._early is None else self._one_ahead
         total = torch.zeros_like(hidden)
         for token in range(hidden.shape[0]):
-            x = hidden[token : token + 1]
-            shares = self._shares(row, chosen[token].tolist(), weights[token].tolist())
-            total[token : token + 1] = self._one(row, x, shares)
+            # One expert may serve for several chosen ones.
+            shares = dict[int, float]()
+            for expert, weight in zip(chosen[token].tolist(), weights[token].tolist(), strict=True):
+                own = self._serving[row][expert]
+                shares[own] = shares.get(own, 0.0) + weight
+            total[token : token + 1] = one(row, hidden[token : token + 1], shares)
         return total
 
-    def _shares(
-        self, row: int, chosen: Sequence[int], weights: Sequence[float]
-    ) -> dict[int, float]:
-        """Return the weight of each expert that serves; one may stand for several chosen ones."""
-        serving, shares = self._serving[row], dict[int, float]()
-        for expert, weight in zip(chosen, weights, strict=True):
-            own = serving[expert]
-            shares[own] = shares.get(own, 0.0) + weight
-        return shares
-
     def _one(self, row: int, hidden: Tensor, shares: dict[int, float]) -> Tensor:
-        import torch
-
-        if self._early is not None:
-            return self._one_ahead(row, hidden, shares, self._early)
+        """Bring and compute one expert after the other."""
         total = torch.zeros_like(hidden)
         start = _clock()
-        for expert, found in self._served(row, list(shares)):
+        for expert, found in self._brought(row, list(shares)):
             middle = _clock()
-            out = self._run(found.matrices, hidden) * shares[expert]
-            total += out
+            total += self._run(found.matrices, hidden) * shares[expert]
             end = _clock()
             self._note(row, expert, found, middle - start, end - middle)
             start = end
         return total
 
-    def _one_ahead(
-        self,
-        row: int,
-        hidden: Tensor,
-        shares: dict[int, float],
-        early: Prefetcher[Piece, Room],
-    ) -> Tensor:
+    def _one_ahead(self, row: int, hidden: Tensor, shares: dict[int, float]) -> Tensor:
         """Gather what this layer needs, ask for what the next one will need, then compute."""
-        import torch
-
+        assert self._early is not None
         ready, times = list[_Found](), list[float]()
         for expert in shares:
             start = _clock()
             ready.append(self._placed(row, expert, len(ready)))
             times.append(_clock() - start)
-        early.abandon_rest()
-        self._look_ahead(row + 1, hidden, early)
+        self._early.abandon_rest()
+        self._look_ahead(row + 1, hidden, self._early)
         total = torch.zeros_like(hidden)
         for expert, found, waited in zip(shares, ready, times, strict=True):
             start = _clock()
-            out = self._run(found.matrices, hidden) * shares[expert]
-            total += out
+            total += self._run(found.matrices, hidden) * shares[expert]
             self._note(row, expert, found, waited, _clock() - start)
-        for room in self._borrowed:
-            early.release(room)
-        self._borrowed.clear()
+        while self._borrowed:
+            self._early.release(self._borrowed.pop())
         return total
 
     def _run(self, matrices: Matrices, hidden: Tensor) -> Tensor:
         out = run_expert(matrices, hidden, self._desk)
         if self._cuda:
-            _wait()
+            torch.cuda.synchronize()
         return out
 
     def _note(self, row: int, expert: int, found: _Found, move_s: float, compute_s: float) -> None:
         first = self.store.pieces(row, expert)[0]
         where = (row, expert, first.tier, first.precision)
         what = (found.hit, found.moved_bytes, found.early)
-        self.notes.served.append(Served(self.notes.token, *where, *what, move_s, compute_s))
+        self.served.append(Served(self.token, *where, *what, move_s, compute_s))
 
-    def _served(self, row: int, experts: list[int]) -> Iterator[tuple[int, _Found]]:
+    def _brought(self, row: int, experts: list[int]) -> Iterator[tuple[int, _Found]]:
         """Yield each expert with its matrices; hits before misses, which may take their slots."""
         if not self._caches:
             for expert in experts:
@@ -252,7 +186,7 @@ class TieredExperts:
         """Return an expert that has a fixed place, copied where it computes."""
         if (row, expert) in self._ready:
             return self._ready[row, expert]
-        found: dict[str, Any] = {}
+        found: dict[str, Packed] = {}
         moved, early = 0, False
         for piece in self.store.pieces(row, expert):
             matrices, moved_now, early_now = self._piece(piece, turn)
@@ -301,46 +235,20 @@ class TieredExperts:
                     if self.layout.moved[piece.tier, piece.precision] and piece.span is not None:
                         early.want(piece)
 
-    def _cache(
-        self,
-        row: int,
-        slots: int,
-        policy: Policy,
-        pinned: Callable[[int], Sequence[int]] | None,
-    ) -> tuple[SlotCache, list[Room]]:
-        """Return the cache of a layer; pinned experts are copied in now."""
-        fixed = list(pinned(row))[:slots] if policy == "pinned" and pinned is not None else []
-        places = list(self._rooms(slots))
-        for slot, expert in enumerate(fixed):
-            self.store.fetch(self.store.pieces(row, expert)[0], places[slot])
-        return SlotCache(slots, policy, fixed), places
-
     def _rooms(self, number: int) -> Iterator[Room]:
-        """Return memory on the home tier for a number of pieces."""
-        cuda = self.layout.kinds[self.layout.home] == "cuda"
-        return rooms(number, self._most(), "cuda" if cuda else "cpu")
-
-    def _most(self) -> int:
-        """Return the bytes of the largest piece that the plan uses."""
+        """Return memory on the home tier for a number of pieces, each of the largest size used."""
+        layout = self.layout
         used = {
-            (int(self.layout.precision[index]), index[2])
-            for index in zip(*(self.layout.tier >= 0).nonzero(), strict=True)
+            (int(layout.precision[index]), index[2])
+            for index in zip(*(layout.tier >= 0).nonzero(), strict=True)
         }
-        return max(self.store.shapes.size(q, p) for q, p in used)
-
-    def close(self) -> None:
-        """End the thread of early copies."""
-        if self._early is not None:
-            self._early.close()
+        most = max(self.store.shapes.size(q, p) for q, p in used)
+        return rooms(number, most, "cuda" if layout.kinds[layout.home] == "cuda" else "cpu")
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.close()
-
-
-def _wait() -> None:
-    import torch
-
-    torch.cuda.synchronize()
+        """End the thread of early copies."""
+        if self._early is not None:
+            self._early.__exit__()

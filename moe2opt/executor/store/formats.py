@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
+from torch import Tensor
 
 from moe2opt.result import InputError
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 #: Bits of a group's scale (fp16).
 SCALE_BITS = 16
@@ -106,35 +106,17 @@ def format_of(name: str, bits_per_weight: float) -> Format:
     return Format(name, group)
 
 
-def quantise(tensor: Tensor, bits: int, group: int | None = None) -> Packed:
-    """Return a matrix in 8 or 4 bits with one fp16 scale per group of a row.
+def pack(tensor: Tensor, form: Format) -> Packed:
+    """Return a ``(rows, columns)`` matrix in a format, integers with one fp16 scale per group.
 
     Each group's entry of largest magnitude takes the lowest level (-128 or -8), so that all levels
     are in use; the others are rounded to the nearest one.
 
-    Parameters
-    ----------
-    tensor
-        ``(rows, columns)``.
-    bits
-        8 or 4.
-    group
-        Columns that share a scale; None for the whole row.
-
     Raises
     ------
     InputError
-        For other bits, or columns that the group does not divide.
+        For columns that the group does not divide.
     """
-    if bits not in (8, 4):
-        raise InputError(f"quantise: {bits} bits; 8 and 4 are offered")
-    return pack(tensor, Format(f"int{bits}", group))
-
-
-def pack(tensor: Tensor, form: Format) -> Packed:
-    """Return a ``(rows, columns)`` matrix in any format, see `quantise`."""
-    import torch
-
     rows, columns = tensor.shape
     if not form.grouped:
         return Packed(tensor.to(_dtype(form)), None, (rows, columns), form)
@@ -147,39 +129,58 @@ def pack(tensor: Tensor, form: Format) -> Packed:
     scales = (largest / -lowest).to(torch.float16)
     # Scales below the least fp16 number vanish: such groups become zero.
     wide = scales.float()
-    step = torch.where(wide == 0, torch.ones_like(wide), wide)
-    levels = (grouped / step).round().clamp(-lowest, lowest - 1)
-    levels = torch.where(wide == 0, torch.zeros_like(levels), levels)
-    data = _nibbles(levels) if form.bits == 4 else levels.to(torch.int8)
+    levels = (grouped / wide.where(wide != 0, 1)).round().clamp(-lowest, lowest - 1)
+    levels = levels.where(wide != 0, 0)
+    if form.bits == 8:
+        data = levels.to(torch.int8)
+    else:  # two levels in each byte: the first half of a group in the low bits
+        low, high = (levels + 8).to(torch.uint8).chunk(2, dim=2)
+        data = low | (high << 4)
     return Packed(data.reshape(rows, -1), scales.squeeze(2), (rows, columns), form)
 
 
-def dequantise(packed: Packed, dtype: Any = None) -> Tensor:
-    """Return the matrix in `dtype` (fp32 when left out)."""
-    import torch
+class Desk:
+    """Memory in which integer formats are unpacked, one matrix after the other.
 
-    dtype = dtype or torch.float32
-    if packed.scales is None:
-        return packed.data.to(dtype)
-    rows, columns = packed.shape
-    group = packed.format.group or columns
-    if packed.format.bits == 4:
-        pairs = packed.data.view(rows, columns // group, group // 2)
-        levels = torch.cat([pairs & 15, pairs >> 4], dim=2).to(dtype) - 8
-    else:
-        levels = packed.data.view(rows, columns // group, group).to(dtype)
-    return (levels * packed.scales.to(dtype)[:, :, None]).view(rows, columns)
+    It is kept from call to call: fresh memory of this size would cost more than the unpacking.
+    """
 
+    def __init__(self) -> None:
+        self._wide = torch.empty(0)
+        self._narrow = torch.empty(0, dtype=torch.uint8)
 
-def rounded(tensor: Tensor, form: Format) -> Tensor:
-    """Return the fp32 matrix that packing to a format and back gives."""
-    return dequantise(pack(tensor, form))
+    @property
+    def nbytes(self) -> int:
+        """Bytes held."""
+        return self._wide.nbytes + self._narrow.nbytes
+
+    def unpacked(self, packed: Packed) -> Tensor:
+        """Return a matrix to compute with: integers in fp32, valid until the next call."""
+        if packed.scales is None:
+            return packed.data
+        rows, columns = packed.shape
+        group = packed.format.group or columns
+        if self._wide.numel() < rows * columns:
+            self._wide = torch.empty(rows * columns, device=packed.data.device)
+        wide = self._wide[: rows * columns].view(rows, columns // group, group)
+        if packed.format.bits == 4:
+            pairs = packed.data.view(rows, columns // group, group // 2)
+            if self._narrow.numel() < pairs.numel():
+                self._narrow = torch.empty_like(pairs.flatten())
+            half = self._narrow[: pairs.numel()].view(pairs.shape)
+            torch.bitwise_and(pairs, 15, out=half)
+            wide[:, :, : group // 2].copy_(half)
+            torch.bitwise_right_shift(pairs, 4, out=half)
+            wide[:, :, group // 2 :].copy_(half)
+            wide.sub_(8)
+        else:
+            wide.copy_(packed.data.view(rows, columns // group, group))
+        wide.mul_(packed.scales.to(torch.float32)[:, :, None])
+        return wide.view(rows, columns)
 
 
 def to_bytes(packed: Packed) -> Tensor:
     """Return the content as one vector of uint8: data, then scales."""
-    import torch
-
     parts = [packed.data] if packed.scales is None else [packed.data, packed.scales]
     return torch.cat([part.contiguous().view(-1).view(torch.uint8) for part in parts])
 
@@ -192,8 +193,6 @@ def from_bytes(content: Tensor, shape: tuple[int, int], form: Format) -> Packed:
     InputError
         When the number of bytes is not that of the shape and format.
     """
-    import torch
-
     if content.numel() != form.bytes_of(shape):
         raise InputError(
             f"a matrix {shape} in {form.name} has {form.bytes_of(shape)} bytes, "
@@ -201,21 +200,10 @@ def from_bytes(content: Tensor, shape: tuple[int, int], form: Format) -> Packed:
         )
     end = shape[0] * shape[1] * form.bits // 8
     data = content[:end].view(_dtype(form)).view(shape[0], -1)
-    if not form.grouped:
-        return Packed(data, None, shape, form)
-    return Packed(data, content[end:].view(torch.float16).view(shape[0], -1), shape, form)
-
-
-def _nibbles(levels: Tensor) -> Tensor:
-    """Return two levels in each byte: the first half of a group in the low bits."""
-    import torch
-
-    low, high = (levels + 8).to(torch.uint8).chunk(2, dim=2)
-    return low | (high << 4)
+    scales = content[end:].view(torch.float16).view(shape[0], -1) if form.grouped else None
+    return Packed(data, scales, shape, form)
 
 
 def _dtype(form: Format) -> Any:
-    import torch
-
     names = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
     return names.get(form.name, torch.int8 if form.bits == 8 else torch.uint8)

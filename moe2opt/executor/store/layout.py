@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 
+from moe2opt.placement import PlacementInstance
 from moe2opt.placement.assignment import DISTIL, PRUNE, SHARE, Assignment
 from moe2opt.result import BoolArray, InputError, IntArray
-
-if TYPE_CHECKING:
-    from moe2opt.placement import PlacementInstance
 
 Kind = Literal["cuda", "dram", "disk", "mmap"]
 

@@ -1,112 +1,64 @@
-"""Do to real weights what a plan says: merge, share a base, prune, round.
-
-Experts of a group are merged with their use as weights, after their inner units have been permuted
-to match those of the representative. A shared base is the representative itself; the others keep
-the leading singular vectors of what sets them apart.
-"""
+"""Merge experts: the use-weighted mean of a group, inner units matched to the representative's."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
+from scipy.optimize import linear_sum_assignment
 
 from moe2opt.executor.model.experts import PARTS, ExpertSource, Weights
 from moe2opt.executor.model.families import ModelSpec
-from moe2opt.executor.store.formats import Format, rounded
-from moe2opt.placement.assignment import DISTIL, FORMS, MERGE, PRUNE, SHARE, Assignment
-from moe2opt.result import FloatArray, InputError, IntArray
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from moe2opt.placement.assignment import MERGE, PRUNE, Assignment
+from moe2opt.result import FloatArray, IntArray
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Served:
-    """The weights that serve each expert under a plan; an `ExpertSource`.
-
-    Attributes
-    ----------
-    weights
-        By layer number and expert; members of a merged group share theirs, pruned ones are missing.
-    """
-
-    weights: Mapping[tuple[int, int], Weights]
-
-    def expert_weights(self, layer: int, expert: int) -> dict[str, Tensor]:
-        """Return the matrices `gate`, `up` and `down` that serve an expert.
-
-        Raises
-        ------
-        InputError
-            When it is pruned.
-        """
-        if (layer, expert) not in self.weights:
-            raise InputError(f"layer {layer}: expert {expert} is pruned")
-        return dict(self.weights[layer, expert])
-
-
-def apply_plan(
-    source: ExpertSource,
-    spec: ModelSpec,
-    assignment: Assignment,
-    shares: FloatArray,
-    *,
-    rank_share: float = 0.125,
-    formats: Sequence[Format] | None = None,
-) -> Served:
-    """Return the fp32 weights that serve each expert under an assignment.
+class PlannedSource:
+    """The weights of the experts that a plan stores: merged where it merges; an `ExpertSource`.
 
     Parameters
     ----------
     source, spec
-        The model; rows of the assignment are its layers with experts.
+        The model.
     assignment
-        Form, representative and precision of every expert.
+        Forms and representatives.
     shares
-        ``(L, E)`` use of the experts: their weights in merging.
-    rank_share
-        Size of a low-rank residual as a share of an expert.
-    formats
-        Weight format of each precision of the plan; None leaves the weights unrounded.
-
-    Raises
-    ------
-    InputError
-        For a distilled expert: its weights come from training, not from the model.
+        ``(L, E)`` use, the weights in merging.
     """
-    found: dict[tuple[int, int], Weights] = {}
-    for row, layer in enumerate(spec.moe_layers):
-        own = {e: _wide(source.expert_weights(layer, e)) for e in range(spec.experts)}
-        served = layer_weights(
-            own, assignment.form[row], assignment.representative[row], shares[row], rank_share
-        )
-        if formats is not None:
-            served = _rounded(served, assignment.precision[row], formats)
-        found |= {(layer, expert): weights for expert, weights in served.items()}
-    return Served(found)
+
+    def __init__(
+        self, source: ExpertSource, spec: ModelSpec, assignment: Assignment, shares: FloatArray
+    ) -> None:
+        self._source, self._spec = source, spec
+        self._assignment, self._shares = assignment, shares
+        self._row = {layer: row for row, layer in enumerate(spec.moe_layers)}
+        self._last: tuple[int, dict[int, Weights]] = (-1, {})
+
+    def expert_weights(self, layer: int, expert: int) -> Weights:
+        """Return what serves an expert; a merged layer is kept until another one is asked for."""
+        row, a = self._row[layer], self._assignment
+        if not (a.form[row] == MERGE).any():
+            return self._source.expert_weights(layer, expert)
+        if self._last[0] != layer:
+            own: dict[int, Weights] = {
+                e: {name: t.float() for name, t in self._source.expert_weights(layer, e).items()}
+                for e in range(self._spec.experts)
+            }
+            groups = merged_groups(own, a.form[row], a.representative[row], self._shares[row])
+            self._last = (layer, own | groups)
+        return self._last[1][expert]
 
 
-def layer_weights(
-    own: Mapping[int, Weights],
-    form: IntArray,
-    representative: IntArray,
-    shares: FloatArray,
-    rank_share: float,
+def merged_groups(
+    own: Mapping[int, Weights], form: IntArray, representative: IntArray, shares: FloatArray
 ) -> dict[int, Weights]:
-    """Return what serves each expert of a layer; pruned ones are left out."""
-    if (form == DISTIL).any():
-        raise InputError(f"form '{FORMS[DISTIL]}': there are no distilled weights to run")
-    served = {e: own[e] for e in own if form[e] != PRUNE}
+    """Return what serves each expert of a layer that is merged with others."""
+    found: dict[int, Weights] = {}
     for leader in np.unique(representative[form == MERGE]).tolist():
         group = np.flatnonzero((representative == leader) & (form != PRUNE)).tolist()
-        merged = merge(own, leader, group, shares)
-        served |= dict.fromkeys(group, merged)
-    for expert in np.flatnonzero(form == SHARE).tolist():
-        served[expert] = with_residual(own[int(representative[expert])], own[expert], rank_share)
-    return served
+        found |= dict.fromkeys(group, merge(own, leader, group, shares))
+    return found
 
 
 def merge(
@@ -132,8 +84,6 @@ def matching(target: Weights, other: Weights) -> IntArray:
     A unit is its row of `gate`, its row of `up` and its column of `down`; the permutation with the
     largest sum of inner products is found exactly, at a cost that grows with the cube of the width.
     """
-    from scipy.optimize import linear_sum_assignment
-
     alike = sum(_rows(target, part) @ _rows(other, part).T for part in PARTS)
     _, order = linear_sum_assignment(np.asarray(alike), maximize=True)
     return np.asarray(order)
@@ -141,8 +91,6 @@ def matching(target: Weights, other: Weights) -> IntArray:
 
 def permuted(weights: Weights, order: IntArray) -> Weights:
     """Return the same expert with its inner units in another order."""
-    import torch
-
     at = torch.from_numpy(np.ascontiguousarray(order))
     return {
         "gate": weights["gate"][at],
@@ -151,51 +99,6 @@ def permuted(weights: Weights, order: IntArray) -> Weights:
     }
 
 
-def with_residual(base: Weights, own: Weights, rank_share: float) -> Weights:
-    """Return base plus the low-rank part of what sets an expert apart from it."""
-    factors = residual(base, own, rank_share)
-    return {part: base[part] + left @ right for part, (left, right) in factors.items()}
-
-
-def residual(base: Weights, own: Weights, rank_share: float) -> dict[str, tuple[Tensor, Tensor]]:
-    """Return factors ``(rows, r)``, ``(r, columns)`` of an expert's difference from a base.
-
-    The rank is the largest whose factors are at most `rank_share` of the size of a matrix.
-    """
-    import torch
-
-    matched = permuted(own, matching(base, own))
-    found = {}
-    for part in PARTS:
-        rows, columns = base[part].shape
-        rank = max(1, int(rank_share * rows * columns / (rows + columns) + 1e-9))
-        left, size, right = torch.linalg.svd(matched[part] - base[part], full_matrices=False)
-        found[part] = (left[:, :rank] * size[:rank], right[:rank])
-    return found
-
-
 def _rows(weights: Weights, part: str) -> FloatArray:
     matrix = weights[part].double().cpu().numpy()
     return np.asarray(matrix.T if part == "down" else matrix)
-
-
-def _wide(weights: Weights) -> Weights:
-    return {part: tensor.float() for part, tensor in weights.items()}
-
-
-def _rounded(
-    served: Mapping[int, Weights], precision: IntArray, formats: Sequence[Format]
-) -> dict[int, Weights]:
-    """Return weights as they come back from their formats; ``(E, P)`` precisions."""
-    done: dict[tuple[int, tuple[int, ...]], Weights] = {}
-    found = {}
-    for expert, weights in served.items():
-        names = tuple(int(q) for q in np.broadcast_to(precision[expert], len(PARTS)))
-        key = (id(weights), names)
-        if key not in done:
-            done[key] = {
-                part: rounded(weights[part], formats[q])
-                for part, q in zip(PARTS, names, strict=True)
-            }
-        found[expert] = done[key]
-    return found

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import linear, silu
 
 from moe2opt.executor.faults import explained
 from moe2opt.executor.model.experts import PARTS, ExpertSource
 from moe2opt.executor.store.bank import Bank, Buffer, Bytes, Key, Span, blocks
-from moe2opt.executor.store.formats import Format, Packed, from_bytes, pack, to_bytes
+from moe2opt.executor.store.formats import Desk, Format, Packed, from_bytes, pack, to_bytes
 from moe2opt.executor.store.layout import Layout
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 #: Places of pieces in memory are multiples of it.
 _ALIGN = 64
@@ -72,63 +71,13 @@ class Shapes:
         return found
 
 
-class Desk:
-    """Memory in which integer formats are unpacked, one matrix after the other.
-
-    It is kept from call to call: fresh memory of this size would cost more than the unpacking.
-    """
-
-    def __init__(self) -> None:
-        self._wide: Any = None
-        self._narrow: Any = None
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes held."""
-        return sum(t.nbytes for t in (self._wide, self._narrow) if t is not None)
-
-    def unpacked(self, packed: Packed) -> Tensor:
-        """Return a matrix in fp32, valid until the next call; equal to `dequantise`."""
-        import torch
-
-        assert packed.scales is not None
-        rows, columns = packed.shape
-        group = packed.format.group or columns
-        wide = self._room(rows * columns, packed.data).view(rows, columns // group, group)
-        if packed.format.bits == 4:
-            pairs = packed.data.view(rows, columns // group, group // 2)
-            half = self._narrow[: pairs.numel()].view(pairs.shape)
-            torch.bitwise_and(pairs, 15, out=half)
-            wide[:, :, : group // 2].copy_(half)
-            torch.bitwise_right_shift(pairs, 4, out=half)
-            wide[:, :, group // 2 :].copy_(half)
-            wide.sub_(8)
-        else:
-            wide.copy_(packed.data.view(rows, columns // group, group))
-        wide.mul_(packed.scales.to(torch.float32)[:, :, None])
-        return wide.view(rows, columns)
-
-    def _room(self, size: int, like: Tensor) -> Tensor:
-        import torch
-
-        if self._wide is None or self._wide.numel() < size:
-            self._wide = torch.empty(size, dtype=torch.float32, device=like.device)
-        if like.dtype == torch.uint8 and (self._narrow is None or self._narrow.numel() < size // 2):
-            self._narrow = torch.empty(size // 2, dtype=torch.uint8, device=like.device)
-        room: Tensor = self._wide[:size]
-        return room
-
-
 def run_expert(matrices: Matrices, hidden: Tensor, desk: Desk) -> Tensor:
     """Return an expert's output: integer formats compute in fp32, the others in their own type."""
-    from torch.nn.functional import linear, silu
-
     first = next(iter(matrices.values())).data
     x = hidden.to(first.device)
 
     def times(name: str, inputs: Tensor) -> Tensor:
-        packed = matrices[name]
-        matrix = packed.data if packed.scales is None else desk.unpacked(packed)
+        matrix = desk.unpacked(matrices[name])
         return linear(inputs.to(matrix.dtype), matrix)
 
     inner = silu(times("gate", x)) * times("up", x)
@@ -155,8 +104,6 @@ class Room:
 
 def rooms(number: int, size: int, device: str = "cpu") -> Iterator[Room]:
     """Yield memory for `number` pieces of at most `size` bytes."""
-    import torch
-
     step = blocks(size)
     if not number:
         return
@@ -214,8 +161,8 @@ class Store:
         self.held_bytes = np.zeros(len(layout.kinds), dtype=np.int64)
         self._pieces: dict[tuple[int, int], tuple[Piece, ...]] = {}
         self._staging = Buffer(max(shapes.size(q, 0) for q in range(len(shapes.formats))))
-        self._arenas = {t: _arena(self._total(t), kind) for t, kind in enumerate(layout.kinds)}
-        self._ends = dict.fromkeys(self._arenas, 0)
+        self._arenas = [self._arena(t) for t in range(len(layout.kinds))]
+        self._ends = [0] * len(layout.kinds)
         for row, expert in np.argwhere(layout.stored).tolist():
             self._pieces[row, expert] = tuple(self._placed(row, expert, source))
         bank.settle()
@@ -234,20 +181,22 @@ class Store:
         if room.buffer is not None:
             self.bank.read(piece.span, room.buffer, room.at)
             return size
-        import torch
-
         self.bank.read(piece.span, self._staging)
         room.content[:size].copy_(torch.from_numpy(self._staging.bytes[:size]))
         return size
 
-    def _total(self, tier: int) -> int:
-        """Return the bytes of memory that a tier takes."""
-        if self.layout.kinds[tier] not in ("dram", "cuda"):
-            return 0
-        here = self.layout.stored[:, :, None] & (self.layout.tier == tier)
-        found = np.argwhere(here)
-        sizes = (self.shapes.size(int(self.layout.precision[r, e, p]), p) for r, e, p in found)
-        return sum(-(-size // _ALIGN) * _ALIGN for size in sizes)
+    def _arena(self, tier: int) -> Tensor:
+        """Return memory for all pieces of a tier, given back to the system when not needed."""
+        layout, kind = self.layout, self.layout.kinds[tier]
+        here = np.argwhere(layout.stored[:, :, None] & (layout.tier == tier))
+        if kind not in ("dram", "cuda") or not len(here):
+            return torch.empty(0, dtype=torch.uint8)
+        sizes = (self.shapes.size(int(layout.precision[r, e, p]), p) for r, e, p in here)
+        total = sum(-(-size // _ALIGN) * _ALIGN for size in sizes)
+        if kind == "cuda":
+            with explained(f"cannot take {total / 2**20:.0f} MiB on the CUDA device"):
+                return torch.empty(total, dtype=torch.uint8, device="cuda")
+        return torch.from_numpy(Buffer(total).bytes)
 
     def _placed(self, row: int, expert: int, source: ExpertSource) -> Iterator[Piece]:
         weights: Mapping[str, Tensor] | None = None
@@ -263,35 +212,17 @@ class Store:
             else:
                 self.bank.read(self.bank.spans[key], self._staging)
                 content = self._staging.bytes[:size]
-            yield self._put(tier, key, content)
-
-    def _put(self, tier: int, key: Key, content: Bytes) -> Piece:
-        import torch
-
-        _, _, precision, part = key
-        kind = self.layout.kinds[tier]
-        if kind in ("dram", "cuda"):
-            start = self._ends[tier]
-            self._ends[tier] += -(-len(content) // _ALIGN) * _ALIGN
-            own = self._arenas[tier][start : start + len(content)]
-            own.copy_(torch.from_numpy(content))
-            return Piece(tier, precision, part, own, None)
-        span = self.bank.spans.get(key) or self.bank.put(key, content)
-        return Piece(tier, precision, part, None, span)
+            if self.layout.kinds[tier] in ("dram", "cuda"):
+                start = self._ends[tier]
+                self._ends[tier] += -(-size // _ALIGN) * _ALIGN
+                own = self._arenas[tier][start : start + size]
+                own.copy_(torch.from_numpy(content))
+                yield Piece(tier, precision, part, own, None)
+            else:
+                span = self.bank.spans.get(key) or self.bank.put(key, content)
+                yield Piece(tier, precision, part, None, span)
 
     def mapped(self, piece: Piece) -> Tensor:
         """Return the content of a piece on an mmap tier."""
-        import torch
-
         assert piece.span is not None
         return torch.from_numpy(self.bank.mapped(piece.span))
-
-
-def _arena(size: int, kind: str) -> Any:
-    """Return ``(size,)`` uint8 of memory that goes back to the system when it is not needed."""
-    import torch
-
-    if kind == "cuda":
-        with explained(f"cannot take {size / 2**20:.0f} MiB on the CUDA device"):
-            return torch.empty(size, dtype=torch.uint8, device="cuda")
-    return torch.from_numpy(Buffer(size).bytes) if size else torch.empty(0, dtype=torch.uint8)

@@ -13,12 +13,10 @@ import pytest
 
 import moe2opt as mo
 from moe2opt.executor.calibrate import FORMAT, cells_of, profile_from_runs
-from moe2opt.executor.compare.compare import Comparison, Row, parse_tolerances
+from moe2opt.executor.compare.compare import caveats
+from moe2opt.executor.compare.figures import Comparison, Row, parse_tolerances
 from moe2opt.executor.compare.selection import replayed
-from moe2opt.executor.job import caveats
-from moe2opt.executor.run.passes import Pass
-from moe2opt.executor.run.run import Held, Run
-from moe2opt.executor.run.tiered import Served
+from moe2opt.executor.run.record import Held, Pass, Run, Served
 from moe2opt.executor.store.layout import Layout
 from moe2opt.placement.machine.rates import COLUMNS, TABLE, UNIQUE
 from moe2opt.result import InputError

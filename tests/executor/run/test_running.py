@@ -93,8 +93,10 @@ def everywhere(tier: int, precision: int = 0, parts: int = 1) -> Assignment:
 
 def reference(folder: Path, instance: Any, assignment: Assignment) -> np.ndarray:
     """Return the losses of the plan applied to the weights, all in memory."""
+    from tinymoe.quality import planned
+
     from moe2opt.executor.model.folder import open_folder
-    from moe2opt.executor.model.quality import planned, token_losses
+    from moe2opt.executor.model.text import token_losses
     from moe2opt.executor.store.formats import format_of
 
     model = open_folder(folder / "model")

@@ -141,13 +141,12 @@ def test_abandoned_copies_are_waste() -> None:
         done.append(wanted)
         return 7
 
-    early = Prefetcher(copy, [object(), object()])
-    early.want(1)
-    early.want(2)
-    begun.wait()
-    early.abandon_rest()
-    go.set()
-    early.close()
+    with Prefetcher(copy, [object(), object()]) as early:
+        early.want(1)
+        early.want(2)
+        begun.wait()
+        early.abandon_rest()
+        go.set()
     assert done == [1]
     assert early.wasted_bytes == 7
 

@@ -8,14 +8,22 @@ import numpy as np
 import pytest
 from executor.conftest import Make
 
-from moe2opt.executor.model.folder import open_folder
-from moe2opt.executor.store.formats import Format
 from moe2opt.placement.assignment import DISTIL, KEEP, MERGE, PRUNE, SHARE, Assignment
 from moe2opt.result import InputError
 
 pytestmark = pytest.mark.slow
 
 torch = pytest.importorskip("torch", reason="changes weights: needs torch")
+pytest.importorskip("safetensors", reason="reads a model: needs safetensors")
+
+from tinymoe.applying import apply_plan, residual, with_residual
+from tinymoe.quality import Judged, losses, mean_loss, planned
+from tinymoe.tables import distances_from, measure_tables, pair_changes, probe, saliency_of
+
+from moe2opt.executor.model.experts import feed_forward
+from moe2opt.executor.model.folder import open_folder
+from moe2opt.executor.store.formats import Format
+from moe2opt.executor.store.merging import matching, merge, permuted
 
 SHARES = np.array([[0.8, 0.6, 0.4, 0.2]] * 3)
 
@@ -39,9 +47,6 @@ def expert(seed: int, width: int = 24, hidden: int = 16) -> dict[str, Any]:
 
 def test_a_permuted_expert_is_found_again() -> None:
     """The same expert with its inner units in another order merges into exactly itself."""
-    from moe2opt.executor.model.experts import feed_forward
-    from moe2opt.executor.store.merging import matching, merge, permuted
-
     own = expert(0)
     order = np.random.default_rng(1).permutation(24)
     other = permuted(own, order)
@@ -54,8 +59,6 @@ def test_a_permuted_expert_is_found_again() -> None:
 
 def test_use_is_the_weight_of_a_merge() -> None:
     """The merged matrix is the use-weighted mean of the matched ones."""
-    from moe2opt.executor.store.merging import matching, merge, permuted
-
     own = {0: expert(0), 1: expert(1), 2: expert(2)}
     merged = merge(own, 0, [0, 2], np.array([0.6, 0.5, 0.2]))
     matched = permuted(own[2], matching(own[0], own[2]))
@@ -66,8 +69,6 @@ def test_use_is_the_weight_of_a_merge() -> None:
 @pytest.mark.parametrize(("share", "rank"), [(0.25, 2), (1.7, 16)])
 def test_residuals_are_as_small_as_they_say(share: float, rank: int) -> None:
     """The factors have the rank that the share pays for; with full rank nothing is lost."""
-    from moe2opt.executor.store.merging import matching, permuted, residual, with_residual
-
     base, own = expert(0), expert(1)
     for left, right in residual(base, own, share).values():
         assert left.shape[1] == right.shape[0] == rank
@@ -79,8 +80,6 @@ def test_residuals_are_as_small_as_they_say(share: float, rank: int) -> None:
 
 def test_forms_decide_who_serves(make: Make) -> None:
     """Merged experts share their weights, a sharing one has its own, kept ones are as stored."""
-    from moe2opt.executor.store.merging import apply_plan
-
     folder = open_folder(make())
     plan = assignment([KEEP, MERGE, KEEP, SHARE], [0, 0, 2, 2])
     served = apply_plan(folder, folder.spec, plan, SHARES)
@@ -93,8 +92,6 @@ def test_forms_decide_who_serves(make: Make) -> None:
 
 def test_precisions_round_what_serves(make: Make) -> None:
     """int4 weights are off by less than an eighth of the stored ones, int8 by a hundredth."""
-    from moe2opt.executor.store.merging import apply_plan
-
     folder = open_folder(make())
     stored = folder.expert_weights(0, 0)["gate"]
     for form, limit in ((Format("int4", 16), 0.12), (Format("int8", 16), 0.01)):
@@ -106,8 +103,6 @@ def test_precisions_round_what_serves(make: Make) -> None:
 
 def test_a_pruned_model_runs_on_what_is_left(make: Make) -> None:
     """Pruned experts have no weights and are not asked for."""
-    from moe2opt.executor.model.quality import planned
-
     folder = open_folder(make())
     plan = assignment([PRUNE, KEEP, KEEP, KEEP], [0, 1, 2, 3])
     decoder, experts = planned(folder, folder.decoder(), plan, SHARES, [Format("fp32")])
@@ -117,8 +112,6 @@ def test_a_pruned_model_runs_on_what_is_left(make: Make) -> None:
 
 def test_distilled_experts_cannot_be_run(make: Make) -> None:
     """There are no weights for an expert that was trained anew; that is said."""
-    from moe2opt.executor.store.merging import apply_plan
-
     folder = open_folder(make())
     with pytest.raises(InputError, match="distil"):
         apply_plan(
@@ -128,16 +121,6 @@ def test_distilled_experts_cannot_be_run(make: Make) -> None:
 
 def test_tables_are_those_of_their_definition(make: Make) -> None:
     """The loss of one dropped expert is that of the whole model run anew; alike are near."""
-    from tinymoe.tables import (
-        distances_from,
-        measure_tables,
-        pair_changes,
-        probe,
-        saliency_of,
-    )
-
-    from moe2opt.executor.model.quality import Judged, losses, mean_loss, planned
-
     folder = open_folder(make())
     draw = torch.Generator().manual_seed(5)
     text = Judged({n: torch.randint(0, 64, (3, 33), generator=draw) for n in ("a", "b")})

@@ -92,9 +92,11 @@ def test_the_study_ranks_plans_as_measured(folder: Path) -> None:
 def test_the_checkpoint_routes_as_recorded(folder: Path) -> None:
     """Calibration text takes the recorded experts again, but for a tie or two between machines."""
     pytest.importorskip("torch", reason="runs a model: needs torch")
+    from tinymoe.quality import text_files
+
     from moe2opt.executor.model.folder import open_folder
-    from moe2opt.executor.model.quality import text_files
-    from moe2opt.executor.model.routing import record_routing, tokens_of
+    from moe2opt.executor.model.routing import record_routing
+    from moe2opt.executor.model.text import tokens_of
 
     model = open_folder(folder)
     texts = {n: tokens_of(model, t) for n, t in text_files(folder / "calibration").items()}
@@ -108,8 +110,9 @@ def test_the_checkpoint_routes_as_recorded(folder: Path) -> None:
 def test_held_out_text_costs_what_was_measured(folder: Path, tables: dict[str, Any]) -> None:
     """The loss on held-out text is the recorded one, far below that of guessing bytes."""
     pytest.importorskip("torch", reason="runs a model: needs torch")
+    from tinymoe.quality import judged_bytes, losses
+
     from moe2opt.executor.model.folder import open_folder
-    from moe2opt.executor.model.quality import judged_bytes, losses
 
     model = open_folder(folder)
     found = losses(model.decoder(), model.resident(), judged_bytes(folder / "heldout", CONTEXT))
@@ -123,9 +126,9 @@ def test_new_plans_rank_as_predicted(folder: Path) -> None:
     """Plans that nobody has looked at rank on held-out text as their predictions do."""
     pytest.importorskip("torch", reason="runs a model: needs torch")
     from tinymoe.plans import measure_plans, random_plans, rank_correlation
+    from tinymoe.quality import judged_bytes
 
     from moe2opt.executor.model.folder import open_folder
-    from moe2opt.executor.model.quality import judged_bytes
 
     instance = mo.load("tinymoe", "aggregation")
     plans = random_plans(instance, 20, seed=77)

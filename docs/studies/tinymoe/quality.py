@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
 
 from moe2opt.executor.model.decoder import Decoder
 from moe2opt.executor.model.experts import Experts, ResidentExperts
+from moe2opt.executor.model.folder import ModelFolder
+from moe2opt.executor.model.text import batches, byte_tokens, token_losses, windows
 from moe2opt.executor.store.formats import Format
-from moe2opt.executor.store.merging import Served, apply_plan
 from moe2opt.placement.assignment import PRUNE, Assignment
 from moe2opt.result import FloatArray, InputError
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from moe2opt.executor.model.folder import ModelFolder
-
-#: Sequences that pass the model together.
-_BATCH = 32
+from tinymoe.applying import Served, apply_plan
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,21 +31,6 @@ class Judged:
     """
 
     windows: Mapping[str, Tensor]
-
-
-def windows(tokens: Tensor, context: int, most: int | None = None) -> Tensor:
-    """Return consecutive ``(N, context + 1)`` windows of ``(T,)`` tokens, each token judged once.
-
-    Raises
-    ------
-    InputError
-        When there are too few tokens for one window.
-    """
-    number = (len(tokens) - 1) // context
-    if number < 1:
-        raise InputError(f"text: {len(tokens)} tokens are too few; {context + 1} are needed")
-    found = tokens[: number * context + 1].unfold(0, context + 1, context)
-    return found if most is None else found[:most]
 
 
 def text_files(folder: Path) -> dict[str, bytes]:
@@ -66,13 +47,6 @@ def text_files(folder: Path) -> dict[str, bytes]:
     return found
 
 
-def byte_tokens(text: bytes) -> Tensor:
-    """Return the ``(T,)`` tokens of a text for models whose tokens are bytes."""
-    import torch
-
-    return torch.frombuffer(bytearray(text), dtype=torch.uint8).long()
-
-
 def judged_bytes(folder: Path, context: int = 256, most: int | None = None) -> Judged:
     """Return the texts of a folder as windows of bytes, for models without a tokenizer."""
     return Judged(
@@ -85,8 +59,6 @@ def judged_bytes(folder: Path, context: int = 256, most: int | None = None) -> J
 
 def losses(decoder: Decoder, experts: Experts, text: Judged) -> dict[str, float]:
     """Return the mean loss in nats per token of each domain."""
-    import torch
-
     with torch.inference_mode():
         found = {}
         for name, rows in text.windows.items():
@@ -96,15 +68,6 @@ def losses(decoder: Decoder, experts: Experts, text: Judged) -> dict[str, float]
             ]
             found[name] = float(torch.cat(parts).double().mean())
         return found
-
-
-def token_losses(logits: Tensor, batch: Tensor) -> Tensor:
-    """Return the loss of every token of a ``(B, T + 1)`` batch after the first."""
-    from torch.nn.functional import cross_entropy
-
-    return cross_entropy(
-        logits.reshape(-1, logits.shape[-1]), batch[:, 1:].reshape(-1), reduction="none"
-    )
 
 
 def mean_loss(by_domain: Mapping[str, float]) -> float:
@@ -127,15 +90,9 @@ def planned(
     folder, decoder
         The model and its part without experts.
     assignment, shares, formats, rank_share
-        See `moe2opt.executor.store.merging.apply_plan`.
+        See `tinymoe.applying.apply_plan`.
     """
     served: Served = apply_plan(
         folder, folder.spec, assignment, shares, rank_share=rank_share, formats=formats
     )
     return decoder.without(assignment.form == PRUNE), ResidentExperts(served.weights)
-
-
-def batches(rows: Tensor) -> Iterator[Tensor]:
-    """Yield the windows of a domain, some at a time."""
-    for start in range(0, len(rows), _BATCH):
-        yield rows[start : start + _BATCH]
