@@ -24,6 +24,9 @@ from moe2opt.result import FloatArray
 #: Largest k.
 MOST_PARTS = 24
 
+#: Largest k for a single budget row of counted options.
+_MOST_COUNTED = 10_000
+
 #: A row is worth adding when its left side exceeds the right one by this share.
 _VIOLATION = 1e-3
 
@@ -50,12 +53,42 @@ def rounded_row(merged: Merged, row: int, parts: int) -> tuple[FloatArray, float
     bins, capacity = bins_of(merged, row)
     if capacity <= 0:
         raise ValueError(f"budget row {row} has no capacity to round")
-    sizes, place = np.unique(merged.problem.costs[row], return_inverse=True)
+    return rounded_sizes(merged.problem.costs[row], capacity, parts), float(parts * bins)
+
+
+def rounded_sizes(sizes: FloatArray, capacity: float, parts: int) -> FloatArray:
+    """Return by how many parts of ``capacity / (parts + 1)`` each size counts, less one.
+
+    Of items whose exact sizes sum to at most `capacity` these numbers sum to at most `parts`.
+    """
+    known, place = np.unique(sizes, return_inverse=True)
     part = Fraction(capacity) / (parts + 1)
     # What is larger than a bin is never chosen; a larger coefficient would say no more.
     most = parts + 1
-    taken = [min(most, max(0, math.ceil(Fraction(float(size)) / part) - 1)) for size in sizes]
-    return np.array(taken, dtype=np.float64)[place], float(parts * bins)
+    taken = [min(most, max(0, math.ceil(Fraction(float(size)) / part) - 1)) for size in known]
+    return np.array(taken, dtype=np.float64)[place]
+
+
+def rounded_budget(costs: FloatArray, limit: float, parts: int) -> tuple[FloatArray, float]:
+    """Return coefficients and limit of a rounded row of one budget row, in exact arithmetic.
+
+    Parameters
+    ----------
+    costs
+        Use of the budget by each option.
+    limit
+        What usage, once rounded, does not exceed.
+    parts
+        The k of the formula, at least 1.
+
+    Raises
+    ------
+    ValueError
+        When there is nothing to round.
+    """
+    if not 1 <= parts <= _MOST_COUNTED or not 0 < limit < math.inf:
+        raise ValueError(f"no rounded row of a budget of {limit} in {parts} parts")
+    return rounded_sizes(costs, math.nextafter(limit, math.inf), parts), float(parts)
 
 
 def bins_of(merged: Merged, row: int) -> tuple[int, float]:

@@ -36,6 +36,7 @@ from moe2opt.canonical import (
 )
 from moe2opt.certify.batch import BatchedReplay
 from moe2opt.certify.choice import ChoiceProof
+from moe2opt.certify.counts import CountsProof
 from moe2opt.certify.exact import RejectedError
 from moe2opt.certify.facility import FacilityProof
 from moe2opt.certify.monotone import MonotoneProof
@@ -261,6 +262,8 @@ def _proof(problem: Problem, certificate: Certificate) -> _Proof:
     """Return the rules for the tree: those of the family, or of its monotone view."""
     if certificate.kind == "monotone":
         return MonotoneProof(problem.as_monotone(), certificate)
+    if certificate.kind == "counts" and isinstance(problem, MultipleChoiceProblem):
+        return CountsProof(problem, certificate)
     if certificate.kind != problem.kind:
         raise RejectedError(f"a proof of kind {certificate.kind!r} does not fit {problem.kind!r}")
     if isinstance(problem, FacilityProblem):

@@ -15,13 +15,14 @@ import numpy as np
 from moe2opt.canonical import MultipleChoiceProblem
 from moe2opt.result import BoolArray, Certificate, FloatArray, IntArray
 from moe2opt.solvers.base import Search
+from moe2opt.solvers.choice.counts import CountsRelaxation, classes_of
 from moe2opt.solvers.choice.engine import MAX_ROWS, ChoiceEngine
 from moe2opt.solvers.choice.heuristics import greedy_choice, improve_choice
 from moe2opt.solvers.linear.lp import LinearProgram, LinearSolution
 from moe2opt.solvers.relaxation import Examined, unknown_bound
 from moe2opt.solvers.tree import Leaf, SplitTree, Step
 
-BOUNDS = ("auto", "core", "lagrangian", "corner")
+BOUNDS = ("auto", "core", "counts", "lagrangian", "corner")
 
 #: From this many options on, compiled kernels are worth the time that their first use costs.
 _CORE_OPTIONS = 128
@@ -31,11 +32,13 @@ _MARGIN = 1e-11
 
 def choice_relaxation(
     problem: MultipleChoiceProblem, search: Search
-) -> ChoiceRelaxation | ChoiceEngine:
+) -> ChoiceRelaxation | ChoiceEngine | CountsRelaxation:
     """Return the relaxation for `search.options.bound`."""
     name = search.options.bound
     if name not in BOUNDS:
         raise unknown_bound(name, problem, BOUNDS)
+    if name == "counts":
+        return CountsRelaxation(problem, search, classes_of(problem))
     large = len(problem.flat_values) >= _CORE_OPTIONS and len(problem.limits) <= MAX_ROWS
     if name == "core" or (name == "auto" and large):
         return ChoiceEngine(problem)

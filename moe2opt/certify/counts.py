@@ -1,0 +1,238 @@
+r"""Boxes and leaf reasons of multiple-choice proofs that count equal groups.
+
+Groups with equal options are interchangeable: a solution is worth what it chooses how often in
+each class of them. A box bounds the counts :math:`y_{co}` of every option of every class, with
+:math:`\sum_o y_{co} = n_c`. For row prices :math:`\mu \ge 0` every feasible choice in it is worth
+at most
+
+.. math:: \mu b + \sum_c \max \Big\{ \sum_o (v_{co} - \mu u_{co})\, y_{co} :
+          \sum_o y_{co} = n_c,\ l_{co} \le y_{co} \le h_{co} \Big\},
+
+and the maximum takes the most profitable options first. Rounded rows (`rounded` of the
+certificate, see `moe2opt.canonical.rounding`) are priced like budgets.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+from moe2opt.canonical import MultipleChoiceProblem, rounded_budget
+from moe2opt.certify.exact import (
+    Dyadic,
+    Estimate,
+    Recent,
+    RejectedError,
+    Rows,
+    checked_prices,
+    clearly_supports,
+    error_of,
+    outward,
+    require_group,
+    require_row,
+    supports,
+)
+from moe2opt.result import Certificate, IntArray
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Counts:
+    """Solutions whose counts lie between two vectors, one entry per option of a class."""
+
+    lower: IntArray
+    upper: IntArray
+
+
+class CountsProof:
+    """Boxes are bounds on how often an option is chosen in a class of equal groups.
+
+    Axes are the options of the classes, class after class. The certificate lists the classes as
+    its `types`.
+    """
+
+    def __init__(self, problem: MultipleChoiceProblem, certificate: Certificate) -> None:
+        self.problem, self.certificate = problem, certificate
+        first = _checked_classes(problem, certificate)
+        self.sizes = np.array([len(groups) for groups in certificate.types], dtype=np.int64)
+        widths = np.array([len(problem.values[g]) for g in first])
+        self.starts = np.concatenate([[0], np.cumsum(widths)]).astype(np.int64)
+        self.class_of = np.repeat(np.arange(len(first)), widths)
+        columns = np.concatenate(
+            [np.arange(problem.offsets[g], problem.offsets[g + 1]) for g in first]
+        )
+        self.values = problem.flat_values[columns]
+        self.costs = np.ascontiguousarray(problem.costs[:, columns])
+        self.rows = self._all_rows()
+        self._estimated, self._priced = Recent(), Recent()
+
+    def _all_rows(self) -> Rows:
+        """Return the budgets, and the rounded rows that the certificate names."""
+        problem, matrix = self.problem, [self.costs]
+        limits = list(outward(problem.costs, problem.limits))
+        for row, parts in self.certificate.rounded:
+            require_row(row, len(problem.limits))
+            try:
+                own, limit = rounded_budget(self.costs[row], float(problem.limits[row]), parts)
+            except ValueError as error:
+                raise RejectedError(str(error)) from error
+            matrix.append(own[None, :])
+            limits.append(limit)
+        return Rows(np.vstack(matrix), np.array(limits))
+
+    def root(self) -> _Counts:
+        return _Counts(np.zeros(len(self.class_of), np.int64), self.sizes[self.class_of])
+
+    def split(self, box: _Counts, axis: int, cut: int) -> tuple[_Counts, _Counts]:
+        if not 0 <= axis < len(self.class_of):
+            raise RejectedError(f"split of option {axis}, which does not exist")
+        if not box.lower[axis] <= cut < box.upper[axis]:
+            raise RejectedError(f"split of option {axis} at {cut} does not cut the box")
+        upper, lower = box.upper.copy(), box.lower.copy()
+        upper[axis], lower[axis] = cut, cut + 1
+        return _Counts(box.lower, upper), _Counts(lower, box.upper)
+
+    def holds(self, reason: str, index: int, box: _Counts) -> bool:
+        problem, claim = self.problem, self.certificate.claim
+        if reason == "group":
+            require_group(index, len(self.sizes))
+            return self._is_empty(box, index)
+        if any(self._is_empty(box, c) for c in range(len(self.sizes))):
+            return True
+        if reason == "budget":
+            require_row(index, len(problem.limits))
+            least = -self._best(Dyadic.of(self.costs[index]).times(-1.0), box)
+            return float(least) > float(problem.limits[index])
+        if reason == "corner":
+            return float(self._best(Dyadic.of(self.values), box)) <= claim
+        if reason in ("dual", "farkas"):
+            estimate = self._estimate(index, reason)
+            value = estimate.constant + _filled(estimate.profit, box, self.starts, self.sizes)[0]
+            if clearly_supports(value, estimate.error, claim, reason, problem.is_integral):
+                return True
+            constant, profit = self._profits(index, reason)
+            exact = constant + self._best(profit, box)
+            return supports(exact, claim, reason, problem.is_integral)
+        return False
+
+    def reduced(self, box: _Counts, kind: str, axes: list[int], index: int) -> _Counts:
+        """Return the box in which options are chosen no more often than they must be."""
+        side, reason = kind.split(":")
+        if side != "out":
+            raise RejectedError(f"reduction {kind!r} is not understood")
+        options = np.array(axes, dtype=np.int64)
+        if options.min() < 0 or options.max() >= len(self.class_of):
+            raise RejectedError("a reduction names an option outside the problem")
+        if len(np.unique(options)) < len(options):
+            raise RejectedError("a reduction names an option twice")
+        clear = self._clearly_closed(box, options, index, reason)
+        for axis in options[~clear].tolist():
+            if box.upper[axis] == box.lower[axis]:
+                raise RejectedError(f"{kind!r} of option {axis}, which is fixed already")
+            _, more = self.split(box, axis, int(box.lower[axis]))
+            if not self.holds(reason, index, more):
+                raise RejectedError(f"{kind!r} of option {axis} does not hold")
+        upper = box.upper.copy()
+        upper[options] = box.lower[options]
+        return _Counts(box.lower, upper)
+
+    def _clearly_closed(self, box: _Counts, options: Any, index: int, reason: str) -> Any:
+        """Return flags of the options whose further choice is clearly ruled out by multipliers."""
+        empty = any(self._is_empty(box, c) for c in range(len(self.sizes)))
+        if empty or reason not in ("dual", "farkas"):
+            return np.zeros(len(options), dtype=bool)
+        estimate = self._estimate(index, reason)
+        value, taken, least = _filled(estimate.profit, box, self.starts, self.sizes)
+        own = self.class_of[options]
+        # One more of an option that was not taken comes in the place of the least profitable one.
+        values = estimate.constant + value - least[own] + estimate.profit[options]
+        claim, integral = self.certificate.claim, self.problem.is_integral
+        clear = clearly_supports(values, estimate.error, claim, reason, integral)
+        untaken = taken[options] == box.lower[options]
+        return clear & untaken & np.isfinite(least[own]) & (box.upper > box.lower)[options]
+
+    def _is_empty(self, box: _Counts, c: int) -> bool:
+        span = slice(self.starts[c], self.starts[c + 1])
+        return not box.lower[span].sum() <= self.sizes[c] <= box.upper[span].sum()
+
+    def _best(self, profit: Dyadic, box: _Counts) -> Fraction:
+        """Return the exact best sum of profits in a box that is not empty."""
+        total = 0
+        for c, size in enumerate(self.sizes.tolist()):
+            span = slice(self.starts[c], self.starts[c + 1])
+            own = [int(p) for p in profit.numerators[span]]
+            lower, upper = box.lower[span].tolist(), box.upper[span].tolist()
+            total += sum(p * count for p, count in zip(own, lower, strict=True) if count)
+            left = size - sum(lower)
+            for o in sorted(range(len(own)), key=lambda o: -own[o]):
+                if not left:
+                    break
+                more = min(left, upper[o] - lower[o])
+                total += own[o] * more
+                left -= more
+        return Fraction(total, 2**profit.shift)
+
+    def _estimate(self, index: int, reason: str) -> Estimate:
+        estimate: Estimate | None = self._estimated.get(index, reason)
+        if estimate is None:
+            price = checked_prices(self.certificate, index, self.rows, ())
+            value = self.values * (reason == "dual")
+            cost = price.row @ self.rows.matrix
+            constant = float(price.row @ self.rows.limits)
+            largest = np.maximum.reduceat(np.abs(value) + cost, self.starts[:-1])
+            size = float((largest * self.sizes).sum()) + abs(constant)
+            error = error_of(2 * len(self.class_of) + len(price.row) + 16, size)
+            estimate = Estimate(constant, value - cost, error)
+            self._estimated.put(index, reason, estimate)
+        return estimate
+
+    def _profits(self, index: int, reason: str) -> tuple[Fraction, Dyadic]:
+        known = self._priced.get(index, reason)
+        if known is None:
+            price = checked_prices(self.certificate, index, self.rows, ())
+            cost, constant = self.rows.priced(price.row)
+            value = self.values if reason == "dual" else np.zeros(len(self.class_of))
+            known = constant, Dyadic.of(value).plus(cost, -1)
+            self._priced.put(index, reason, known)
+        return known  # type: ignore[no-any-return]
+
+
+def _checked_classes(problem: MultipleChoiceProblem, certificate: Certificate) -> list[int]:
+    """Return the first group of each class; raise unless the others are equal to it.
+
+    For a proof of infeasibility values make no difference.
+    """
+    classes, valued = certificate.types, certificate.claim != -math.inf
+    groups = [g for members in classes for g in members]
+    if sorted(groups) != list(range(problem.size)) or not all(classes):
+        raise RejectedError("the classes do not hold every group once")
+    for first, *others in classes:
+        for g in others:
+            same = np.array_equal(problem.usage[g], problem.usage[first])
+            if valued:
+                same = same and np.array_equal(problem.values[g], problem.values[first])
+            if not same:
+                raise RejectedError(f"groups {first} and {g} of a class differ")
+    return [members[0] for members in classes]
+
+
+def _filled(profit: Any, box: _Counts, starts: Any, sizes: Any) -> tuple[float, Any, Any]:
+    """Return the best sum of profits, the counts, and the least profit taken in each class.
+
+    In a class whose counts are all forced the least profit is ``-inf``.
+    """
+    taken, least = box.lower.copy(), np.full(len(sizes), -np.inf)
+    for c, size in enumerate(sizes.tolist()):
+        span = slice(int(starts[c]), int(starts[c + 1]))
+        order = np.argsort(-profit[span], kind="stable")
+        room = (box.upper[span] - box.lower[span])[order]
+        left = size - int(box.lower[span].sum())
+        before = np.cumsum(room) - room
+        more = np.clip(left - before, 0, room)
+        taken[span][order] += more
+        if left:
+            least[c] = profit[span][order[np.flatnonzero(more)[-1]]]
+    return float(profit @ taken), taken, least
