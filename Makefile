@@ -1,6 +1,6 @@
 # One line per verb; continuous integration (.ci/run) runs the same commands.
 BIN ?= .venv/bin/
-.PHONY: setup constraints check test test-all docs notebooks bench report
+.PHONY: setup constraints check test test-all pages docs notebooks bench report
 
 setup: ; python -m venv .venv && .venv/bin/pip install -q -c constraints.txt -e ".[dev]"
 # The newest releases of all that we depend on, for every Python; torch and what comes with it are
@@ -14,7 +14,8 @@ constraints:
 check: ; $(BIN)ruff check . && $(BIN)ruff format --check . && $(BIN)mypy && $(BIN)lint-imports && $(BIN)codespell
 test: ; $(BIN)pytest -q
 test-all: ; $(BIN)pytest -q -n auto -m "slow or not slow"
-docs: ; if [ -f docs/conf.py ]; then $(BIN)sphinx-build -W -b html docs docs/_build; else echo "docs/ holds plain Markdown"; fi
-notebooks: ; if ls notebooks/*.ipynb >/dev/null 2>&1; then $(BIN)pytest -q --nbmake notebooks; else echo "no notebook"; fi
+pages: ; $(BIN)python docs/studies/reference_pages.py
+docs: ; $(BIN)sphinx-build -W -b html docs docs/_build
+notebooks: ; $(BIN)pytest -q --nbmake notebooks
 bench: ; $(BIN)pytest -q -m slow tests/conformance --durations=0
 report: ; $(BIN)moe2opt solve mmlu_pro_edge --out results && $(BIN)moe2opt report results --grid
