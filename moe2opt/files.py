@@ -22,6 +22,9 @@ from moe2opt.text import fault_of_text, shown
 MOST_BYTES = 64 * 2**20
 MOST_NESTING = 60
 
+#: Most values of a JSON text: each takes memory and time, however few bytes it has.
+MOST_VALUES = 5_000_000
+
 #: Digits of a whole number; Python itself reads no more than about 4,300.
 _MOST_DIGITS = 400
 
@@ -114,14 +117,16 @@ def json_of(text: str, name: str) -> Any:
     Raises
     ------
     InputError
-        ``name: reason`` for what is not JSON, nested deeper than `MOST_NESTING`, or holds a key
-        twice, a number that is not finite, one of too many digits, or a text with control
-        characters.
+        ``name: reason`` for what is not JSON, has more than `MOST_VALUES` values, is nested deeper
+        than `MOST_NESTING`, or holds a key twice, a number that is not finite, one of too many
+        digits, or a text with control characters.
     """
 
     def refuse(reason: str) -> NoReturn:
         raise InputError(f"{name}: {reason}")
 
+    if sum(map(text.count, ",[{")) > MOST_VALUES:
+        refuse(f"more than {MOST_VALUES:,} values")
     try:
         content = json.loads(
             text, parse_int=_whole, parse_constant=_constant, object_pairs_hook=_section

@@ -42,6 +42,7 @@ JSON: list[tuple[bytes, str]] = [
     (b"[" * 62 + b"]" * 62, "nested deeper than 60 levels"),
     (b'{"a":' * 62 + b"1" + b"}" * 62, "nested deeper than 60 levels"),
     (b'{"a": [1, 1e400]}', "a.1: a number is too large"),
+    (b"[" + b"[]," * 5_000_000 + b"0]", "more than 5,000,000 values"),
     (b"[-1e999]", "0: a number is too large"),
     (b"[" + b"9" * 5000 + b"]", "not JSON: a whole number of 5000 digits"),
     (b'{"a": {"b": 1, "b": 2}}', 'not JSON: the key "b" stands twice in one section'),
