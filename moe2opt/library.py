@@ -54,7 +54,7 @@ def builtins() -> list[Builtin]:
     found = {
         f"{path.parent.name}/{path.stem}": path
         for root in reversed(roots())
-        for path in root.glob("*/*.yaml")
+        for path in root.glob("*/[!.]*.yaml")
     }
     return [Builtin(name, path) for name, path in sorted(found.items())]
 

@@ -116,7 +116,10 @@ def test_config_of_a_dense_model(tmp_path: Path) -> None:
 
 
 def test_safetensors_headers(tmp_path: Path) -> None:
-    """Safetensors headers give the bytes of experts and of everything else; damage is named."""
+    """Safetensors headers give the bytes of experts and of everything else; damage is named.
+
+    Hidden files are no part of a model.
+    """
     numpy = pytest.importorskip("safetensors.numpy")
     (tmp_path / "config.json").write_text(json.dumps(CONFIG))
     tensors = {"model.embed_tokens.weight": np.zeros((10, 8), np.float16)}
@@ -126,6 +129,7 @@ def test_safetensors_headers(tmp_path: Path) -> None:
                 name = f"model.layers.{layer}.block_sparse_moe.experts.{e}.{w}.weight"
                 tensors[name] = np.zeros((16, 8), np.float16)
     numpy.save_file(tensors, tmp_path / "model.safetensors")
+    (tmp_path / ".moe2opt-0.safetensors").write_bytes(b"left by a run that was killed")
     shape = shape_from_files("safetensors", tmp_path, MODEL)
     assert shape.stored_bytes == 3 * 16 * 8 * 2
     assert shape.dense_bytes == 10 * 8 * 2

@@ -41,7 +41,7 @@ def text_files(folder: Path) -> dict[str, bytes]:
     InputError
         When there are none.
     """
-    found = {path.stem: path.read_bytes() for path in sorted(folder.glob("*.txt"))}
+    found = {path.stem: path.read_bytes() for path in sorted(folder.glob("[!.]*.txt"))}
     if not found:
         raise InputError(f"text: there is no .txt file in {folder.name}")
     return found

@@ -134,7 +134,7 @@ def sequences(
     InputError
         For an unreadable or too short text, or when nothing can tokenise it.
     """
-    files = sorted(path.glob("*.txt")) if path.is_dir() else [path]
+    files = sorted(path.glob("[!.]*.txt")) if path.is_dir() else [path]
     if not files:
         raise InputError(f"text: there is no .txt file in {path.name}")
     for file in files:

@@ -183,7 +183,7 @@ def _gguf_context(shape: _GgufShape, kv_bits: float) -> float | None:
 
 def _from_safetensors(path: Path, model: Model) -> ModelShape:
     folder = path if path.is_dir() else path.parent
-    files = sorted(path.glob("*.safetensors")) if path.is_dir() else [path]
+    files = sorted(path.glob("[!.]*.safetensors")) if path.is_dir() else [path]
     if not files:
         raise InputError(f"model.safetensors: no *.safetensors file in '{path.name}'")
     base = _from_config(folder / "config.json", model)
