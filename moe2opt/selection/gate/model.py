@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,9 @@ from moe2opt.writing import write_text
 
 _FORMAT = 1
 _TENSORS, _RECORD = "gate.safetensors", "gate.json"
+
+#: Largest number of a gate that is read: no product in it overflows.
+_LARGEST = 1e50
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -126,6 +129,9 @@ def load_gate(folder: str | Path) -> Gate:
     folder = Path(folder)
     content = _read_record(folder / _RECORD)
     tensors = read_tensors(folder / _TENSORS)
+    for name, array in tensors.items():
+        if not (np.abs(array) <= _LARGEST).all():
+            raise InputError(f"{folder}: {name} holds a number beyond {_LARGEST:g}, or none")
     try:
         gate = Gate(
             llms=tuple(content["llms"]),
@@ -164,11 +170,19 @@ def _read_record(path: Path) -> dict[str, Any]:
     content = read_json(path)
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
         raise InputError(f"{path}: not a gate of format {_FORMAT}")
+    for key in ("llms", "categories"):
+        names = content.get(key)
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise InputError(f"{path}: {key}: expected a list of names")
+    if content.get("head") not in get_args(Head) or not isinstance(content.get("record"), dict):
+        raise InputError(f"{path}: head or record is missing or of another kind")
     return content
 
 
 def _check_shapes(folder: Path, gate: Gate) -> None:
     inputs, models, net = gate.features.size, len(gate.llms), gate.network
+    if not (gate.features.scale >= 1 / _LARGEST).all():
+        raise InputError(f"{folder}: features.scale must be positive")
     hidden = net.hidden_bias.size
     expected = {
         "weight": (inputs, models),

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from moe2opt.errors import DAMAGE
-from moe2opt.result import InputError
+from moe2opt.errors import DAMAGE, InputError
+from moe2opt.files import json_of, read_bytes
 from moe2opt.writing import write_bytes
 
 #: The types that a gate uses, by their name in the format.
@@ -51,11 +51,9 @@ def read_tensors(path: Path) -> dict[str, npt.NDArray[Any]]:
     InputError
         When the file is not in the format, or holds another type of number.
     """
+    content = read_bytes(path)
     try:
-        content = path.read_bytes()
         return _parse(content)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
     except DAMAGE as error:
         raise InputError(f"{path}: not a safetensors file of a gate: {error}") from error
 
@@ -64,7 +62,7 @@ def _parse(content: bytes) -> dict[str, npt.NDArray[Any]]:
     length = int.from_bytes(content[:8], "little")
     if not 2 <= length <= min(_LONGEST_HEADER, len(content) - 8):
         raise ValueError(f"a header of {length} bytes in a file of {len(content)}")
-    header, data = json.loads(content[8 : 8 + length]), content[8 + length :]
+    header, data = json_of(content[8 : 8 + length].decode(), "header"), content[8 + length :]
     header.pop("__metadata__", None)
     return {name: _tensor(name, entry, data) for name, entry in header.items()}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from dataclasses import replace
@@ -173,10 +174,16 @@ def test_tensors_are_safetensors(gate: Gate, tmp_path: Path) -> None:
         (70).to_bytes(8, "little")
         + b'{"a":{"dtype":"U8","shape":[8],"data_offsets":[0,8]}}'.ljust(70)
         + bytes(8),
+        (2 * 10**5).to_bytes(8, "little") + b"[" * 10**5 + b"]" * 10**5,
+        (16).to_bytes(8, "little") + b'{"a":{},"a":{}} ',
+        (8).to_bytes(8, "little") + b'{"\xff":0}',
     ],
 )
 def test_broken_tensors_are_refused(tmp_path: Path, content: bytes) -> None:
-    """A file that lies about its header, sizes or types is an input error, nothing else."""
+    """A file that lies about its header, sizes or types is an input error, nothing else.
+
+    So is one whose header is nested without end, names an array twice, or is no text.
+    """
     path = tmp_path / "gate.safetensors"
     path.write_bytes(content)
     with pytest.raises(InputError, match="not a safetensors file"):
@@ -190,6 +197,37 @@ def test_foreign_shapes_are_refused(gate: Gate, tmp_path: Path) -> None:
     tensors["network.bias"] = tensors["network.bias"][:-1]
     write_tensors(tmp_path / "gate.safetensors", tensors)
     with pytest.raises(InputError, match=r"network\.bias has shape"):
+        load_gate(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"categories": [["a"]]}, "categories: expected a list of names"),
+        ({"llms": [1, 2]}, "llms: expected a list of names"),
+        ({"head": "other"}, "head or record"),
+        ({"record": None}, "head or record"),
+    ],
+)
+def test_foreign_records_are_refused(
+    gate: Gate, tmp_path: Path, change: dict[str, object], message: str
+) -> None:
+    """A record with entries of another kind is an input error that names the entry."""
+    gate.save(tmp_path)
+    path = tmp_path / "gate.json"
+    path.write_text(json.dumps(json.loads(path.read_text("utf-8")) | change), "utf-8")
+    with pytest.raises(InputError, match=message):
+        load_gate(tmp_path)
+
+
+@pytest.mark.parametrize("number", [np.nan, np.inf, 1e300])
+def test_numbers_that_overflow_are_refused(gate: Gate, tmp_path: Path, number: float) -> None:
+    """Weights that are no numbers, or would overflow, are refused by the name of their array."""
+    gate.save(tmp_path)
+    tensors = read_tensors(tmp_path / "gate.safetensors")
+    tensors["network.bias"] = tensors["network.bias"] * 0 + number
+    write_tensors(tmp_path / "gate.safetensors", tensors)
+    with pytest.raises(InputError, match=r"network\.bias holds a number beyond"):
         load_gate(tmp_path)
 
 
