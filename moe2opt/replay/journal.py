@@ -41,26 +41,27 @@ class Journal:
         self.log = folder / f"steps_{policy}.jsonl"
         self.checkpoint = folder / f"checkpoint_{policy}.npz"
         self._lines: list[str] = []
+        self._written = hashlib.sha256()
 
     def earlier(self) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
         """Return the records up to the last checkpoint and its state; nothing and None without."""
         try:
             state: dict[str, Any] = read_npz(self.checkpoint)
-            lines = read_text(self.log, MOST_OTHERS).splitlines()
-            steps = int(state.get("step", 0))
+            lines = read_text(self.log, MOST_OTHERS).splitlines(keepends=True)
+            lines = lines[: int(state["step"])]
+            key, seal = str(state.pop("key")), str(state.pop("seal"))
+            written = hashlib.sha256("".join(lines).encode())
+            if (key, seal) != (self.key, _seal(written, state)):
+                return [], None
+            return [json_of(line, str(self.log)) for line in lines], state
         except DAMAGE:
-            return [], None
-        if str(state.pop("key", "")) != self.key or len(lines) < steps:
-            return [], None
-        try:
-            return [json_of(line, str(self.log)) for line in lines[:steps]], state
-        except InputError:
             return [], None
 
     def begin(self, records: Sequence[Mapping[str, Any]]) -> None:
         """Start the log with records of an earlier run."""
         text = "".join(json.dumps(record) + "\n" for record in records)
         write_text(self.log, text)
+        self._written = hashlib.sha256(text.encode())
         if not records:
             self.checkpoint.unlink(missing_ok=True)
 
@@ -72,9 +73,20 @@ class Journal:
         """Write the waiting records, then the state after the last of them."""
         with self.log.open("a", encoding="utf-8") as stream:
             stream.writelines(self._lines)
+        self._written.update("".join(self._lines).encode())
         self._lines.clear()
+        whole = {"key": self.key, "seal": _seal(self._written, state), **state}
         with replacing(self.checkpoint) as beside:
-            np.savez(beside, allow_pickle=False, key=np.array(self.key), **dict(state))
+            np.savez(beside, allow_pickle=False, **whole)
+
+
+def _seal(written: Any, state: Mapping[str, Any]) -> str:
+    """Return a digest of a log and a state: what was damaged since is not continued."""
+    digest = written.copy()
+    for name in sorted(state):
+        array = np.ascontiguousarray(state[name])
+        digest.update(f"{name} {array.dtype.str} {array.shape}".encode() + array.tobytes())
+    return str(digest.hexdigest())
 
 
 def key_of(world: World, settings: ReplaySettings) -> str:

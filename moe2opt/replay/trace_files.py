@@ -144,6 +144,8 @@ def _from_table(path: Path, name: str, repair: bool) -> Trace:
     if rate is None or "trace" not in table.columns:
         raise InputError(f"{path}: needs a column trace and one of {', '.join(_RATES)}")
     names = sorted(map(str, table["trace"].unique()))
+    if not names:
+        raise InputError(f"{path}: has no rows")
     if not name and len(names) > 1:
         raise InputError(f"{path}: holds {len(names)} traces; take one with ::{names[0]}")
     if name and name not in names:

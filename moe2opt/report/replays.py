@@ -44,7 +44,7 @@ class Replay:
 
     name: str
     trace: Mapping[str, Any]
-    policies: Mapping[str, Mapping[str, Any]]
+    policies: Mapping[str, Mapping[str, float | None]]
     curves: Mapping[str, tuple[list[float], list[float | None]]]
 
 
@@ -63,8 +63,9 @@ def read_replay(folder: Path) -> Replay | None:
         summary = read_json(path)
         if not isinstance(summary, dict) or not {"policies", "trace"} <= summary.keys():
             return None
-        policies = {str(name): dict(sums) for name, sums in summary["policies"].items()}
+        policies = {str(name): _figures(sums) for name, sums in summary["policies"].items()}
         trace, name = dict(summary["trace"]), str(summary["instance"])
+        trace["steps"] = int(trace.get("steps", 0))
     except InputError:
         raise
     except DAMAGE as error:
@@ -75,6 +76,12 @@ def read_replay(folder: Path) -> Replay | None:
         if steps.parent == folder and steps.is_file():
             curves[policy] = _curve(steps)
     return Replay(name, trace, policies, curves)
+
+
+def _figures(sums: Mapping[str, Any]) -> dict[str, float | None]:
+    """Return those sums of a policy that the table shows."""
+    found = {key: sums.get(key) for key in _COLUMNS}
+    return {key: None if value is None else float(value) for key, value in found.items()}
 
 
 def _curve(path: Path) -> tuple[list[float], list[float | None]]:
@@ -109,17 +116,17 @@ def replay_table(replay: Replay) -> Table:
     return table("Policies", ("policy", *_COLUMNS.values()), rows)
 
 
-def _cell(key: str, value: Any) -> str:
+def _cell(key: str, value: float | None) -> str:
     if value is None:
         return "-"
     if key == "bytes_moved":
-        return number(float(value) / 2**30)
-    return percent(float(value)) if key == "regret" else number(float(value))
+        return number(value / 2**30)
+    return percent(value) if key == "regret" else number(value)
 
 
 def replay_words(replay: Replay) -> str:
     """Return the trace in a sentence."""
     origin = "a synthetic trace" if replay.trace.get("synthetic") else "a measured trace"
     source = f" ({replay.trace['source']})" if replay.trace.get("source") else ""
-    steps = replay.trace.get("steps", 0)
+    steps = replay.trace["steps"]
     return f"{replay.trace.get('name', 'trace')}: {origin}{source}, {steps:,} steps."

@@ -79,6 +79,29 @@ def test_a_stopped_replay_goes_on_where_it_was(
     assert bare([json.loads(line) for line in lines]) == bare(whole)
 
 
+@pytest.mark.parametrize("file", ["steps_static.jsonl", "checkpoint_static.npz"])
+def test_a_damaged_log_is_not_continued(tmp_path: Path, file: str) -> None:
+    """A log or checkpoint in which a figure was changed is begun anew, not believed."""
+    instance, trace = mo.load("mobile_edge"), synthetic_network(20)
+    plain = {"against": None, "settings": QUICK, "out": tmp_path}
+    whole = compare(instance, trace, ["static"], **plain).records["static"]
+    seen: list[int] = []
+    told = {"progress": lambda name, done, total: seen.append(done)}
+    compare(instance, trace, ["static"], **plain, **told)
+    assert seen == []
+    path = tmp_path / file
+    if path.suffix == ".npz":
+        with np.load(path) as stored:
+            arrays = dict(stored)
+        arrays["device:tier"] = arrays["device:tier"] * 0
+        np.savez(path, **arrays)
+    else:
+        path.write_text(path.read_text("utf-8").replace('"t_s": 3.0', '"t_s": 3.5'), "utf-8")
+    again = compare(instance, trace, ["static"], **plain, **told).records["static"]
+    assert seen == [20]
+    assert bare(again) == bare(whole)
+
+
 def test_logs_of_another_run_are_not_continued(tmp_path: Path) -> None:
     """A folder with a run of other settings is refused unless replaced, and then starts anew."""
     instance, trace = mo.load("mobile_edge"), synthetic_network(20)
