@@ -300,9 +300,9 @@ def _check_arrays(kinds: Any, tree: Any, lengths: Any, vectors: Any) -> None:
         and kinds.ndim == 1
         and len(kinds) <= _MOST_KINDS
         and tree.dtype in (np.int32, np.int64)
-        and tree.shape == (len(tree), 3)
+        and tree.shape[1:] == (3,)
         and lengths.dtype == np.int64
-        and lengths.shape == (len(lengths), 3)
+        and lengths.shape[1:] == (3,)
         and vectors.dtype == np.float64
         and vectors.ndim == 1
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,10 +49,17 @@ def read_frame(path: Path) -> pd.DataFrame:
     except Exception as error:  # pandas and pyarrow raise what they like on damaged files
         reason = shown(" ".join(str(error).split()))
         raise InputError(f"{where}: cannot be read as a table: {reason}") from error
-    for name in frame.columns:
+    for name, column in frame.items():
         if fault := fault_of_name(str(name)):
             raise InputError(f"{where}: column '{shown(str(name)[:40])}': {fault}")
+        if column.dtype == object and any(map(_is_huge, column)):
+            raise InputError(f"{where}: column '{name}': a number is too large")
     return frame
+
+
+def _is_huge(value: object) -> bool:
+    """Tell whether a value is a whole number that no float holds."""
+    return type(value) is int and abs(value) > sys.float_info.max
 
 
 def _parquet(path: Path) -> pd.DataFrame:

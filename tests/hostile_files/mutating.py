@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import csv
+import gzip
 import io
 import json
 import random
@@ -12,6 +13,7 @@ from contextlib import suppress
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 #: Pieces of text that have broken readers somewhere.
 TOKENS = [
@@ -273,6 +275,38 @@ def damaged_arrays(content: bytes, rng: random.Random) -> bytes:
     return stream.getvalue()
 
 
+def damaged_parquet(content: bytes, rng: random.Random) -> bytes:
+    """Return a table in Parquet with another value or column, or with damaged bytes."""
+    if rng.random() < 0.5:
+        return damaged_bytes(content, rng)
+    frame = pd.read_parquet(io.BytesIO(content))
+    name, kind = rng.choice(list(frame.columns)), rng.randrange(5)
+    if kind == 0:
+        frame = frame.drop(columns=name)
+    elif kind == 1:
+        frame = frame.rename(columns={name: rng.choice(["x", "", "a\x1bb", name * 40])})
+    elif kind == 2:
+        frame = frame.iloc[: rng.randrange(len(frame))]
+    elif kind == 3:
+        frame = pd.concat([frame, frame.iloc[:1]])
+    else:
+        values = frame[name].tolist()
+        texts = isinstance(values[0], str)
+        wrong = [v for v in VALUES if isinstance(v, str if texts else float) and v != "\ud800"]
+        values[rng.randrange(len(values))] = rng.choice(wrong)
+        frame[name] = values
+    stream = io.BytesIO()
+    frame.to_parquet(stream)
+    return stream.getvalue()
+
+
+def damaged_gzip(content: bytes, rng: random.Random) -> bytes:
+    """Return packed lines damaged before they were packed, or damaged bytes."""
+    if rng.random() < 0.3:
+        return damaged_bytes(content, rng)
+    return gzip.compress(damaged_bytes(gzip.decompress(content), rng), mtime=0)
+
+
 #: How a file is damaged, by its suffix.
 DAMAGE = {
     ".json": damaged_json,
@@ -283,4 +317,6 @@ DAMAGE = {
     ".gguf": damaged_bytes,
     ".safetensors": damaged_bytes,
     ".md": damaged_bytes,
+    ".parquet": damaged_parquet,
+    ".gz": damaged_gzip,
 }

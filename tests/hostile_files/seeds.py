@@ -7,21 +7,34 @@ import shutil
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
+from safetensors.numpy import save_file
 from typer.testing import CliRunner
 
 import moe2opt as mo
+from moe2opt.archive import read_arrays, triples, write_arrays
 from moe2opt.caching.trace_reading import read_trace as read_experts
 from moe2opt.canonical import load_problem
 from moe2opt.cli import app
-from moe2opt.fleet import load_fleet
+from moe2opt.cli.exits import Exit
+from moe2opt.errors import InputError
+from moe2opt.fleet import load_fleet, verify_fleet
 from moe2opt.pareto import Front
 from moe2opt.placement import PlacementPlan
 from moe2opt.profiles.llamabench_formats import read_tests
+from moe2opt.proof import Multipliers, packed
+from moe2opt.replay.journal import Journal
 from moe2opt.replay.trace_files import open_trace
+from moe2opt.report.replays import read_replay
+from moe2opt.selection.gate.calibrate import Calibrator
+from moe2opt.selection.gate.features import FeatureMap
+from moe2opt.selection.gate.model import Gate, linear, load_gate
+from moe2opt.selection.outcomes.folder import read_outcome_folder
 
 PLACEMENT = """\
 schema_version: 1
@@ -47,6 +60,9 @@ scenarios:
   law: {activation.counts: null, activation.law: law.csv}
   merged: {aggregation: {keep: [2, 3], distances: distances.npz}}
   hf: {model: {table: null, models: null, hf: hf}, activation: {counts: null, uniform: true}}
+  st:
+    model: {table: null, models: null, safetensors: st}
+    activation: {counts: null, uniform: true}
   gguf:
     model: {table: null, models: null, gguf: m.gguf}
     activation: {counts: null, uniform: true}
@@ -86,6 +102,8 @@ class Seed:
     words: tuple[str, ...]
 
 
+REPLAY = "replay placement.yaml network.csv --link gpu-ram --policy static --quiet --out replayed"
+
 SEEDS = (
     Seed("selection/tiny.yaml", ("check selection/tiny.yaml", "solve selection/tiny.yaml")),
     Seed("selection/tiny_tables/llms.csv", ("check selection/tiny.yaml",)),
@@ -109,6 +127,7 @@ SEEDS = (
     ),
     Seed("distances.npz", ("check placement.yaml --scenario merged",)),
     Seed("hf/config.json", ("check placement.yaml --scenario hf",)),
+    Seed("st/model.safetensors", ("check placement.yaml --scenario st",)),
     Seed("m.gguf", ("check placement.yaml --scenario gguf",)),
     Seed("facility.json", ("solve facility.json --quiet", "check facility.json")),
     Seed("facility.npz", ("solve facility.npz --quiet", "check facility.npz")),
@@ -144,6 +163,21 @@ SEEDS = (
         ("pareto selection/tiny.yaml --x energy_j_per_prompt --check --out front", "report front"),
     ),
     Seed("fleet.yaml", ("fleet fleet.yaml --backend serial --quiet",)),
+    Seed(
+        "fleeted/fleet.json",
+        ("fleet fleet.yaml --check --out fleeted", "fleet fleet.yaml --check --json --out fleeted"),
+    ),
+    Seed("fleeted/sites.csv", ("fleet fleet.yaml --check --out fleeted",)),
+    Seed("fleeted/proofs.jsonl.gz", ("fleet fleet.yaml --check --out fleeted",)),
+    Seed("replayed/run.json", (REPLAY, "report replayed")),
+    Seed("replayed/summary.json", (REPLAY, "report replayed")),
+    Seed("replayed/steps_static.jsonl", (REPLAY, "report replayed")),
+    Seed("replayed/checkpoint_static.npz", (REPLAY,)),
+    Seed(
+        "network.parquet",
+        ("replay placement.yaml network.parquet::walk --link gpu-ram --quiet",),
+    ),
+    Seed("experts.parquet", ("replay placement.yaml experts.parquet --quiet",)),
     Seed("network.csv", ("replay placement.yaml network.csv --link gpu-ram --quiet",)),
     Seed("bench.json", ("profile --import bench.json",)),
     Seed("bench.md", ("profile --import bench.md --device box",)),
@@ -180,6 +214,52 @@ def _whole_result(path: Path) -> None:
         PlacementPlan.from_dict(result.plan).summary()
 
 
+def _scored(path: Path) -> None:
+    gate = load_gate(path.parent)
+    gate.scores(np.zeros((2, len(gate.features.mean))), np.array(["tides", "none"]))
+
+
+def _archived(path: Path) -> None:
+    if path.suffix == ".json":
+        mo.Certificate.load(path)
+        return
+    try:
+        records, lengths, entries = read_arrays(path)
+    except ValueError as error:  # what names the file makes a message of it
+        raise InputError(str(error)) from error
+    list(records)
+    list(triples(lengths, entries))
+
+
+def _fleet(path: Path) -> None:
+    folder = path.parent.parent
+    for failure in verify_fleet(path.parent, load_fleet(folder / "fleet.yaml")):
+        str(failure)
+
+
+def _replayed(path: Path) -> None:
+    read_replay(path.parent)
+
+
+def _continued(path: Path) -> None:
+    key = json.loads((path.parent / "run.json").read_text())["key"]
+    if Journal(path.parent, "static", key).earlier()[1] is None:
+        raise InputError("the run begins anew")
+
+
+def _outcomes(path: Path) -> None:
+    read_outcome_folder(path.parent)
+
+
+#: Files of a folder of outcomes.
+OUTCOMES = (
+    "prompts.parquet",
+    "correct.parquet",
+    "output_tokens.csv",
+    "embeddings_x.npz",
+    "models.csv",
+)
+
 #: Files, and what reads each in this process.
 READERS: list[tuple[str, Callable[[Path], Any]]] = [
     ("selection/tiny.yaml", _selection),
@@ -210,6 +290,20 @@ READERS: list[tuple[str, Callable[[Path], Any]]] = [
     ("bench.json", read_tests),
     ("bench.md", read_tests),
     ("fleet.yaml", load_fleet),
+    ("st/model.safetensors", _loaded("st")),
+    ("gate/gate.safetensors", _scored),
+    ("gate/gate.json", _scored),
+    ("archive/proof.npz", _archived),
+    ("archive/proof.json", _archived),
+    ("fleeted/fleet.json", _fleet),
+    ("fleeted/sites.csv", _fleet),
+    ("fleeted/proofs.jsonl.gz", _fleet),
+    ("replayed/summary.json", _replayed),
+    ("replayed/steps_static.jsonl", _replayed),
+    ("replayed/checkpoint_static.npz", _continued),
+    ("experts.parquet", read_experts),
+    ("network.parquet", open_trace),
+    *((f"outcomes/{name}", _outcomes) for name in OUTCOMES),
 ]
 
 
@@ -219,7 +313,7 @@ def plant(folder: Path, problems: Path, fixtures: Path) -> None:
     (folder / "placement.yaml").write_text(PLACEMENT)
     (folder / "fleet.yaml").write_text(FLEET)
     _gguf(folder / "m.gguf")
-    for write in (_tables, _arrays, _problems):
+    for write in (_tables, _arrays, _problems, _frames, _safetensors, _gate, _archive):
         write(folder)
     shutil.copy(fixtures / "rtx4080.json", folder / "bench.json")
     shutil.copy(fixtures / "depth.md", folder / "bench.md")
@@ -238,9 +332,18 @@ def plant(folder: Path, problems: Path, fixtures: Path) -> None:
         "source": "H",
     }
     (folder / "out/log.jsonl").write_text(2 * (json.dumps(event) + "\n"))
+    fleet = str(folder / "fleet.yaml")
+    placement, network = str(folder / "placement.yaml"), str(folder / "network.csv")
+    _run("fleet", fleet, "--backend", "serial", "--out", str(folder / "fleeted"))
+    options = ["--link", "gpu-ram", "--policy", "static", "--out", str(folder / "replayed")]
+    _run("replay", placement, network, *options)
     config, out = str(folder / "selection/tiny.yaml"), str(folder / "front")
-    words = ["pareto", config, "--x", "energy_j_per_prompt", "--points", "3", "--out", out]
-    assert CliRunner().invoke(app, words).exit_code == 0
+    _run("pareto", config, "--x", "energy_j_per_prompt", "--points", "3", "--out", out)
+
+
+def _run(*words: str) -> None:
+    ran = CliRunner().invoke(app, words)
+    assert ran.exit_code in (Exit.OK, Exit.TOO_WEAK), ran.stderr
 
 
 def _only_tiny(folder: str, names: list[str]) -> list[str]:
@@ -273,6 +376,60 @@ def _arrays(folder: Path) -> None:
     np.savez(folder / "distances.npz", distances=apart)
     (folder / "hf").mkdir()
     (folder / "hf/config.json").write_text(json.dumps(CONFIG))
+
+
+def _frames(folder: Path) -> None:
+    """Write Parquet tables: traces of a network and of experts, and a folder of outcomes."""
+    steps = [{"trace": "walk", "t_s": float(k), "mbit_per_s": 8.0 + k % 2} for k in range(5)]
+    pd.DataFrame(steps).to_parquet(folder / "network.parquet")
+    drawn = np.load(folder / "trace.npz")["experts"]
+    uses = [
+        {"sequence": token // 10, "step": token, "layer": layer + 1, "expert": int(expert)}
+        for token, layers in enumerate(drawn)
+        for layer, chosen in enumerate(layers)
+        for expert in chosen
+    ]
+    pd.DataFrame(uses).to_parquet(folder / "experts.parquet")
+    (folder / "outcomes").mkdir()
+    prompts, llms = [f"q{k}" for k in range(6)], ["m0", "m1"]
+    base = pd.DataFrame({"prompt_id": prompts})
+    about = base.assign(question="why?", category=3 * ["a", "b"], prompt_tokens=9)
+    about.to_parquet(folder / "outcomes/prompts.parquet")
+    right = base.assign(m0=3 * [0, 1], m1=1.0)
+    right.to_parquet(folder / "outcomes/correct.parquet")
+    base.assign(m0=5, m1=7).to_csv(folder / "outcomes/output_tokens.csv", index=False)
+    about_llms = {"model": llms, "open_weights": 1, "params_total_b": [1.0, 7.5]}
+    pd.DataFrame(about_llms).to_csv(folder / "outcomes/models.csv", index=False)
+    np.savez(folder / "outcomes/embeddings_x.npz", emb=np.arange(12.0).reshape(6, 2))
+
+
+def _safetensors(folder: Path) -> None:
+    (folder / "st").mkdir()
+    shutil.copy(folder / "hf/config.json", folder / "st")
+    tensors = {"model.embed_tokens.weight": np.zeros((10, 8), np.float16)}
+    for layer, expert, part in product(range(2), range(4), ("w1", "w2", "w3")):
+        name = f"model.layers.{layer}.block_sparse_moe.experts.{expert}.{part}.weight"
+        tensors[name] = np.zeros((16, 8), np.float16)
+    save_file(tensors, folder / "st/model.safetensors")
+
+
+def _gate(folder: Path) -> None:
+    features = FeatureMap(np.zeros(2), np.ones(2), ("tides",))
+    line, none = np.array([1.0]), np.zeros(0)
+    calibrator = Calibrator("platt", line, 0 * line, none, none, none)
+    network = linear(np.arange(6.0).reshape(3, 2), np.zeros(2))
+    Gate(("m0", "m1"), "sigmoid", features, network, calibrator, {}).save(folder / "gate")
+
+
+def _archive(folder: Path) -> None:
+    (folder / "archive").mkdir()
+    tree = [("split", 0, 1), ("bound", 0, 0), ("infeasible", 1, 0)]
+    vector = np.array([0.25, 0.5])
+    lengths, entries = packed((Multipliers(vector, vector, vector[:0]),))
+    write_arrays(folder / "archive/proof.npz", tree, lengths, entries)
+    proof = mo.solve(mo.load(folder / "selection/tiny.yaml"), seed=0).certificate
+    assert proof is not None
+    proof.save(folder / "archive/proof.json")
 
 
 def _problems(folder: Path) -> None:
