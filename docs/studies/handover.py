@@ -30,7 +30,7 @@ from moe2opt.replay.replay import model_of, start_run, starting_plan, steps
 from moe2opt.replay.trace import Trace
 from moe2opt.replay.world import World, build_world
 from moe2opt.result import FloatArray, InputError, IntArray, Result
-from moe2opt.solvers.choice.parametric import ParametricChoice
+from moe2opt.solvers.parametric import ParametricChoice
 
 #: How to choose what to stage.
 How = Literal["none", "top", "exact", "all"]

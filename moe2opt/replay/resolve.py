@@ -11,7 +11,7 @@ import numpy as np
 from moe2opt.replay.model import Conditions, ReplayModel
 from moe2opt.replay.paths import Table
 from moe2opt.result import FloatArray, IntArray, Status
-from moe2opt.solvers.choice.parametric import Answer, ParametricChoice
+from moe2opt.solvers.parametric import Answer, ParametricChoice
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -8,19 +8,27 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, Self
 
 from moe2opt.canonical import FacilityProblem, MultipleChoiceProblem, Problem
 from moe2opt.result import Limit
 from moe2opt.solvers.base import LimitReachedError, Outcome, Search
 from moe2opt.solvers.ceiling import ceiling
-from moe2opt.solvers.choice.bound import choice_relaxation
-from moe2opt.solvers.crew import Crew
-from moe2opt.solvers.facility.bound import facility_relaxation
-from moe2opt.solvers.monotone.bound import monotone_relaxation
-from moe2opt.solvers.relaxation import Examined, Explored, Explorer, Relaxation, Restarting
+from moe2opt.solvers.choice.relaxation import choice_relaxation
+from moe2opt.solvers.facility.relaxation import facility_relaxation
+from moe2opt.solvers.monotone.relaxation import monotone_relaxation
+from moe2opt.solvers.relaxation import (
+    Examined,
+    Explored,
+    Explorer,
+    Relaxation,
+    Restarting,
+    Startable,
+)
 from moe2opt.solvers.tree import Leaf, SplitTree
 
 
@@ -82,7 +90,7 @@ def explore(relaxation: Relaxation | Explorer, search: Search) -> Explored:
         return relaxation.explore(search)
     frontier = _Frontier(relaxation, search)
     restarting = relaxation if isinstance(relaxation, Restarting) else None
-    with Crew(relaxation, search) as crew:
+    with _Crew(relaxation, search) as crew:
         while frontier.heap:
             if restarting is not None and restarting.wants_restart():
                 frontier.restart()
@@ -213,3 +221,41 @@ def _branch(relaxation: Relaxation, heap: list[_Node], node: _Node, at: tuple[in
     halves = relaxation.split(node.box, axis, cut)
     for position, half in zip(positions, halves, strict=True):
         heapq.heappush(heap, _Node.of(node.bound, 1 - node.key[1], position, half, node.proof))
+
+
+class _Crew:
+    """Threads on one tree: the costly part of several nodes at once, the rest in order.
+
+    A crew of n threads starts the n best nodes together and hands them back in their order, so that
+    the tree depends on n but not on which thread was faster. A single one starts nothing ahead.
+    """
+
+    def __init__(self, relaxation: Relaxation, search: Search) -> None:
+        self.relaxation, self.search = relaxation, search
+        self.starter = relaxation if isinstance(relaxation, Startable) else None
+        self.threads = search.options.threads if self.starter is not None else 1
+        self._pool = ThreadPoolExecutor(self.threads) if self.threads > 1 else None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+
+    @property
+    def size(self) -> int:
+        """How many boxes to take at a time."""
+        return self.threads if self.starter is not None and self.starter.can_start() else 1
+
+    def started(self, nodes: Sequence[_Node]) -> Iterator[tuple[_Node, Callable[[], Examined]]]:
+        """Yield the nodes in order, each with a function that finishes its examination."""
+        starter, search = self.starter, self.search
+        if self._pool is None or starter is None or len(nodes) < 2:
+            for node in nodes:
+                yield node, partial(self.relaxation.examine, node.box, search)
+            return
+        target = search.target
+        futures = [self._pool.submit(starter.start, node.box, target) for node in nodes]
+        for node, future in zip(nodes, futures, strict=True):
+            yield node, partial(starter.resume, node.box, search, future.result())

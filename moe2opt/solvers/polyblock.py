@@ -18,7 +18,7 @@ import numpy as np
 from moe2opt.canonical import MonotoneProblem, MultipleChoiceProblem, Problem
 from moe2opt.result import BoolArray, InputError, IntArray, Limit
 from moe2opt.solvers.base import LimitReachedError, Outcome, Search
-from moe2opt.solvers.monotone.bound import (
+from moe2opt.solvers.monotone.relaxation import (
     Box,
     first_true,
     infeasible_corner,

@@ -90,6 +90,20 @@ class Restarting(Protocol):
         """Tell, at most once, to drop the tree below the root."""
 
 
+@runtime_checkable
+class Startable(Protocol):
+    """A relaxation that can start boxes in threads, without touching what they share."""
+
+    def can_start(self) -> bool:
+        """Tell whether `start` makes sense at this time."""
+
+    def start(self, box: Any, target: float) -> Any:
+        """Return what the costly part of examining a box gives, for a bound below `target`."""
+
+    def resume(self, box: Any, search: Search, start: Any) -> Examined:
+        """Return what `examine` would, with the costly part done."""
+
+
 def unknown_bound(name: str, problem: Problem, known: tuple[str, ...]) -> InputError:
     """Return the error for a bound that this family does not have."""
     return InputError(

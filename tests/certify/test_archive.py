@@ -17,7 +17,7 @@ import pytest
 import moe2opt as mo
 from moe2opt import archive, proof
 from moe2opt.result import Certificate, InputError, Result
-from moe2opt.solvers import spill
+from moe2opt.solvers import tree as split_tree
 from moe2opt.solvers.tree import SplitTree
 
 
@@ -207,8 +207,8 @@ def test_spilled_multipliers_are_the_same(
     problem: mo.FacilityProblem, result: Result, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Multipliers kept in a temporary file give the same certificate."""
-    monkeypatch.setattr(spill, "MOST_IN_MEMORY_BYTES", 0)
-    monkeypatch.setattr(spill, "BLOCK_BYTES", 1024)
+    monkeypatch.setattr(split_tree, "MOST_IN_MEMORY_BYTES", 0)
+    monkeypatch.setattr(split_tree, "BLOCK_BYTES", 1024)
     sizes = []
     mapped = mmap.mmap
     monkeypatch.setattr(

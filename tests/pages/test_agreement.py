@@ -110,9 +110,9 @@ def test_solver_page_names_every_solver() -> None:
 
 def test_solver_page_names_every_bound() -> None:
     """Every bound of `brb` has its row in the table of the solver page."""
-    from moe2opt.solvers.choice import bound as choice_bound
-    from moe2opt.solvers.facility import bound as facility_bound
-    from moe2opt.solvers.monotone import bound as corner_bound
+    from moe2opt.solvers.choice import relaxation as choice_bound
+    from moe2opt.solvers.facility import relaxation as facility_bound
+    from moe2opt.solvers.monotone import relaxation as corner_bound
 
     page = text_of("background/solvers.md")
     families = {

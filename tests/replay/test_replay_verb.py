@@ -22,7 +22,7 @@ from moe2opt.replay.synthetic import synthetic_network, synthetic_walk
 from moe2opt.replay.trace import build_trace
 from moe2opt.replay.world import build_world
 from moe2opt.result import InputError
-from moe2opt.solvers.choice.parametric import ParametricChoice
+from moe2opt.solvers.parametric import ParametricChoice
 
 QUICK = ReplaySettings(rel_gap=1e-2)
 

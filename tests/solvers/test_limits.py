@@ -21,7 +21,7 @@ from moe2opt.solvers.baselines import (
     improving_choice,
     improving_facility,
 )
-from moe2opt.solvers.monotone.bound import CornerRelaxation
+from moe2opt.solvers.monotone.relaxation import CornerRelaxation
 
 #: Calls of oracles that may still be made once a limit is hit.
 MOST_CALLS_AFTER = 12

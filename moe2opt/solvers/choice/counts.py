@@ -24,8 +24,8 @@ import numpy as np
 from moe2opt.canonical import MultipleChoiceProblem, rounded_budget
 from moe2opt.result import Certificate, FloatArray, IntArray
 from moe2opt.solvers.base import Search
-from moe2opt.solvers.baselines import greedy_choice, improve_choice
-from moe2opt.solvers.linear.lp import LinearProgram
+from moe2opt.solvers.choice.heuristics import greedy_choice, improve_choice
+from moe2opt.solvers.lp import LinearProgram
 from moe2opt.solvers.relaxation import Examined
 from moe2opt.solvers.tree import Exclusions, SplitTree, Step
 

@@ -12,7 +12,7 @@ import numpy as np
 from moe2opt.canonical import MultipleChoiceProblem
 from moe2opt.result import BoolArray, FloatArray, IntArray
 from moe2opt.solvers.base import Stop, never
-from moe2opt.solvers.facility.heuristics import positive, shares, tightened
+from moe2opt.solvers.budgets import positive, shares, tightened
 
 #: Attempts to find a light start by repricing the budgets.
 _REPRICINGS = 30

@@ -8,8 +8,8 @@ import numpy as np
 
 from moe2opt.canonical import MultipleChoiceProblem
 from moe2opt.result import BoolArray, FloatArray, IntArray
+from moe2opt.solvers.budgets import shares
 from moe2opt.solvers.choice.vertex import Core
-from moe2opt.solvers.facility.heuristics import shares
 
 _MARGIN = 1e-11
 

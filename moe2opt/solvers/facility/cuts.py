@@ -23,7 +23,7 @@ from moe2opt.solvers.base import Search
 from moe2opt.solvers.facility.cut_pool import CutPool
 from moe2opt.solvers.facility.kernels import fill_to_one
 from moe2opt.solvers.facility.model import Bounded, FacilityModel, Price, Subset
-from moe2opt.solvers.linear.lp import LinearProgram, LinearSolution
+from moe2opt.solvers.lp import LinearProgram, LinearSolution
 
 #: Blocks of clusters per expert that the budgets leave room for, and their least and greatest
 #: number. Measured: with 20 blocks pmed20 (133 experts) took seven times as long as with 150, and

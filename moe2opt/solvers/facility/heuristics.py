@@ -14,10 +14,8 @@ import numpy as np
 from moe2opt.canonical import FacilityProblem, indicators
 from moe2opt.result import BoolArray, FloatArray, IntArray
 from moe2opt.solvers.base import Stop, never
+from moe2opt.solvers.budgets import shares, tightened
 from moe2opt.solvers.facility.kernels import add_by_gain
-
-#: Relative tightening of limits over real data, far below the problem's slack of 1e-9.
-_HAIR = 1e-11
 
 #: Improvements below this share of the largest possible value are taken for rounding errors.
 _SMALLEST_GAIN = 1e-12
@@ -72,23 +70,6 @@ class _Data:
             covers=indicators(problem.covers, problem.size),
             smallest_gain=_SMALLEST_GAIN * float(problem.weighted.max(axis=1).sum()),
         )
-
-
-def tightened(limits: FloatArray, budgets: FloatArray) -> FloatArray:
-    """Return limits less a hair where they carry a slack (they exceed their budgets)."""
-    hair = _HAIR * np.maximum(1.0, np.abs(limits))
-    return np.where(limits > budgets, limits - hair, limits)
-
-
-def shares(costs: FloatArray, limits: FloatArray) -> FloatArray:
-    """Return ``(n,)`` the sum over budgets of cost by limit, huge where a limit is not positive."""
-    return np.asarray((costs / positive(costs, limits)[:, None]).sum(axis=0))
-
-
-def positive(costs: FloatArray, limits: FloatArray) -> FloatArray:
-    """Return limits to divide by: tiny ones instead of those that are not positive."""
-    largest = costs.max(axis=1, initial=0.0)
-    return np.maximum(limits, np.where(largest > 1e-290, 1e-9 * largest, 1.0))
 
 
 def greedy_facility(problem: FacilityProblem, stop: Stop = never) -> IntArray | None:

@@ -26,10 +26,9 @@ from moe2opt.canonical import (
 )
 from moe2opt.result import BoolArray, FloatArray, IntArray
 from moe2opt.solvers.base import Search
-from moe2opt.solvers.facility.cluster_kinds import ClusterKinds
 from moe2opt.solvers.facility.descent import FEW, column_excess
-from moe2opt.solvers.facility.dominance import dominance_chains
 from moe2opt.solvers.facility.kernels import best_of_parts, excess_above
+from moe2opt.solvers.facility.presolve import ClusterKinds, dominance_chains
 
 #: Most rows that rounding may add: each makes the programme slower.
 _MOST_ROUNDED = 40

@@ -8,10 +8,9 @@ import numpy as np
 
 from moe2opt.canonical import FacilityProblem
 from moe2opt.solvers.base import Search
-from moe2opt.solvers.facility import cut_kernels, descent, dominance, kernels
+from moe2opt.solvers.facility import cut_pool, descent, kernels, presolve
 from moe2opt.solvers.facility.cut_pool import CutPool
 from moe2opt.solvers.facility.descent import column_excess, descend
-from moe2opt.solvers.facility.dominance import assign_chains
 from moe2opt.solvers.facility.heuristics import greedy_facility
 from moe2opt.solvers.facility.kernels import (
     add_what_fits,
@@ -22,6 +21,7 @@ from moe2opt.solvers.facility.kernels import (
     find_excluded,
 )
 from moe2opt.solvers.facility.model import FacilityModel
+from moe2opt.solvers.facility.presolve import assign_chains
 from moe2opt.solvers.jit import compiling
 
 
@@ -36,7 +36,7 @@ def warm_up(search: Search) -> None:
 
 def _kernels() -> tuple[Any, ...]:
     return (
-        dominance.assign_chains,
+        presolve.assign_chains,
         descent.descend,
         descent.column_excess,
         kernels.best_swap,
@@ -46,9 +46,9 @@ def _kernels() -> tuple[Any, ...]:
         kernels.add_by_gain,
         kernels.find_excluded,
         kernels.best_of_parts,
-        cut_kernels.cut_rows,
-        cut_kernels.worth_at,
-        cut_kernels.average,
+        cut_pool.cut_rows,
+        cut_pool.worth_at,
+        cut_pool.average,
     )
 
 

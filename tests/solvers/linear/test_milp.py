@@ -29,7 +29,7 @@ from moe2opt.solvers.linear.formulations import (
 )
 from moe2opt.solvers.linear.highs import Answer, News, Settings, SolverError
 
-LP = Path(__file__).resolve().parents[1] / "lp"
+LP = Path(__file__).resolve().parent / "lp"
 
 FACILITY = FacilityProblem(
     values=[[3, 0, 2], [0, 4, 3.5]],

@@ -34,7 +34,7 @@ from moe2opt.solvers.base import Options, Search
 from moe2opt.solvers.brb import solve
 from moe2opt.solvers.choice.kernels import CLOSED, INFEASIBLE, descend
 from moe2opt.solvers.choice.model import ChoiceModel, Part
-from moe2opt.solvers.choice.parametric_kernels import settle
+from moe2opt.solvers.choice.repair import settle
 from moe2opt.solvers.choice.tree import RootTree, sealed
 from moe2opt.solvers.choice.vertex import Core, Vertex, new_vertex
 from moe2opt.solvers.infeasibility import explained
@@ -153,7 +153,7 @@ class ParametricChoice:
     Examples
     --------
     >>> import moe2opt as mo
-    >>> from moe2opt.solvers.choice.parametric import ParametricChoice
+    >>> from moe2opt.solvers.parametric import ParametricChoice
     >>> p = mo.MultipleChoiceProblem(
     ...     values=[[0, 5], [0, 4]], usage=[[[0], [3]], [[0], [2]]], budgets=[4])
     >>> again = ParametricChoice(p, rel_gap=0.0)

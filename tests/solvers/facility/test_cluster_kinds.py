@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 import moe2opt as mo
 from moe2opt.canonical import FacilityProblem
-from moe2opt.solvers.facility.cluster_kinds import ClusterKinds
 from moe2opt.solvers.facility.model import FacilityModel
+from moe2opt.solvers.facility.presolve import ClusterKinds
 from tests.strategies import facility_problems
 
 

@@ -18,7 +18,7 @@ from moe2opt.solvers.base import Search
 from moe2opt.solvers.choice.counts import CountsRelaxation, classes_of
 from moe2opt.solvers.choice.engine import MAX_ROWS, ChoiceEngine
 from moe2opt.solvers.choice.heuristics import greedy_choice, improve_choice
-from moe2opt.solvers.linear.lp import LinearProgram, LinearSolution
+from moe2opt.solvers.lp import LinearProgram, LinearSolution
 from moe2opt.solvers.relaxation import Examined, unknown_bound
 from moe2opt.solvers.tree import Leaf, SplitTree, Step
 

@@ -22,7 +22,7 @@ from moe2opt.canonical.ratio import (
 from moe2opt.certify import certify
 from moe2opt.result import InputError, Status
 from moe2opt.solvers import brb
-from moe2opt.solvers.monotone import bound as corner_bound
+from moe2opt.solvers.monotone import relaxation as corner_bound
 
 #: Rounding of a mean of a few dozen numbers.
 CLOSE = 1e-12

@@ -13,7 +13,7 @@ from moe2opt.certify import certify
 from moe2opt.solvers import brb
 from moe2opt.solvers.base import Options, Search
 from moe2opt.solvers.facility import lagrangian
-from moe2opt.solvers.facility.bound import facility_relaxation
+from moe2opt.solvers.facility.relaxation import facility_relaxation
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from strategies import brute_force, choice_problems
 
 import moe2opt as mo
 from moe2opt.result import InputError, Status
-from moe2opt.solvers.choice.parametric import FlatChoiceProblem, ParametricChoice
+from moe2opt.solvers.parametric import FlatChoiceProblem, ParametricChoice
 
 
 @settings(max_examples=25)
