@@ -111,6 +111,23 @@ def ours(folder: Path, names: Iterable[str]) -> Path:
     return folder
 
 
+@contextmanager
+def writing(folder: Path, *names: str) -> Iterator[None]:
+    """Create the folder for a block that writes files of these names into it.
+
+    Raises
+    ------
+    InputError
+        When it cannot be created, the block cannot write, or a file of these names in it is
+        somebody else's.
+    """
+    ours(made(folder, "--out "), names)
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"--out {folder}: {error.strerror}") from error
+
+
 def _manifest(folder: Path) -> set[str]:
     try:
         return set(read_text(folder / MANIFEST).splitlines())

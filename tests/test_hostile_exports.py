@@ -19,9 +19,9 @@ from typer.testing import CliRunner
 
 import moe2opt as mo
 from moe2opt.cli.app import app
-from moe2opt.cli.verbs.export import _launch
 from moe2opt.placement.export import FORMATS
 from moe2opt.placement.export import export as export_plan
+from moe2opt.placement.export.exported import _launch
 from moe2opt.placement.plan import PlacementPlan
 from moe2opt.result import InputError
 

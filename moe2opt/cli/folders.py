@@ -5,29 +5,12 @@ from __future__ import annotations
 import errno
 import os
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from moe2opt.errors import InputError
-from moe2opt.writing import check_ours, made, ours, write_text
-
-
-@contextmanager
-def writing(folder: Path, *names: str) -> Iterator[None]:
-    """Create the folder for a block that writes files of these names into it.
-
-    Raises
-    ------
-    InputError
-        When it cannot be created, the block cannot write, or a file of these names in it is
-        somebody else's.
-    """
-    ours(made(folder, "--out "), names)
-    try:
-        yield
-    except OSError as error:
-        raise InputError(f"--out {folder}: {error.strerror}") from error
+from moe2opt.source import source_of
+from moe2opt.writing import check_ours, made, write_text
+from moe2opt.writing import writing as writing
 
 
 def create(folder: Path, *names: str) -> None:
@@ -46,12 +29,11 @@ def _try_writing(folder: Path, out: Path) -> None:
 
 def write_config(folder: Path, target: object) -> None:
     """Write the effective configuration of what was loaded; a bare problem has none."""
-    from moe2opt.config import LoadedInstance
     from moe2opt.stored import marked, place_in
 
-    if isinstance(target, LoadedInstance):
-        origin = target.path, folder, target.scenario, target.overrides
-        write_text(place_in(folder), marked(target.effective_yaml(), *origin))
+    if (source := source_of(target)) is not None:
+        origin = source.path, folder, source.scenario, source.overrides
+        write_text(place_in(folder), marked(source.effective_yaml(), *origin))
 
 
 def spare(out: Path | None, *inputs: str | Path | None) -> None:

@@ -10,7 +10,9 @@ import numpy as np
 
 from moe2opt.canonical import FacilityProblem, MultipleChoiceProblem
 from moe2opt.pareto import Grid, grid
+from moe2opt.questions import question_of
 from moe2opt.result import InputError
+from moe2opt.source import name_of, source_of
 from moe2opt.writing import check_ours
 
 if TYPE_CHECKING:
@@ -20,29 +22,24 @@ if TYPE_CHECKING:
 #: Name of the file that holds the grid in a folder of results.
 FILE = "grid.json"
 
-#: Range of a budget around its present limit, as factors.
-_RANGES = {"energy_j_per_prompt": (1 / 24, 2.5), "delay.limit_s": (1 / 4, 2.0)}
-_RANGE = (1 / 2, 2.0)
-
 
 def default_axes(target: LoadedInstance, points: int) -> dict[str, tuple[float, ...]]:
     """Return two budgets of an instance and `points` limits of each around the present ones.
 
-    Selection takes energy and delay, placement the size of its first limited tier and the quality
-    loss.
+    Its question says which; else they are its first two budget rows.
 
     Raises
     ------
     InputError
         When the instance does not limit two of them.
     """
-    limits = _limits(target.effective)
-    if len(limits) < 2:
+    ranges = _ranges(target)
+    if len(ranges) < 2:
         raise InputError(
-            f"{target.name}: has not two budgets for the explorer; name them: "
+            f"{name_of(target)}: has not two budgets for the explorer; name them: "
             "--axis NAME=LOW:HIGH, twice"
         )
-    return {name: spaced(name, limit, points) for name, limit in list(limits.items())[:2]}
+    return {name: between(*ranges[name], points) for name in list(ranges)[:2]}
 
 
 def flags_of(target: LoadedInstance | Problem | None) -> str:
@@ -60,32 +57,20 @@ def flags_of(target: LoadedInstance | Problem | None) -> str:
         return ""
     if bare and len(problem.budgets) < 2:
         return ""
-    by_default = not bare and len(_limits(known.effective)) >= 2
+    by_default = not bare and len(_ranges(known)) >= 2
     return "--grid" if by_default else "--grid --axis NAME=LOW:HIGH --axis NAME=LOW:HIGH"
 
 
-def _limits(config: dict[str, Any]) -> dict[str, float]:
-    """Return names (rows or dotted keys) and present limits of budgets worth exploring."""
-    found: dict[str, Any] = {
-        "energy_j_per_prompt": config.get("energy", {}).get("limit_j_per_prompt"),
-        "delay.limit_s": config.get("delay", {}).get("limit_s"),
-    }
-    for k, tier in enumerate(config.get("tiers", ())):
-        found.setdefault(f"tiers.{k}.capacity_gib", tier.get("capacity_gib"))
-        if isinstance(tier.get("capacity_gib"), int | float):
-            break
-    found["budgets.loss_nats"] = config.get("budgets", {}).get("loss_nats")
-    return {
-        name: float(limit)
-        for name, limit in found.items()
-        if isinstance(limit, int | float) and limit > 0
-    }
-
-
-def spaced(name: str, limit: float, points: int) -> tuple[float, ...]:
-    """Return rising budgets around `limit` at equal ratios, of three digits each."""
-    low, high = _RANGES.get(name, _RANGE)
-    return between(low * limit, high * limit, points)
+def _ranges(target: Any) -> dict[str, tuple[float, float]]:
+    """Return names (rows or dotted keys) and ranges of budgets worth exploring."""
+    source, question = source_of(target), question_of(target)
+    if source is not None and question is not None and question.axes is not None:
+        return question.axes(source.effective)
+    problem = target.problem()
+    if not isinstance(problem, FacilityProblem | MultipleChoiceProblem):
+        return {}
+    limits = zip(target.row_names(), problem.budgets.tolist(), strict=True)
+    return {name: (limit / 2, 2.0 * limit) for name, limit in limits if 0 < limit < np.inf}
 
 
 def between(low: float, high: float, points: int) -> tuple[float, ...]:

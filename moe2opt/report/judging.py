@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from moe2opt.progress import percent
 from moe2opt.report.reading import RESULT, Evidence
 from moe2opt.result import InputError, Result, Status
+from moe2opt.source import source_of
 from moe2opt.stored import found_in
 
 if TYPE_CHECKING:
@@ -93,7 +94,8 @@ def _reopened_front(evidence: Evidence) -> LoadedInstance | Problem | None:
     scenario, overrides = _origin_of_front(evidence)
     try:
         target = load(evidence.name, scenario, overrides)
-        if _content(getattr(target, "effective_yaml", str)()) == _content(evidence.config):
+        source = source_of(target)
+        if source and _content(source.effective_yaml()) == _content(evidence.config):
             return target
     except InputError:
         pass

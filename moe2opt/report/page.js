@@ -176,31 +176,31 @@
     return `rgb(${mix.join(",")})`;
   }
 
-  function placement(found) {
+  function places(found) {
     const host = byId("map");
     const row = Math.max(4, Math.min(14, 360 / found.rows.length));
     const draw = () => {
-      const width = Math.max(240, host.clientWidth), left = 34, top = 22 * Math.ceil(found.tiers.length / Math.max(1, Math.floor(width / 130))) + 4;
+      const width = Math.max(240, host.clientWidth), left = 34, top = 22 * Math.ceil(found.places.length / Math.max(1, Math.floor(width / 130))) + 4;
       const height = top + row * found.rows.length + 22;
       const root = node("svg", { viewBox: `0 0 ${width} ${height}`, "aria-hidden": "true" });
       const perRow = Math.max(1, Math.floor(width / 130));
-      found.tiers.forEach((name, t) => {
+      found.places.forEach((name, t) => {
         const x = 130 * (t % perRow), y = 22 * Math.floor(t / perRow);
         root.append(node("rect", { x: x, y: y + 2, width: 12, height: 12, fill: PALETTE[t % 8] }));
         root.append(node("text", { x: x + 16, y: y + 13 }, name.length > 17 ? name.slice(0, 16) + "…" : name));
       });
-      const unit = (width - left) / found.experts;
+      const unit = (width - left) / found.cells;
       found.rows.forEach((runs, k) => {
         let x = left;
         if (k % Math.ceil(14 / row) === 0)
-          root.append(node("text", { x: left - 4, y: top + row * k + Math.min(row, 10), "text-anchor": "end" }, String(found.layers[k])));
-        for (const [tier, length] of runs) {
-          const look = { x: x, y: top + row * k, width: unit * length, height: row - 0.5, "data-layer": found.layers[k] };
-          root.append(node("rect", tier < 0 ? { ...look, class: "none" } : { ...look, fill: PALETTE[tier % 8] }));
+          root.append(node("text", { x: left - 4, y: top + row * k + Math.min(row, 10), "text-anchor": "end" }, String(found.names[k])));
+        for (const [place, length] of runs) {
+          const look = { x: x, y: top + row * k, width: unit * length, height: row - 0.5, "data-row": found.names[k] };
+          root.append(node("rect", place < 0 ? { ...look, class: "none" } : { ...look, fill: PALETTE[place % 8] }));
           x += unit * length;
         }
       });
-      root.append(node("text", { x: left, y: height - 6 }, "experts, the most used first"));
+      root.append(node("text", { x: left, y: height - 6 }, found.axis));
       host.replaceChildren(root);
     };
     watch(host, draw);
@@ -318,7 +318,7 @@
     watch(byId("curve"), show);
   }
 
-  if (data.map) placement(data.map);
+  if (data.map) places(data.map);
   if (data.explorer) explorer(data.explorer);
   if (data.front) front(data.front);
   if (data.replay) replay(data.replay);

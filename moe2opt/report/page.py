@@ -13,9 +13,9 @@ from moe2opt.report.judging import Badge, judged_evidence, reopened
 from moe2opt.report.payload import payload_of
 from moe2opt.report.reading import Evidence, read_folder
 from moe2opt.report.replays import replay_table, replay_words
-from moe2opt.report.views import View, view_of
 from moe2opt.report.words import answer, conflict_table, log_table, provenance_table, question
 from moe2opt.text import shown
+from moe2opt.view import View
 from moe2opt.writing import check_ours, write_text
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def render(
     """
     grid_flags = flags_of(target)
     evidence, badge = judged_evidence(evidence, target)
-    view = _view(evidence)
+    view = evidence.view_of(None if evidence.result is None else evidence.result.plan)
     data = payload_of(evidence, view)
     html = _filled(
         name=evidence.name,
@@ -96,7 +96,7 @@ def render(
         answer=answer(evidence),
         conflict=conflict_table(evidence, target),
         view=view,
-        caveats=_caveats(evidence, view),
+        caveats=_notes(evidence, view),
         log=log_table(evidence),
         trace="" if evidence.replay is None else replay_words(evidence.replay),
         policies=None if evidence.replay is None else replay_table(evidence.replay),
@@ -110,29 +110,10 @@ def render(
     return Report(html, badge, data["explorer"] is not None, grid_flags)
 
 
-def _view(evidence: Evidence) -> View:
-    """Return the view of the plan; without one, that of the question as far as it is known."""
-    result = evidence.result
-    if result is not None and result.plan is not None:
-        return view_of(result.plan)
-    found = evidence.grid or evidence.front
-    plans = () if found is None else found.plans
-    first = view_of(plans[0] if plans else None)
-    return View(_kind(evidence, first), (), (), (), ())
-
-
-def _kind(evidence: Evidence, view: View) -> str:
-    for kind in ("selection", "placement"):
-        if f"\nproblem: {kind}\n" in evidence.config:
-            return kind
-    alone = evidence.replay is not None and evidence.result is None
-    return "replay" if alone and view.kind == "solution" else view.kind
-
-
-def _caveats(evidence: Evidence, view: View) -> tuple[str, ...]:
+def _notes(evidence: Evidence, view: View) -> tuple[str, ...]:
     found = evidence.grid or evidence.front
     more = () if found is None else found.caveats
-    return tuple(dict.fromkeys([*view.caveats, *map(str, more)]))
+    return tuple(dict.fromkeys([*view.notes, *map(str, more)]))
 
 
 def _filled(**content: Any) -> str:

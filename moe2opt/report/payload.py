@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable
 from typing import Any
 
-from moe2opt.errors import DAMAGE
 from moe2opt.pareto import Axis, Cell, Front, Grid
-from moe2opt.plotting.style import label_of
-from moe2opt.present import Measure
+from moe2opt.present import Measure, label_of
 from moe2opt.report.reading import Evidence
 from moe2opt.report.replays import Replay
-from moe2opt.report.views import Table, View, expert_table, tier_table
-from moe2opt.result import InputError, ProgressEvent
+from moe2opt.result import ProgressEvent
+from moe2opt.view import Map, Table, View
 
 #: Digits that the scripts get; more is not seen on any screen.
 _DIGITS = 8
@@ -24,15 +23,8 @@ def payload_of(evidence: Evidence, view: View) -> dict[str, Any]:
     Raises
     ------
     InputError
-        When the plan is none.
+        When a plan is none.
     """
-    try:
-        return _parts(evidence, view)
-    except DAMAGE as error:
-        raise InputError(f"plan: not understood: {type(error).__name__}: {error}") from error
-
-
-def _parts(evidence: Evidence, view: View) -> dict[str, Any]:
     parts: dict[str, Any] = dict.fromkeys(("convergence", "front", "explorer", "map", "replay"))
     parts |= {"label": evidence.measure.label, "unit": evidence.measure.suffix}
     if evidence.log:
@@ -40,9 +32,9 @@ def _parts(evidence: Evidence, view: View) -> dict[str, Any]:
     if evidence.front is not None:
         parts["front"] = _front(evidence.front)
     if evidence.grid is not None:
-        parts["explorer"] = explorer(evidence.grid)
-    if evidence.result is not None and view.kind == "placement" and view.tables:
-        parts["map"] = placement_runs(evidence.result.plan)
+        parts["explorer"] = explorer(evidence.grid, evidence.view_of)
+    if view.map is not None:
+        parts["map"] = _map(view.map)
     if evidence.replay is not None and evidence.replay.curves:
         parts["replay"] = _replay(evidence.replay)
     return parts
@@ -81,7 +73,7 @@ def _front(front: Front) -> dict[str, Any]:
     }
 
 
-def explorer(grid: Grid) -> dict[str, Any]:
+def explorer(grid: Grid, view_of: Callable[[Any], View]) -> dict[str, Any]:
     """Return a grid over two budgets for the explorer of the page."""
     measure = grid.measure
     return {
@@ -90,7 +82,7 @@ def explorer(grid: Grid) -> dict[str, Any]:
         "unit": measure.suffix,
         "lessIsBetter": measure.minimizes,
         "cells": [_cell(cell, grid, measure) for cell in grid.cells],
-        "plans": [_plan(plan) for plan in grid.plans],
+        "plans": [_plan(view_of(plan)) for plan in grid.plans],
         "certified": sum(cell.certified for cell in grid),
     }
 
@@ -117,39 +109,24 @@ def _gap(cell: Cell) -> str:
     return "-" if not math.isfinite(cell.gap) else f"{100 * cell.gap:.2g} %"
 
 
-def _plan(plan: dict[str, Any]) -> dict[str, Any]:
-    """Return the table of a plan that the explorer shows."""
-    found = _first_table(plan)
-    if found is None:
-        return {"header": [], "rows": [], "numeric": []}
+def _plan(view: View) -> dict[str, Any]:
+    """Return the table of a plan that the explorer shows, the first one."""
+    first = view.tables[0] if view.tables else Table("", (), (), ())
+    return {"header": first.header, "rows": first.rows, "numeric": first.numeric}
+
+
+def _map(found: Map) -> dict[str, Any]:
+    """Return a map for the script: the cells of each row as runs of one place."""
     return {
-        "header": list(found.header),
-        "rows": [list(row) for row in found.rows],
-        "numeric": list(found.numeric),
+        "places": found.places,
+        "names": found.names,
+        "axis": found.axis,
+        "cells": len(found.rows[0]) if found.rows else 0,
+        "rows": [_runs(row) for row in found.rows],
     }
 
 
-def _first_table(plan: dict[str, Any]) -> Table | None:
-    if "assignment" in plan:
-        return tier_table(plan)
-    return expert_table(plan) if "experts" in plan else None
-
-
-def placement_runs(plan: Any) -> dict[str, Any]:
-    """Return the map of a placement: for each layer, runs of experts of one tier, by use.
-
-    The first part of an expert stands for all of them.
-    """
-    tiers = [tier["name"] for tier in plan["tiers"]]
-    rows = []
-    for uses, tier in zip(plan["uses"], plan["assignment"]["tier"], strict=True):
-        order = sorted(range(len(uses)), key=lambda e: (-uses[e], e))
-        rows.append(_runs([tier[e][0] for e in order]))
-    return {"tiers": tiers, "layers": list(plan["layers"]), "rows": rows,
-            "experts": len(plan["uses"][0]) if plan["uses"] else 0}  # fmt: skip
-
-
-def _runs(values: list[int]) -> list[list[int]]:
+def _runs(values: Iterable[int]) -> list[list[int]]:
     """Return ``[value, length]`` of the runs of equal values."""
     runs: list[list[int]] = []
     for value in values:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from moe2opt.canonical import Question
 from moe2opt.errors import DAMAGE
 from moe2opt.files import json_of, read_text
 from moe2opt.pareto import Front, Grid
 from moe2opt.present import Measure, measure_of
+from moe2opt.questions import known, question_names, question_of_plan
 from moe2opt.report.replays import Replay, read_replay
 from moe2opt.result import InputError, ProgressEvent, Result
+from moe2opt.schema.reader import read_text as read_yaml
 from moe2opt.stored import found_in
+from moe2opt.view import View
 
 #: File of the result of a folder.
 RESULT = "result.json"
@@ -29,7 +34,7 @@ _OTHERS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Evidence:
     """The content of a folder written by ``--out``.
 
@@ -68,13 +73,54 @@ class Evidence:
         """The front with the most points; None for none."""
         return max((front for front in self.fronts if len(front)), key=len, default=None)
 
+    @cached_property
+    def question(self) -> Question | None:
+        """The question that the results answer, None for bare problems and replays.
+
+        Results name their question; for older ones the configuration beside them does, and without
+        it the question that reads the plan is the one.
+        """
+        named = self.provenance.get("question") or self.described.get("problem")
+        found = self.grid or self.front
+        plans = found.plans if found is not None else ()
+        plan = self.result.plan if self.result is not None else next(iter(plans), None)
+        if isinstance(named, str):
+            return known(named) if named in question_names() else None
+        return question_of_plan(plan) if isinstance(plan, dict) else None
+
+    @cached_property
+    def described(self) -> dict[str, Any]:
+        """The configuration, empty where there is none or it cannot be read."""
+        try:
+            data = read_yaml(self.config, "config.yaml").data if self.config else {}
+        except InputError:
+            data = {}
+        return data if isinstance(data, dict) else {}
+
+    def view_of(self, plan: Any) -> View:
+        """Return what the page shows of a stored plan.
+
+        Raises
+        ------
+        InputError
+            When the question of the results cannot read it.
+        """
+        if not isinstance(plan, dict) or self.question is None:
+            return View()
+        if (rebuild := self.question.plan_from_dict) is None:
+            return View()
+        try:
+            shown: View = rebuild(plan).view()
+        except DAMAGE as error:
+            raise InputError(f"plan: not understood: {error}") from error
+        return shown
+
     @property
     def name(self) -> str:
         """Name of the instance."""
         if self.result is not None:
-            plan: Any = self.result.plan if isinstance(self.result.plan, dict) else {}
-            named = self.result.provenance.get("instance") or plan.get("instance")
-            return str(named or self.result.provenance.get("problem", {}).get("kind", "problem"))
+            named = self.provenance.get("instance") or self.described.get("name")
+            return str(named or self.provenance.get("problem", {}).get("kind", "problem"))
         found = self.grid or self.front
         return getattr(found or self.replay, "name", "results")
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from moe2opt.errors import DAMAGE
 from moe2opt.files import json_of, read_json, read_text
-from moe2opt.report.views import Table, number, percent, table
 from moe2opt.result import InputError
+from moe2opt.view import Table, number, percent, table
 
 #: Points of a curve on the page; longer logs are thinned out to the largest of each stretch.
 _MOST_POINTS = 400

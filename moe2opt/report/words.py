@@ -8,48 +8,28 @@ from typing import TYPE_CHECKING, Any
 
 from moe2opt.progress import status_words
 from moe2opt.report.reading import Evidence
-from moe2opt.report.views import Table, View, number, table
-from moe2opt.result import InputError, Status, encode_float
+from moe2opt.result import Status, encode_float
+from moe2opt.view import Table, View, number, table
 
 if TYPE_CHECKING:
     from moe2opt.canonical import Problem
     from moe2opt.config import LoadedInstance
 
-_QUESTIONS = {
-    "selection": (
-        "Which LLMs are deployed on which server and at which precision, and which prompts go to "
-        "which of them, so that most answers are correct within the budgets?"
-    ),
-    "placement": (
-        "In which memory tier and in which form does each expert of the model live, so that the "
-        "objective is smallest within the budgets?"
-    ),
-    "replay": (
-        "Which plan serves a token fastest while network, memory and load change, and when is it "
-        "worth changing it?"
-    ),
-    "solution": "Which solution is worth most within the budgets?",
-}
+#: What is asked where no question is: a bare problem, and a replay.
+_BARE = "Which solution is worth most within the budgets?"
+_REPLAY = (
+    "Which plan serves a token fastest while network, memory and load change, and when is it "
+    "worth changing it?"
+)
 
 
 def question(evidence: Evidence, view: View, target: LoadedInstance | Problem | None) -> list[str]:
     """Return the problem in words: the question, the author's description, its size."""
-    described = _description(evidence)
+    known, replayed = evidence.question, evidence.replay is not None and evidence.result is None
+    asks = view.asks or (known.asks if known is not None else _REPLAY if replayed else _BARE)
+    described = " ".join(str(evidence.described.get("description", "")).split())
     size = target.describe() if target is not None and hasattr(target, "describe") else ""
-    texts = [_QUESTIONS[view.kind], described, f"Size: {size}." if size else ""]
-    return [text for text in texts if text]
-
-
-def _description(evidence: Evidence) -> str:
-    if not evidence.config:
-        return ""
-    from moe2opt.schema.reader import read_text
-
-    try:
-        data = read_text(evidence.config, "config.yaml").data
-    except InputError:
-        return ""
-    return " ".join(str(data.get("description", "")).split()) if isinstance(data, dict) else ""
+    return [text for text in (asks, described, f"Size: {size}." if size else "") if text]
 
 
 def answer(evidence: Evidence) -> str:

@@ -115,8 +115,14 @@ def test_a_configuration_gives_better_formats(tmp_path: Path, to: str) -> None:
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (("--to", "llamacpp"), "--to llamacpp: unknown format, did you mean 'llama.cpp'?"),
-        (("--to", "litellm"), "this format is for results of a selection"),
+        (
+            ("--to", "llamacpp"),
+            "exported to llamacpp, only to llama.cpp, ktransformers, sglang",
+        ),
+        (
+            ("--to", "litellm"),
+            "the plan answers 'placement'; it cannot be exported to litellm, only",
+        ),
         (("--to", "sglang"), "do not fit"),
         (("--to", "json", "--out", "nowhere/at/all.json"), "--out nowhere/at/all.json: No such"),
     ],
@@ -142,7 +148,7 @@ def test_results_without_a_placement(tmp_path: Path) -> None:
     mo.solve(mo.load("tiny")).save(tmp_path / "selection.json")
     other = export(tmp_path / "selection.json", "--to", "json")
     assert other.exit_code == 2
-    assert "the plan answers a selection, not a placement" in other.stderr
+    assert "it cannot be exported to json, only to litellm" in other.stderr
     (tmp_path / "text.json").write_text("{}", encoding="utf-8")
     wrong = export(tmp_path / "text.json", "--to", "json")
     assert (wrong.exit_code, wrong.stderr.count("\n")) == (2, 1)

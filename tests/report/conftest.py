@@ -23,7 +23,7 @@ def solved(folder: Path, name: str, **settings: Any) -> Result:
     """Solve a built-in problem and write what ``solve --out`` writes."""
     folder.mkdir(parents=True, exist_ok=True)
     instance = mo.load(name, settings.pop("scenario", None))
-    (folder / "config.yaml").write_text(instance.effective_yaml(), encoding="utf-8")
+    (folder / "config.yaml").write_text(instance.source.effective_yaml(), encoding="utf-8")
     with progress.json_lines(folder / "log.jsonl") as listener:
         result = mo.solve(instance, on_progress=listener, **settings)
     result.save(folder / "result.json")

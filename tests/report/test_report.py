@@ -20,8 +20,6 @@ from moe2opt.pareto import Axis, Cell, Grid
 from moe2opt.report import make_report, read_folder, read_log, write_report
 from moe2opt.report.gridding import between, default_axes, parse_axes
 from moe2opt.report.page import render
-from moe2opt.report.payload import placement_runs
-from moe2opt.report.views import number, view_of
 from moe2opt.result import InputError, Result
 
 LARGEST_BYTES = 3_000_000
@@ -220,7 +218,9 @@ def test_largest_page_is_small() -> None:
     values = tuple(1.0 + k for k in range(20))
     axes = (Axis("energy_j_per_prompt", "row", values), Axis("delay.limit_s", "key", values))
     grid = Grid(edge.name, axes, tuple(cells), (plan,) * 400)
-    found = Evidence(Path(__file__).parent, stored, result.log, edge.effective_yaml(), (), (grid,))
+    found = Evidence(
+        Path(__file__).parent, stored, result.log, edge.source.effective_yaml(), (), (grid,)
+    )
     assert len(render(found, None).html.encode()) <= LARGEST_BYTES
 
 
@@ -273,7 +273,7 @@ def test_the_page_shows_the_plan_of_the_solution(copy_of_tiny: Path) -> None:
     assert "99.9" not in report.html
     data["provenance"]["file"] = "mine.yaml"
     path.write_text(json.dumps(data), encoding="utf-8")
-    with pytest.raises(InputError, match="plan: not understood: KeyError: 'budgets'"):
+    with pytest.raises(InputError, match="plan: not understood: not a selection plan: budgets"):
         make_report(copy_of_tiny)
 
 
@@ -368,28 +368,16 @@ def test_broken_replays_are_named(tmp_path: Path, name: str, text: str, message:
 # ---------------------------------------------------------------------- figures and grids
 
 
-@pytest.fixture(scope="module")
-def placed() -> dict[str, Any]:
-    """Return a placement plan as JSON."""
-    plan: dict[str, Any] = mo.solve(mo.load("three_tier_edge")).plan.to_dict()
-    return plan
-
-
-def test_view_of_a_plan_keeps_its_figures(placed: dict[str, Any]) -> None:
-    """The tables of a placement hold its tiers."""
-    view = view_of(placed)
-    assert [row[0] for row in view.tables[0].rows] == [tier["name"] for tier in placed["tiers"]]
-    assert ("quality loss", f"{number(placed['loss_nats'])} nats") in view.figures
-
-
-def test_map_of_a_placement_holds_every_expert(placed: dict[str, Any]) -> None:
+def test_map_of_a_placement_holds_every_expert(tmp_path: Path) -> None:
     """The runs of each layer add up to its experts, and to the experts of each tier in all."""
-    found = placement_runs(placed)
+    result = mo.solve(mo.load("three_tier_edge"))
+    result.save(tmp_path / "result.json")
+    plan, found = result.plan, payload(make_report(tmp_path).html)["map"]
     lengths = [sum(length for _, length in runs) for runs in found["rows"]]
-    assert lengths == [found["experts"]] * len(placed["layers"])
-    for tier, name in enumerate(found["tiers"]):
+    assert lengths == [found["cells"]] * len(plan.layers)
+    for tier, name in enumerate(found["places"]):
         total = sum(n for runs in found["rows"] for t, n in runs if t == tier)
-        assert total == next(t["experts"] for t in placed["tiers"] if t["name"] == name)
+        assert total == next(t.experts for t in plan.tiers if t.name == name)
 
 
 def test_front_alone_makes_a_page(tmp_path: Path) -> None:
@@ -417,7 +405,9 @@ def test_a_front_that_says_something_else_is_rejected(tmp_path: Path) -> None:
     for llm, tone in (("gamma", "bad"), (content["plans"][0]["experts"][0]["llm"], "good")):
         content["plans"][0]["experts"][0]["llm"] = llm
         (tmp_path / "front.json").write_text(json.dumps(content), encoding="utf-8")
-        (tmp_path / "config.yaml").write_text(mo.load("tiny").effective_yaml(), encoding="utf-8")
+        (tmp_path / "config.yaml").write_text(
+            mo.load("tiny").source.effective_yaml(), encoding="utf-8"
+        )
         assert make_report(tmp_path).badge.tone == tone
 
 
