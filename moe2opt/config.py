@@ -7,23 +7,20 @@ built.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, Union, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, Union, cast, runtime_checkable
 
 from pydantic import Field, TypeAdapter, create_model
 
-from moe2opt import library, plugins
-from moe2opt.canonical import Instance, Plan, Problem, load_problem
-from moe2opt.content import Content
+from moe2opt import library
+from moe2opt.canonical import Instance, load_problem
 from moe2opt.questions import QUESTIONS as QUESTIONS
 from moe2opt.questions import Question as Question
 from moe2opt.questions import known, question_names
-from moe2opt.result import InputError, IntArray
+from moe2opt.result import InputError
 from moe2opt.schema import (
     Complaint,
     ConfigError,
@@ -37,8 +34,8 @@ from moe2opt.schema import (
 )
 from moe2opt.schema.overrides import python_override
 from moe2opt.schema.source import did_you_mean, quoted
+from moe2opt.source import Source, source_of
 from moe2opt.stored import Origin, origin_of, original_of
-from moe2opt.text import shown
 
 
 class SolverSection(Section):
@@ -78,87 +75,18 @@ class FileKeys(Section):
     """Named overrides: dotted or nested keys and their values in that scenario."""
 
 
-@dataclass(frozen=True, eq=False, repr=False)
-class LoadedInstance(Content):
-    """An instance and the file it came from.
-
-    Attributes
-    ----------
-    instance
-        The question's own object; attributes that are not found here are looked up there.
-    solver
-        The solver section, which gives the defaults of `moe2opt.solve`.
-    path
-        The file.
-    scenario
-        Name of the scenario, None for none.
-    overrides
-        Overrides given to `load`, as texts.
-    effective
-        The data that were used: file, scenario and overrides joined.
-    """
-
-    instance: Any
-    solver: SolverSection
-    path: Path
-    scenario: str | None
-    overrides: tuple[str, ...]
-    effective: dict[str, Any]
+@runtime_checkable
+class LoadedInstance(Instance[Any], Protocol):
+    """What `load` makes of a configuration: the question's own instance, which carries its file."""
 
     @property
-    def name(self) -> str:
-        """Name of the instance, followed by the scenario."""
-        name: str = self.instance.name
-        return name if self.scenario is None else f"{name}-{self.scenario}"
+    def source(self) -> Source:
+        """File, scenario, overrides, effective data and solver section."""
 
-    def problem(self) -> Problem:
-        """Return the canonical problem; the same object at every call."""
-        problem: Problem = self.instance.problem()
-        return problem
+    if TYPE_CHECKING:
 
-    def decode(self, x: IntArray) -> Plan:
-        """Return the plan that a solution stands for."""
-        plan: Plan = self.instance.decode(x)
-        return plan
-
-    def evaluate(self, plan: Any) -> float:
-        """Return the objective of a plan."""
-        return float(self.instance.evaluate(plan))
-
-    def check(self, plan: Any) -> list[str]:
-        """Return the violated requirements in words."""
-        return list(self.instance.check(plan))
-
-    def row_names(self) -> list[str]:
-        """Return the name (with unit) of each budget row."""
-        return list(self.instance.row_names())
-
-    def cover_names(self) -> list[str]:
-        """Return the name of each cover row."""
-        return list(self.instance.cover_names())
-
-    def describe(self) -> str:
-        """Return one line about the size and origin of the instance."""
-        return str(self.instance.describe())
-
-    def effective_yaml(self) -> str:
-        """Return the effective configuration as YAML; paths stay relative to the original file."""
-        from ruamel.yaml import YAML
-
-        writer: Any = YAML(typ="safe", pure=True)
-        writer.default_flow_style = False
-        writer.width = 1000
-        writer.sort_base_mapping_type_on_output = False
-        text = io.StringIO()
-        writer.dump(self.effective, text)
-        file = shown(self.path.name)
-        origin = f"# Effective configuration of {shown(self.name)}; paths are relative to {file}"
-        return f"{origin}\n{text.getvalue()}"
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__") or "instance" not in self.__dict__:
-            raise AttributeError(name)
-        return getattr(self.instance, name)
+        def __getattr__(self, name: str) -> Any:
+            """Return what the instance of this question has besides."""
 
 
 def load(
@@ -185,8 +113,9 @@ def load(
     Returns
     -------
     LoadedInstance or Problem
-        An instance for a configuration, the canonical problem for a problem file. A type checker
-        is told the former; `moe2opt.load_problem` has the type of the latter.
+        The question's own instance for a configuration, with the file as its attribute ``source``;
+        the canonical problem for a problem file. A type checker is told the former;
+        `moe2opt.load_problem` has the type of the latter.
 
     Raises
     ------
@@ -210,14 +139,13 @@ def load(
     for override in _documents(overrides):
         document = apply_overrides(document, override)
     parsed = validate(document, model)
-    return LoadedInstance(
-        instance=_build(question, parsed, document, file, allow_outside),
-        solver=parsed.solver,
-        path=file,
-        scenario=applied[0],
-        overrides=applied[1],
-        effective={key: value for key, value in document.data.items() if key != "scenarios"},
-    )
+    instance = _build(question, parsed, document, file, allow_outside)
+    named = instance.name if applied[0] is None else f"{instance.name}-{applied[0]}"
+    effective = {key: value for key, value in document.data.items() if key != "scenarios"}
+    source = Source(named, question.name, parsed.solver, file, *applied, effective)
+    # Instances are frozen for everybody else.
+    object.__setattr__(instance, "source", source)
+    return cast("LoadedInstance", instance)
 
 
 def _original(
@@ -232,7 +160,8 @@ def _original(
         return None
     with suppress(InputError):
         found = load(original, *origin.applied, allow_outside=allow_outside)
-        if isinstance(found, LoadedInstance) and found.effective == document.data:
+        source = source_of(found)
+        if source is not None and source.effective == document.data:
             return found
     return None
 
@@ -259,16 +188,11 @@ def scenario_names(path: str | Path) -> tuple[str, ...]:
 @cache
 def _model(name: str) -> type[FileKeys]:
     """Return the class of whole files of a question: its own sections and the common keys."""
-    sections = _import(known(name).config)
+    sections = known(name).config
     model: type[FileKeys] = create_model(
         f"{name.title()}File", __base__=(FileKeys, sections), __doc__=sections.__doc__
     )
     return model
-
-
-def _import(reference: str) -> Any:
-    module, _, name = reference.partition(":")
-    return plugins.imported(f"the question's {reference}", module, name)
 
 
 def _question(document: Document) -> tuple[Question, type[FileKeys]]:
@@ -278,9 +202,7 @@ def _question(document: Document) -> tuple[Question, type[FileKeys]]:
         message = f"expected a section (key: value lines), got {quoted(data)}"
         raise ConfigError([*document.complaints, Complaint(document.mark(()), (), message)])
     name = data.get("problem")
-    if isinstance(name, str) and name in QUESTIONS:
-        return QUESTIONS[name], _model(name)
-    names = question_names()
+    names = list(QUESTIONS) if name in tuple(QUESTIONS) else question_names()
     if isinstance(name, str) and name in names:
         return known(name), _model(name)
     expected = " or ".join(f"'{known}'" for known in names)
@@ -356,9 +278,8 @@ def _build(
 ) -> Instance:
     """Build the instance; a complaint that names a key gets its place, others the file's name."""
     try:
-        build, folder = _import(question.build), file.resolve().parent
-        own = _own_sections(_import(question.config), parsed)
-        instance: Instance = build(own, folder, allow_outside=allow_outside)
+        own, folder = _own_sections(question.config, parsed), file.resolve().parent
+        instance: Instance = question.build(own, folder, allow_outside=allow_outside)
         return instance
     except InputError as error:
         complaint = complaint_about(document, str(error))

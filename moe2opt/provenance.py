@@ -18,9 +18,9 @@ from moe2opt.canonical import (
     MultipleChoiceProblem,
     Problem,
 )
-from moe2opt.config import LoadedInstance
 from moe2opt.result import encode_float
 from moe2opt.solvers import Options
+from moe2opt.source import name_of, source_of
 
 _FAMILIES = (FacilityProblem, MultipleChoiceProblem, MonotoneProblem)
 
@@ -31,13 +31,14 @@ def provenance_of(
     """Return where a result comes from, JSON-ready; `problem` is None where none was compiled."""
     origin: dict[str, Any] = {}
     if not isinstance(target, _FAMILIES):
-        origin["instance"] = target.name
+        origin["instance"] = name_of(target)
         origin |= getattr(target, "origin", {})
-    if isinstance(target, LoadedInstance):
+    if (source := source_of(target)) is not None:
         origin |= {
-            "file": target.path.name,
-            "scenario": target.scenario,
-            "overrides": list(target.overrides),
+            "question": source.question,
+            "file": source.path.name,
+            "scenario": source.scenario,
+            "overrides": list(source.overrides),
         }
     settings = {f.name: getattr(options, f.name) for f in fields(options) if f.name != "warm_start"}
     if problem is not None:

@@ -21,7 +21,6 @@ from moe2opt.canonical import (
     Plan,
     Problem,
 )
-from moe2opt.config import LoadedInstance
 from moe2opt.present import measure_of
 from moe2opt.provenance import provenance_of
 from moe2opt.provenance import versions as versions
@@ -44,6 +43,7 @@ from moe2opt.solvers import (
     choose,
 )
 from moe2opt.solvers.compiling import Compiling, LimitReachedError
+from moe2opt.source import name_of, source_of
 
 # Only type checkers know the default before Python 3.13.
 if TYPE_CHECKING:
@@ -243,9 +243,10 @@ def _problem_of(target: object) -> Problem:
 
 def _file_settings(target: Instance[Any] | Problem) -> dict[str, Any]:
     """Return the settings of the file that the instance was loaded from."""
-    if not isinstance(target, LoadedInstance):
+    source = source_of(target)
+    if source is None:
         return {}
-    settings = target.solver.model_dump()
+    settings: dict[str, Any] = source.solver.model_dump()
     gib = settings.pop("memory_limit_gib")
     settings["memory_limit_bytes"] = None if gib is None else int(gib * _BYTES_PER_GIB)
     return settings
@@ -293,7 +294,7 @@ def _announce(target: Instance[Any] | Problem, problem: Problem, info: SolverInf
     size = f"{type(problem).__name__} with {problem.size} variables"
     name, about = size, ""
     if not isinstance(target, FAMILIES):
-        name, about = target.name, f"  {target.describe()}"
+        name, about = name_of(target), f"  {target.describe()}"
     progress.logger.info(f"moe2opt {metadata.version('moe2opt')}  {info.name}  {name}{about}")
     progress.logger.info(progress.LEGEND)
 
@@ -325,12 +326,14 @@ def _decoded(target: Instance[Any] | Problem, result: Result[Any]) -> Result[Any
     plan = target.decode(x)
     violations = target.check(plan)
     if violations:
-        raise SolverMismatchError(f"{target.name}: the plan is invalid: {'; '.join(violations)}")
+        raise SolverMismatchError(
+            f"{name_of(target)}: the plan is invalid: {'; '.join(violations)}"
+        )
     result = replace(result, x=x, objective=target.problem().evaluate(x))
     value = target.evaluate(plan)
     if not math.isclose(value, result.objective, rel_tol=OBJECTIVE_TOLERANCE, abs_tol=1e-12):
         raise SolverMismatchError(
-            f"{target.name}: the plan is worth {value!r}, its canonical problem says "
+            f"{name_of(target)}: the plan is worth {value!r}, its canonical problem says "
             f"{result.objective!r}"
         )
     return replace(result, plan=plan)

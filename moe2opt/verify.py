@@ -31,6 +31,7 @@ from moe2opt.result import (
     Status,
     optimal_within,
 )
+from moe2opt.source import name_of, source_of
 
 #: What a result says of its run and nothing can rebuild: counters and times, settings, versions and
 #: machine. `provenance.file` is only a name, and scenario and overrides say which problem is meant.
@@ -189,8 +190,8 @@ def other_problem(target: Instance | Problem, result: Result) -> tuple[str, ...]
     made_for = told.get("sha256") if isinstance(told, dict) else None
     if made_for in (None, problem.fingerprint):
         return ()
-    mine, named = result.provenance.get("instance"), getattr(target, "name", None)
-    if mine and named and mine != named:
+    mine, named = result.provenance.get("instance"), name_of(target)
+    if mine and isinstance(target, Instance) and mine != named:
         return (f"it was made for other data: for the problem '{mine}', not for '{named}'",)
     return ("it was made for other data: the configuration or its tables differ",)
 
@@ -246,9 +247,12 @@ def _provenance(result: Result, target: Instance | Problem) -> dict[str, Any]:
     if isinstance(target, Instance):
         told, scenario = result.provenance.get("instance"), result.provenance.get("scenario")
         # A configuration that was written beside a result holds the values of its scenario.
-        own = (target.name, f"{target.name}-{scenario}")
-        content["instance"] = told if told in own else target.name
+        own = (name_of(target), f"{name_of(target)}-{scenario}")
+        content["instance"] = told if told in own else name_of(target)
         content |= getattr(target, "origin", {})
+        source = source_of(target)
+        if source is not None and "question" in result.provenance:  # older files do not say it
+            content["question"] = source.question
     facts = {"kind": problem.kind, "size": problem.size, "sha256": problem.fingerprint}
     return {**content, "problem": facts, "solver": result.solver}
 

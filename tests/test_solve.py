@@ -21,10 +21,11 @@ from cli.support import EXTRA, info
 
 import moe2opt as mo
 from moe2opt import interrupts, progress
-from moe2opt.config import LoadedInstance, SolverSection
+from moe2opt.config import SolverSection
 from moe2opt.result import Limit, ProgressEvent, Result, Status
 from moe2opt.solve import SolverMismatchError, interruptible
 from moe2opt.solvers import SOLVERS, Outcome, Search
+from moe2opt.source import Source
 
 PROBLEM = mo.FacilityProblem(values=[[3, 0, 2], [0, 4, 3]], costs=[[1, 1, 1]], budgets=[1])
 
@@ -74,9 +75,11 @@ class Toy:
         return "three experts"
 
 
-def loaded(**settings: Any) -> LoadedInstance:
+def loaded(**settings: Any) -> Toy:
     """Return a toy instance that came from a file with these solver settings."""
-    return LoadedInstance(Toy(), SolverSection(**settings), Path("toy.yaml"), None, (), {})
+    toy: Any = Toy()
+    toy.source = Source("toy", "toy", SolverSection(**settings), Path("toy.yaml"), None, (), {})
+    return toy
 
 
 def test_optimum_of_a_problem() -> None:

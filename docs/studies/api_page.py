@@ -33,6 +33,7 @@ class Part(NamedTuple):
 
 PARTS = (
     Part("Load, solve, certify", "moe2opt.config", ("load", "LoadedInstance")),
+    Part("", "moe2opt.source", ("Source",)),
     Part("", "moe2opt.solve", ("solve", "SolverMismatchError")),
     Part("", "moe2opt.certify", ("certify", "Verdict")),
     Part("", "moe2opt.present", ("Measure",)),
@@ -42,10 +43,18 @@ PARTS = (
         "moe2opt.canonical",
         (
             *("FacilityProblem", "MultipleChoiceProblem", "MonotoneProblem", "Problem"),
-            *("Instance", "Plan", "find_counterexample", "save_problem", "load_problem"),
+            *(
+                "Instance",
+                "Plan",
+                "Question",
+                "find_counterexample",
+                "save_problem",
+                "load_problem",
+            ),
             *("masked_softmax_problem", "masked_softmax_ceiling", "merge"),
         ),
     ),
+    Part("", "moe2opt.view", ("View", "Table", "Bar", "Map")),
     Part(
         "Results and errors",
         "moe2opt.result",

@@ -58,7 +58,7 @@ def traces(data: Path) -> tuple[ExpertTrace, ExpertTrace]:
 
 def orin(planning: ExpertTrace) -> TokenSettings:
     """Return the settings of the built-in problem, with low-precision copies."""
-    base = settings_of(mo.load("gpt_oss_20b_orin").instance, planning, tau=TAU)
+    base = settings_of(mo.load("gpt_oss_20b_orin"), planning, tau=TAU)
     share = LOW_BITS / FULL_BITS
     size = base.costs.expert_bytes
     # Link, rate and overhead as in the problem.

@@ -96,7 +96,7 @@ def instance_of(work: Path, model: Any, share: float, loss: float, *, rates: boo
     path = work / f"bench-{os.getpid()}.yaml"
     path.write_text(config_text(work, model, share, loss, rates=rates), encoding="utf-8")
     try:
-        return mo.load(path, allow_outside=True).instance
+        return mo.load(path, allow_outside=True)
     finally:
         path.unlink()
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from moe2opt.canonical import Problem
 from moe2opt.result import InputError, MoeOptError
+from moe2opt.source import source_of
 
 
 class MissingDataError(MoeOptError):
@@ -100,10 +101,10 @@ def build_case(recipe: str, arguments: dict[str, Any], data: Path | None) -> Bui
 
 def build_file(arguments: dict[str, Any], data: Path | None) -> Built:
     """Read a problem file, a configuration, or a built-in problem."""
-    from moe2opt.config import LoadedInstance, load
+    from moe2opt.config import load
 
-    target = load(arguments["path"], arguments.get("scenario"))
-    return Built(target.problem() if isinstance(target, LoadedInstance) else target)
+    target: Any = load(arguments["path"], arguments.get("scenario"))
+    return Built(target if source_of(target) is None else target.problem())
 
 
 def data_file(data: Path | None, *parts: str) -> Path:

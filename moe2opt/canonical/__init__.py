@@ -9,6 +9,7 @@ from moe2opt.canonical.facility import FacilityProblem as FacilityProblem
 from moe2opt.canonical.monotone import MonotoneProblem as MonotoneProblem
 from moe2opt.canonical.question import Instance as Instance
 from moe2opt.canonical.question import Plan as Plan
+from moe2opt.canonical.question import Question as Question
 from moe2opt.canonical.ratio import MaskedSoftmax as MaskedSoftmax
 from moe2opt.canonical.ratio import masked_softmax_ceiling as masked_softmax_ceiling
 from moe2opt.canonical.ratio import masked_softmax_problem as masked_softmax_problem

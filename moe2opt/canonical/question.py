@@ -1,12 +1,20 @@
-"""What the orchestrator asks of a question: the one door between an instance and its problem."""
+"""What the rest asks of a question: the door between a file, its instance, its problem, its plan.
+
+Nothing above the questions looks into their sections, instances or plans: loading, solving,
+reports, exports and the command line ask the members of these classes.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from moe2opt.canonical.storage import Problem
 from moe2opt.result import IntArray, PlanT_co
 from moe2opt.result import Plan as Plan
+from moe2opt.writing import write_text
 
 
 @runtime_checkable
@@ -17,7 +25,8 @@ class Instance(Protocol[PlanT_co]):
     they have at least the methods of `Plan`.
 
     An attribute ``measure`` (`moe2opt.present.Measure`) says in which sense and unit its objective
-    is shown and written; without one the canonical values are.
+    is shown and written; without one the canonical values are. `moe2opt.load` sets the attribute
+    ``source`` (`moe2opt.source.Source`) of what it built from a file.
     """
 
     @property
@@ -44,3 +53,95 @@ class Instance(Protocol[PlanT_co]):
 
     def describe(self) -> str:
         """Return one line about the size and origin of the instance."""
+
+
+class Exported(Protocol):
+    """A plan in the words of a runtime: texts, where they go, and what the user must know."""
+
+    @property
+    def text(self) -> str:
+        """What is printed where no file is named."""
+
+    def write(self, out: Path) -> None:
+        """Write everything to `out`, a file or a folder as the format has it."""
+
+    def content(self, out: Path | None) -> dict[str, Any]:
+        """Return what ``--json`` says of it; `out` is where it was written, None for nowhere."""
+
+    def words(self, out: Path | None) -> list[str]:
+        """Return how to use it, what was lost and what is still to fill in, a line each."""
+
+
+@dataclass(frozen=True, slots=True)
+class TextExport:
+    """The export that is one text in one file.
+
+    Attributes
+    ----------
+    text
+        The file.
+    notes
+        What the user must know, a line each.
+    """
+
+    text: str
+    notes: tuple[str, ...] = ()
+
+    def write(self, out: Path) -> None:
+        """Write the file."""
+        write_text(out, self.text, "--out ")
+
+    def content(self, out: Path | None) -> dict[str, Any]:
+        """Return file, text and notes."""
+        return {"file": None if out is None else str(out), "text": self.text, "notes": self.notes}
+
+    def words(self, out: Path | None) -> list[str]:
+        """Return the notes."""
+        return [f"Note: {note}" for note in self.notes]
+
+
+#: From a plan, and its instance (None where no configuration was named), to an export.
+Exporter = Callable[[Any, Any], Exported]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """A question that configuration files can ask.
+
+    Attributes
+    ----------
+    name
+        The value of the key `problem` in its files.
+    asks
+        What it asks, in one sentence.
+    config
+        Its sections: a `moe2opt.schema.Section` with ``problem: Literal[name]``.
+    build
+        Turns the validated sections and the file's folder into an instance:
+        ``build(sections, folder, *, allow_outside)``.
+    plan_from_dict
+        Rebuilds a plan from what ``to_dict`` made of it; raises `InputError` for anything else.
+        None where plans are not read back.
+    exporters
+        What makes a plan into files, by the name of the format.
+    runner
+        ``module:function`` of what ``execute`` calls, empty where plans cannot be run. Named, not
+        imported: running may need packages that nothing else needs.
+    axes
+        From the effective configuration to the budgets worth exploring: names (budget rows or
+        dotted keys) with lowest and highest value, the two of the explorer first. None takes the
+        first budget rows of the instance.
+    checks
+        Called by ``check`` with an instance and whether its paths may leave its folder; raises
+        `InputError` for what is missing and only running a plan would find. None for nothing.
+    """
+
+    name: str
+    config: type[Any]
+    build: Callable[..., Any]
+    asks: str = ""
+    plan_from_dict: Callable[[dict[str, Any]], Any] | None = None
+    exporters: Mapping[str, Exporter] = field(default_factory=dict)
+    runner: str = ""
+    axes: Callable[[dict[str, Any]], dict[str, tuple[float, float]]] | None = None
+    checks: Callable[[Any, bool], None] | None = None

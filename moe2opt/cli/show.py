@@ -14,6 +14,7 @@ from moe2opt.cli.target import problem_of
 from moe2opt.present import number
 from moe2opt.progress import percent, proof_words, status_words
 from moe2opt.result import Conflict, Result, encode_float
+from moe2opt.source import name_of
 
 if TYPE_CHECKING:
     from moe2opt.canonical import Problem
@@ -138,7 +139,7 @@ def as_json(target: Instance | Problem, result: Result, verdict: Verdict | None)
     content["certificate"] = _certificate(target, result, verdict)
     if result.x is not None and result.plan is None:
         content["plan"] = {"x": result.x.tolist()}
-    name = target.name if isinstance(target, Instance) else None
+    name = name_of(target) if isinstance(target, Instance) else None
     finite: dict[str, Any] = _finite({"name": name, **content})
     return finite
 

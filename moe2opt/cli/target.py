@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from moe2opt.source import source_of
+
 if TYPE_CHECKING:
     from moe2opt.canonical import Problem
     from moe2opt.config import LoadedInstance
@@ -22,7 +24,7 @@ def opened(
 
 def instance_of(target: object) -> Any:
     """Return the instance of a question behind a target, None for a bare problem."""
-    return getattr(target, "instance", None)
+    return None if source_of(target) is None else target
 
 
 def problem_of(target: Any) -> Problem:

@@ -17,6 +17,7 @@ from moe2opt.fleet.sections import Between, FleetFile, SiteKind, Vary
 from moe2opt.present import PLAIN, Measure, measure_of
 from moe2opt.result import FloatArray, InputError
 from moe2opt.schema import read_file, validate
+from moe2opt.source import source_of
 
 #: Problems that a site may have.
 SiteProblem = FacilityProblem | MultipleChoiceProblem
@@ -130,7 +131,7 @@ def _target(kind: SiteKind, folder: Path, allow_outside: bool) -> LoadedInstance
     beside = folder / kind.config
     path = beside if beside.is_file() else library.find(kind.config)
     target = load(path, kind.scenario, kind.overrides or None, allow_outside=allow_outside)
-    if not isinstance(target, LoadedInstance):
+    if source_of(target) is None:
         raise InputError(f"sites.{kind.name}: {kind.config} is no configuration")
     return target
 

@@ -15,10 +15,11 @@ from moe2opt.canonical import (
     MultipleChoiceProblem,
     Problem,
 )
-from moe2opt.config import LoadedInstance, load
+from moe2opt.config import load
 from moe2opt.pareto.points import Axis
 from moe2opt.result import InputError, IntArray
 from moe2opt.schema.source import did_you_mean
+from moe2opt.source import Source, name_of, source_of
 
 #: Problems whose budgets can vary.
 Budgeted = FacilityProblem | MultipleChoiceProblem
@@ -74,7 +75,7 @@ class Family:
     @property
     def name(self) -> str:
         """Name of the instance."""
-        return str(getattr(self.target, "name", "problem"))
+        return name_of(self.target)
 
     @property
     def caveats(self) -> tuple[str, ...]:
@@ -86,7 +87,8 @@ class Family:
         rows = row_names(self.target)
         if name in rows:
             return "row"
-        if isinstance(self.target, LoadedInstance) and _has_key(self.target.effective, name):
+        source = source_of(self.target)
+        if source is not None and _has_key(source.effective, name):
             return "key"
         hint = did_you_mean(name, list(rows))
         raise InputError(
@@ -106,8 +108,7 @@ class Family:
         if self.kind(name) == "row":
             row = row_names(self.target).index(name)
             return float(_problem_of(self.target).budgets[row])
-        assert isinstance(self.target, LoadedInstance)
-        value = _key(self.target.effective, name)
+        value = _key(self._source.effective, name)
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise InputError(f"{name} is {value!r} in the configuration; give its budgets")
         return float(value)
@@ -135,6 +136,13 @@ class Family:
         bare = isinstance(target, FacilityProblem | MultipleChoiceProblem)
         return Posed(problem, None if bare else target, rows)
 
+    @property
+    def _source(self) -> Source:
+        """The file: only an axis that is a key of it asks, and `kind` has found the key there."""
+        source = source_of(self.target)
+        assert source is not None
+        return source
+
     def texts(self, budgets: Sequence[float]) -> list[str]:
         """Return the budgets of axes that are keys, as texts for ``--set``."""
         pairs = zip(self.names, budgets, strict=True)
@@ -145,12 +153,12 @@ class Family:
             return self.target
         known = tuple(keys.values())
         if known not in self._loaded:
-            assert isinstance(self.target, LoadedInstance)
+            source = self._source
             texts = [_text(name, value) for name, value in keys.items()]
             self._loaded[known] = load(
-                self.target.path,
-                self.target.scenario,
-                [*self.target.overrides, *texts],
+                source.path,
+                source.scenario,
+                [*source.overrides, *texts],
                 allow_outside=True,
             )
         instance: Instance = self._loaded[known]

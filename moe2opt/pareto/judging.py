@@ -49,7 +49,7 @@ def _cells(family: Family, solved: Grid) -> Iterator[SolvedCell]:
         posed = family.posed(cell.budgets)
         yield SolvedCell(
             budgets=cell.budgets,
-            instance=getattr(posed.instance, "instance", posed.instance),
+            instance=posed.instance,
             problem=posed.problem,  # type: ignore[arg-type]
             x=None if cell.x is None else np.array(cell.x, dtype=np.int64),
             status=cell.status,

@@ -15,12 +15,12 @@ from typing import Any
 
 from moe2opt.canonical import Instance, Problem
 from moe2opt.certify import certify
-from moe2opt.config import LoadedInstance
 from moe2opt.interrupts import handling_interrupts
 from moe2opt.pareto.family import Family, Posed
 from moe2opt.pareto.restriction import is_restriction
 from moe2opt.result import NUMERICAL_GAP, IntArray, Limit, Result, Status, relative_gap
 from moe2opt.solve import solve
+from moe2opt.source import source_of
 
 #: Known solutions that are tried as a start, best first.
 _MOST_STARTS = 8
@@ -212,13 +212,14 @@ class Ledger:
 
     def _provenance(self, result: Result, budgets: tuple[float, ...]) -> dict[str, Any]:
         """Return where a result comes from: the same for equal runs."""
-        target = self.family.target
+        source = source_of(self.family.target)
         origin: dict[str, Any] = {}
-        if isinstance(target, LoadedInstance):
+        if source is not None:
             origin = {
-                "file": target.path.name,
-                "scenario": target.scenario,
-                "overrides": [*target.overrides, *self.family.texts(budgets)],
+                "question": source.question,
+                "file": source.path.name,
+                "scenario": source.scenario,
+                "overrides": [*source.overrides, *self.family.texts(budgets)],
             }
         return {
             **origin,
@@ -239,8 +240,8 @@ def _plain(result: Result, provenance: dict[str, Any]) -> Result:
 def settings_of(target: Instance | Problem, given: dict[str, Any]) -> dict[str, Any]:
     """Return the arguments of `moe2opt.solve`: what was given beats the file's solver section."""
     chosen: dict[str, Any] = {"rel_gap": 0.0, "seed": 0, "threads": 1}
-    if isinstance(target, LoadedInstance):
-        own = target.solver.model_dump()
+    if (source := source_of(target)) is not None:
+        own = source.solver.model_dump()
         gib = own.pop("memory_limit_gib")
         own["memory_limit_bytes"] = None if gib is None else int(gib * 2**30)
         chosen |= {"solver": own.pop("name"), **own}

@@ -20,6 +20,7 @@ from moe2opt.placement.model.shape import ModelShape
 from moe2opt.placement.sections import PlacementConfig
 from moe2opt.present import Measure
 from moe2opt.result import FloatArray, InputError, IntArray
+from moe2opt.source import Source
 
 if TYPE_CHECKING:
     from moe2opt.placement.baselines.rules import Baseline
@@ -46,6 +47,8 @@ class PlacementInstance(Content):
         Measured seconds of this machine, None without them.
     tables
         Tables of the parts that are switched on.
+    source
+        The file that it was loaded from, set by `moe2opt.load`; a variant of it has none.
     """
 
     config: PlacementConfig
@@ -57,6 +60,7 @@ class PlacementInstance(Content):
     notes: tuple[str, ...] = ()
     rates: Rates | None = None
     tables: dict[str, Any] = field(default_factory=dict)
+    source: Source | None = field(default=None, init=False)
 
     def __getstate__(self) -> dict[str, Any]:
         # What was compiled reads solutions with functions that do not travel; it comes again.

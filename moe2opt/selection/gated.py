@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
@@ -129,8 +129,7 @@ class GatedInstance(SelectionInstance):
 
     def on_part(self, *part: str) -> GatedInstance:
         """Return the instance whose objective averages over other parts of the prompts."""
-        own = {f.name: getattr(self, f.name) for f in fields(self)}
-        other = GatedInstance(**{**own, "part": part})
+        other = replace(self, part=part)
         for name in ("gate", "pool", "expert_scores", "in_time", "factors"):
             if name in self.__dict__:
                 other.__dict__[name] = self.__dict__[name]
@@ -305,7 +304,7 @@ def _gated(
     data: dict[str, Any],
 ) -> GatedInstance:
     """Return the instance of clusters with a gate instead of its cluster tables."""
-    own = {f.name: getattr(base, f.name) for f in fields(base)}
+    own = {f.name: getattr(base, f.name) for f in fields(base) if f.init}
     own |= {"notes": (*base.notes, *notes), "nominal": nominal}
     return GatedInstance(**own, **data)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,7 @@ from moe2opt.selection.robustness import compared, compared_again
 from moe2opt.selection.sections import Queue, SelectionConfig
 from moe2opt.selection.sections.config import notes_of
 from moe2opt.selection.sets_plan import check_sets, decode_sets
+from moe2opt.source import Source
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -86,6 +87,8 @@ class SelectionInstance(Content):
         Arrivals and the longest mean wait; None for one request at a time.
     sets
         ``one`` set for all categories, or one ``per_category``.
+    source
+        The file that it was loaded from, set by `moe2opt.load`; a variant of it has none.
     """
 
     name: str
@@ -114,6 +117,7 @@ class SelectionInstance(Content):
     samples: Samples | None = None
     queue: Queue | None = None
     sets: str = "one"
+    source: Source | None = field(default=None, init=False)
 
     @cached_property
     def category_of(self) -> IntArray:

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from moe2opt.certify import certify
-from moe2opt.config import LoadedInstance, load
+from moe2opt.config import load
 from moe2opt.result import InputError, Result, Status, encode_float
 from moe2opt.solve import solve
+from moe2opt.source import source_of
 from moe2opt.sweep.spec import Task
 
 #: Variables that keep numerical libraries to one thread; they must be set before these load.
@@ -74,7 +75,7 @@ def _solved(task: Task) -> tuple[dict[str, Any], dict[str, bytes]]:
         "canonical_bound": _number(result.bound),
         "solve_s": float(result.stats.get("solve_s", math.nan)),
     }
-    loaded = isinstance(target, LoadedInstance)
+    loaded = source_of(target) is not None
     # Without a solution there may be no problem either: a limit came while it was compiled.
     problem: Any = None if result.x is None else target.problem() if loaded else target
     if hasattr(problem, "usage_of"):

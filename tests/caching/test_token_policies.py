@@ -104,10 +104,10 @@ def without_gates(trace: ExpertTrace) -> ExpertTrace:
         ),
         (lambda t: replay(t, TokenSettings(9, sensitivity=(1.0,)), "lru"), "1 values for 8"),
         (
-            lambda t: compare(t, mo.load("gpt_oss_20b_orin").instance, ["lru"]),
+            lambda t: compare(t, mo.load("gpt_oss_20b_orin"), ["lru"]),
             "does not fit the model",
         ),
-        (lambda t: compare(t, mo.load("tiny").instance, ["lru"]), "is no placement problem"),
+        (lambda t: compare(t, mo.load("tiny"), ["lru"]), "is no placement problem"),
         (lambda t: TokenSettings(-1), "slots: -1"),
         (lambda t: TokenSettings(1.5), "slots: 1.5"),
         (lambda t: TokenSettings(1, between="never"), "between: 'never'"),
@@ -144,14 +144,14 @@ def test_settings_come_from_a_placement_instance() -> None:
 
 def test_a_placement_instance_can_be_compared(built_in: ExpertTrace) -> None:
     """A comparison takes an instance in place of settings."""
-    table = compare(built_in, mo.load("gpt_oss_20b_orin").instance, ["static", "lru"])
+    table = compare(built_in, mo.load("gpt_oss_20b_orin"), ["static", "lru"])
     assert list(table.to_frame().index) == ["static", "lru", "belady"]
     assert table.replays[0].seconds.mean() > 0.01
 
 
 def test_a_single_tier_has_nothing_to_copy_from() -> None:
     """An instance without a second tier is refused."""
-    instance = mo.load("gpt_oss_20b_orin").instance
+    instance = mo.load("gpt_oss_20b_orin")
     alone = replace(instance.topology, tiers=instance.topology.tiers[:1], links=())
     with pytest.raises(InputError, match="no second tier"):
         settings_of(replace(instance, topology=alone))

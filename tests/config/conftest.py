@@ -9,15 +9,13 @@ from typing import Any
 import pytest
 
 from moe2opt import config
-from moe2opt.config import LoadedInstance, Question
+from moe2opt.config import LoadedInstance
 
 
 @pytest.fixture(autouse=True)
 def toy_question(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Register the toy question by the one line that a new question needs."""
-    monkeypatch.setitem(
-        config.QUESTIONS, "toy", Question("config.toy:ToyConfig", "config.toy:build")
-    )
+    monkeypatch.setitem(config.QUESTIONS, "toy", "config.toy:QUESTION")
     yield
     config._model.cache_clear()
 

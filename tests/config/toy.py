@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Union
 
 from pydantic import Field, field_validator
 
-from moe2opt.canonical import FacilityProblem
+from moe2opt.canonical import FacilityProblem, Question
 from moe2opt.result import InputError
 from moe2opt.schema import Section
 
@@ -96,3 +96,6 @@ def build(config: ToyConfig, folder: Path, *, allow_outside: bool = False) -> To
     if config.file == "broken":
         raise InputError("table.csv line 3: not a number")
     return ToyInstance(config, folder)
+
+
+QUESTION = Question(name="toy", config=ToyConfig, build=build)

@@ -322,7 +322,7 @@ def plant(folder: Path, problems: Path, fixtures: Path) -> None:
     for name, target in (("out", tiny), ("placed", placed)):
         (folder / name).mkdir()
         mo.solve(target, seed=0).save(folder / name / "result.json")
-        (folder / name / "config.yaml").write_text(target.effective_yaml())
+        (folder / name / "config.yaml").write_text(target.source.effective_yaml())
     event = {
         "time_s": 0.1,
         "nodes": 1,

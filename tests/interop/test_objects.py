@@ -59,7 +59,7 @@ def objects() -> dict[str, Any]:
         found |= {name: target, f"{name} result": result, f"{name} proof": result.certificate}
         found[f"{name} verdict"] = mo.certify(target, result)
         if result.plan is not None:
-            found |= {f"{name} plan": result.plan, f"{name} inside": target.instance}
+            found |= {f"{name} plan": result.plan, f"{name} source": target.source}
     found["front"] = mo.pareto(mo.load("selection/tiny"), x="memory_gib[slow]", points=3)
     found["conflict"] = found["infeasible proof"].conflict
     return found
@@ -67,7 +67,7 @@ def objects() -> dict[str, Any]:
 
 NAMES = (
     *(f"{name}{part}" for name in (*problems(), "infeasible", *BUILTINS) for part in PARTS),
-    *(f"{name}{part}" for name in BUILTINS for part in (" plan", " inside")),
+    *(f"{name}{part}" for name in BUILTINS for part in (" plan", " source")),
     *("front", "conflict"),
 )
 

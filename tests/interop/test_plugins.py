@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -19,7 +20,7 @@ from typing import Literal
 import numpy as np
 
 import moe2opt as mo
-from moe2opt.config import Question
+from moe2opt.canonical import Question
 from moe2opt.schema import Section
 from moe2opt.solvers import SolverInfo
 from moe2opt.solvers.base import Outcome
@@ -39,10 +40,6 @@ class MugConfig(Section):
     name: str
     sizes: tuple[float, ...]
     shelf: float
-
-
-class LostConfig(MugConfig):
-    problem: Literal["lost"]
 
 
 class Mugs:
@@ -77,8 +74,7 @@ def build(config, folder, *, allow_outside=False):
     return Mugs(config)
 
 
-MUGS = Question("added:MugConfig", "added:build")
-LOST = Question("added:LostConfig", "added:nowhere")
+MUGS = Question(name="mugs", config=MugConfig, build=build)
 
 
 NAME = "odd"
@@ -102,7 +98,8 @@ brb = added:GONE
 
 [moe2opt.questions]
 mugs = added:MUGS
-lost = added:LOST
+lost = added:nowhere
+other = added:MUGS
 crash = crash:MUGS
 
 [moe2opt.backends]
@@ -125,7 +122,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: added\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text(ENTRIES)
     (folder / "mugs.yaml").write_text(FILE)
-    for name in ("lost", "crash"):
+    for name in ("lost", "crash", "other"):
         (folder / f"{name}.yaml").write_text(FILE.replace("mugs", name))
     return folder
 
@@ -178,7 +175,7 @@ def test_the_command_line_finds_them(place: Path) -> None:
     assert json.loads(ran.stdout)["plan"] == [1, 0, 1], ran.stderr
     entries = place / "added-1.0.dist-info" / "entry_points.txt"
     code = "from moe2opt.config import json_schema; print(list(json_schema()['$defs']))"
-    entries.write_text(ENTRIES.replace("crash =", "#"))
+    entries.write_text(re.sub("(?m)^(crash|lost|other) =", "#", ENTRIES))
     try:
         assert "MugsFile" in run(place, code).stdout
     finally:
@@ -206,8 +203,9 @@ BROKEN = [
      "moe2opt.questions: 'crash' (crash:MUGS) of the package added cannot be loaded: SystemExit: "
      "stop here"),
     ("mo.load('lost.yaml')",
-     "lost.yaml: the question's added:nowhere cannot be loaded: AttributeError: module 'added' has "
-     "no attribute 'nowhere'"),
+     "moe2opt.questions: 'lost' (added:nowhere) of the package added cannot be loaded: "
+     "AttributeError: module 'added' has no attribute 'nowhere'"),
+    ("mo.load('other.yaml')", "the question 'other' calls itself 'mugs'"),
 ]  # fmt: skip
 
 

@@ -91,6 +91,6 @@ def load(checkout: Path) -> Callable[..., PlacementInstance]:
         name: str, scenario: str | None = None, overrides: dict[str, Any] | None = None
     ) -> PlacementInstance:
         path = checkout / "problems" / "placement" / f"{name}.yaml"
-        return config.load(path, scenario, overrides).instance
+        return config.load(path, scenario, overrides)
 
     return loaded

@@ -65,8 +65,7 @@ def load(folder: Path, rows: list[list[Any]] = CELLS, **words: str) -> Any:
     write_table(folder / "models.csv", list(MODEL_COLUMNS), [MODEL])
     given = {"rates": "profile", "device": "local", "rate": "", "link": "", **words}
     (folder / "toy.yaml").write_text(CONFIG.format(**given), encoding="utf-8")
-    loaded = mo.load(folder / "toy.yaml")
-    return loaded.instance  # type: ignore[union-attr]
+    return mo.load(folder / "toy.yaml")
 
 
 def test_measured_seconds_are_what_a_use_costs(tmp_path: Path) -> None:

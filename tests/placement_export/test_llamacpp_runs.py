@@ -88,7 +88,7 @@ def test_shapes_are_those_of_the_problems(checkout: Path) -> None:
     names = {path.stem for path in (checkout / "problems" / "placement").glob("*.yaml")}
     assert set(SHAPES) == names - {"switch_base_128_phone"}
     for name, sizes in SHAPES.items():
-        shape = mo.load(name).instance.shape
+        shape = mo.load(name).shape
         assert sizes == (shape.n_layers, shape.layers[0], shape.experts)
 
 

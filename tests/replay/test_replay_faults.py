@@ -29,7 +29,7 @@ STEPS = 40
 @pytest.fixture(scope="module")
 def model() -> ReplayModel:
     """Return the instance of the replays."""
-    return ReplayModel(mo.load("mobile_edge").instance)
+    return ReplayModel(mo.load("mobile_edge"))
 
 
 def trace(server: tuple[str, ...] = (), **columns: Any) -> Trace:
@@ -159,7 +159,7 @@ def test_budgets_hold_while_anything_moves(seed: int) -> None:
         assert (device.held[device.tier[at], at] == device.precision[at]).all()
 
 
-_MODEL = ReplayModel(mo.load("mobile_edge").instance)
+_MODEL = ReplayModel(mo.load("mobile_edge"))
 
 
 def _random(model: ReplayModel, rng: np.random.Generator) -> Any:

@@ -20,7 +20,7 @@ from moe2opt.result import InputError
 
 def loaded(name: str, *overrides: str) -> Any:
     """Return a built-in placement instance."""
-    return mo.load(name, None, overrides).instance
+    return mo.load(name, None, overrides)
 
 
 @pytest.mark.parametrize("name", ["three_tier_edge", "mobile_edge"])

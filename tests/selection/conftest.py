@@ -29,7 +29,7 @@ def load(checkout: Path) -> Load:
         name: str, scenario: str | None = None, overrides: dict[str, Any] | None = None
     ) -> SelectionInstance:
         path = checkout / "problems" / "selection" / f"{name}.yaml"
-        return config.load(path, scenario, overrides).instance
+        return config.load(path, scenario, overrides)
 
     return load_instance
 

@@ -110,7 +110,7 @@ def test_unused_sections_are_no_error(checkout: Path) -> None:
 def test_grids_refuse_what_they_cannot_compare(override: str, words: str, checkout: Path) -> None:
     """A grid of baselines says which part of a file it does not know."""
     path = checkout / "problems/selection/tiny_gate.yaml"
-    instance = mo.load(path, overrides=[override]).instance
+    instance = mo.load(path, overrides=[override])
     message = f"grid: compares deployments on sums over experts only, not {words}"
     with pytest.raises(mo.InputError, match=message):
         instance.require_sums("grid")

@@ -134,8 +134,8 @@ def test_addresses_do_not_depend_on_order() -> None:
     """A cell has one address whatever sweep it belongs to."""
     from moe2opt.sweep.store import Addresses
 
-    one = Spec(mo.load("tiny").path, {"delay.limit_s": ("1", "2")})
-    other = Spec(mo.load("tiny").path, {"delay.limit_s": ("2",)})
+    one = Spec(mo.load("tiny").source.path, {"delay.limit_s": ("1", "2")})
+    other = Spec(mo.load("tiny").source.path, {"delay.limit_s": ("2",)})
     names = Addresses()
     assert names.of(one.tasks()[1]) == names.of(other.tasks()[0])
     assert json.dumps(names.of(one.tasks()[0])) != json.dumps(names.of(one.tasks()[1]))

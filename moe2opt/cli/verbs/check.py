@@ -52,7 +52,7 @@ def _variants(
     for name in names:
         target = opened(config, name, overrides, allow_outside)
         problem, instance = problem_of(target), instance_of(target)
-        _check_execute(config, instance, allow_outside)
+        _check_files(config, target, allow_outside)
         try:
             pairs = self_test(problem)
         except InputError as error:
@@ -67,18 +67,17 @@ def _variants(
         }
 
 
-def _check_execute(config: str, instance: object, allow_outside: bool) -> None:
-    """Raise `InputError` when weights or text that a placement names are not there."""
-    from moe2opt.placement import PlacementInstance
-    from moe2opt.placement.reading import Reader
+def _check_files(config: str, target: object, allow_outside: bool) -> None:
+    """Raise `InputError` for what the question itself finds missing."""
+    from moe2opt.questions import question_of
 
-    if not isinstance(instance, PlacementInstance):
+    question = question_of(target)
+    if question is None or question.checks is None:
         return
-    reader = Reader(instance.config, instance.folder, allow_outside)
-    execute = instance.config.execute
-    for key, name in (("execute.model", execute.model), ("execute.text", execute.text)):
-        if name is not None and not reader.path(name, key).exists():
-            raise InputError(f"{config}: {key}: '{name}' does not exist")
+    try:
+        question.checks(target, allow_outside)
+    except InputError as error:
+        raise InputError(f"{config}: {error}") from error
 
 
 def _show(config: str, scenario: str | None, size: str, about: str, pairs: int) -> None:

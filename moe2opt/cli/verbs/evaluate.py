@@ -14,13 +14,12 @@ from moe2opt import progress
 from moe2opt.cli.exits import Exit
 from moe2opt.cli.folders import create, writing
 from moe2opt.cli.output import print_table, put
-from moe2opt.config import LoadedInstance, SolverSection, load
+from moe2opt.config import SolverSection, load
 from moe2opt.result import InputError
 from moe2opt.writing import write_frame, write_text
 
 if TYPE_CHECKING:
     from moe2opt.selection.gate import Gate
-    from moe2opt.selection.gated import GatedInstance
 
 _FILES = ("evaluation.json", "evaluation.csv")
 
@@ -108,32 +107,28 @@ def _run_grid(request: Request, seed: int, grid: Sequence[str], retrain: bool) -
 
     axes = axes_of(grid)
     with nullcontext() if request.quiet else progress.on_stderr(always=True):
-        target, solver, _ = _opened(request, "evaluate")
-        check_axes(target.effective, tuple(axes))
+        solver, target = _loaded(request, "evaluate")
+        check_axes(target.source.effective, tuple(axes))
         settings = {"time_limit_s": solver.time_limit_s, "rel_gap": solver.rel_gap}
         judging: dict[str, Any] = {"retrain": retrain, "seed": seed}
         flags = {"as_json": request.as_json, "quiet": request.quiet}
         return run_grid(target, axes, request.out, settings, **judging, **flags)
 
 
-def _loaded(request: Request, verb: str) -> tuple[SolverSection, GatedInstance]:
+def _loaded(request: Request, verb: str) -> tuple[SolverSection, Any]:
     """Return the solver section and the instance of the file."""
-    return _opened(request, verb)[1:]
-
-
-def _opened(request: Request, verb: str) -> tuple[LoadedInstance, SolverSection, GatedInstance]:
-    """Return what the file holds, its solver section and its instance."""
     from moe2opt.selection.gated import GatedInstance
 
-    target = load(
+    target: Any = load(
         request.config, request.scenario, request.overrides, allow_outside=request.allow_outside
     )
-    if not isinstance(target, LoadedInstance) or not isinstance(target.instance, GatedInstance):
+    if not isinstance(target, GatedInstance):
         raise InputError(
             f"{request.config}: `{verb}` needs single outcomes: a selection file with "
             "`experts: {outcomes: FOLDER}` (docs/reference/outcome-format.md)"
         )
-    return target, target.solver, target.instance
+    assert target.source is not None
+    return target.source.solver, target
 
 
 def _settings(section: SolverSection) -> dict[str, Any]:

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from moe2opt.cli.exits import Exit, say, say_rejected
 from moe2opt.cli.folders import create
 from moe2opt.cli.output import print_table, put
-from moe2opt.config import LoadedInstance
 from moe2opt.result import InputError, Result
 from moe2opt.verify import verify
 from moe2opt.writing import ours, write_text
@@ -83,7 +82,7 @@ def run_execute(request: Request) -> Exit:
     assert result is not None
     if result.plan is None or result.x is None:
         raise InputError(f"{request.result}: there is no plan to run ({result.status})")
-    instance = target.instance if isinstance(target, LoadedInstance) else None
+    instance = target
     if isinstance(instance, PlacementInstance):
         return _placement(request, result, instance)
     if isinstance(instance, GatedInstance):

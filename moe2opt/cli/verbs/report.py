@@ -6,12 +6,13 @@ import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from moe2opt.cli.exits import Exit, say
 from moe2opt.cli.folders import spare
 from moe2opt.cli.output import put
 from moe2opt.result import InputError
+from moe2opt.source import source_of
 
 if TYPE_CHECKING:
     from moe2opt.report import Report
@@ -62,18 +63,17 @@ def run_report(request: Request) -> Exit:
 
 def _add_grid(request: Request, evidence: Evidence) -> bool:
     """Compute the grid and keep it; tell whether it was interrupted."""
-    from moe2opt.config import LoadedInstance
     from moe2opt.report.gridding import add_grid, default_axes, parse_axes
     from moe2opt.report.judging import reopened
 
-    target = reopened(evidence, request.config)
+    target: Any = reopened(evidence, request.config)
     if target is None:
         raise InputError(
             f"--grid: the configuration of {request.folder} is not at hand; name it: --config"
         )
     if request.axes:
         axes = parse_axes(request.axes, request.points)
-    elif isinstance(target, LoadedInstance):
+    elif source_of(target) is not None:
         axes = default_axes(target, request.points)
     else:
         raise InputError("--grid: name the two budgets: --axis NAME=LOW:HIGH, twice")

@@ -143,7 +143,7 @@ def test_files_of_out(moe2opt: Run, tmp_path: Path) -> None:
     effective = read_file(out / "config.yaml").data
     loaded = load("tiny", "shared")
     assert isinstance(loaded, mo.LoadedInstance)
-    assert effective == loaded.effective
+    assert effective == loaded.source.effective
 
 
 def test_nothing_is_written_without_out(

@@ -223,7 +223,7 @@ def test_what_is_exceeded_is_told() -> None:
 
 def test_a_replayed_selection_realises_what_its_plan_says() -> None:
     """Accuracy on the test part is that of the plan's own record; joules and seconds are near."""
-    instance = mo.load("tiny_gate").instance  # type: ignore[union-attr]
+    instance = mo.load("tiny_gate")  # type: ignore[union-attr]
     result = mo.solve(instance)
     rows = {row.name: row for row in replayed(instance, result.x)}  # type: ignore[arg-type]
     assert rows["accuracy"].predicted == pytest.approx(result.objective)

@@ -67,7 +67,7 @@ def folder(tmp_path: Path) -> Path:
 
 def load(folder: Path, scenario: str | None = None) -> Any:
     """Return the instance of a scenario."""
-    return mo.load(folder / "small.yaml", scenario).instance  # type: ignore[union-attr]
+    return mo.load(folder / "small.yaml", scenario)  # type: ignore[union-attr]
 
 
 def run(folder: Path, instance: Any, assignment: Assignment) -> Any:
@@ -322,7 +322,7 @@ def test_few_copies_are_measured_beside_many(folder: Path) -> None:
     held = {}
     for capacity_gib in (0.00007, 0.00011, 1):
         given = [f"tiers.0.capacity_gib={capacity_gib}"]
-        instance = mo.load(folder / "small.yaml", overrides=given).instance
+        instance = mo.load(folder / "small.yaml", overrides=given)
         found = resident_assignment(instance)
         assert np.ptp(found.precision) == 0
         held[capacity_gib] = (int(found.precision[0, 0, 0]), int((found.tier == 0).sum()))
@@ -337,7 +337,7 @@ def test_many_copies_are_measured_beside_few(folder: Path) -> None:
     """With room for all, every expert is on the slowest tier, in the largest format."""
     from moe2opt.executor.calibrate import distant_assignment
 
-    instance = mo.load(folder / "small.yaml").instance
+    instance = mo.load(folder / "small.yaml")
     found = distant_assignment(instance)
     slowest = int(instance.use.seconds.max(axis=1).argmax())
     assert slowest != instance.topology.home

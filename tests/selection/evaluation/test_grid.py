@@ -30,7 +30,7 @@ BUDGETS = (40.0, 90.0, 150.0, 300.0)
 @cache
 def tiny() -> Any:
     """Return the tiny gated instance."""
-    return mo.load("tiny_gate").instance
+    return mo.load("tiny_gate")
 
 
 def solved(budget: float) -> SolvedCell:
@@ -148,7 +148,7 @@ def test_other_problems_are_refused() -> None:
     small = FacilityProblem(values=[[1.0]], costs=[[1.0]], budgets=[1.0])
     with pytest.raises(InputError, match="not that of its instance"):
         evaluate_grid(["a"], [replace(solved(150.0), problem=small)])
-    mixed = mo.load("tiny_gate", overrides=["objective=masked_softmax"]).instance
+    mixed = mo.load("tiny_gate", overrides=["objective=masked_softmax"])
     with pytest.raises(InputError, match="grid: compares deployments on sums"):
         evaluate_grid(["a"], [replace(solved(150.0), instance=mixed)])
 

@@ -46,18 +46,18 @@ def test_robust_plans_tell_their_price(edge: Path) -> None:
     assert energy.predicted < energy.robust <= energy.limit * (1 + 1e-9)
     assert "price of robustness" in result.plan.summary()
     assert GatedPlan.from_dict(result.plan.to_dict()) == result.plan
-    assert loaded.instance.nominal.evaluate(plain.plan) == pytest.approx(plain.objective)
+    assert loaded.nominal.evaluate(plain.plan) == pytest.approx(plain.objective)
 
 
 def test_provenance_names_the_profiles(edge: Path) -> None:
     """The result of a gated instance records the digest of its profile tables too."""
     loaded = mo.load(edge)
-    assert loaded.instance.origin["profiles_sha256"] == loaded.instance.profiles_sha256 != ""
+    assert loaded.origin["profiles_sha256"] == loaded.profiles_sha256 != ""
 
 
 def test_mixtures_are_judged_as_mixtures() -> None:
     """Where experts share prompts, the test accuracy is the mean under the gate's weights."""
-    instance = mo.load("tiny_gate", overrides=["objective=masked_softmax"]).instance
+    instance = mo.load("tiny_gate", overrides=["objective=masked_softmax"])
     result = mo.solve(instance)
     chosen = np.flatnonzero(result.x)
     test = TestPart(instance, instance.split.members("test"))
@@ -72,7 +72,7 @@ def test_mixtures_are_judged_as_mixtures() -> None:
 @pytest.mark.parametrize("override", OTHERS)
 def test_baselines_keep_every_budget(override: str) -> None:
     """Budgets that are no sums bind the baselines as they bind the plan."""
-    instance = mo.load("tiny_gate", overrides=[override]).instance
+    instance = mo.load("tiny_gate", overrides=[override])
     own = OwnBudgets(instance.compiled)
     ones = np.ones(own.size)
     found = [*baseline_sets(own, ones, ones).values(), *random_sets(own, 5, 0)]
@@ -86,7 +86,7 @@ def test_baselines_keep_every_budget(override: str) -> None:
 @pytest.mark.parametrize("override", OTHERS[:1])
 def test_other_budgets_are_evaluated(override: str) -> None:
     """`evaluate` compares deployments under such budgets, without the joint prices."""
-    instance = mo.load("tiny_gate", overrides=[override, "routing.delay_s=5"]).instance
+    instance = mo.load("tiny_gate", overrides=[override, "routing.delay_s=5"])
     done = evaluate_on_test(instance, mo.solve, replicates=10)
     names = {row.policy for row in done.rows}
     assert {"moe2", "best single LLM", "cost-aware routing"} <= names

@@ -32,7 +32,7 @@ def evaluation(folder: Path, backend: str, more: str = "") -> Evaluation:
     """Evaluate the outcome folder in `folder` without a budget."""
     path = folder / "real.yaml"
     path.write_text(FREE.format(backend=backend, more=more, seed=0))
-    return evaluate_on_test(mo.load(path, allow_outside=True).instance, mo.solve, replicates=500)
+    return evaluate_on_test(mo.load(path, allow_outside=True), mo.solve, replicates=500)
 
 
 @pytest.mark.parametrize("backend", ["sklearn", "torch"])
@@ -64,7 +64,7 @@ def test_specialists_gain_three_points(shared_data: Path, tmp_path: Path) -> Non
     path = tmp_path / "real.yaml"
     more = ", features: text, assumed_prompt_tokens: 150, assumed_output_tokens: 150"
     path.write_text(FREE.format(backend="sklearn", more=more, seed=0))
-    leads = [lead(mo.load(path, overrides=[f"splits.seed={seed}"]).instance) for seed in range(3)]
+    leads = [lead(mo.load(path, overrides=[f"splits.seed={seed}"])) for seed in range(3)]
     assert np.mean(leads) >= 3
     assert min(leads) > 1.5
 

@@ -55,7 +55,7 @@ def serve(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Served]:
             words = ("--to", "litellm", "--config", config, "--out", folder / "out")
             ran = export(folder / "result.json", *words, "--quiet")
             assert ran.exit_code == 0, ran.stderr
-            made[(config, *overrides)] = Served(folder / "out", loaded.instance, result)
+            made[(config, *overrides)] = Served(folder / "out", loaded, result)
         return made[(config, *overrides)]
 
     return run

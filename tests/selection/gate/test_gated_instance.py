@@ -26,7 +26,7 @@ Project = Callable[..., Path]
 def load(path: Path, **overrides: object) -> GatedInstance:
     """Load a configuration as the gated instance that it must be."""
     keys = {key.replace("__", "."): value for key, value in overrides.items()}
-    instance = mo.load(path, overrides=keys).instance
+    instance = mo.load(path, overrides=keys)
     assert isinstance(instance, GatedInstance)
     return instance
 

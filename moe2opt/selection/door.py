@@ -1,0 +1,49 @@
+"""The door of the selection: what the rest of moe2opt asks of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from moe2opt.canonical.question import Exported, Question
+from moe2opt.selection.gated_plan import GatedPlan
+from moe2opt.selection.instance import SelectionInstance, build
+from moe2opt.selection.plan import SelectionPlan
+from moe2opt.selection.sections import SelectionConfig
+from moe2opt.selection.view import ASKS
+
+
+def plan_from_dict(data: dict[str, Any]) -> SelectionPlan | GatedPlan:
+    """Rebuild a plan of either kind; the message of a fault is that of the kind it resembles."""
+    kind = GatedPlan if isinstance(data.get("routing"), dict) else SelectionPlan
+    return kind.from_dict(data)
+
+
+def _litellm(plan: Any, instance: SelectionInstance | None) -> Exported:
+    from moe2opt.selection.export.served import served
+
+    return served(plan, instance)
+
+
+def _axes(config: dict[str, Any]) -> dict[str, tuple[float, float]]:
+    """Return energy and delay, as far as the configuration limits them."""
+    energy, delay = (config.get(key) or {} for key in ("energy", "delay"))
+    ranges = {
+        "energy_j_per_prompt": (energy.get("limit_j_per_prompt"), 1 / 24, 2.5),
+        "delay.limit_s": (delay.get("limit_s"), 1 / 4, 2.0),
+    }
+    return {
+        name: (low * limit, high * limit)
+        for name, (limit, low, high) in ranges.items()
+        if isinstance(limit, int | float) and limit > 0
+    }
+
+
+QUESTION = Question(
+    name="selection",
+    asks=ASKS,
+    config=SelectionConfig,
+    build=build,
+    plan_from_dict=plan_from_dict,
+    exporters={"litellm": _litellm},
+    axes=_axes,
+)
