@@ -1,8 +1,7 @@
-"""Power meters: counters that wrap, sensors in a fake /sys, lines of tegrastats, fake NVML."""
+"""Power meters: counters that wrap, and the answers of zeus and jtop."""
 
 from __future__ import annotations
 
-import stat
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,9 +11,6 @@ import pytest
 
 from moe2opt.profiles.measure import Effort, power
 from moe2opt.profiles.measure.figures import UnavailableError
-
-FIXTURES = Path(__file__).parent / "fixtures"
-LINES = (FIXTURES / "tegrastats.txt").read_text("utf-8").splitlines()
 
 
 def nothing() -> None:
@@ -31,15 +27,6 @@ def seconds(step: float) -> Callable[[], float]:
         return now
 
     return clock
-
-
-def fake_sys(root: Path, files: dict[str, str]) -> Path:
-    """Write files below `root` and return it."""
-    for name, text in files.items():
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text + "\n", encoding="utf-8")
-    return root
 
 
 # ---------------------------------------------------------------------- counters
@@ -62,162 +49,177 @@ def test_a_counter_may_start_again() -> None:
     assert meter.mean_power_w(nothing, 1.0) == 5.0
 
 
+def rapl_file(folder: Path, name: str, microjoules: int) -> Any:
+    """Return a counter as zeus finds it: the file, its name and where it starts again."""
+    path = folder / name
+    path.write_text(f"{microjoules}\n", encoding="utf-8")
+    return SimpleNamespace(name=name, energy_uj_path=str(path), max_energy_range_uj=262143328850.0)
+
+
 def test_rapl_adds_packages_and_memory(tmp_path: Path) -> None:
-    """Packages and their memory count; cores, which packages hold, and psys do not."""
-    base = "class/powercap"
-    root = fake_sys(
-        tmp_path,
-        {
-            f"{base}/intel-rapl:0/name": "package-0",
-            f"{base}/intel-rapl:0/energy_uj": "4000000",
-            f"{base}/intel-rapl:0/max_energy_range_uj": "262143328850",
-            f"{base}/intel-rapl:0/intel-rapl:0:0/name": "core",
-            f"{base}/intel-rapl:0/intel-rapl:0:0/energy_uj": "1000000",
-            f"{base}/intel-rapl:0/intel-rapl:0:1/name": "dram",
-            f"{base}/intel-rapl:0/intel-rapl:0:1/energy_uj": "500000",
-            f"{base}/intel-rapl:1/name": "psys",
-            f"{base}/intel-rapl:1/energy_uj": "9000000",
-        },
+    """Packages and their memory count; psys, which zeus lists as a processor, does not."""
+    package = SimpleNamespace(
+        rapl_file=rapl_file(tmp_path, "package-0", 4_000_000),
+        dram=rapl_file(tmp_path, "dram", 500_000),
     )
-    meter = power.rapl_meter(root)
+    psys = SimpleNamespace(rapl_file=rapl_file(tmp_path, "psys", 9_000_000), dram=None)
+    meter = power.rapl_meter(lambda: SimpleNamespace(cpus=[package, psys]))
     assert isinstance(meter, power.CounterMeter)
-    assert meter.scope == "CPU packages and memory"
+    assert (meter.scope, meter.kind) == ("CPU packages and memory", "host")
     assert [counter.read_j() for counter in meter.counters] == [4.0, 0.5]
     assert meter.counters[0].range_j == pytest.approx(262143.32885)
+    package.dram = None
+    assert power.rapl_meter(lambda: SimpleNamespace(cpus=[package])).scope == "CPU packages"
 
 
-def test_rapl_for_root_only_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Counters that only root may read are a reason, not a fault."""
-    files = {"name": "package-0", "energy_uj": "1"}
-    fake_sys(tmp_path, {f"class/powercap/intel-rapl:0/{k}": v for k, v in files.items()})
-    real = Path.read_text
+def refused(error: Exception) -> Callable[[], Any]:
+    """Return a library that does not answer."""
 
-    def refuse(self: Path, *args: Any, **named: Any) -> str:
-        if self.name == "energy_uj":
-            raise PermissionError(13, "Permission denied")
-        return real(self, *args, **named)
+    def ask() -> Any:
+        raise error
 
-    monkeypatch.setattr(Path, "read_text", refuse)
-    with pytest.raises(UnavailableError, match="only root may read the RAPL counters"):
-        power.rapl_meter(tmp_path)
+    return ask
+
+
+def test_what_a_library_throws_is_the_reason(tmp_path: Path) -> None:
+    """Counters for root, no driver, no service: each is one line, and what answers still does."""
+    psys = SimpleNamespace(rapl_file=rapl_file(tmp_path, "psys", 1), dram=None)
+    meters, skipped = power.find_meters(
+        refused(PermissionError("RAPL requires root privileges")),
+        lambda: fake_gpus(counter=True),
+        refused(RuntimeError("jtop.service is not active. Please run:\nsudo jtop --install")),
+    )
+    assert [meter.name for meter in meters] == ["NVML"]
+    assert [(s.what, s.why) for s in skipped] == [
+        ("power by RAPL", "RAPL requires root privileges"),
+        ("power by jtop", "jtop.service is not active. Please run: sudo jtop --install"),
+    ]
+    _, skipped = power.find_meters(
+        lambda: SimpleNamespace(cpus=[psys]), refused(ValueError()), refused(ImportError("jtop"))
+    )
+    assert [s.why for s in skipped] == [
+        "no counter of a processor package",
+        "ValueError",
+        "jtop is not installed: pip install 'moe2opt[jetson]'",
+    ]
+
+
+def test_without_the_extras_the_reason_names_them() -> None:
+    """A machine without zeus and jetson-stats has no meter, and is told what to install."""
+    zeus = refused(ModuleNotFoundError("No module named 'zeus'", name="zeus.device"))
+    meters, skipped = power.find_meters(zeus, zeus, refused(ImportError("jtop")))
+    assert not meters
+    assert [s.why for s in skipped] == [
+        *["zeus is not installed: pip install 'moe2opt[measure]'"] * 2,
+        "jtop is not installed: pip install 'moe2opt[jetson]'",
+    ]
+
+
+def test_the_libraries_answer_or_say_why() -> None:
+    """Where zeus is installed, its own objects give a meter or a reason in one line."""
+    pytest.importorskip("zeus", reason="asks zeus: pip install 'moe2opt[measure]'")
+    meters, skipped = power.find_meters(jtop=refused(ImportError("jtop")))
+    assert len(meters) + len(skipped) == 3
+    assert all(s.why and "\n" not in s.why and "not installed" not in s.why for s in skipped[:-1])
 
 
 # ---------------------------------------------------------------------- Jetson
 
+#: Rails as jtop hands them out, in milliwatts.
+ORIN = {
+    "rail": {
+        "VDD_GPU_SOC": {"type": "INA3221", "power": 9500},
+        "VDD_CPU_CV": {"type": "INA3221", "power": 1900},
+        "VIN_SYS_5V0": {"type": "INA3221", "power": 4000},
+        "VDDQ_VDD2_1V8AO": {"type": "INA3221", "power": 990},
+        "ucsi-source-psy-1": {"type": "USB", "power": 20000},
+    },
+    "tot": {"power": 36390, "avg": 36390},
+}
 
-def test_ina_sensors_are_volts_times_amperes(tmp_path: Path) -> None:
-    """Millivolts and milliamperes become watts; what is not connected does not count."""
-    folder = "bus/i2c/drivers/ina3221/1-0040/hwmon/hwmon3"
-    rails = [("VDD_GPU_SOC", 19000, 500), ("VDD_CPU_CV", 19000, 100), ("VIN_SYS_5V0", 5000, 800)]
-    files = {}
-    for number, (name, millivolts, milliamperes) in enumerate(rails, start=1):
-        files[f"{folder}/in{number}_label"] = name
-        files[f"{folder}/in{number}_input"] = str(millivolts)
-        files[f"{folder}/curr{number}_input"] = str(milliamperes)
-    second = folder.replace("1-0040/hwmon/hwmon3", "1-0041/hwmon/hwmon4")
-    files |= {f"{second}/in1_label": "NC", f"{second}/in2_label": "VDDQ_VDD2_1V8AO"}
-    files |= {f"{second}/in2_input": "1100", f"{second}/curr2_input": "900"}
-    meter = power.ina_meter(fake_sys(tmp_path, files))
+
+def fake_jtop(power_mw: dict[str, Any], samples: int) -> Any:
+    """Return a class like jtop that hands out one state a few times."""
+
+    class Client:
+        power = power_mw
+
+        def __init__(self, interval: float = 0.5) -> None:
+            self.observers = list[Callable[[Any], None]]()
+
+        def attach(self, observer: Callable[[Any], None]) -> None:
+            self.observers.append(observer)
+
+        def __enter__(self) -> Any:
+            for observer in self.observers * samples:
+                observer(self)
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+    return Client
+
+
+def test_rails_of_a_jetson_are_added(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no rail holds the others their sum counts, as tegrastats has it, and it says so."""
+    monkeypatch.setattr(power, "_JTOP_WINDOW_S", 0.0)
+    meter = power.jetson_meter(lambda: fake_jtop(ORIN, 3))
     assert meter.scope == "sum of rails VDD_CPU_CV + VDD_GPU_SOC + VIN_SYS_5V0"
     assert meter.mean_power_w(nothing, 0.0) == pytest.approx(9.5 + 1.9 + 4.0)
 
 
-def test_tegrastats_of_an_agx_xavier() -> None:
-    """Rails without a unit are milliwatts, memory is none of them, and the total is their sum."""
-    rails = power.parse_tegrastats(LINES[0])
-    assert rails == {"GPU": 0.463, "CPU": 0.618, "SOC": 2.936, "CV": 0.0, "VDDRQ": 0.309,
-                     "SYS5V": 3.306}  # fmt: skip
-    watts, scope = power.total_of(rails)
-    assert watts == pytest.approx(7.632)
-    assert scope == "sum of rails CPU + CV + GPU + SOC + SYS5V + VDDRQ"
-
-
-def test_tegrastats_of_a_tx2() -> None:
+def test_the_input_rail_is_taken_alone() -> None:
     """The input rail holds all the others and is taken alone."""
-    assert power.total_of(power.parse_tegrastats(LINES[1])) == (1.931, "input rail VDD_IN")
+    rails = {"rail": ORIN["rail"], "tot": {"name": "VDD_IN", "power": 1931}}
+    assert power.jetson_total(rails) == (1.931, "input rail VDD_IN")
 
 
-def test_tegrastats_with_units() -> None:
-    """Newer versions write mW after each figure (synthetic line in that spelling)."""
-    line = "RAM 100/1000MB GR3D_FREQ 50% VDD_GPU_SOC 4000mW/3900mW VIN_SYS_5V0 7000mW/6500mW"
-    assert power.parse_tegrastats(line) == {"VDD_GPU_SOC": 4.0, "VIN_SYS_5V0": 7.0}
-    assert power.parse_tegrastats("RAM 100/1000MB SWAP 0/7MB") == {}
+def test_a_jetson_that_says_nothing_is_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No rail, and no sample while the load runs, are reasons."""
+    monkeypatch.setattr(power, "_JTOP_WINDOW_S", 0.0)
+    with pytest.raises(UnavailableError, match="names no rail"):
+        power.jetson_meter(lambda: fake_jtop({}, 1))
+    with pytest.raises(UnavailableError, match="sent no sample"):
+        power.JetsonMeter(fake_jtop(ORIN, 0), "s").mean_power_w(nothing, 0.0)
 
 
-def test_tegrastats_is_run_and_ended(tmp_path: Path) -> None:
-    """The program is started, its lines are averaged, and it is not left running."""
-    program = tmp_path / "tegrastats"
-    program.write_text(
-        "#!/bin/sh\nwhile true; do echo 'RAM 1/2MB VDD_IN 3000mW/3000mW'; sleep 0.05; done\n"
-    )
-    program.chmod(program.stat().st_mode | stat.S_IXUSR)
-    meters, _ = power.find_meters(tmp_path, no_nvml, str(program))
-    (meter,) = meters
-    assert meter.scope == "input rail VDD_IN"
-    assert meter.mean_power_w(nothing, 0.0) == 3.0
+# ---------------------------------------------------------------------- graphics cards
 
 
-@pytest.mark.parametrize(
-    ("script", "reason"),
-    [("echo nothing", "names no rail"), ("sleep 60", "names no rail"), (None, "does not start")],
-)
-def test_a_tegrastats_that_says_nothing(tmp_path: Path, script: str | None, reason: str) -> None:
-    """A program without rails, without output, or that cannot be started is a reason."""
-    program = tmp_path / "tegrastats"
-    if script:
-        program.write_text(f"#!/bin/sh\nexec {script}\n")
-        program.chmod(program.stat().st_mode | stat.S_IXUSR)
-    with pytest.raises(UnavailableError, match=reason):
-        power.tegrastats_meter(str(program))
-
-
-# ---------------------------------------------------------------------- NVML
-
-
-def no_nvml() -> Any:
-    """Stand in for a machine without pynvml."""
-    raise ImportError("pynvml")
-
-
-def fake_nvml(*, counter: bool) -> Any:
-    """Return a fake pynvml, with or without an energy counter."""
+def fake_gpus(*, counter: bool) -> Any:
+    """Return graphics cards like those of zeus, with or without an energy counter."""
     energy = iter(range(10_000, 100_000, 5_000))
-
-    def total(handle: int) -> int:
-        if not counter:
-            raise RuntimeError("Not Supported")
-        return next(energy)
-
     return SimpleNamespace(
-        nvmlInit=nothing,
-        nvmlDeviceGetHandleByIndex=lambda index: index,
-        nvmlDeviceGetTotalEnergyConsumption=total,
-        nvmlDeviceGetPowerUsage=lambda handle: 123_000,
+        supports_get_total_energy_consumption=lambda index: counter,
+        get_total_energy_consumption=lambda index: next(energy),
+        get_instant_power_usage=lambda index: 123_000,
     )
 
 
-def test_nvml_counts_millijoules() -> None:
+def test_gpus_count_millijoules() -> None:
     """The energy counter of the board, in millijoules, is preferred."""
-    meter = power.nvml_meter(lambda: fake_nvml(counter=True))
-    assert (meter.scope, meter.kind) == ("GPU board", "accelerator")
+    meter = power.gpu_meter(lambda: fake_gpus(counter=True))
+    assert (meter.name, meter.scope, meter.kind) == ("NVML", "GPU board", "accelerator")
     assert isinstance(meter, power.CounterMeter)
     first, second = meter.counters[0].read_j(), meter.counters[0].read_j()
     assert second - first == 5.0
 
 
-def test_nvml_without_a_counter_shows_milliwatts() -> None:
+def test_a_gpu_without_a_counter_shows_milliwatts() -> None:
     """An older board has power only, in milliwatts."""
-    meter = power.nvml_meter(lambda: fake_nvml(counter=False))
+    meter = power.gpu_meter(lambda: fake_gpus(counter=False))
     assert meter.mean_power_w(nothing, 0.0) == 123.0
 
 
-def test_missing_meters_have_their_reasons(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a machine without sensors there is no meter and one reason for each."""
-    monkeypatch.setattr(power.shutil, "which", lambda _: None)
-    meters, skipped = power.find_meters(tmp_path, no_nvml)
-    assert not meters
-    assert {s.what for s in skipped} == {"power by RAPL", "power by INA sensors", "power by NVML"}
-    assert any("pip install nvidia-ml-py" in s.why for s in skipped)
+def test_the_scope_of_a_card_is_what_its_driver_counts() -> None:
+    """AMD's counter is that of the socket, and it is not called a board."""
+
+    class AMDGPUs(SimpleNamespace):
+        pass
+
+    cards = AMDGPUs(**vars(fake_gpus(counter=True)))
+    assert power.gpu_meter(lambda: cards).scope == "GPU socket"
 
 
 # ---------------------------------------------------------------------- figures
