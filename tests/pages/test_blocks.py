@@ -71,6 +71,14 @@ def test_links_lead_somewhere(page: Path) -> None:
     assert [part for target, part in targets if part and part not in anchors(target)] == []
 
 
+@pytest.mark.parametrize("page", [*PAGES, CHECKOUT / ".ci/run"], ids=name_of)
+def test_named_files_exist(page: Path) -> None:
+    """Every file or folder of the checkout that a page names is there; a star stands for many."""
+    folders = r"(?<![\w/.:-])(?:docs|moe2opt|notebooks|problems|tests)/"
+    named = re.findall(rf"{folders}[\w./*-]*[\w*]", page.read_text(encoding="utf-8"))
+    assert [path for path in named if not any(CHECKOUT.glob(path))] == []
+
+
 def shell_lines(path: Path) -> Iterator[str]:
     """Yield the commands of the bash blocks of a page, continued lines joined, comments cut."""
     for block in blocks(path, "bash"):

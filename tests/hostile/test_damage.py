@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hostile_files.mutating import DAMAGE
-from hostile_files.seeds import READERS, SEEDS, Seed, plant
+from hostile.mutating import DAMAGE
+from hostile.seeds import READERS, SEEDS, Seed, plant
 from typer.testing import CliRunner
 
 from moe2opt.cli import app
