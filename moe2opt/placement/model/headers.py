@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from moe2opt.files import open_regular, read_json
-from moe2opt.placement.model.gguf import read_header
+from moe2opt.llamacpp.gguf import read_header
 from moe2opt.placement.model.shape import ModelShape
 from moe2opt.placement.sections import Model
 from moe2opt.result import InputError

@@ -1,14 +1,17 @@
 """Headers of GGUF files, read with a bound on everything that they claim.
 
 Only what stands before the weights is read (docs/gguf.md of ggml, versions 2 and 3): keys with
-their values, and name, shape, type and place of every tensor. Arrays are passed over. Sizes of the
-types come from the library ``gguf``.
+their values, and name, shape, type and place of every tensor. Of arrays only those are kept that
+describe layers; vocabularies are passed over. Sizes of the types come from the library ``gguf``.
+
+A model may lie in several files (`split.count`), of which any one names all.
 """
 
 from __future__ import annotations
 
 import math
 import os
+import re
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,6 +25,13 @@ from moe2opt.files import open_regular
 _MOST_TENSORS, _MOST_KEYS, _MOST_DIMENSIONS = 2**20, 2**16, 8
 _LONGEST_NAME, _LONGEST_TEXT, _MOST_HEADER = 2**10, 2**20, 2**28
 
+#: Longest array of numbers that is kept: one entry per layer; vocabularies are longer.
+_LONGEST_ARRAY = 2**12
+
+#: How a file of several is named, and how many there may be.
+_SHARD = re.compile(r"(?P<start>.*)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf")
+_MOST_SHARDS = 2**10
+
 #: Format and size of the scalar types by their number; 8 is text, 9 an array.
 _SCALARS = dict(zip((0, 1, 2, 3, 4, 5, 6, 7, 10, 11, 12), "BbHhIif?Qqd", strict=True))
 _TEXT, _ARRAY = 8, 9
@@ -29,16 +39,17 @@ _TEXT, _ARRAY = 8, 9
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """A tensor of the file: name, number of weights, and bytes that it takes."""
+    """A tensor of the file: name, number of weights, bytes that it takes, and name of its type."""
 
     name: str
     weights: int
     size: int
+    kind: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """Values by key, arrays left out, and the tensors."""
+    """Values by key, long arrays left out, and the tensors."""
 
     fields: Mapping[str, Any]
     tensors: tuple[Tensor, ...]
@@ -56,7 +67,7 @@ def read_header(path: Path) -> Header:
         from gguf import GGML_QUANT_SIZES
     except ImportError as error:
         raise InputError("needs the package gguf: pip install gguf") from error
-    sizes = {int(kind): own for kind, own in GGML_QUANT_SIZES.items()}
+    sizes = {int(kind): (*own, kind.name) for kind, own in GGML_QUANT_SIZES.items()}
     with open_regular(path) as stream:
         if stream.read(4) != b"GGUF":
             raise InputError(f"{path.name} is not a GGUF file")
@@ -66,13 +77,81 @@ def read_header(path: Path) -> Header:
             raise InputError(f"{path.name} is truncated or damaged ({error})") from error
 
 
+def shards(path: Path) -> tuple[Path, ...]:
+    """Return all files of the model that a file or a folder holds.
+
+    Parameters
+    ----------
+    path
+        A GGUF file (any one of several), or a folder with the files of one model. Projectors
+        (``mmproj``) and hidden files beside them are no models.
+
+    Raises
+    ------
+    InputError
+        When there is none, a file of several is missing, or a folder holds several models.
+    """
+    if path.is_dir():
+        found = [p for p in sorted(path.glob("*.gguf")) if not p.name.startswith((".", "mmproj"))]
+        models = {m["start"] if (m := _SHARD.fullmatch(p.name)) else p.name for p in found}
+        if len(models) != 1:
+            what = f"{len(models)} models ({', '.join(sorted(models)[:3])})" if models else "no"
+            raise InputError(f"'{path.name}' holds {what} GGUF file{'s' * (len(models) != 1)}")
+        path = found[0]
+    if not path.is_file():
+        raise InputError(f"no such file '{path.name}'")
+    named = _SHARD.fullmatch(path.name)
+    if named is None:
+        return (path,)
+    count = int(named["count"])
+    if not 1 <= int(named["number"]) <= count <= _MOST_SHARDS:
+        raise InputError(f"'{path.name}' is not one of {count} files")
+    files = [
+        path.with_name(f"{named['start']}-{k:05d}-of-{named['count']}.gguf")
+        for k in range(1, count + 1)
+    ]
+    missing = [file.name for file in files if not file.is_file()]
+    if missing:
+        more = f" and {len(missing) - 1} more" if missing[1:] else ""
+        raise InputError(f"{missing[0]}{more} of the {count} files of the model is missing")
+    return tuple(files)
+
+
+def read_model(path: Path) -> Header:
+    """Read the headers of all files of a model as one: keys of the first, tensors of all.
+
+    Raises
+    ------
+    InputError
+        As `shards` and `read_header`; when the files do not belong together.
+    """
+    files = shards(path)
+    headers = [read_header(file) for file in files]
+    first = headers[0].fields
+    told = first.get("split.count", len(files))
+    if told not in (len(files), 0):
+        raise InputError(
+            f"{files[0].name} is one of {told} files ({path.name} names {len(files)}): give the "
+            "first by its own name, `...-00001-of-....gguf`"
+        )
+    tensors = tuple(tensor for header in headers for tensor in header.tensors)
+    if len({tensor.name for tensor in tensors}) < len(tensors):
+        raise InputError(f"{files[0].name}: two of the {len(files)} files hold the same tensor")
+    counted = first.get("split.tensors.count", len(tensors))
+    if counted != len(tensors):
+        raise InputError(
+            f"{files[0].name}: the model has {counted} tensors, its files hold {len(tensors)}"
+        )
+    return Header(first, tensors)
+
+
 class _Reader:
     def __init__(self, stream: BinaryIO) -> None:
         self.stream = stream
         self.size = os.fstat(stream.fileno()).st_size
         self.order = "<"
 
-    def header(self, sizes: Mapping[int, tuple[int, int]]) -> Header:
+    def header(self, sizes: Mapping[int, tuple[int, int, str]]) -> Header:
         """Read everything that follows the first four bytes."""
         version = self._one("I")
         if version & 0xFFFF == 0:  # written on a machine of the other byte order
@@ -101,7 +180,7 @@ class _Reader:
                 raise ValueError(f"the weights of {tensor.name!r:.80} end beyond the file")
         return Header(fields, tuple(tensor for tensor, _ in listed))
 
-    def _tensor(self, sizes: Mapping[int, tuple[int, int]]) -> tuple[Tensor, int]:
+    def _tensor(self, sizes: Mapping[int, tuple[int, int, str]]) -> tuple[Tensor, int]:
         name = self._text(_LONGEST_NAME)
         shape = [
             self._one("Q") for _ in range(self._bounded("axes", self._one("I"), _MOST_DIMENSIONS))
@@ -110,11 +189,11 @@ class _Reader:
         if kind not in sizes:
             raise ValueError(f"{name!r:.80} has the unknown type {kind}")
         weights = math.prod(shape)
-        block, size = sizes[kind]
-        return Tensor(name, weights, weights * size // block), place
+        block, size, label = sizes[kind]
+        return Tensor(name, weights, weights * size // block, label), place
 
     def _value(self, kind: int, *, inner: bool = False) -> Any:
-        """Return a value; an array is passed over and None."""
+        """Return a value; an array of text or of many numbers is passed over and None."""
         if kind in _SCALARS:
             return self._one(_SCALARS[kind])
         if kind == _TEXT:
@@ -122,6 +201,8 @@ class _Reader:
         if kind != _ARRAY or inner:
             raise ValueError(f"a value has the unknown type {kind}")
         kind, count = self._one("I"), self._one("Q")
+        if kind in _SCALARS and count <= _LONGEST_ARRAY:
+            return [self._one(_SCALARS[kind]) for _ in range(count)]
         if kind in _SCALARS:
             self._skip(count * struct.calcsize(f"<{_SCALARS[kind]}"))
         else:
