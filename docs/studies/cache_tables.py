@@ -35,7 +35,7 @@ from moe2opt.caching.slots import global_lru_curve, lru_cliff, lru_curve
 from moe2opt.caching.synthetic import synthetic_trace
 from moe2opt.caching.trace import ExpertTrace
 from moe2opt.caching.trace_reading import read_trace
-from moe2opt.placement.modes.cache import lru_hit_rates, static_hit_rates
+from moe2opt.placement.experts.hits import lru_hit_rates, static_hit_rates
 
 #: Bits and loss of IQ2_S (problems/placement/tables/precisions.csv; the loss is Mixtral's), and
 #: bits of the native format.

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from moe2opt.placement.machine.topology import GIB
+from moe2opt.placement.modes.split import Split
 from moe2opt.result import InputError
 
 if TYPE_CHECKING:
@@ -208,8 +209,9 @@ def _two_machines(model: Any, instance: PlacementInstance) -> Any:
     """Return the sum over layers of the slower of two machines."""
     import pyomo.environ as pyo
 
-    fast, slow = instance.split_tiers
-    stay, compute, copy = instance.split_costs
+    split = Split(instance)
+    fast, slow = split.pair
+    stay, compute, copy = split.costs
     model.copied = pyo.Var(model.L, model.E, model.Q, domain=pyo.Binary)
     model.slower = pyo.Var(model.L, domain=pyo.NonNegativeReals)
     for layer in model.L:

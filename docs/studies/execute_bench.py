@@ -39,7 +39,7 @@ from moe2opt.executor.run.run import Settings, run_plan, shapes_of
 from moe2opt.executor.store.bank import Bank
 from moe2opt.placement.assignment import Assignment
 from moe2opt.placement.baselines.rules import baseline_assignments
-from moe2opt.placement.modes.cache import cache_assignment
+from moe2opt.placement.modes.cache import Cached
 
 FORMATS = (("fp16", 16.0, 0.0), ("int8", 8.25, 0.001), ("int4", 4.25, 0.02))
 
@@ -223,7 +223,7 @@ def do_plan(work: Path) -> None:
             if result.plan is None:
                 continue
             a = result.plan.assignment
-            rules = {"optimal": a} | dict(baseline_assignments(instance))
+            rules = {"optimal": a} | dict(baseline_assignments(instance.mode))
             rules["LFU residents per layer"] = even_residents(instance)
             entry = {"share": share, "loss": loss, "gap": result.gap, "rules": {}}
             for name, rule in rules.items():
@@ -271,8 +271,8 @@ def runs_of(work: Path, model: Any) -> dict[str, tuple[Any, Any]]:
             if rule["slots"] is not None:
                 cached = _with_cache(instance)
                 slots = np.array(rule["slots"])
-                quality = np.zeros(len(slots), dtype=np.int64)
-                found[key] = (cached, cache_assignment(cached, slots, quality))
+                quality = np.zeros((*cached.shape.size, 1), dtype=np.int64)
+                found[key] = (cached, Cached(cached).slotted(slots, quality))
             else:
                 from moe2opt.placement.assignment import plain
 
@@ -283,7 +283,7 @@ def runs_of(work: Path, model: Any) -> dict[str, tuple[Any, Any]]:
 def _with_cache(instance: Any) -> Any:
     from dataclasses import replace
 
-    from moe2opt.placement.parts import Cache
+    from moe2opt.placement.sections import Cache
 
     config = instance.config.model_copy(update={"cache": Cache(backing="disk")})
     return replace(instance, config=config)

@@ -20,7 +20,7 @@ import numpy as np
 
 import moe2opt as mo
 from moe2opt.placement.experts.activation import trace_shares
-from moe2opt.placement.modes.cache import lru_hit_rates, static_hit_rates
+from moe2opt.placement.experts.hits import lru_hit_rates, static_hit_rates
 from moe2opt.solve import versions
 
 TARGET = Path(__file__).resolve().parents[2] / "problems" / "reference" / "placement.json"

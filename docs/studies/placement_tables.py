@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from moe2opt.placement.modes.cache import lru_hit_rates
+from moe2opt.placement.experts.hits import lru_hit_rates
 from moe2opt.schema.csv import write_table
 
 PROBLEMS = Path(__file__).resolve().parents[2] / "problems" / "placement"

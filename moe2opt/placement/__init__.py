@@ -5,7 +5,7 @@ compiles to a multiple-choice problem and decodes solutions to a `PlacementPlan`
 """
 
 from moe2opt.placement.assignment import Assignment as Assignment
-from moe2opt.placement.assignment import Figures as Figures
+from moe2opt.placement.figures import Figures as Figures
 from moe2opt.placement.machine.topology import Topology as Topology
 from moe2opt.placement.model.shape import ModelShape as ModelShape
 from moe2opt.placement.plan import PlacementPlan as PlacementPlan

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
+from pydantic import Field, TypeAdapter, ValidationError
 
 from moe2opt.content import Content
 from moe2opt.errors import DAMAGE
-from moe2opt.placement.assignment import FORMS, NOWHERE, Assignment, Figures, evaluate
-from moe2opt.placement.machine.topology import GIB
+from moe2opt.placement import summary
+from moe2opt.placement.assignment import FORMS, NOWHERE, Assignment
+from moe2opt.placement.figures import Baseline, PrecisionInfo, TierUse, Usage
+from moe2opt.placement.judge import evaluate, tier_uses, usages
+from moe2opt.placement.mode import Mode
 from moe2opt.placement.view import view_of
 from moe2opt.result import InputError
 from moe2opt.text import fault_of_name
@@ -20,59 +25,6 @@ from moe2opt.view import View
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from moe2opt.placement.baselines.rules import Baseline
-    from moe2opt.placement.question import PlacementInstance
-
-
-@dataclass(frozen=True, slots=True)
-class TierUse:
-    """A tier as the plan uses it.
-
-    Attributes
-    ----------
-    name, kind, device
-        As configured; kind is ``gpu``, ``cpu``, ``disk`` or ``remote``.
-    capacity_gib
-        Size, None for no limit.
-    margin_gib, reserved_gib
-        Kept free; dense part, context and other things (part of `used_gib` only where it is ours).
-    used_gib
-        What the plan puts there, dense part and context included on the home tier.
-    experts
-        Experts stored there.
-    share_of_uses
-        Share of all uses of experts that are served from there.
-    """
-
-    name: str
-    kind: str
-    device: str
-    capacity_gib: float | None
-    margin_gib: float
-    reserved_gib: float
-    used_gib: float
-    experts: int
-    share_of_uses: float
-
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """Use of one budget; `share` is used / limit (None for a limit of zero)."""
-
-    name: str
-    used: float
-    limit: float
-    share: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class PrecisionInfo:
-    """A weight format of the plan: name, bits per weight, bytes of one expert."""
-
-    name: str
-    bits_per_weight: float
-    expert_bytes: float
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -181,8 +133,6 @@ class PlacementPlan(Content):
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> PlacementPlan:
         """Rebuild from `to_dict`; raise `InputError` when the content is not a plan."""
-        from pydantic import ValidationError
-
         try:
             content = dict(data)
             raw = content.pop("assignment")
@@ -209,9 +159,32 @@ class PlacementPlan(Content):
 
     def summary(self) -> str:
         """Return a readable account of the plan."""
-        from moe2opt.placement.summary import summarise
+        lines = [
+            f"{self.instance}: {self.model}, {self._headline()}",
+            "",
+            *summary.tier_lines(self.tiers),
+            "",
+            *summary.form_lines(self.assignment, self.precisions),
+            *summary.budget_lines(self.budgets),
+            "",
+            *summary.rule_lines(self.baselines, self.objective),
+            "",
+            *(f"Note: {caveat}" for caveat in self.caveats),
+        ]
+        return "\n".join(lines).rstrip()
 
-        return summarise(self)
+    def _headline(self) -> str:
+        parts = [summary.shown(self.objective, self.objective_value)]
+        if self.objective == "seconds_per_token":
+            parts.append(f"{1 / self.seconds_per_token:.2f} tokens/s predicted")
+        else:
+            parts.append(f"{1e3 * self.seconds_per_token:.5g} ms per token predicted")
+        if self.joules_per_token is not None and self.objective != "joules_per_token":
+            parts.append(f"{self.joules_per_token:.4g} J per token")
+        parts.append(f"{summary.gib(self.memory_gib)} GiB in all")
+        if self.loss_nats:
+            parts.append(f"loss {self.loss_nats:.4g} nats")
+        return ", ".join(parts)
 
     def view(self) -> View:
         """Return what a page shows of the plan."""
@@ -274,10 +247,6 @@ def _check_arrays(plan: PlacementPlan) -> None:
 @cache
 def _types() -> dict[str, Any]:
     """Return what reads each entry of a stored plan, lists in place of tuples."""
-    from pydantic import Field, TypeAdapter
-
-    from moe2opt.placement.baselines.rules import Baseline
-
     kinds: dict[str, Any] = {
         **dict.fromkeys(("instance", "model", "granularity", "home", "objective"), str),
         **dict.fromkeys(("n_layers", "top_k"), Annotated[int, Field(ge=1, le=_MOST_LAYERS)]),
@@ -295,24 +264,24 @@ def _types() -> dict[str, Any]:
     return {key: TypeAdapter(kind) for key, kind in kinds.items()}
 
 
-def plan_of(instance: PlacementInstance, assignment: Assignment) -> PlacementPlan:
+def plan_of(mode: Mode, assignment: Assignment, baselines: Sequence[Baseline]) -> PlacementPlan:
     """Return the plan of an assignment, with its figures and the gaps to the baselines."""
-    figures = evaluate(instance, assignment)
-    config = instance.config
+    case, config = mode.case, mode.case.config
+    figures = evaluate(mode, assignment)
     value = figures.value(config.objective)
     return PlacementPlan(
-        instance=instance.name,
-        model=instance.shape.name,
-        layers=instance.shape.layers,
-        n_layers=instance.shape.n_layers,
-        top_k=instance.shape.top_k,
+        instance=case.name,
+        model=case.shape.name,
+        layers=case.shape.layers,
+        n_layers=case.shape.n_layers,
+        top_k=case.shape.top_k,
         granularity=config.granularity if config.pattern is None else config.pattern.kind,
         precisions=tuple(
             PrecisionInfo(p.name, p.bits_per_weight, float(b))
-            for p, b in zip(instance.precisions, instance.expert_bytes, strict=True)
+            for p, b in zip(case.precisions, case.expert_bytes, strict=True)
         ),
-        tiers=_tiers(instance, assignment, figures),
-        home=instance.topology.names[instance.topology.home],
+        tiers=tier_uses(mode, assignment, figures),
+        home=case.topology.names[case.topology.home],
         assignment=assignment,
         objective=config.objective,
         objective_value=value,
@@ -322,67 +291,14 @@ def plan_of(instance: PlacementInstance, assignment: Assignment) -> PlacementPla
         memory_gib=figures.memory_gib,
         loads_per_token=figures.loads_per_token,
         uncovered_per_token=_known(figures.uncovered_per_token),
-        uses=tuple(map(tuple, instance.uses.tolist())),
-        seconds_of=tuple(map(tuple, instance.use.seconds.tolist())),
-        dense_s=instance.dense_s,
-        budgets=_budgets(instance, assignment, figures),
-        baselines=tuple(b.against(value) for b in instance.baselines),
-        caveats=instance.caveats,
+        uses=tuple(map(tuple, case.uses.tolist())),
+        seconds_of=tuple(map(tuple, case.use.seconds.tolist())),
+        dense_s=case.dense_s,
+        budgets=usages(mode, assignment, figures),
+        baselines=tuple(b.against(value) for b in baselines),
+        caveats=case.caveats,
     )
 
 
 def _known(value: float) -> float | None:
     return None if math.isnan(value) else value
-
-
-def _tiers(
-    instance: PlacementInstance, assignment: Assignment, figures: Figures
-) -> tuple[TierUse, ...]:
-    parts = assignment.tier.shape[2]
-    stored = (assignment.stored == 1)[:, :, None]
-    served = instance.uses[:, :, None] / parts
-    alive = assignment.tier != NOWHERE
-    total = float((served * alive).sum())
-    found = []
-    for t, tier in enumerate(instance.topology.tiers):
-        here = assignment.tier == t
-        found.append(
-            TierUse(
-                name=tier.name,
-                kind=tier.kind,
-                device=tier.device,
-                capacity_gib=_finite(tier.capacity_bytes / GIB),
-                margin_gib=tier.margin_bytes / GIB,
-                reserved_gib=tier.reserved_bytes / GIB,
-                used_gib=float(figures.bytes_by_tier[t]) / GIB,
-                experts=round(float((here & stored).sum()) / parts),
-                share_of_uses=float((served * here).sum()) / total if total else 0.0,
-            )
-        )
-    return tuple(found)
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
-
-
-def _budgets(
-    instance: PlacementInstance, assignment: Assignment, figures: Figures
-) -> tuple[Usage, ...]:
-    found = []
-    for t, tier in enumerate(instance.topology.tiers):
-        if math.isfinite(tier.capacity_bytes):
-            own = instance.home_bytes if t == instance.topology.home else 0.0
-            used, limit = figures.bytes_by_tier[t] / GIB, (tier.free_bytes + own) / GIB
-            found.append(_usage(f"memory_gib[{tier.name}]", float(used), limit))
-    for name, limit in instance.config.budgets:
-        if limit is not None and name == "cache_slots":
-            slots = 0 if assignment.slots is None else int(assignment.slots.sum())
-            found.append(_usage(name, float(slots), float(limit)))
-        elif limit is not None:
-            found.append(_usage(name, figures.value(name), float(limit)))
-    return tuple(found)
-
-
-def _usage(name: str, used: float, limit: float) -> Usage:
-    return Usage(name, used, limit, used / limit if limit > 0 else None)

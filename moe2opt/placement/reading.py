@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from moe2opt.placement.experts import activation as use
 from moe2opt.placement.experts.activation import Activation
+from moe2opt.placement.experts.distances import read_distances
+from moe2opt.placement.experts.hits import read_hits
 from moe2opt.placement.experts.laws import from_law, synthetic
+from moe2opt.placement.machine.rates import Rates, read_rates
+from moe2opt.placement.model.headers import shape_from_files
 from moe2opt.placement.model.precisions import Precision, read_precisions
 from moe2opt.placement.model.shape import ModelShape, builtin_table, shape_from_table
 from moe2opt.placement.sections import PlacementConfig
 from moe2opt.result import InputError
 from moe2opt.schema.paths import inside
-
-if TYPE_CHECKING:
-    from moe2opt.placement.machine.rates import Rates
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +48,6 @@ class Reader:
                 builtin_table("models.csv") if named is None else self.path(named, "model.models")
             )
             return shape_from_table(table, model.table, model.dense_bits, model.kv_bits)
-        from moe2opt.placement.model.headers import shape_from_files
-
         for kind in ("gguf", "safetensors", "hf"):
             name = getattr(model, kind)
             if name is not None:
@@ -75,8 +74,6 @@ class Reader:
 
     def activation(self, shape: ModelShape) -> Activation:
         """Return how often experts are used."""
-        from dataclasses import replace
-
         section = self.config.activation
         layers, experts = shape.size
         if section.counts is not None:
@@ -101,16 +98,10 @@ class Reader:
         cache, aggregation = self.config.cache, self.config.aggregation
         measured = self.config.activation.lru
         if measured is not None:
-            from moe2opt.placement.modes.cache import read_hits
-
             found["lru"] = read_hits(self.path(measured, "activation.lru"), "lru", shape)
         if cache is not None and cache.table is not None:
-            from moe2opt.placement.modes.cache import read_hits
-
             found["cache"] = read_hits(self.path(cache.table, "cache.table"), cache.hits, shape)
         if aggregation is not None and aggregation.distances is not None:
-            from moe2opt.placement.modes.groupings import read_distances
-
             path = self.path(aggregation.distances, "aggregation.distances")
             found["distances"] = read_distances(path, shape)
         return found
@@ -120,8 +111,6 @@ class Reader:
         named = self.config.rates
         if named is None:
             return None
-        from moe2opt.placement.machine.rates import read_rates
-
         config = self.config
         return read_rates(
             self.path(named, "rates"),
@@ -148,12 +137,10 @@ class Reader:
                 "per precision are transcribed from other models where the table says so"
             )
         config = self.config
-        parts = ("aggregation", "cache", "coverage", "prefetch", "split", "lots")
-        on = [name for name in parts if getattr(config, name) is not None]
-        if on and len(config.precisions) > 1:
+        if config.parts and config.pattern is None and len(config.precisions) > 1:
             yield (
-                f"{on[0]}: all experts of a layer have one precision; a plan that mixes formats "
-                "within a layer may be better and is not on offer"
+                f"{config.parts[0]}: all experts of a layer have one precision; a plan that mixes "
+                "formats within a layer may be better and is not on offer"
             )
         if self.config.aggregation is not None and self.config.aggregation.distances is None:
             yield "SYNTHETIC: distances between experts are drawn, not measured"

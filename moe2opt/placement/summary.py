@@ -1,14 +1,13 @@
-"""A plan in words and columns, for the terminal."""
+"""Parts of a plan in words and columns, for the terminal."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
-from moe2opt.placement.baselines.rules import ABOUT_ZERO, Baseline
+import numpy as np
 
-if TYPE_CHECKING:
-    from moe2opt.placement.plan import PlacementPlan
+from moe2opt.placement.assignment import FORMS, Assignment
+from moe2opt.placement.figures import ABOUT_ZERO, Baseline, PrecisionInfo, TierUse, Usage
 
 #: Words for the objectives.
 _WORDS = {
@@ -21,29 +20,12 @@ _WORDS = {
 }
 
 
-def summarise(plan: PlacementPlan) -> str:
-    """Return the plan as plain text: figures, tiers, forms, budgets, baselines, caveats."""
-    lines = [
-        f"{plan.instance}: {plan.model}, {_headline(plan)}",
-        "",
-        *_tiers(plan),
-        "",
-        *_forms(plan),
-        *_budgets(plan),
-        "",
-        *_baselines(plan),
-        "",
-        *(f"Note: {caveat}" for caveat in plan.caveats),
-    ]
-    return "\n".join(lines).rstrip()
-
-
-def shown(plan: PlacementPlan, value: float | None) -> str:
-    """Return a figure of the plan's objective with its unit."""
+def shown(objective: str, value: float | None) -> str:
+    """Return a figure of an objective with its unit."""
     if value is None:
         return "-"
-    scale = 1e3 if plan.objective == "seconds_per_token" else 1.0
-    return f"{value * scale:.5g} {_WORDS[plan.objective]}"
+    scale = 1e3 if objective == "seconds_per_token" else 1.0
+    return f"{value * scale:.5g} {_WORDS[objective]}"
 
 
 def gib(value: float) -> str:
@@ -51,66 +33,55 @@ def gib(value: float) -> str:
     return f"{value:.2f}" if value >= 0.1 or value <= 0.0 else f"{value:.3g}"
 
 
-def _headline(plan: PlacementPlan) -> str:
-    parts = [shown(plan, plan.objective_value)]
-    if plan.objective == "seconds_per_token":
-        parts.append(f"{1 / plan.seconds_per_token:.2f} tokens/s predicted")
-    else:
-        parts.append(f"{1e3 * plan.seconds_per_token:.5g} ms per token predicted")
-    if plan.joules_per_token is not None and plan.objective != "joules_per_token":
-        parts.append(f"{plan.joules_per_token:.4g} J per token")
-    parts.append(f"{gib(plan.memory_gib)} GiB in all")
-    if plan.loss_nats:
-        parts.append(f"loss {plan.loss_nats:.4g} nats")
-    return ", ".join(parts)
-
-
-def _tiers(plan: PlacementPlan) -> list[str]:
+def tier_lines(tiers: Sequence[TierUse]) -> list[str]:
+    """Return a table of what each tier holds and serves."""
     rows = [
         (t.name, t.device, str(t.experts), _percent(t.share_of_uses), gib(t.used_gib),
          "-" if t.capacity_gib is None else gib(t.capacity_gib), "")
-        for t in plan.tiers
+        for t in tiers
     ]  # fmt: skip
     return table(("tier", "device", "experts", "of the uses", "GiB used", "GiB size", ""), rows)
 
 
-def _forms(plan: PlacementPlan) -> list[str]:
-    from moe2opt.placement.assignment import FORMS
-
+def form_lines(assignment: Assignment, precisions: Sequence[PrecisionInfo]) -> list[str]:
+    """Return what becomes of experts where that is not the same for all."""
     found = []
-    counts = {name: int((plan.assignment.form == k).sum()) for k, name in enumerate(FORMS)}
-    stored = plan.assignment.stored
+    counts = {name: int((assignment.form == k).sum()) for k, name in enumerate(FORMS)}
+    stored = assignment.stored
     if set(name for name, n in counts.items() if n) - {"keep"}:
         words = ", ".join(f"{name} {n}" for name, n in counts.items() if n)
-        kept = stored.sum(axis=1).tolist()
-        found += [f"Experts: {words}; stored per layer {_range(kept)}", ""]
-    by_format = [
-        int(((plan.assignment.precision[:, :, 0] == q) & (stored == 1)).sum())
-        for q in range(len(plan.precisions))
-    ]
-    if len(plan.precisions) > 1:
-        pairs = zip(plan.precisions, by_format, strict=True)
+        low, high = (int(end(stored.sum(axis=1))) for end in (np.min, np.max))
+        found += [f"Experts: {words}; stored per layer {low}" + f" to {high}" * (low < high), ""]
+    if len(precisions) > 1:
+        by_format = np.bincount(assignment.precision[:, :, 0][stored == 1])
+        pairs = zip(precisions, by_format.tolist(), strict=False)
         found += ["Precisions: " + ", ".join(f"{p.name} {n}" for p, n in pairs if n), ""]
-    if plan.assignment.slots is not None:
-        slots = " ".join(map(str, plan.assignment.slots.tolist()))
+    if assignment.slots is not None:
+        slots = " ".join(map(str, assignment.slots.tolist()))
         found += [f"Cache slots per layer: {slots}", ""]
     return found
 
 
-def _budgets(plan: PlacementPlan) -> list[str]:
-    rows = [
-        (u.name, f"{u.used:.4g}", f"{u.limit:.4g}", _percent(u.share), "") for u in plan.budgets
-    ]
+def budget_lines(budgets: Sequence[Usage]) -> list[str]:
+    """Return a table of the budgets, nothing without any."""
+    rows = [(u.name, f"{u.used:.4g}", f"{u.limit:.4g}", _percent(u.share), "") for u in budgets]
     return table(("budget", "used", "limit", "share", ""), rows) if rows else []
 
 
-def _baselines(plan: PlacementPlan) -> list[str]:
+def rule_lines(baselines: Sequence[Baseline], objective: str) -> list[str]:
+    """Return a table of the simple rules, and what they say about the plan."""
     rows = [
-        (b.name, shown(plan, b.value), _gap(b), "" if b.feasible else "does not fit", b.note)
-        for b in plan.baselines
+        (
+            b.name,
+            shown(objective, b.value),
+            "-" if b.excess is None else f"{100 * b.excess:+.1f} %",
+            "" if b.feasible else "does not fit",
+            b.note,
+        )
+        for b in baselines
     ]
     lines = table(("simple rule", "objective", "worse than plan", "", "how"), rows)
-    fits = [b for b in plan.baselines if b.feasible and b.excess is not None and not b.exact]
+    fits = [b for b in baselines if b.feasible and b.excess is not None and not b.exact]
     better = [b for b in fits if (b.excess or 0.0) < -ABOUT_ZERO]
     static = [b for b in fits if b not in better]
     if static:
@@ -131,17 +102,6 @@ def _verdict(best: Baseline) -> str:
             f"({_percent(best.excess, 3)}): the rule is as good as the plan here."
         )
     return f"The best simple rule that fits ('{best.name}') is {_percent(best.excess)} worse."
-
-
-def _gap(baseline: Baseline) -> str:
-    if baseline.excess is None:
-        return "-"
-    return f"{100 * baseline.excess:+.1f} %"
-
-
-def _range(values: Sequence[int]) -> str:
-    low, high = min(values), max(values)
-    return str(low) if low == high else f"{low} to {high}"
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

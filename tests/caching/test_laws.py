@@ -30,7 +30,7 @@ from moe2opt.caching.slots import (
     lru_curve,
 )
 from moe2opt.caching.trace import ExpertTrace
-from moe2opt.placement.modes.cache import lru_hit_rates, static_hit_rates
+from moe2opt.placement.experts.hits import lru_hit_rates, static_hit_rates
 
 COSTS = TokenCosts(4.0, 0.7, 0.11, 0.3, 1.0, 0.2, 0.05, 0.1, 1.0)
 

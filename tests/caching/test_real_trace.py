@@ -19,7 +19,7 @@ from moe2opt.caching.policies import (
 )
 from moe2opt.caching.slots import global_lru_curve, lru_cliff, lru_curve
 from moe2opt.caching.trace import ExpertTrace
-from moe2opt.placement.modes.cache import lru_hit_rates, static_hit_rates
+from moe2opt.placement.experts.hits import lru_hit_rates, static_hit_rates
 from moe2opt.schema.csv import read_table
 
 COSTS = TokenCosts(4.0, 0.7, 0.11, 0.3, 1.0, 0.2, 0.05, 0.1, 1.0)
@@ -94,7 +94,7 @@ def test_lru_prediction_holds_on_held_out_sequences(held_out: Prepared) -> None:
 
 def test_built_in_hit_rates_are_those_of_replays(gpt_oss: ExpertTrace, checkout: Path) -> None:
     """The table that travels with gpt_oss_20b_orin is the LRU curve of its planning sequences."""
-    from moe2opt.placement.modes.cache import HIT_RATES
+    from moe2opt.placement.experts.hits import HIT_RATES
 
     rows = read_table(checkout / "problems/placement/gpt_oss_20b/lru.csv", HIT_RATES)
     curve = lru_curve(gpt_oss.halves()[0])

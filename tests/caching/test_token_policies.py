@@ -133,7 +133,7 @@ def test_settings_come_from_a_placement_instance() -> None:
     """Slots, bytes and seconds are those that the placement question computes with."""
     instance = mo.load("gpt_oss_20b_orin", "lru")
     knobs = settings_of(instance)
-    copy, compute = instance.cache_costs[:, 0]
+    copy, compute = instance.mode.costs[:, 0]
     assert knobs.costs.copy_s == pytest.approx(float(copy))
     assert knobs.costs.compute_s == pytest.approx(float(compute))
     assert knobs.costs.layer_s * 24 == pytest.approx(instance.dense_s)

@@ -10,8 +10,8 @@ import pytest
 from direct_milp import direct_model
 
 import moe2opt as mo
-from moe2opt.placement.assignment import NOWHERE, evaluate, plain
-from moe2opt.placement.checks import violations
+from moe2opt.placement.assignment import NOWHERE, plain
+from moe2opt.placement.judge import evaluate, violations
 
 PARTS: dict[str, dict[str, Any]] = {
     "tiers": {},
@@ -87,9 +87,9 @@ def test_enumeration_of_assignments(part: str, build: Any) -> None:
     instance = build(layers=1, experts=6, **changes)
     allowed = prunable_units(instance)
     found = [
-        evaluate(instance, a).seconds_per_token
+        evaluate(instance.mode, a).seconds_per_token
         for a in everything(instance, 2)
-        if not violations(instance, a) and not ((a.tier[:, :, 0] == NOWHERE) & ~allowed).any()
+        if not violations(instance.mode, a) and not ((a.tier[:, :, 0] == NOWHERE) & ~allowed).any()
     ]
     assert optimum(instance) == pytest.approx(min(found), rel=1e-9)
 
@@ -126,8 +126,8 @@ def test_joint_aggregation_and_offload(build: Any) -> None:
                     grouping.form[None],
                     grouping.representative[None],
                 )
-                if not violations(instance, a):
-                    best = min(best, evaluate(instance, a).seconds_per_token)
+                if not violations(instance.mode, a):
+                    best = min(best, evaluate(instance.mode, a).seconds_per_token)
     assert optimum(instance) == pytest.approx(best, rel=1e-9)
 
 
@@ -228,8 +228,8 @@ def test_pipeline_is_the_best_cut(build: Any) -> None:
     for first in range(6):
         tier = np.repeat([0, 1], [first, 5 - first])[:, None, None] * np.ones((1, 6, 1), dtype=int)
         a = plain(tier, np.zeros_like(tier))
-        if not violations(instance, a):
-            best = min(best, evaluate(instance, a).seconds_per_token)
+        if not violations(instance.mode, a):
+            best = min(best, evaluate(instance.mode, a).seconds_per_token)
     assert optimum(instance) == pytest.approx(best, rel=1e-9)
 
 

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 import moe2opt as mo
-from moe2opt.placement.baselines.caches import che_hit_rates
-from moe2opt.placement.modes import cache
+from moe2opt.placement.baselines import slots as slots_rules
+from moe2opt.placement.experts import hits
+from moe2opt.placement.experts.hits import che_hit_rates
 
 #: Slots -> expected loads per token of the optimum and of the released rule (AdapMoE).
 PUBLISHED = {
@@ -41,7 +42,7 @@ def test_published_allocation(slots: int, load: Any) -> None:
 def test_general_formula_is_the_published_one() -> None:
     """With 8 experts and top-2 the general load function is that of the released code."""
     rho, beta = 0.3, 0.8
-    found = cache.prefetched_loads(8, 2, beta, rho)
+    found = hits.prefetched_loads(8, 2, beta, rho)
     for s in range(9):
         none, one = (8 - s) * (7 - s) / 56, 2 * s * (8 - s) / 56
         several = 2 * none * (1 - beta) + none * beta + one * (1 - beta)
@@ -52,7 +53,7 @@ def test_general_formula_is_the_published_one() -> None:
 def test_random_residents_miss_in_proportion() -> None:
     """With random residents the expected misses are k (1 - s / N)."""
     for slots in range(11):
-        misses = cache.miss_probabilities(10, 3, slots) @ np.arange(4)
+        misses = hits.miss_probabilities(10, 3, slots) @ np.arange(4)
         assert misses == pytest.approx(3 * (1 - slots / 10))
 
 
@@ -62,10 +63,10 @@ def test_greedy_is_exact_on_convex_curves() -> None:
     for _ in range(20):
         steps = -np.sort(-rng.random((3, 4)), axis=1)
         table = np.concatenate([np.zeros((3, 1)), -np.cumsum(steps, axis=1)], axis=1) + 10
-        assert cache.is_convex(table)
+        assert slots_rules.is_convex(table)
         every = [s for s in itertools.product(range(5), repeat=3) if sum(s) <= 6]
         best = min(sum(table[row, s[row]] for row in range(3)) for s in every)
-        slots = cache.greedy_slots(table, 6)
+        slots = slots_rules.greedy_slots(table, 6)
         assert sum(table[row, slots[row]] for row in range(3)) == pytest.approx(best)
 
 
@@ -88,7 +89,7 @@ def test_lru_curve_is_a_simulated_cache() -> None:
     rng = np.random.default_rng(2)
     trace = np.array([[rng.choice(7, 2, replace=False) for _ in range(2)] for _ in range(60)])
     starts = np.array([0, 25])
-    rates = cache.lru_hit_rates(trace, starts, 7)
+    rates = hits.lru_hit_rates(trace, starts, 7)
     for layer, slots in itertools.product(range(2), range(2, 8)):
         assert rates[layer, slots] == pytest.approx(naive_lru(trace[:, layer], {0, 25}, slots))
 
@@ -99,7 +100,7 @@ def test_lru_of_independent_tokens_is_near_the_estimate() -> None:
     weights = 1 / np.arange(1, 17)
     weights /= weights.sum()
     trace = rng.choice(16, size=(20_000, 1, 1), p=weights)
-    rates = cache.lru_hit_rates(trace, np.zeros(1, dtype=int), 16)
+    rates = hits.lru_hit_rates(trace, np.zeros(1, dtype=int), 16)
     assert che_hit_rates(weights[None], 6)[0] == pytest.approx(rates[0, 6], abs=0.02)
 
 
@@ -120,10 +121,10 @@ def test_predicted_hit_rates_hold_on_unseen_sequences(shared_data: Any) -> None:
     from moe2opt.placement.experts.activation import trace_shares
 
     shares = [trace_shares(part, 32) for part in (learnt, unseen)]
-    predicted = cache.static_hit_rates(shares[0], shares[0]).mean(axis=0)
-    replayed = cache.static_hit_rates(shares[0], shares[1]).mean(axis=0)
+    predicted = hits.static_hit_rates(shares[0], shares[0]).mean(axis=0)
+    replayed = hits.static_hit_rates(shares[0], shares[1]).mean(axis=0)
     assert np.abs(predicted - replayed).max() < 0.02
-    curves = [cache.lru_hit_rates(part, starts, 32).mean(axis=0) for part, starts in halves]
+    curves = [hits.lru_hit_rates(part, starts, 32).mean(axis=0) for part, starts in halves]
     assert np.abs(curves[0] - curves[1]).max() < 0.02
 
 
@@ -144,7 +145,7 @@ def test_cache_from_a_trace(build: Any, trace: Any) -> None:
     )
     result = mo.solve(instance)
     mo.certify(instance, result).raise_if_failed()
-    table = instance.load_table
+    table = instance.mode.load_table
     every = [s for s in itertools.product(range(7), repeat=3) if sum(s) <= 7]
     best = min(sum(table[row, s[row]] for row in range(3)) for s in every)
     assert -result.objective == pytest.approx(best)

@@ -10,9 +10,8 @@ import pytest
 
 import moe2opt as mo
 from moe2opt.placement import PlacementPlan
-from moe2opt.placement.frontier import undominated
 from moe2opt.placement.modes import groupings as aggregate
-from moe2opt.placement.modes.split import best_split, numbers_per_tier
+from moe2opt.placement.options import undominated
 from moe2opt.result import InputError
 
 BASELINES = {
@@ -87,6 +86,17 @@ def test_baselines_are_feasible_plans_or_say_why(build: Any) -> None:
         assert rule.name in result.plan.summary()
 
 
+def test_rules_beside_merging_on_two_machines(build: Any) -> None:
+    """Merging on two machines that work side by side has the rules of both, and no better one."""
+    aggregation = {"keep": [2, 3, 4], "loss_nats": 0.4}
+    instance = build(aggregation=aggregation, split={"fast": "fast", "slow": "slow"})
+    result = mo.solve(instance)
+    mo.certify(instance, result).raise_if_failed()
+    rules = {rule.name: rule for rule in result.plan.baselines}
+    assert "aggregation only (same number in every layer)" in rules
+    assert all(r.value >= -result.bound * (1 - 1e-9) for r in rules.values() if r.feasible)
+
+
 def test_synthetic_data_are_labelled(build: Any) -> None:
     """What is synthetic shows in the description and in every summary."""
     instance = build(synthetic=["the machine"])
@@ -108,11 +118,11 @@ def test_small_memories_are_not_shown_as_nothing() -> None:
 def test_checks_find_what_is_broken(build: Any) -> None:
     """A plan with everything on the fast tier breaks its capacity, and the words name the tier."""
     from moe2opt.placement.assignment import plain
-    from moe2opt.placement.checks import violations
+    from moe2opt.placement.judge import violations
 
     instance = build()
     zero = np.zeros((3, 6, 1), dtype=np.int64)
-    found = violations(instance, plain(zero, zero))
+    found = violations(instance.mode, plain(zero, zero))
     assert len(found) == 1
     assert found[0].startswith("fast would hold 0.0")
 
@@ -151,10 +161,10 @@ def test_balance_on_a_grid_is_near_the_best(build: Any) -> None:
         uses = -np.sort(-rng.random(14))
         from moe2opt.placement.modes import split as counts
 
-        every = best_split(instance, uses, 2, 0).seconds
+        every = instance.mode.balance(uses, 2, 0).seconds
         limit, counts._ENUMERATED = counts._ENUMERATED, 0
         try:
-            grid = best_split(instance, uses, 2, 0).seconds
+            grid = instance.mode.balance(uses, 2, 0).seconds
         finally:
             counts._ENUMERATED = limit
         assert every <= grid <= every * 1.001
@@ -187,7 +197,7 @@ def test_steps_hold_in_their_tier(build: Any, tier: str) -> None:
     """The tier of `lots`, the last one too, holds a multiple of the step or the whole layer."""
     instance = build(experts=5, lots={"tier": tier, "step": 2}, budgets={})
     at = instance.topology.index(tier, "tier")
-    counts = numbers_per_tier(instance, 5)
+    counts = instance.mode.numbers(5)
     assert set(counts[:, at]) == {0, 2, 4, 5}
     assert set(counts.sum(axis=1)) == {5}
     plan = mo.solve(instance).plan

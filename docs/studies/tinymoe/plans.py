@@ -13,7 +13,6 @@ from moe2opt.executor.store.formats import Format, format_of
 from moe2opt.placement.assignment import FORMS, KEEP, MERGE, PRUNE, SHARE, Assignment
 from moe2opt.placement.modes.groupings import dendrogram
 from moe2opt.placement.question import PlacementInstance
-from moe2opt.placement.times import loss as predicted_loss
 from moe2opt.result import IntArray
 from moe2opt.writing import replacing
 from tinymoe.quality import Judged, losses, mean_loss, planned
@@ -150,7 +149,7 @@ def measure_plans(
         shares = instance.activation.mixed
         model = planned(folder, decoder, plan.assignment, shares, formats, rank)
         measured = mean_loss(losses(*model, text)) - base
-        predicted = predicted_loss(instance, plan.assignment)
+        predicted = instance.mode.loss(plan.assignment)
         rows.append((plan.name, plan.kind, *_done(instance, plan.assignment), predicted, measured))
         on_step(f"{plan.name}: predicted {predicted:.5f}, measured {measured:.5f} nats")
     columns = ["plan", "kind", "pruned", "merged", "shared", "mean_bits"]

@@ -138,12 +138,11 @@ def _placement(request: Request, result: Result, instance: PlacementInstance) ->
 def _earlier(request: Request, instance: PlacementInstance) -> PlacementPlan | None:
     """Return the plan of ``--against``, in the tiers and formats of the instance."""
     from moe2opt.executor.compare.against import stored_assignment
-    from moe2opt.placement.plan import plan_of
 
     if request.against is None:
         return None
     try:
-        return plan_of(instance, stored_assignment(Result.load(request.against).plan, instance))
+        return instance.plan_of(stored_assignment(Result.load(request.against).plan, instance))
     except InputError as error:
         raise InputError(f"--against {request.against}: {error}") from error
 

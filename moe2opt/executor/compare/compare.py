@@ -10,8 +10,9 @@ import numpy as np
 
 from moe2opt.executor.compare.figures import Comparison, LayerRow, Row
 from moe2opt.executor.run.record import Run
-from moe2opt.placement import PlacementInstance, times
-from moe2opt.placement.assignment import Assignment, evaluate, layer_uses
+from moe2opt.placement import PlacementInstance
+from moe2opt.placement.assignment import Assignment
+from moe2opt.placement.judge import evaluate
 from moe2opt.result import FloatArray
 
 #: Standard error of the bytes per token, as a share, from which on it is told.
@@ -64,14 +65,14 @@ def predict(
         Real memory of each tier; by the kind of the tier when None.
     """
     shares = instance.activation.mixed
-    figures = evaluate(instance, assignment)
+    figures = evaluate(instance.mode, assignment)
     size = instance.expert_bytes[assignment.precision].mean(axis=2)
-    loads = times.loads_by_layer(instance, assignment, shares)
+    loads = instance.mode.layer_loads(assignment, shares)
     if instance.config.cache is not None:
         uses = np.full(len(loads), float(instance.shape.top_k))
         moved = loads * size[:, 0]
     else:
-        each = layer_uses(instance, assignment, shares)
+        each = instance.mode.uses(assignment, shares)
         uses = each.sum(axis=1)
         tier = np.maximum(assignment.tier, 0)
         copied = instance.use.move_s[tier, assignment.precision] > 0
@@ -82,7 +83,7 @@ def predict(
     joules = figures.joules_per_token
     return Predicted(
         dense_s=instance.dense_s,
-        layer_s=times.seconds_by_layer(instance, assignment, shares),
+        layer_s=instance.mode.layer_seconds(assignment, shares),
         layer_bytes=moved,
         layer_loads=loads,
         layer_uses=uses,

@@ -43,7 +43,7 @@ class SlotCache:
     Notes
     -----
     All experts of a token are looked up before any of them is brought in, and they count as used in
-    the order of their rank: the rule of `moe2opt.placement.modes.cache.lru_hit_rates`.
+    the order of their rank: the rule of `moe2opt.placement.experts.hits.lru_hit_rates`.
     """
 
     def __init__(self, slots: int, policy: Policy, pinned: Sequence[int] = ()) -> None:

@@ -112,7 +112,7 @@ def _check_forms(instance: PlacementInstance, assignment: Assignment) -> None:
     for form, words in ((SHARE, "share a base"), (DISTIL, "are distilled")):
         if (assignment.form == form).any():
             raise InputError(f"execute: experts that {words} cannot be run yet")
-    if instance.config.split is not None or instance.piped:
+    if instance.config.split is not None or instance.config.piped:
         part = "split" if instance.config.split is not None else "pattern pipeline"
         raise InputError(f"execute: {part}: machines that work side by side cannot be run here")
     if instance.config.batch > 1:

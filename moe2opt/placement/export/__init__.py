@@ -7,16 +7,14 @@ what the projection costs.
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING
 
+from moe2opt.placement.case import Case
 from moe2opt.placement.export.base import Export as Export
 from moe2opt.placement.export.base import Report as Report
 from moe2opt.placement.export.judge import Judge
+from moe2opt.placement.modes import mode_of
+from moe2opt.placement.plan import PlacementPlan
 from moe2opt.result import InputError
-
-if TYPE_CHECKING:
-    from moe2opt.placement.plan import PlacementPlan
-    from moe2opt.placement.question import PlacementInstance
 
 #: Names of the formats and the modules that write them.
 FORMATS = {
@@ -30,9 +28,7 @@ FORMATS = {
 }
 
 
-def export(
-    plan: PlacementPlan, to: str, instance: PlacementInstance | None = None
-) -> tuple[Export, ...]:
+def export(plan: PlacementPlan, to: str, instance: Case | None = None) -> tuple[Export, ...]:
     """Return the texts that a runtime needs for a plan, each with its report.
 
     Parameters
@@ -54,7 +50,8 @@ def export(
             f"--to {to}: unknown format{_meant(to)}; choose one of {', '.join(FORMATS)}"
         )
     module = importlib.import_module(f"moe2opt.placement.export.{FORMATS[to]}")
-    found: tuple[Export, ...] = module.export(Judge(plan.checked(), instance))
+    judge = Judge(plan.checked(), None if instance is None else mode_of(instance))
+    found: tuple[Export, ...] = module.export(judge)
     return found
 
 

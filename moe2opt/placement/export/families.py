@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from moe2opt.placement.plan import PlacementPlan
 from moe2opt.result import InputError
-
-if TYPE_CHECKING:
-    from moe2opt.placement.plan import PlacementPlan
 
 
 @dataclass(frozen=True, slots=True)

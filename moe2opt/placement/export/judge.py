@@ -1,4 +1,4 @@
-"""What a projected assignment is worth: from the plan alone where that is exact, else its instance.
+"""What a projected assignment is worth: from the plan alone where that is exact, else its mode.
 
 A plan carries the seconds of one use by tier and format. They give the seconds per token of any
 other placement as long as costs simply add up, which is tested on the plan's own figure.
@@ -8,38 +8,31 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from moe2opt.placement.assignment import NOWHERE, PRUNE, Assignment
+from moe2opt.placement.judge import evaluate, violations
 from moe2opt.placement.machine.topology import GIB
+from moe2opt.placement.mode import Mode
+from moe2opt.placement.plan import PlacementPlan
 from moe2opt.result import FloatArray
-
-if TYPE_CHECKING:
-    from moe2opt.placement.plan import PlacementPlan
-    from moe2opt.placement.question import PlacementInstance
-
-#: Parts of a configuration whose figures depend on more than tier, format and form.
-_PARTS = ("cache", "coverage", "split", "pattern")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Judge:
-    """The plan and, when known, the instance it was made for."""
+    """The plan and, when known, the treatment of the instance it was made for."""
 
     plan: PlacementPlan
-    instance: PlacementInstance | None = None
+    mode: Mode | None = None
 
     def value(self, assignment: Assignment) -> float | None:
         """Return the plan's objective for another assignment, None when it cannot be computed."""
         plan = self.plan
         if same(assignment, plan.assignment):
             return plan.objective_value
-        if self.instance is not None and not _special(self.instance):
-            from moe2opt.placement.assignment import evaluate
-
-            found = evaluate(self.instance, assignment).value(plan.objective)
+        if self.mode is not None and self.mode.by_place:
+            found = evaluate(self.mode, assignment).value(plan.objective)
             return found if math.isfinite(found) else None
         if plan.objective == "memory_gib":
             home = _position(plan)
@@ -54,11 +47,10 @@ class Judge:
     @property
     def unknown(self) -> str:
         """Why `value` knows no figure for another placement."""
-        if self.instance is None:
+        if self.mode is None:
             return "it needs the configuration (--config)"
-        parts = [part for part in _PARTS if getattr(self.instance.config, part) is not None]
-        if parts:
-            return f"a plan with {parts[0]} has no such figure for a fixed placement"
+        if not self.mode.by_place:
+            return f"a plan with {self.mode.part} has no such figure for a fixed placement"
         return "a power or an energy is not known"
 
     @property
@@ -72,15 +64,9 @@ class Judge:
 
     def broken(self, assignment: Assignment) -> list[str]:
         """Return the requirements of the instance that an assignment breaks, when it is known."""
-        if self.instance is None or _special(self.instance):
+        if self.mode is None or not self.mode.by_place:
             return []
-        from moe2opt.placement.checks import violations
-
-        return violations(self.instance, assignment)
-
-
-def _special(instance: PlacementInstance) -> bool:
-    return any(getattr(instance.config, part) is not None for part in _PARTS)
+        return violations(self.mode, assignment)
 
 
 def _position(plan: PlacementPlan) -> int:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from moe2opt.placement.assignment import FORMS
 from moe2opt.placement.export.base import Export, Report
 from moe2opt.placement.export.judge import Judge
 from moe2opt.placement.export.reporting import memory_check
 from moe2opt.placement.plan import PlacementPlan
-
-if TYPE_CHECKING:
-    from moe2opt.result import IntArray
+from moe2opt.result import IntArray
 
 FORMAT = "moe2opt-placement"
 VERSION = 1

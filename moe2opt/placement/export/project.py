@@ -9,7 +9,7 @@ slower tiers, those that lose least per byte first, and what fits moves up again
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -17,10 +17,8 @@ import numpy.typing as npt
 from moe2opt.placement.assignment import NOWHERE, PRUNE, Assignment, plain
 from moe2opt.placement.export.judge import Judge, free_bytes, same
 from moe2opt.placement.machine.topology import GIB
+from moe2opt.placement.plan import PlacementPlan
 from moe2opt.result import BoolArray, FloatArray, InputError, IntArray
-
-if TYPE_CHECKING:
-    from moe2opt.placement.plan import PlacementPlan
 
 _Entry = TypeVar("_Entry", np.int64, np.float64)
 Unit = Literal["expert", "tensor", "layer"]
@@ -90,7 +88,7 @@ def best(judge: Judge, runtime: Runtime) -> Assignment:
         When no placement fits that this runtime can express.
     """
     plan = judge.plan
-    if judge.instance is None:
+    if judge.mode is None:
         return project(plan, runtime)
     found: list[tuple[tuple[bool, bool, float, int], Assignment]] = []
     errors: list[InputError] = []

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from moe2opt.placement.assignment import FORMS, KEEP, Assignment
 from moe2opt.placement.export.base import Report, TierCheck
 from moe2opt.placement.export.judge import Judge, expert_bytes_by_tier
 from moe2opt.placement.export.project import Runtime, home_of, restored
 from moe2opt.placement.machine.topology import GIB
-
-if TYPE_CHECKING:
-    from moe2opt.placement.plan import PlacementPlan
+from moe2opt.placement.plan import PlacementPlan
 
 #: From this gap on, the report points to solving at the runtime's own granularity.
 _WORTH_SAYING = 0.01

@@ -73,7 +73,7 @@ def _best_format(judge: Judge, slow: int | None) -> tuple[int, Rule, Assignment,
     """Return format, rule, placement and buffers: with an instance, the best within its budgets."""
     plan = judge.plan
     first = _quality(plan)
-    others = np.unique(restored(plan).precision).tolist() if judge.instance else []
+    others = np.unique(restored(plan).precision).tolist() if judge.mode else []
     found: list[tuple[tuple[bool, bool, float, int], tuple[int, Rule, Assignment, float]]] = []
     errors: list[InputError] = []
     for number in dict.fromkeys((first, *others)):

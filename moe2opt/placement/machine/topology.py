@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import networkx as nx
 import numpy as np
 
+from moe2opt.placement.machine.rates import Rates
 from moe2opt.result import FloatArray, InputError, IntArray
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from moe2opt.placement.machine.rates import Rates
 
 GIB = 2.0**30
 _GB = 1e9
@@ -118,8 +116,6 @@ class Topology:
     graph: Any = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        import networkx as nx
-
         names = [tier.name for tier in self.tiers]
         graph = nx.Graph()
         graph.add_nodes_from(names)
@@ -151,7 +147,6 @@ class Topology:
 
     def path(self, a: int, b: int, size: float) -> tuple[Link, ...]:
         """Return the links of the fastest way for `size` bytes; empty when `a` is `b`."""
-        import networkx as nx
 
         def seconds(_a: str, _b: str, data: dict[str, Link]) -> float:
             return _transfer_s(data["link"], size)

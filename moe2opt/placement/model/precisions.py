@@ -9,6 +9,7 @@ from typing import Any
 
 from moe2opt.result import InputError
 from moe2opt.schema.csv import NAME, NOTE, POSITIVE, TEXT, Column, read_table
+from moe2opt.schema.source import did_you_mean
 
 #: Columns of the table of precisions.
 COLUMNS: dict[str, Column] = {
@@ -56,8 +57,6 @@ def read_precisions(path: Path, wanted: Sequence[Any]) -> tuple[Precision, ...]:
         row = rows.get(entry.name)
         bits, loss, source = entry.bits_per_weight, entry.loss_nats, "given in the configuration"
         if row is None and (bits is None or loss is None):
-            from moe2opt.schema.source import did_you_mean
-
             missing = "bits_per_weight" if bits is None else "loss_nats"
             hint = did_you_mean(entry.name, list(rows))
             raise InputError(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from moe2opt.result import InputError
 from moe2opt.schema.csv import NAME, NOTE, POSITIVE, TEXT, Column, Row, read_table
+from moe2opt.schema.source import did_you_mean
 
 #: Routed experts of all layers together; tables of them are built.
 MOST_EXPERTS = 1_000_000
@@ -133,8 +134,6 @@ def shape_from_table(path: Path, name: str, dense_bits: float, kv_bits: float) -
     InputError
         When the table is faulty or has no such row.
     """
-    from moe2opt.schema.source import did_you_mean
-
     rows = {row["model"]: row for row in read_table(path, COLUMNS, unique=("model",))}
     if name not in rows:
         hint = did_you_mean(name, list(rows))

@@ -4,21 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from moe2opt.canonical import FacilityProblem
 from moe2opt.placement.assignment import DISTIL, FORMS, KEEP, MERGE, PRUNE, SHARE
-from moe2opt.placement.model.shape import ModelShape
-from moe2opt.result import FloatArray, InputError, IntArray
+from moe2opt.placement.case import Case
+from moe2opt.result import FloatArray, IntArray
 from moe2opt.steps import step
-
-if TYPE_CHECKING:
-    from moe2opt.placement.question import PlacementInstance
-
-_FEATURES, _CENTRES = 16, 12
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -38,62 +31,10 @@ class Grouping:
     loss_nats: float
 
 
-def distances_of(instance: PlacementInstance) -> FloatArray:
-    """Return the ``(L, E, E)`` distances: those of the file, or synthetic ones (clustered)."""
-    found = instance.tables.get("distances")
-    if found is not None:
-        return np.asarray(found)
-    aggregation = instance.config.aggregation
-    assert aggregation is not None
-    layers, experts = instance.shape.size
-    rng = np.random.default_rng(aggregation.seed)
-    table = np.zeros((layers, experts, experts))
-    for layer in range(layers):
-        centres = rng.normal(size=(_CENTRES, _FEATURES))
-        own = centres[rng.integers(_CENTRES, size=experts)]
-        features = own + 0.8 * rng.normal(size=(experts, _FEATURES))
-        features /= np.linalg.norm(features, axis=1, keepdims=True)
-        table[layer] = np.clip(1.0 - features @ features.T, 0.0, 2.0)
-        np.fill_diagonal(table[layer], 0.0)
-    return table
-
-
-def read_distances(path: Path, shape: ModelShape) -> FloatArray:
-    """Read the array `distances` of an NPZ file.
-
-    Raises
-    ------
-    InputError
-        For an unreadable file, a wrong shape, negative or asymmetric entries, or a diagonal ≠ 0.
-    """
-    from moe2opt.archive import read_npz
-
-    arrays = read_npz(path)
-    layers, experts = shape.size
-    if "distances" not in arrays:
-        raise InputError(f"aggregation.distances: {path.name} has no array 'distances'")
-    if arrays["distances"].dtype.kind not in "iuf":
-        raise InputError(f"aggregation.distances: {path.name}: distances must hold real numbers")
-    table = np.asarray(arrays["distances"], dtype=np.float64)
-    if table.shape != (layers, experts, experts):
-        raise InputError(
-            f"aggregation.distances: {path.name}: shape {table.shape}, "
-            f"({layers}, {experts}, {experts}) is expected"
-        )
-    symmetric = np.allclose(table, table.transpose(0, 2, 1))
-    if not np.isfinite(table).all() or (table < 0).any() or not symmetric:
-        raise InputError(
-            f"aggregation.distances: {path.name}: entries must be finite, ≥ 0 and symmetric"
-        )
-    if np.abs(np.diagonal(table, axis1=1, axis2=2)).max() > 0:
-        raise InputError(f"aggregation.distances: {path.name}: the diagonal must be 0")
-    return table
-
-
-def groupings(instance: PlacementInstance, layer: int) -> Iterator[Grouping]:
+def groupings(case: Case, layer: int) -> Iterator[Grouping]:
     """Yield everything that may become of a layer: nothing first, then every form and number."""
-    aggregation = instance.config.aggregation
-    experts = instance.shape.experts
+    aggregation = case.config.aggregation
+    experts = case.shape.experts
     own = np.arange(experts)
     yield Grouping(np.full(experts, KEEP), own, 0.0)
     if aggregation is None:
@@ -101,48 +42,44 @@ def groupings(instance: PlacementInstance, layer: int) -> Iterator[Grouping]:
     forms = [FORMS.index(form) for form in aggregation.forms]
     numbers = sorted({g for g in aggregation.keep if g < experts}, reverse=True)
     merging = [form for form in forms if form != PRUNE]
-    groups = _representatives(instance, layer, numbers) if merging else {}
+    groups = _representatives(case, layer, numbers) if merging else {}
     for number in numbers:
         for form in forms:
             if form == PRUNE:
-                yield _pruned(instance, layer, number)
+                yield _pruned(case, layer, number)
             elif form != DISTIL or number in aggregation.distil_loss:
-                yield _grouped(instance, layer, groups[number], form)
+                yield _grouped(case, layer, groups[number], form)
 
 
-def _pruned(instance: PlacementInstance, layer: int, number: int) -> Grouping:
-    saliency = instance.activation.saliency[layer]
+def _pruned(case: Case, layer: int, number: int) -> Grouping:
+    saliency = case.activation.saliency[layer]
     dropped = np.argsort(saliency, kind="stable")[: len(saliency) - number]
     form = np.full(len(saliency), KEEP)
     form[dropped] = PRUNE
-    loss = float(saliency[dropped].sum()) * instance.prune_loss_nats
+    loss = float(saliency[dropped].sum()) * case.prune_loss_nats
     return Grouping(form, np.arange(len(saliency)), loss)
 
 
-def _grouped(
-    instance: PlacementInstance, layer: int, representative: IntArray, form: int
-) -> Grouping:
-    aggregation = instance.config.aggregation
+def _grouped(case: Case, layer: int, representative: IntArray, form: int) -> Grouping:
+    aggregation = case.config.aggregation
     assert aggregation is not None
     own = np.arange(len(representative))
     forms = np.where(representative == own, KEEP, form)
     if form == DISTIL:
-        share = instance.merge_weight[layer].sum() / instance.merge_weight.sum()
+        share = case.merge_weight[layer].sum() / case.merge_weight.sum()
         number = len(np.unique(representative))
         return Grouping(forms, representative, float(share * aggregation.distil_loss[number]))
-    paid = instance.merge_weight[layer] * instance.distances[layer][own, representative]
+    paid = case.merge_weight[layer] * case.distances[layer][own, representative]
     factor = aggregation.rank_loss_share if form == SHARE else 1.0
     assert form in (MERGE, SHARE)
     return Grouping(forms, representative, factor * float(paid.sum()))
 
 
-def _representatives(
-    instance: PlacementInstance, layer: int, numbers: Sequence[int]
-) -> dict[int, IntArray]:
-    aggregation = instance.config.aggregation
+def _representatives(case: Case, layer: int, numbers: Sequence[int]) -> dict[int, IntArray]:
+    aggregation = case.config.aggregation
     assert aggregation is not None
-    use = np.maximum(instance.activation.mixed[layer], 1e-12)
-    distance = instance.distances[layer]
+    use = np.maximum(case.activation.mixed[layer], 1e-12)
+    distance = case.distances[layer]
     if aggregation.groups == "dendrogram":
         return dendrogram(distance, use, numbers)
     return medians(distance, use, numbers)
@@ -226,19 +163,19 @@ def _swapped(distance: FloatArray, use: FloatArray, chosen: list[int]) -> list[i
     return chosen
 
 
-def median_problem(instance: PlacementInstance, layer: int, number: int) -> FacilityProblem:
+def median_problem(case: Case, layer: int, number: int) -> FacilityProblem:
     """Return the exact p-median of a layer: at most `number` representatives.
 
     The value of a set is the use-weighted distance that it saves against the largest distance; its
     optimum, subtracted from the total, is the least use-weighted distance.
     """
-    distance = instance.distances[layer]
+    distance = case.distances[layer]
     saved = float(distance.max()) - distance
     return FacilityProblem(
         values=saved,
         costs=np.ones((1, len(distance))),
         budgets=np.array([float(number)]),
-        weights=instance.activation.mixed[layer],
+        weights=case.activation.mixed[layer],
     )
 
 

@@ -1,62 +1,101 @@
-"""Options for the whole model: whole layers by a rule that a runtime can express."""
+"""Whole layers by a rule that a runtime can express: one group of options for the whole model."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
 from moe2opt.placement.assignment import Assignment, plain
-from moe2opt.placement.compile import Options
+from moe2opt.placement.baselines.rules import fixed_places
+from moe2opt.placement.figures import Baseline
 from moe2opt.placement.machine.topology import GIB
+from moe2opt.placement.mode import Additive
+from moe2opt.placement.options import Options, Read
+from moe2opt.placement.sections import Pattern as Section
 from moe2opt.result import FloatArray, InputError, IntArray
 from moe2opt.steps import step
 
-if TYPE_CHECKING:
-    from moe2opt.placement.question import PlacementInstance
+
+@dataclass(frozen=True, eq=False)
+class Pattern(Additive):
+    """Layers are on the fast or on the slow tier by a rule."""
+
+    part: ClassVar[str] = "pattern"
+    by_place: ClassVar[bool] = False
+
+    @property
+    def section(self) -> Section:
+        """The part of the configuration."""
+        section = self.case.config.pattern
+        assert section is not None
+        return section
+
+    def check(self) -> None:
+        """Raise `InputError` for an objective that a pattern does not have."""
+        if self.case.config.objective == "loads_per_token":
+            raise InputError("objective: loads_per_token does not go with pattern")
+
+    def baselines(self) -> Iterator[Baseline]:
+        """Yield rules with fixed places."""
+        yield from fixed_places(self)
+
+    def options(self) -> tuple[list[Options], Read]:
+        """Return one group with every instance of the pattern at every precision."""
+        case = self.case
+        tiers, metrics = self.ways()
+        experts = case.shape.experts
+        number = np.stack(
+            [(tiers == t).sum(axis=1) for t in range(len(case.topology.tiers))], axis=1
+        )
+        per_layer = experts * case.expert_bytes + case.layer_dense_bytes
+        held = number[:, None, :] * per_layer[None, :, None]
+        loss = np.array([p.loss_nats for p in case.precisions])
+        metrics = {name: figures.reshape(1, -1) for name, figures in metrics.items()} | {
+            "loss_nats": np.tile(loss, len(tiers))[None, :],
+            "memory_gib": held.sum(axis=2).reshape(1, -1) / GIB,
+        }
+
+        def read(x: IntArray) -> Assignment:
+            way, quality = divmod(int(x[0]), len(case.precisions))
+            return whole_layers(tiers[way], experts, quality)
+
+        return [Options(metrics, held.reshape(1, -1, number.shape[1]))], read
+
+    def ways(self) -> tuple[IntArray, dict[str, FloatArray]]:
+        """Return the ``(M, L)`` tiers of every way, and figures ``(M, Q)`` by metric."""
+        case = self.case
+        tiers = self._tiers()
+        use, uses = case.use, case.uses
+        tables = {
+            "seconds_per_token": use.seconds,
+            "loads_per_token": (use.move_s > 0).astype(float),
+        }
+        if np.isfinite(use.joules).all():
+            tables["joules_per_token"] = use.joules
+        return tiers, {
+            name: _per_layer(np.einsum("le,tq->ltq", uses, table), tiers)
+            for name, table in tables.items()
+        }
+
+    def _tiers(self) -> IntArray:
+        """Return the ``(M, L)`` different ways of the pattern."""
+        names, index = self.case.topology.names, self.case.topology.index
+        pattern = self.section
+        fast = index(pattern.fast or names[0], "pattern.fast")
+        if pattern.slow is None and len(names) < 2:
+            raise InputError("pattern: needs a second tier")
+        slow = index(pattern.slow or names[1], "pattern.slow")
+        off = np.array(list(_off(pattern.kind, self.case.shape.size[0], pattern.longest_period)))
+        return np.where(np.unique(off, axis=0), slow, fast).astype(np.int64)
 
 
-def pattern_options(
-    instance: PlacementInstance,
-) -> tuple[list[Options], Callable[[IntArray], Assignment]]:
-    """Return one group with every instance of the pattern at every precision."""
-    pattern = instance.config.pattern
-    assert pattern is not None
-    if pattern.kind == "pipeline":
-        from moe2opt.placement.modes.pipeline import pipeline_tiers
-
-        tiers, seconds = pipeline_tiers(instance)
-    else:
-        tiers = _tiers(instance)
-        table = np.einsum("le,tq->ltq", instance.uses, instance.use.seconds)
-        seconds = _per_layer(table, tiers)
-    qualities = len(instance.precisions)
-    layers, experts = instance.shape.size
-    tier_count = len(instance.topology.tiers)
-    number = np.stack([(tiers == t).sum(axis=1) for t in range(tier_count)], axis=1)
-    per_layer = experts * instance.expert_bytes + instance.layer_dense_bytes
-    held = number[:, None, :] * per_layer[None, :, None]
-    loss = np.array([p.loss_nats for p in instance.precisions])
-    moved = np.einsum("le,tq->ltq", instance.uses, (instance.use.move_s > 0).astype(float))
-    metrics = {
-        "seconds_per_token": seconds.reshape(1, -1),
-        "loss_nats": np.tile(loss, len(tiers))[None, :],
-        "memory_gib": held.sum(axis=2).reshape(1, -1) / GIB,
-    }
-    if pattern.kind != "pipeline":
-        metrics["loads_per_token"] = _per_layer(moved, tiers).reshape(1, -1)
-        joules = np.einsum("le,tq->ltq", instance.uses, instance.use.joules)
-        if np.isfinite(joules).all():
-            metrics["joules_per_token"] = _per_layer(joules, tiers).reshape(1, -1)
-
-    def read(x: IntArray) -> Assignment:
-        way, quality = divmod(int(x[0]), qualities)
-        shape = (layers, experts, 1)
-        wide = np.broadcast_to(tiers[way][:, None, None], shape).astype(np.int64)
-        return plain(wide, np.full(shape, quality, dtype=np.int64))
-
-    return [Options(metrics, held.reshape(1, -1, tier_count))], read
+def whole_layers(tier: IntArray, experts: int, precision: int) -> Assignment:
+    """Return layers on the given ``(L,)`` tiers, all at one precision."""
+    wide = np.repeat(np.asarray(tier, dtype=np.int64)[:, None, None], experts, axis=1)
+    return plain(wide, np.full_like(wide, precision))
 
 
 def _per_layer(table: FloatArray, tiers: IntArray) -> FloatArray:
@@ -66,20 +105,6 @@ def _per_layer(table: FloatArray, tiers: IntArray) -> FloatArray:
         step()
         sums.append(table[rows, way].sum(axis=0))
     return np.stack(sums)
-
-
-def _tiers(instance: PlacementInstance) -> IntArray:
-    """Return the ``(M, L)`` different ways of the pattern."""
-    pattern = instance.config.pattern
-    assert pattern is not None
-    names = instance.topology.names
-    fast = instance.topology.index(pattern.fast or names[0], "pattern.fast")
-    if pattern.slow is None and len(names) < 2:
-        raise InputError("pattern: needs a second tier")
-    slow = instance.topology.index(pattern.slow or names[1], "pattern.slow")
-    layers = instance.shape.size[0]
-    off = np.array(list(_off(pattern.kind, layers, pattern.longest_period)))
-    return np.where(np.unique(off, axis=0), slow, fast).astype(np.int64)
 
 
 def _off(kind: str, layers: int, longest: int) -> Iterator[list[bool]]:

@@ -1,22 +1,22 @@
-"""Numbers of a layer's experts per tier, and the balance of two machines."""
+"""Two machines side by side: experts off the fast tier are computed in place or copied to it."""
 
 from __future__ import annotations
 
-import itertools
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import ClassVar
 
 import numpy as np
 
-from moe2opt.result import BoolArray, FloatArray, InputError, IntArray
+from moe2opt.placement.assignment import NOWHERE, Assignment, plain
+from moe2opt.placement.modes.layered import LayerMenu
+from moe2opt.placement.modes.tiers import Stored, Tiers
+from moe2opt.placement.sections import Split as Section
+from moe2opt.result import BoolArray, FloatArray, IntArray
 from moe2opt.steps import step
-
-if TYPE_CHECKING:
-    from moe2opt.placement.question import PlacementInstance
 
 #: Up to this many experts the balance is found by looking at every split.
 _ENUMERATED = 16
-_MOST_VECTORS = 100_000
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -38,68 +38,133 @@ class Balance:
     copied_uses: float
 
 
-def numbers_per_tier(instance: PlacementInstance, stored: int) -> IntArray:
-    """Return the ``(M, T)`` vectors of numbers that sum to `stored`.
+@dataclass(frozen=True, eq=False)
+class Split(Tiers):
+    """A layer takes as long as the slower of its two machines."""
 
-    With a split only its two tiers are used. Numbers are multiples of ``lots.step``, or `stored`;
-    the last tier takes the rest, or the one before it where ``lots`` is about the last tier, which
-    holds none or at least its share.
-    """
-    tiers = len(instance.topology.tiers)
-    lots = instance.config.lots
-    step = 1 if lots is None else lots.step
-    grid = sorted({*range(0, stored + 1, step), stored})
-    free = _free_tiers(instance)
-    about = None if lots is None else instance.topology.index(lots.tier, "lots.tier")
-    if free[-1] == about:
-        free[-2:] = free[:-3:-1]
-    if len(grid) ** (len(free) - 1) > _MOST_VECTORS:
-        raise InputError(
-            f"lots.step: {len(free)} tiers and {stored} experts give too many numbers per layer; "
-            "set a larger step"
+    part: ClassVar[str] = "split"
+    beside: ClassVar[frozenset[str]] = frozenset({"aggregation"})
+    by_place: ClassVar[bool] = False
+
+    @property
+    def section(self) -> Section:
+        """The part of the configuration."""
+        section = self.case.config.split
+        assert section is not None
+        return section
+
+    @cached_property
+    def pair(self) -> tuple[int, int]:
+        """Positions of the fast and the slow tier."""
+        index = self.case.topology.index
+        return index(self.section.fast, "split.fast"), index(self.section.slow, "split.slow")
+
+    @cached_property
+    def costs(self) -> FloatArray:
+        """``(3, Q)`` seconds of a use: resident, computed in the slow tier, copied to the fast."""
+        use_in, hidden = self.case.topology.use_in, self.case.shape.hidden
+        return np.array(
+            [
+                [sum(use_in(*way, size, hidden)[:3]) for size in self.case.expert_bytes]
+                for way in self._ways
+            ]
         )
-    vectors = [
-        (*head, stored - sum(head))
-        for head in itertools.product(grid, repeat=len(free) - 1)
-        if sum(head) <= stored
-    ]
-    counts = np.zeros((len(vectors), tiers), dtype=np.int64)
-    counts[:, free] = np.array(vectors)
-    if lots is None:
-        return counts
-    inside = counts[:, about]
-    return np.asarray(counts[(inside == 0) | (inside >= lots.least_share * stored - 1e-9)])
 
+    @cached_property
+    def joules_of(self) -> FloatArray:
+        """``(3, Q)`` joules of a use: resident, computed in the slow tier, copied to the fast."""
+        return self.case.joules_of(self._ways)
 
-def _free_tiers(instance: PlacementInstance) -> list[int]:
-    if instance.config.split is not None:
-        return list(instance.split_tiers)
-    return list(range(len(instance.topology.tiers)))
+    @property
+    def _ways(self) -> list[tuple[int, int]]:
+        fast, slow = self.pair
+        return [(fast, fast), (slow, slow), (slow, fast)]
 
+    def placed(self, tier: IntArray, precision: IntArray) -> Assignment:
+        """Return experts that stay where they are: none is copied."""
+        return plain(tier, precision, copied=np.zeros(tier.shape[:2], dtype=np.int64))
 
-def best_split(
-    instance: PlacementInstance, uses: FloatArray, residents: int, precision: int
-) -> Balance:
-    """Return the best split of the experts after the first `residents`, which are on the fast tier.
+    def open_tiers(self) -> list[int]:
+        """Return the two tiers."""
+        return list(self.pair)
 
-    The slow tier computes some in place while the others are copied and computed on the fast one;
-    the layer takes as long as the slower of both. Up to 16 experts every split is looked at; beyond
-    that the uses are rounded to a grid and the balance is found by dynamic programming.
-    """
-    step()
-    split = instance.config.split
-    assert split is not None
-    stay, slow, copy = instance.split_costs[:, precision]
-    rest = uses[residents:]
-    base = float(uses[:residents].sum()) * stay
-    chosen = (
-        _enumerated(rest, base, slow, copy)
-        if len(rest) <= _ENUMERATED
-        else _on_grid(rest, base, slow, copy, split.steps)
-    )
-    moved = float(rest[chosen].sum())
-    left = float(rest[~chosen].sum())
-    return Balance(chosen, max(left * slow, base + moved * copy), moved)
+    def order(self, precision: int) -> IntArray:
+        """Return the fast tier, then the slow one."""
+        return np.array(self.pair)
+
+    def second_terms(self, assignment: Assignment, shares: FloatArray) -> list[FloatArray]:
+        """Return the slower machine of each layer."""
+        assert assignment.copied is not None
+        uses = self.uses(assignment, shares)
+        stay, slow, copy = self.costs[:, assignment.precision[:, :, 0]]
+        off = assignment.tier[:, :, 0] == self.pair[1]
+        copied = off & (assignment.copied == 1)
+        cpu = (uses * slow * (off & ~copied)).sum(axis=1)
+        gpu = (uses * np.where(copied, copy, np.where(off, 0.0, stay))).sum(axis=1)
+        return [np.maximum(cpu, gpu)]
+
+    def joules_each(self, assignment: Assignment) -> FloatArray:
+        """Return the ``(L, E)`` joules of one use of each expert."""
+        assert assignment.copied is not None
+        stay, slow, copy = self.joules_of[:, assignment.precision[:, :, 0]]
+        tier = assignment.tier[:, :, 0]
+        joules = np.where(assignment.copied == 1, copy, np.where(tier == self.pair[1], slow, stay))
+        return np.where(tier == NOWHERE, self.case.pruned_use_j, joules)
+
+    def load_terms(self, assignment: Assignment, shares: FloatArray) -> list[FloatArray]:
+        """Return the copies to the fast tier."""
+        assert assignment.copied is not None
+        return [self.uses(assignment, shares) * assignment.copied.astype(np.float64)]
+
+    def layer_metrics(
+        self, stored: Stored, ends: IntArray, served: FloatArray, precision: int
+    ) -> dict[str, FloatArray]:
+        """Return figures of M vectors of numbers with the best split of those off the fast tier."""
+        found = [self.balance(stored.uses, int(n), precision) for n in ends[:, 0]]
+        copied = np.array([balance.copied_uses for balance in found])
+        metrics = {
+            "seconds_per_token": np.array([balance.seconds for balance in found]),
+            "loads_per_token": copied,
+        }
+        stay_j, slow_j, copy_j = self.joules_of[:, precision]
+        used = np.concatenate([np.zeros(1), np.cumsum(stored.uses)])
+        kept = used[ends[:, 0]]
+        if np.isfinite([stay_j, slow_j, copy_j]).all():
+            rest_j = (used[-1] - kept - copied) * slow_j + copied * copy_j
+            metrics["joules_per_token"] = kept * stay_j + rest_j
+        return metrics
+
+    def read(self, menus: list[LayerMenu], x: IntArray) -> Assignment:
+        """Return the chosen numbers per tier, and which of the others are copied."""
+        found = super().read(menus, x)
+        copied = np.zeros(self.case.shape.size, dtype=np.int64)
+        for layer, (menu, i) in enumerate(zip(menus, x, strict=True)):
+            _, stored = self.stored_of(layer, menu, i)
+            residents = int(menu.counts[i][self.pair[0]])
+            balance = self.balance(stored.uses, residents, int(menu.precision[i]))
+            copied[layer, stored.experts[residents:][balance.copied]] = 1
+        return replace(found, copied=copied)
+
+    def balance(self, uses: FloatArray, residents: int, precision: int) -> Balance:
+        """Return the best split of the experts after the first `residents`, which stay fast.
+
+        The slow tier computes some in place while the others are copied and computed on the fast
+        one; the layer takes as long as the slower of both. Up to 16 experts every split is looked
+        at; beyond that the uses are rounded to a grid and the balance is found by dynamic
+        programming.
+        """
+        step()
+        stay, slow, copy = self.costs[:, precision]
+        rest = uses[residents:]
+        base = float(uses[:residents].sum()) * stay
+        chosen = (
+            _enumerated(rest, base, slow, copy)
+            if len(rest) <= _ENUMERATED
+            else _on_grid(rest, base, slow, copy, self.section.steps)
+        )
+        moved = float(rest[chosen].sum())
+        left = float(rest[~chosen].sum())
+        return Balance(chosen, max(left * slow, base + moved * copy), moved)
 
 
 def _enumerated(rest: FloatArray, base: float, slow: float, copy: float) -> BoolArray:

@@ -1,189 +1,38 @@
-"""Options of whole layers: each is one way to treat all experts of a layer.
-
-Whatever depends on a layer as a whole (groups of experts, overlap of copies, slots, balance of two
-machines, lots) is computed per option, so that the canonical problem stays linear and exact over
-the options on offer.
-"""
+"""Numbers of a layer's experts per tier at one precision, with or without groups of experts."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import ClassVar
 
 import numpy as np
 
-from moe2opt.placement.assignment import NOWHERE, PRUNE, SHARE, Assignment, evaluate, plain
-from moe2opt.placement.baselines.rules import Baseline
-from moe2opt.placement.compile import Options
-from moe2opt.placement.frontier import undominated
+from moe2opt.placement.assignment import (
+    DISTIL,
+    MERGE,
+    NOWHERE,
+    PRUNE,
+    SHARE,
+    Assignment,
+    served_shares,
+)
+from moe2opt.placement.baselines.rules import by_frequency, fixed_places
+from moe2opt.placement.experts.activation import uses_per_token
+from moe2opt.placement.figures import Baseline
+from moe2opt.placement.judge import evaluate, violations
 from moe2opt.placement.machine.topology import GIB
-from moe2opt.placement.modes.cache import cache_assignment
-from moe2opt.placement.modes.coverage import best_residents
 from moe2opt.placement.modes.groupings import Grouping, groupings
-from moe2opt.placement.modes.split import best_split, numbers_per_tier
+from moe2opt.placement.modes.layered import Layered, LayerMenu
+from moe2opt.placement.sections import PlacementConfig
 from moe2opt.result import FloatArray, InputError, IntArray
-from moe2opt.steps import step
 
-if TYPE_CHECKING:
-    from moe2opt.placement.question import PlacementInstance
-
-#: Most options of one layer, before dominated ones are left out.
-MOST_OPTIONS = 200_000
+_MOST_VECTORS = 100_000
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class LayerMenu:
-    """Options of one layer.
-
-    Attributes
-    ----------
-    metrics
-        Figures of the options by metric, each ``(M,)``.
-    held_bytes
-        ``(M, T)`` bytes on each tier.
-    grouping, precision
-        ``(M,)`` position in the layer's groupings, and precision.
-    counts
-        ``(M, T)`` stored experts per tier, ``(M, 1)`` slots of a cache or residents of a coverage.
-    """
-
-    metrics: dict[str, FloatArray]
-    held_bytes: FloatArray
-    grouping: IntArray
-    precision: IntArray
-    counts: IntArray
-
-    def __len__(self) -> int:
-        return len(self.grouping)
-
-    def at(self, rows: IntArray) -> LayerMenu:
-        """Return only some of the options."""
-        return LayerMenu(
-            {name: figures[rows] for name, figures in self.metrics.items()},
-            self.held_bytes[rows],
-            self.grouping[rows],
-            self.precision[rows],
-            self.counts[rows],
-        )
-
-
-def layer_options(
-    instance: PlacementInstance,
-) -> tuple[list[Options], Callable[[IntArray], Assignment]]:
-    """Return the undominated options of all layers and how to read a choice."""
-    menus = []
-    for layer in range(instance.shape.size[0]):
-        step(f"layer {layer + 1} of {instance.shape.size[0]}")
-        menu = _menu(instance, layer)
-        menus.append(menu.at(undominated(_criteria(instance, menu))))
-    blocks = [
-        Options({k: v[None, :] for k, v in menu.metrics.items()}, menu.held_bytes[None])
-        for menu in menus
-    ]
-    return blocks, lambda x: _read(instance, menus, x)
-
-
-def _criteria(instance: PlacementInstance, menu: LayerMenu) -> FloatArray:
-    """Return ``(M, c)`` everything that an option should have little of."""
-    config = instance.config
-    names: list[str] = [config.objective]
-    for name, limit in config.budgets:
-        if limit is not None:
-            names.append("slots" if name == "cache_slots" else name)
-    columns = [menu.metrics[name] for name in names if name in menu.metrics]
-    finite = [np.isfinite(tier.capacity_bytes) for tier in instance.topology.tiers]
-    return np.column_stack([*columns, menu.held_bytes[:, finite]])
-
-
-def _menu(instance: PlacementInstance, layer: int) -> LayerMenu:
-    if instance.config.cache is not None:
-        return _joined(list(_cache_menus(instance, layer)))
-    if instance.config.coverage is not None:
-        return _joined(list(_coverage_menus(instance, layer)))
-    return _joined(list(_tier_menus(instance, layer)))
-
-
-def _joined(menus: list[LayerMenu]) -> LayerMenu:
-    if sum(map(len, menus)) > MOST_OPTIONS:
-        raise InputError(
-            f"lots: a layer has {sum(map(len, menus))} options, more than {MOST_OPTIONS}; offer "
-            "fewer numbers in aggregation.keep, or set lots.step"
-        )
-    names = menus[0].metrics
-    return LayerMenu(
-        {name: np.concatenate([menu.metrics[name] for menu in menus]) for name in names},
-        np.concatenate([menu.held_bytes for menu in menus]),
-        np.concatenate([menu.grouping for menu in menus]),
-        np.concatenate([menu.precision for menu in menus]),
-        np.concatenate([menu.counts for menu in menus]),
-    )
-
-
-def _cache_menus(instance: PlacementInstance, layer: int) -> Iterator[LayerMenu]:
-    cache = instance.config.cache
-    assert cache is not None
-    experts = instance.shape.experts
-    slots = np.arange(cache.least, min(experts, experts if cache.most is None else cache.most) + 1)
-    backing = instance.topology.index(cache.backing, "cache.backing")
-    saliency = float(instance.activation.saliency[layer].sum())
-    misses = instance.load_table[layer, slots]
-    for q, precision in enumerate(instance.precisions):
-        size = float(instance.expert_bytes[q])
-        copy, compute = instance.cache_costs[:, q]
-        held = np.zeros((len(slots), len(instance.topology.tiers)))
-        held[:, backing] = experts * size
-        held[:, instance.topology.home] += slots * size
-        metrics = {
-            "seconds_per_token": misses * copy + instance.shape.top_k * compute,
-            "loads_per_token": misses,
-            "loss_nats": np.full(len(slots), saliency * precision.loss_nats),
-            "memory_gib": held.sum(axis=1) / GIB,
-            "slots": slots.astype(np.float64),
-        }
-        copy_j, compute_j = instance.cache_joules[:, q]
-        if np.isfinite([copy_j, compute_j]).all():
-            metrics["joules_per_token"] = misses * copy_j + instance.shape.top_k * compute_j
-        nothing = np.zeros(len(slots), dtype=np.int64)
-        yield LayerMenu(metrics, held, nothing, nothing + q, slots[:, None])
-
-
-def _coverage_menus(instance: PlacementInstance, layer: int) -> Iterator[LayerMenu]:
-    coverage = instance.config.coverage
-    assert coverage is not None
-    fast = instance.topology.index(coverage.tier, "coverage.tier")
-    slow = instance.topology.index(coverage.backing, "coverage.backing")
-    residents = best_residents(instance, layer)
-    numbers = np.arange(len(residents.covered))
-    uses = instance.uses[layer]
-    kept = np.array([uses[list(chosen)].sum() for chosen in residents.experts])
-    saliency = float(instance.activation.saliency[layer].sum())
-    for q, precision in enumerate(instance.precisions):
-        size = float(instance.expert_bytes[q])
-        held = np.zeros((len(numbers), len(instance.topology.tiers)))
-        held[:, fast] += numbers * size
-        held[:, slow] += (len(uses) - numbers) * size
-        each, moved = instance.use.seconds[:, q], instance.use.move_s[:, q] > 0
-        open_ = 1.0 - residents.covered
-        rest = uses.sum() - kept
-        metrics = {
-            "seconds_per_token": kept * each[fast]
-            + rest * each[slow]
-            + open_ * coverage.sync_us * 1e-6,
-            "uncovered_per_token": open_,
-            "loads_per_token": kept * moved[fast] + rest * moved[slow],
-            "loss_nats": np.full(len(numbers), saliency * precision.loss_nats),
-            "memory_gib": held.sum(axis=1) / GIB,
-        }
-        joules = instance.use.joules[:, q]
-        if np.isfinite(joules[[fast, slow]]).all():
-            metrics["joules_per_token"] = kept * joules[fast] + rest * joules[slow]
-        nothing = np.zeros(len(numbers), dtype=np.int64)
-        yield LayerMenu(metrics, held, nothing, nothing + q, numbers[:, None])
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Stored:
+class Stored:
     """Stored experts of a grouping in the order in which they are put on tiers."""
 
     experts: IntArray
@@ -191,170 +40,225 @@ class _Stored:
     sizes: FloatArray
 
 
-def _stored(instance: PlacementInstance, layer: int, grouping: Grouping) -> _Stored:
-    """Return the stored experts, most used per byte first; ties go to the lower index."""
-    from moe2opt.placement.experts.activation import uses_per_token
+@dataclass(frozen=True, eq=False)
+class Tiers(Layered):
+    """A layer puts its most used experts on the cheapest tier, the next ones on the next tier."""
 
-    experts = instance.shape.experts
-    own = np.arange(experts)
-    alive = grouping.form != PRUNE
-    shares = instance.activation.mixed[layer]
-    served = np.bincount(grouping.representative[alive], shares[alive], experts)
-    served *= shares.sum() / served.sum()
-    stored = own[alive & (grouping.representative == own)]
-    sizes = np.ones(experts)
-    aggregation = instance.config.aggregation
-    if aggregation is not None:
-        sharing = grouping.representative[grouping.form == SHARE]
-        sizes += aggregation.rank_share * np.bincount(sharing, minlength=experts)
-    uses = uses_per_token(np.minimum(served, 1.0), instance.config.batch)
-    order = stored[np.argsort(-(uses / sizes)[stored], kind="stable")]
-    return _Stored(order, uses[order], sizes[order])
+    part: ClassVar[str] = "aggregation"
+    beside: ClassVar[frozenset[str]] = frozenset({"lots"})
 
+    @classmethod
+    def asked(cls, config: PlacementConfig) -> bool:
+        """Tell whether the mode's part is on; `lots` alone asks for numbers per tier too."""
+        return super().asked(config) or (cls is Tiers and config.lots is not None)
 
-def _tier_menus(instance: PlacementInstance, layer: int) -> Iterator[LayerMenu]:
-    for g, grouping in enumerate(groupings(instance, layer)):
-        stored = _stored(instance, layer, grouping)
-        counts = numbers_per_tier(instance, len(stored.experts))
-        kept = instance.activation.saliency[layer][grouping.form != PRUNE].sum()
-        for q, precision in enumerate(instance.precisions):
-            metrics, held = _tier_figures(instance, stored, counts, q)
-            loss = grouping.loss_nats + float(kept) * precision.loss_nats
-            metrics["loss_nats"] = np.full(len(counts), loss)
-            metrics["memory_gib"] = held.sum(axis=1) / GIB
-            place = np.full(len(counts), g)
-            yield LayerMenu(metrics, held, place, np.full(len(counts), q), counts)
+    def check(self) -> None:
+        """Raise `InputError` for numbers of experts that a layer cannot keep."""
+        aggregation, shape = self.case.config.aggregation, self.case.shape
+        for k, number in enumerate(() if aggregation is None else aggregation.keep):
+            if not shape.top_k <= number <= shape.experts:
+                raise InputError(
+                    f"aggregation.keep.{k}: {number} is outside {shape.top_k}..{shape.experts} "
+                    "(experts per token, experts of a layer)"
+                )
 
+    def uses(self, assignment: Assignment, shares: FloatArray) -> FloatArray:
+        """Return uses of stored experts, which serve the tokens of their groups too."""
+        if self.case.config.aggregation is not None:
+            shares = served_shares(assignment, shares)
+        return super().uses(assignment, shares)
 
-def _order_of_tiers(instance: PlacementInstance, precision: int) -> IntArray:
-    """Return the tiers from the cheapest use to the dearest: the most used experts go first."""
-    if instance.config.split is not None:
-        return np.array(instance.split_tiers)
-    thrifty = instance.config.objective == "joules_per_token"
-    each = instance.use.joules if thrifty else instance.use.seconds
-    return np.asarray(np.argsort(each[:, precision], kind="stable"))
+    def loss_terms(self, assignment: Assignment) -> list[FloatArray]:
+        """Return the losses of rounding and pruning, and of what becomes of groups."""
+        case, terms = self.case, super().loss_terms(assignment)
+        aggregation = case.config.aggregation
+        if aggregation is None:
+            return terms
+        distance = np.take_along_axis(
+            case.distances, assignment.representative[:, :, None], axis=2
+        )[:, :, 0]
+        share = np.where(assignment.form == SHARE, aggregation.rank_loss_share, 1.0)
+        merged = case.merge_weight * distance * share
+        kept = assignment.stored.sum(axis=1)
+        weight = case.merge_weight.sum(axis=1) / case.merge_weight.sum()
+        distilled = np.flatnonzero((assignment.form == DISTIL).any(axis=1))
+        table = [weight[row] * aggregation.distil_loss[int(kept[row])] for row in distilled]
+        return [*terms, merged[np.isin(assignment.form, (MERGE, SHARE))], np.array(table)]
 
+    def stored_share(self, assignment: Assignment) -> FloatArray:
+        """Return 1 for each stored expert, and the share of a residual beside a shared base."""
+        share, aggregation = super().stored_share(assignment), self.case.config.aggregation
+        if aggregation is None:
+            return share
+        return share + np.where(assignment.form == SHARE, aggregation.rank_share, 0.0)
 
-def _tier_figures(
-    instance: PlacementInstance, stored: _Stored, counts: IntArray, precision: int
-) -> tuple[dict[str, FloatArray], FloatArray]:
-    """Return the figures of every vector of numbers per tier, and the bytes held."""
-    order = _order_of_tiers(instance, precision)
-    zero = np.zeros(1)
-    used = np.concatenate([zero, np.cumsum(stored.uses)])
-    size = np.concatenate([zero, np.cumsum(stored.sizes)]) * instance.expert_bytes[precision]
-    ends = np.cumsum(counts[:, order], axis=1)
-    starts = ends - counts[:, order]
-    served = used[ends] - used[starts]
-    held = np.zeros((len(counts), len(instance.topology.tiers)))
-    held[:, order] = size[ends] - size[starts]
-    use = instance.use
-    moves = served @ use.move_s[order, precision]
-    rest = served @ (use.compute_s + use.hand_over_s)[order, precision]
-    metrics = {"loads_per_token": served @ (use.move_s[order, precision] > 0).astype(float)}
-    if instance.config.split is not None:
-        found = [best_split(instance, stored.uses, int(n), precision) for n in ends[:, 0]]
-        metrics["seconds_per_token"] = np.array([s.seconds for s in found])
-        metrics["loads_per_token"] = np.array([s.copied_uses for s in found])
-        stay_j, slow_j, copy_j = instance.split_joules[:, precision]
-        kept = used[ends[:, 0]]
-        copied = metrics["loads_per_token"]
-        rest_j = (used[-1] - kept - copied) * slow_j + copied * copy_j
-        if np.isfinite([stay_j, slow_j, copy_j]).all():
-            metrics["joules_per_token"] = kept * stay_j + rest_j
-        return metrics, held
-    if instance.config.prefetch is not None:
-        from moe2opt.placement.times import exposed
+    def open_tiers(self) -> list[int]:
+        """Return the tiers that experts may be on."""
+        return list(range(len(self.case.topology.tiers)))
 
-        metrics["seconds_per_token"] = rest + exposed(moves, instance)
-    else:
-        metrics["seconds_per_token"] = rest + moves
-    joules = use.joules[order, precision]
-    if np.isfinite(joules).all():
-        metrics["joules_per_token"] = served @ joules
-    return metrics, held
+    def order(self, precision: int) -> IntArray:
+        """Return the tiers from the cheapest use to the dearest: the most used experts go first."""
+        thrifty = self.case.config.objective == "joules_per_token"
+        cost = self.case.use.joules if thrifty else self.case.use.seconds
+        return np.asarray(np.argsort(cost[:, precision], kind="stable"))
 
+    def menus(self, layer: int) -> Iterator[LayerMenu]:
+        """Yield every number per tier, of every grouping at every precision."""
+        saliency = self.case.activation.saliency[layer]
+        for g, grouping in enumerate(groupings(self.case, layer)):
+            stored = self._stored(layer, grouping)
+            counts = self.numbers(len(stored.experts))
+            kept = float(saliency[grouping.form != PRUNE].sum())
+            for q, precision in enumerate(self.case.precisions):
+                metrics, held = self._figures(stored, counts, q)
+                loss = grouping.loss_nats + kept * precision.loss_nats
+                metrics["loss_nats"] = np.full(len(counts), loss)
+                metrics["memory_gib"] = held.sum(axis=1) / GIB
+                place = np.full(len(counts), g)
+                yield LayerMenu(metrics, held, place, np.full(len(counts), q), counts)
 
-def _read(instance: PlacementInstance, menus: list[LayerMenu], x: IntArray) -> Assignment:
-    precision = np.array([menu.precision[i] for menu, i in zip(menus, x, strict=True)])
-    if instance.config.cache is not None:
-        slots = np.array([menu.counts[i, 0] for menu, i in zip(menus, x, strict=True)])
-        return cache_assignment(instance, slots, precision)
-    if instance.config.coverage is not None:
-        return _covered(instance, menus, x, precision)
-    shape = (*instance.shape.size, 1)
-    tier = np.full(shape, NOWHERE, dtype=np.int64)
-    form, representative = (np.zeros(shape[:2], dtype=np.int64) for _ in range(2))
-    copied = None if instance.config.split is None else np.zeros(shape[:2], dtype=np.int64)
-    for layer, (menu, i) in enumerate(zip(menus, x, strict=True)):
-        grouping = list(groupings(instance, layer))[menu.grouping[i]]
-        stored = _stored(instance, layer, grouping)
-        order = _order_of_tiers(instance, int(menu.precision[i]))
-        counts = menu.counts[i][order]
-        tier[layer, stored.experts, 0] = np.repeat(order, counts)
-        tier[layer, :, 0] = tier[layer, grouping.representative, 0]
-        tier[layer, grouping.form == PRUNE, 0] = NOWHERE
-        form[layer], representative[layer] = grouping.form, grouping.representative
-        if copied is not None:
-            split = best_split(instance, stored.uses, int(counts[0]), int(menu.precision[i]))
-            copied[layer, stored.experts[counts[0] :][split.copied]] = 1
-    wide = np.broadcast_to(precision[:, None, None], shape).astype(np.int64)
-    return Assignment(tier, wide, form, representative, copied=copied)
+    def _stored(self, layer: int, grouping: Grouping) -> Stored:
+        """Return the stored experts, most used per byte first; ties go to the lower index."""
+        config, experts = self.case.config, self.case.shape.experts
+        own = np.arange(experts)
+        alive = grouping.form != PRUNE
+        shares = self.case.activation.mixed[layer]
+        served = np.bincount(grouping.representative[alive], shares[alive], experts)
+        served *= shares.sum() / served.sum()
+        stored = own[alive & (grouping.representative == own)]
+        sizes = np.ones(experts)
+        if config.aggregation is not None:
+            sharing = grouping.representative[grouping.form == SHARE]
+            sizes += config.aggregation.rank_share * np.bincount(sharing, minlength=experts)
+        uses = uses_per_token(np.minimum(served, 1.0), config.batch)
+        order = stored[np.argsort(-(uses / sizes)[stored], kind="stable")]
+        return Stored(order, uses[order], sizes[order])
 
+    def numbers(self, stored: int) -> IntArray:
+        """Return the ``(M, T)`` vectors of numbers that sum to `stored`.
 
-def _covered(
-    instance: PlacementInstance, menus: list[LayerMenu], x: IntArray, precision: IntArray
-) -> Assignment:
-    coverage = instance.config.coverage
-    assert coverage is not None
-    fast = instance.topology.index(coverage.tier, "coverage.tier")
-    slow = instance.topology.index(coverage.backing, "coverage.backing")
-    shape = (*instance.shape.size, 1)
-    tier = np.full(shape, slow, dtype=np.int64)
-    for layer, (menu, i) in enumerate(zip(menus, x, strict=True)):
-        chosen = best_residents(instance, layer).experts[menu.counts[i, 0]]
-        tier[layer, list(chosen), 0] = fast
-    return plain(tier, np.broadcast_to(precision[:, None, None], shape).astype(np.int64))
+        Numbers are multiples of ``lots.step``, or `stored`; the last tier takes the rest, or the
+        one before it where ``lots`` is about the last tier, which holds none or at least its share.
+        """
+        topology, lots = self.case.topology, self.case.config.lots
+        grid = sorted({*range(0, stored + 1, 1 if lots is None else lots.step), stored})
+        free = self.open_tiers()
+        about = None if lots is None else topology.index(lots.tier, "lots.tier")
+        if free[-1] == about:
+            free[-2:] = free[:-3:-1]
+        if len(grid) ** (len(free) - 1) > _MOST_VECTORS:
+            raise InputError(
+                f"lots.step: {len(free)} tiers and {stored} experts give too many numbers per "
+                "layer; set a larger step"
+            )
+        vectors = [
+            (*head, stored - sum(head))
+            for head in itertools.product(grid, repeat=len(free) - 1)
+            if sum(head) <= stored
+        ]
+        counts = np.zeros((len(vectors), len(topology.tiers)), dtype=np.int64)
+        counts[:, free] = np.array(vectors)
+        if lots is None:
+            return counts
+        inside = counts[:, about]
+        return np.asarray(counts[(inside == 0) | (inside >= lots.least_share * stored - 1e-9)])
 
+    def _figures(
+        self, stored: Stored, counts: IntArray, precision: int
+    ) -> tuple[dict[str, FloatArray], FloatArray]:
+        """Return the figures of every vector of numbers per tier, and the bytes held."""
+        order = self.order(precision)
+        zero = np.zeros(1)
+        used = np.concatenate([zero, np.cumsum(stored.uses)])
+        size = np.concatenate([zero, np.cumsum(stored.sizes)]) * self.case.expert_bytes[precision]
+        ends = np.cumsum(counts[:, order], axis=1)
+        starts = ends - counts[:, order]
+        held = np.zeros(counts.shape)
+        held[:, order] = size[ends] - size[starts]
+        return self.layer_metrics(stored, ends, used[ends] - used[starts], precision), held
 
-def one_sided_baselines(instance: PlacementInstance) -> Iterator[Baseline]:
-    """Yield the rules that only aggregate, or that only offload, with one number for all layers."""
-    yield _offload_only(instance)
-    yield _aggregate_only(instance)
+    def layer_metrics(
+        self, stored: Stored, ends: IntArray, served: FloatArray, precision: int
+    ) -> dict[str, FloatArray]:
+        """Return figures of M vectors of numbers.
 
+        Parameters
+        ----------
+        stored
+            Experts in the order in which they are put on tiers.
+        ends
+            ``(M, T)`` how many of them are on the tiers up to each, in `order`.
+        served
+            ``(M, T)`` uses per token from each tier, in `order`.
+        precision
+            Their precision.
+        """
+        use, order = self.case.use, self.order(precision)
+        moves = served @ use.move_s[order, precision]
+        rest = served @ (use.compute_s + use.hand_over_s)[order, precision]
+        metrics = {
+            "loads_per_token": served @ (use.move_s[order, precision] > 0).astype(float),
+            "seconds_per_token": rest + self.waiting_s(moves),
+        }
+        joules = use.joules[order, precision]
+        if np.isfinite(joules).all():
+            metrics["joules_per_token"] = served @ joules
+        return metrics
 
-def _offload_only(instance: PlacementInstance) -> Baseline:
-    """Return the best marginal filling of the fast tier that merges nothing."""
-    from moe2opt.placement.baselines.rules import by_frequency
+    def waiting_s(self, copies_s: FloatArray) -> FloatArray:
+        """Return the seconds that a token waits for copies of a layer: all that they take."""
+        return copies_s
 
-    alone = replace(instance, config=instance.config.model_copy(update={"aggregation": None}))
-    return replace(by_frequency(alone), name="offload only (top-n by frequency)")
+    def read(self, menus: list[LayerMenu], x: IntArray) -> Assignment:
+        """Return the chosen groupings and numbers per tier."""
+        shape = self.case.shape.size
+        tier = np.full((*shape, 1), NOWHERE, dtype=np.int64)
+        form, representative = (np.zeros(shape, dtype=np.int64) for _ in range(2))
+        for layer, (menu, i) in enumerate(zip(menus, x, strict=True)):
+            grouping, stored = self.stored_of(layer, menu, i)
+            order = self.order(int(menu.precision[i]))
+            tier[layer, stored.experts, 0] = np.repeat(order, menu.counts[i][order])
+            tier[layer, :, 0] = tier[layer, grouping.representative, 0]
+            tier[layer, grouping.form == PRUNE, 0] = NOWHERE
+            form[layer], representative[layer] = grouping.form, grouping.representative
+        return Assignment(tier, self.chosen_precision(menus, x), form, representative)
 
+    def stored_of(self, layer: int, menu: LayerMenu, option: int) -> tuple[Grouping, Stored]:
+        """Return the grouping of a layer's option, and its stored experts."""
+        grouping = list(groupings(self.case, layer))[menu.grouping[option]]
+        return grouping, self._stored(layer, grouping)
 
-def _aggregate_only(instance: PlacementInstance) -> Baseline:
-    """Return the least lossy number per layer with which everything fits the fast tier."""
-    from moe2opt.placement.checks import violations
+    def baselines(self) -> Iterator[Baseline]:
+        """Yield rules with fixed places; with aggregation also those that only do one of both."""
+        yield from fixed_places(self)
+        if self.case.config.aggregation is not None:
+            yield self._offload_only()
+            yield self._aggregate_only()
 
-    name = "aggregation only (same number in every layer)"
-    best: tuple[float, str] | None = None
-    layers = instance.shape.size[0]
-    options = [list(groupings(instance, layer)) for layer in range(layers)]
-    for k in range(len(options[0])):
-        for q, precision in enumerate(instance.precisions):
-            chosen = [option[k] for option in options]
-            assignment = _all_fast([c.form for c in chosen], [c.representative for c in chosen], q)
-            if violations(instance, assignment):
-                continue
-            value = evaluate(instance, assignment).value(instance.config.objective)
-            if best is None or value < best[0]:
-                kept = int(assignment.stored[0].sum())
-                best = value, f"{kept} experts per layer at {precision.name}"
-    if best is None:
-        return Baseline(name, None, False, note="no number on offer fits the fast tier")
-    return Baseline(name, best[0], True, note=best[1])
+    def _offload_only(self) -> Baseline:
+        """Return the best marginal filling of the fast tier that merges nothing."""
+        config = self.case.config.model_copy(update={"aggregation": None})
+        found = by_frequency(self.of(replace(self.case, config=config)))
+        return replace(found, name="offload only (top-n by frequency)")
 
-
-def _all_fast(forms: list[IntArray], representatives: list[IntArray], precision: int) -> Assignment:
-    form, representative = np.stack(forms), np.stack(representatives)
-    tier = np.where(form == PRUNE, NOWHERE, 0)[:, :, None]
-    return Assignment(tier, np.full_like(tier, precision), form, representative)
+    def _aggregate_only(self) -> Baseline:
+        """Return the least lossy number per layer with which everything fits the fast tier."""
+        name = "aggregation only (same number in every layer)"
+        best: Baseline | None = None
+        options = [list(groupings(self.case, layer)) for layer in range(self.case.shape.size[0])]
+        for chosen in zip(*options, strict=True):
+            form = np.stack([grouping.form for grouping in chosen])
+            representative = np.stack([grouping.representative for grouping in chosen])
+            tier = np.where(form == PRUNE, NOWHERE, 0)[:, :, None]
+            for q, precision in enumerate(self.case.precisions):
+                whole = self.placed(tier, np.full_like(tier, q))
+                assignment = replace(whole, form=form, representative=representative)
+                figures = evaluate(self, assignment)
+                if violations(self, assignment, figures):
+                    continue
+                value = figures.value(self.case.config.objective)
+                if best is None or best.value is None or value < best.value:
+                    kept = int(assignment.stored[0].sum())
+                    note = f"{kept} experts per layer at {precision.name}"
+                    best = Baseline(name, value, True, note=note)
+        return best or Baseline(name, None, False, note="no number on offer fits the fast tier")

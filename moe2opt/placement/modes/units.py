@@ -1,21 +1,23 @@
-"""Options of single units: an expert, a tensor of a layer, or a layer; costs simply add up."""
+"""Units by themselves: an expert, a tensor of a layer, or a layer; costs simply add up."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from moe2opt.placement.assignment import NOWHERE, Assignment, plain
-from moe2opt.placement.compile import Options
+from moe2opt.placement.baselines.caches import cached_layers
+from moe2opt.placement.baselines.rules import fixed_places
+from moe2opt.placement.case import Case
 from moe2opt.placement.experts.activation import uses_per_token
+from moe2opt.placement.figures import Baseline
 from moe2opt.placement.machine.topology import GIB
-from moe2opt.result import BoolArray, FloatArray, IntArray
-
-if TYPE_CHECKING:
-    from moe2opt.placement.question import PlacementInstance
+from moe2opt.placement.mode import Additive
+from moe2opt.placement.options import Options, Read
+from moe2opt.placement.sections import PlacementConfig
+from moe2opt.result import BoolArray, FloatArray, InputError, IntArray
 
 #: Weight tensors of an expert that a runtime can place apart: gate, up, down.
 TENSORS = ("gate", "up", "down")
@@ -35,32 +37,32 @@ class Menu:
     precision: IntArray
 
 
-def menu_of(instance: PlacementInstance, *, prunable: bool) -> Menu:
+def menu_of(case: Case, *, prunable: bool) -> Menu:
     """Return every tier with every precision, and pruning where it is allowed.
 
     A format that is larger, loses no less and is nowhere faster than another is left out.
     """
-    kept = _useful_precisions(instance)
-    pairs = [(t, q) for t in range(len(instance.topology.tiers)) for q in kept]
+    kept = _useful_precisions(case)
+    pairs = [(t, q) for t in range(len(case.topology.tiers)) for q in kept]
     if prunable:
         pairs.append((NOWHERE, kept[0]))
     tier, precision = np.array(pairs, dtype=np.int64).T
     return Menu(tier, precision)
 
 
-def prunable_units(instance: PlacementInstance) -> BoolArray:
+def prunable_units(case: Case) -> BoolArray:
     """Return the ``(L, E)`` mask of the least salient experts of each layer, which may go."""
-    prune = instance.config.prune
+    prune = case.config.prune
     if prune is None:
-        return np.zeros(instance.shape.size, dtype=bool)
-    saliency = instance.activation.saliency
+        return np.zeros(case.shape.size, dtype=bool)
+    saliency = case.activation.saliency
     rank = np.argsort(np.argsort(saliency, axis=1, kind="stable"), axis=1)
-    return np.asarray(rank < int(prune.max_share * instance.shape.experts + 1e-9))
+    return np.asarray(rank < int(prune.max_share * case.shape.experts + 1e-9))
 
 
-def _useful_precisions(instance: PlacementInstance) -> list[int]:
-    size, seconds = instance.expert_bytes, instance.use.seconds
-    loss = np.array([p.loss_nats for p in instance.precisions])
+def _useful_precisions(case: Case) -> list[int]:
+    size, seconds = case.expert_bytes, case.use.seconds
+    loss = np.array([p.loss_nats for p in case.precisions])
     return [
         q
         for q in range(len(size))
@@ -73,32 +75,66 @@ def _useful_precisions(instance: PlacementInstance) -> list[int]:
     ]
 
 
-def unit_options(
-    instance: PlacementInstance,
-) -> tuple[list[Options], Callable[[IntArray], Assignment]]:
-    """Return the options of all units and how to read a choice.
+@dataclass(frozen=True, eq=False)
+class Units(Additive):
+    """Every unit has a tier and a precision of its own, or is pruned."""
 
-    Units that may be pruned and those that may not are two blocks, as their menus differ.
-    """
-    tables = _tables(instance)
-    may_go = prunable_units(instance).ravel()
-    if len(tables.use) != len(may_go):
-        may_go = np.zeros(len(tables.use), dtype=bool)
-    parts = [np.flatnonzero(~may_go), np.flatnonzero(may_go)]
-    menus = [menu_of(instance, prunable=False), menu_of(instance, prunable=True)]
-    used = [(rows, menu) for rows, menu in zip(parts, menus, strict=True) if len(rows)]
-    blocks = [_block(instance, tables.at(rows), menu) for rows, menu in used]
+    @classmethod
+    def asked(cls, config: PlacementConfig) -> bool:
+        """Return True: where nothing else is asked for, units have places of their own."""
+        return True
 
-    def read(x: IntArray) -> Assignment:
-        tier, precision = (np.empty(len(may_go), dtype=np.int64) for _ in range(2))
-        start = 0
-        for rows, menu in used:
-            chosen = x[start : start + len(rows)]
-            tier[rows], precision[rows] = menu.tier[chosen], menu.precision[chosen]
-            start += len(rows)
-        return _assignment(instance, tier, precision)
+    def check(self) -> None:
+        """Raise `InputError` for pruning of anything but experts."""
+        if self.case.config.prune is not None and self.case.config.granularity != "expert":
+            raise InputError("prune: needs the granularity expert")
 
-    return blocks, read
+    @property
+    def parts(self) -> int:
+        """Parts of an expert that are placed apart."""
+        return len(TENSORS) if self.case.config.granularity == "tensor" else 1
+
+    def placed(self, tier: IntArray, precision: IntArray) -> Assignment:
+        """Return experts whose parts all stay where the expert is."""
+        return plain(*(np.repeat(table, self.parts, axis=2) for table in (tier, precision)))
+
+    def baselines(self) -> Iterator[Baseline]:
+        """Yield rules with fixed places, and caches of one size in every layer."""
+        yield from fixed_places(self)
+        yield from cached_layers(self)
+
+    def options(self) -> tuple[list[Options], Read]:
+        """Return the options of all units and how to read a choice.
+
+        Units that may be pruned and those that may not are two blocks, as their menus differ.
+        """
+        tables = _tables(self.case, self.parts)
+        may_go = prunable_units(self.case).ravel()
+        if len(tables.use) != len(may_go):
+            may_go = np.zeros(len(tables.use), dtype=bool)
+        parts = [np.flatnonzero(~may_go), np.flatnonzero(may_go)]
+        menus = [menu_of(self.case, prunable=False), menu_of(self.case, prunable=True)]
+        used = [(rows, menu) for rows, menu in zip(parts, menus, strict=True) if len(rows)]
+        blocks = [_block(self.case, tables.at(rows), menu) for rows, menu in used]
+
+        def read(x: IntArray) -> Assignment:
+            tier, precision = (np.empty(len(may_go), dtype=np.int64) for _ in range(2))
+            start = 0
+            for rows, menu in used:
+                chosen = x[start : start + len(rows)]
+                tier[rows], precision[rows] = menu.tier[chosen], menu.precision[chosen]
+                start += len(rows)
+            return self._assignment(tier, precision)
+
+        return blocks, read
+
+    def _assignment(self, tier: IntArray, precision: IntArray) -> Assignment:
+        """Return the assignment of the units' ``(U,)`` tiers and precisions."""
+        layers, experts = self.case.shape.size
+        own = experts if self.case.config.granularity == "expert" else 1
+        full = (layers, experts, self.parts)
+        units = [t.reshape(layers, own, self.parts) for t in (tier, precision)]
+        return plain(*(np.broadcast_to(table, full).copy() for table in units))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -117,57 +153,44 @@ class _Tables:
         )
 
 
-def _tables(instance: PlacementInstance) -> _Tables:
-    grouped = instance.config.granularity != "expert"
-    parts = len(TENSORS) if instance.config.granularity == "tensor" else 1
+def _tables(case: Case, parts: int) -> _Tables:
+    grouped = case.config.granularity != "expert"
 
     def per_unit(table: FloatArray) -> FloatArray:
         """Sum a ``(L, E)`` table over the experts of each unit, shared by its tensors."""
         whole = table.sum(axis=1) if grouped else table.ravel()
         return np.repeat(whole / parts, parts)
 
-    shares = instance.activation.shares
-    batch = instance.config.batch
+    batch = case.config.batch
     return _Tables(
-        per_unit(instance.uses),
-        np.stack([per_unit(uses_per_token(share, batch)) for share in shares]),
-        per_unit(instance.activation.saliency),
-        per_unit(np.ones(instance.shape.size)),
+        per_unit(case.uses),
+        np.stack([per_unit(uses_per_token(share, batch)) for share in case.activation.shares]),
+        per_unit(case.activation.saliency),
+        per_unit(np.ones(case.shape.size)),
     )
 
 
-def _block(instance: PlacementInstance, units: _Tables, menu: Menu) -> Options:
+def _block(case: Case, units: _Tables, menu: Menu) -> Options:
     pruned = menu.tier == NOWHERE
     at = (np.maximum(menu.tier, 0), menu.precision)
-    seconds = np.where(pruned, instance.pruned_use_s, instance.use.seconds[at])
-    size = np.where(pruned, 0.0, instance.expert_bytes[menu.precision])
-    rounding = np.array([p.loss_nats for p in instance.precisions])[menu.precision]
-    loss = np.where(pruned, instance.prune_loss_nats, rounding)
-    moved = np.where(pruned, 0.0, instance.use.move_s[at] > 0)
+    seconds = np.where(pruned, case.pruned_use_s, case.use.seconds[at])
+    size = np.where(pruned, 0.0, case.expert_bytes[menu.precision])
+    rounding = np.array([p.loss_nats for p in case.precisions])[menu.precision]
+    loss = np.where(pruned, case.prune_loss_nats, rounding)
+    moved = np.where(pruned, 0.0, case.use.move_s[at] > 0)
     metrics = {
         "seconds_per_token": np.outer(units.use, seconds),
         "loss_nats": np.outer(units.saliency, loss),
         "memory_gib": np.outer(units.count, size / GIB),
         "loads_per_token": np.outer(units.use, moved),
     }
-    joules = np.where(pruned, instance.pruned_use_j, instance.use.joules[at])
+    joules = np.where(pruned, case.pruned_use_j, case.use.joules[at])
     if np.isfinite(joules).all():
         metrics["joules_per_token"] = np.outer(units.use, joules)
-    held = np.zeros((len(units.use), len(size), len(instance.topology.tiers)))
+    held = np.zeros((len(units.use), len(size), len(case.topology.tiers)))
     for t in range(held.shape[2]):
         held[:, :, t] = np.outer(units.count, np.where(menu.tier == t, size, 0.0))
     domains = None
-    if instance.activation.robust:
+    if case.activation.robust:
         domains = np.stack([np.outer(use, seconds) for use in units.by_domain], axis=2)
     return Options(metrics, held, domains)
-
-
-def _assignment(instance: PlacementInstance, tier: IntArray, precision: IntArray) -> Assignment:
-    layers, experts = instance.shape.size
-    parts = len(TENSORS) if instance.config.granularity == "tensor" else 1
-    single = (layers, experts if instance.config.granularity == "expert" else 1, parts)
-    full = (layers, experts, parts)
-    return plain(
-        np.broadcast_to(tier.reshape(single), full).copy(),
-        np.broadcast_to(precision.reshape(single), full).copy(),
-    )

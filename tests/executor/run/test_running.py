@@ -126,10 +126,9 @@ def test_where_experts_live_changes_no_output(
 @pytest.mark.parametrize("slots", [0, 1, 3])
 def test_a_cache_changes_no_output(folder: Path, scenario: str, slots: int) -> None:
     """With any number of slots every token gets its own experts."""
-    from moe2opt.placement.modes.cache import cache_assignment
-
     instance = load(folder, scenario)
-    assignment = cache_assignment(instance, np.full(LAYERS, slots), np.zeros(LAYERS, dtype=int))
+    precision = np.zeros((*instance.shape.size, 1), dtype=int)
+    assignment = instance.mode.slotted(np.full(LAYERS, slots), precision)
     done = run(folder, instance, assignment)
     assert done.losses == pytest.approx(reference(folder, instance, assignment), abs=1e-5)
     hits = np.mean([use.hit for use in done.passes[0].served])

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from moe2opt.executor.run.slots import SlotCache
-from moe2opt.placement.modes.cache import lru_hit_rates
+from moe2opt.placement.experts.hits import lru_hit_rates
 
 
 @given(st.integers(0, 6), st.integers(1, 3), st.integers(0, 2**31))

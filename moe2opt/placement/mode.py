@@ -1,0 +1,222 @@
+"""What a treatment of a layer has to say of itself, and what treatments with fixed places share.
+
+A mode is one way to treat the experts of a layer: each by itself, as numbers per tier, behind a
+cache. Its file in `modes` says which options there are and what an assignment costs under it;
+`compile`, `judge`, the plan, the rules and the exports ask only this protocol.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar, Protocol, Self
+
+import numpy as np
+
+from moe2opt.placement.assignment import NOWHERE, PRUNE, Assignment, plain
+from moe2opt.placement.case import Case
+from moe2opt.placement.experts.activation import uses_per_token
+from moe2opt.placement.figures import Baseline
+from moe2opt.placement.options import Options, Read
+from moe2opt.placement.sections import PlacementConfig
+from moe2opt.result import FloatArray, IntArray
+
+
+class Mode(Protocol):
+    """A treatment of the layers of one case.
+
+    Attributes
+    ----------
+    part
+        Section of the configuration that asks for it, empty for none.
+    beside
+        Other parts that go with it.
+    by_place
+        Whether tier, precision and form of the experts alone decide what an assignment costs.
+    """
+
+    part: ClassVar[str]
+    beside: ClassVar[frozenset[str]]
+    by_place: ClassVar[bool]
+
+    @property
+    def case(self) -> Case:
+        """What is treated."""
+
+    @classmethod
+    def asked(cls, config: PlacementConfig) -> bool:
+        """Tell whether a configuration asks for this mode."""
+
+    def of(self, case: Case) -> Self:
+        """Return the same mode of another case."""
+
+    def check(self) -> None:
+        """Raise `InputError` for a configuration that the mode cannot treat."""
+
+    def options(self) -> tuple[list[Options], Read]:
+        """Return the options of all groups, and how to read a choice."""
+
+    def placed(self, tier: IntArray, precision: IntArray) -> Assignment:
+        """Return experts that stay where they are; `tier` and `precision` are ``(L, E, 1)``."""
+
+    def uses(self, assignment: Assignment, shares: FloatArray) -> FloatArray:
+        """Return ``(L, E)`` uses per token of each stored expert under shares ``(L, E)``."""
+
+    def seconds(self, assignment: Assignment, shares: FloatArray) -> float:
+        """Return the seconds per token when experts are used in the given ``(L, E)`` shares."""
+
+    def joules(self, assignment: Assignment, shares: FloatArray) -> float:
+        """Return the joules per token; NaN where a power or a link's energy is unknown."""
+
+    def loads(self, assignment: Assignment, shares: FloatArray) -> float:
+        """Return the copies of experts per token."""
+
+    def layer_seconds(self, assignment: Assignment, shares: FloatArray) -> FloatArray:
+        """Return the ``(L,)`` seconds per token of the experts of each layer."""
+
+    def layer_loads(self, assignment: Assignment, shares: FloatArray) -> FloatArray:
+        """Return the ``(L,)`` copies of experts per token of each layer."""
+
+    def uncovered(self, assignment: Assignment) -> float:
+        """Return the layers per token whose experts are not all resident, NaN if not modelled."""
+
+    def loss(self, assignment: Assignment) -> float:
+        """Return the rise of the logarithm of perplexity; contributions add up (an assumption)."""
+
+    def held_bytes(self, assignment: Assignment) -> FloatArray:
+        """Return the ``(T,)`` bytes on each tier, without what the plan puts on the home tier."""
+
+    def baselines(self) -> Iterator[Baseline]:
+        """Yield what simple rules achieve."""
+
+
+def layer_sums(terms: list[FloatArray]) -> FloatArray:
+    """Return ``(L,)`` sums of terms with L rows each."""
+    return np.asarray(sum(term.reshape(len(term), -1).sum(axis=1) for term in terms))
+
+
+def total(terms: list[FloatArray]) -> float:
+    """Return the sum of all entries of all terms, rounded once."""
+    return math.fsum(np.concatenate([term.ravel() for term in terms]).tolist())
+
+
+@dataclass(frozen=True, eq=False)
+class Additive(ABC):
+    """Costs of uses add up, each at the cost of its tier and precision.
+
+    Modes override the terms that they treat otherwise. A term is an array whose first axis are the
+    layers.
+    """
+
+    case: Case
+
+    part: ClassVar[str] = ""
+    beside: ClassVar[frozenset[str]] = frozenset()
+    by_place: ClassVar[bool] = True
+
+    @classmethod
+    def asked(cls, config: PlacementConfig) -> bool:
+        """Tell whether a configuration asks for this mode: by its part."""
+        return cls.part in config.parts
+
+    def of(self, case: Case) -> Self:
+        """Return the same mode of another case."""
+        return type(self)(case)
+
+    @abstractmethod
+    def options(self) -> tuple[list[Options], Read]:
+        """Return the options of all groups, and how to read a choice."""
+
+    @abstractmethod
+    def baselines(self) -> Iterator[Baseline]:
+        """Yield what simple rules achieve."""
+
+    def check(self) -> None:  # noqa: B027 - most modes refuse nothing
+        """Raise nothing."""
+
+    def placed(self, tier: IntArray, precision: IntArray) -> Assignment:
+        """Return experts that stay where they are; `tier` and `precision` are ``(L, E, 1)``."""
+        return plain(tier, precision)
+
+    def uses(self, assignment: Assignment, shares: FloatArray) -> FloatArray:
+        """Return ``(L, E)`` uses per token; `assignment` matters where experts are merged."""
+        return uses_per_token(shares, self.case.config.batch)
+
+    def second_terms(self, assignment: Assignment, shares: FloatArray) -> list[FloatArray]:
+        """Return seconds per token of the experts."""
+        use = self.case.use.seconds
+        return [self.uses(assignment, shares) * each(assignment, use, self.case.pruned_use_s)]
+
+    def joules_each(self, assignment: Assignment) -> FloatArray:
+        """Return the ``(L, E)`` joules of one use of each expert."""
+        return each(assignment, self.case.use.joules, self.case.pruned_use_j)
+
+    def joule_terms(self, assignment: Assignment, shares: FloatArray) -> list[FloatArray]:
+        """Return joules per token of the experts; an unused expert of unknown power costs none."""
+        uses = self.uses(assignment, shares)
+        return [np.where(uses > 0, uses * self.joules_each(assignment), 0.0)]
+
+    def load_terms(self, assignment: Assignment, shares: FloatArray) -> list[FloatArray]:
+        """Return copies per token."""
+        moved = (each(assignment, self.case.use.move_s) > 0).astype(np.float64)
+        return [self.uses(assignment, shares) * moved]
+
+    def loss_terms(self, assignment: Assignment) -> list[FloatArray]:
+        """Return the losses of rounding weights, and of pruning."""
+        saliency = self.case.activation.saliency
+        kept = (assignment.form != PRUNE).astype(np.float64)
+        rounding = np.array([p.loss_nats for p in self.case.precisions])[assignment.precision]
+        return [
+            saliency * kept * rounding.mean(axis=2),
+            (saliency * self.case.prune_loss_nats)[assignment.form == PRUNE],
+        ]
+
+    def stored_share(self, assignment: Assignment) -> FloatArray:
+        """Return the ``(L, E)`` share of an expert's bytes that is stored for each."""
+        return assignment.stored.astype(np.float64)
+
+    def seconds(self, assignment: Assignment, shares: FloatArray) -> float:
+        """Return the seconds per token, dense part included."""
+        return self.case.dense_s + total(self.second_terms(assignment, shares))
+
+    def joules(self, assignment: Assignment, shares: FloatArray) -> float:
+        """Return the joules per token, dense part included."""
+        return self.case.dense_j + total(self.joule_terms(assignment, shares))
+
+    def loads(self, assignment: Assignment, shares: FloatArray) -> float:
+        """Return the copies of experts per token."""
+        return total(self.load_terms(assignment, shares))
+
+    def layer_seconds(self, assignment: Assignment, shares: FloatArray) -> FloatArray:
+        """Return the ``(L,)`` seconds per token of the experts of each layer."""
+        return layer_sums(self.second_terms(assignment, shares))
+
+    def layer_loads(self, assignment: Assignment, shares: FloatArray) -> FloatArray:
+        """Return the ``(L,)`` copies of experts per token of each layer."""
+        return layer_sums(self.load_terms(assignment, shares))
+
+    def uncovered(self, assignment: Assignment) -> float:
+        """Return NaN: only the part `coverage` models it."""
+        return math.nan
+
+    def loss(self, assignment: Assignment) -> float:
+        """Return the rise of the logarithm of perplexity; contributions add up (an assumption)."""
+        return total(self.loss_terms(assignment))
+
+    def held_bytes(self, assignment: Assignment) -> FloatArray:
+        """Return the ``(T,)`` bytes of experts on each tier."""
+        size = self.case.expert_bytes[assignment.precision] / assignment.tier.shape[2]
+        held = np.zeros(len(self.case.topology.tiers))
+        alive = assignment.tier != NOWHERE
+        weight = (size * self.stored_share(assignment)[:, :, None])[alive]
+        np.add.at(held, assignment.tier[alive], weight)
+        return held
+
+
+def each(assignment: Assignment, table: FloatArray, pruned: float = 0.0) -> FloatArray:
+    """Return the ``(L, E)`` entries of a (tier, precision) table, parts averaged."""
+    tier = np.maximum(assignment.tier, 0)
+    entries = np.where(assignment.tier == NOWHERE, pruned, table[tier, assignment.precision])
+    return np.asarray(entries.mean(axis=2))
