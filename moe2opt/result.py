@@ -208,6 +208,15 @@ else:
     PlanT_co = TypeVar("PlanT_co", covariant=True)
 
 
+def own_fields(item: Any) -> Iterator[tuple[str, str]]:
+    """Yield fields in short; objective and bound in the sense and unit of the item's measure."""
+    for name, text in Content._brief_fields(item):  # noqa: SLF001
+        if name in ("objective", "bound"):
+            yield name, item.measure.text(getattr(item, name))
+        elif name != "measure":
+            yield name, text
+
+
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Result(Content, Generic[PlanT_co]):
     """Outcome of `moe2opt.solve`.
@@ -366,13 +375,7 @@ class Result(Content, Generic[PlanT_co]):
             raise InputError(f"{path}: {error}") from error
 
     def _brief_fields(self) -> Iterator[tuple[str, str]]:
-        """Yield the fields; objective and bound in the question's own sense and unit."""
-        own = {"objective": self.objective, "bound": self.bound}
-        for name, text in Content._brief_fields(self):  # noqa: SLF001
-            if name in own:
-                yield name, self.measure.text(own[name])
-            elif name != "measure":
-                yield name, text
+        return own_fields(self)
 
     def _repr_html_(self) -> str:
         """Return the figures and the first lines of the plan for notebooks."""

@@ -18,6 +18,7 @@ from typing import Any
 from moe2opt.canonical import Instance, Problem
 from moe2opt.certify import Verdict, certify
 from moe2opt.config import load
+from moe2opt.content import Content, brief
 from moe2opt.differences import differences
 from moe2opt.errors import DAMAGE
 from moe2opt.files import read_json
@@ -55,8 +56,8 @@ UNCHECKED = "not checked: no configuration given"
 _SETTING_OF = {Limit.TIME: "time_limit_s", Limit.NODES: "node_limit"}
 
 
-@dataclass(frozen=True, slots=True)
-class Judgement:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Judgement(Content):
     """What is true of a stored result.
 
     Attributes
@@ -86,6 +87,20 @@ class Judgement:
     def ok(self) -> bool:
         """Whether nothing is wrong."""
         return not self.failures
+
+    @property
+    def claimed(self) -> bool:
+        """Whether the status says of all plans what no certificate proves."""
+        status = None if self.result is None else self.result.status
+        proven = self.verdict is not None and self.verdict.kind == "checked"
+        return status in (Status.OPTIMAL, Status.INFEASIBLE) and not proven
+
+    def _brief_fields(self) -> Iterator[tuple[str, str]]:
+        yield "ok", str(self.ok)
+        yield "claimed", str(self.claimed)
+        yield "result", str(self.result)
+        told = {"failures": self.failures, "provisos": self.provisos}
+        yield from ((name, brief(texts)) for name, texts in told.items() if texts)
 
 
 def verify(

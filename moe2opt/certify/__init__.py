@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -41,6 +41,7 @@ from moe2opt.certify.exact import RejectedError
 from moe2opt.certify.facility import FacilityProof
 from moe2opt.certify.monotone import MonotoneProof
 from moe2opt.content import Content
+from moe2opt.present import PLAIN, Measure, measure_of
 from moe2opt.result import (
     NUMERICAL_GAP,
     Certificate,
@@ -51,6 +52,7 @@ from moe2opt.result import (
     Result,
     Status,
     optimal_within,
+    own_fields,
     relative_gap,
 )
 
@@ -75,6 +77,8 @@ class Verdict(Content):
         The proven or claimed upper bound; ``-inf`` for infeasible.
     failures
         What is wrong, in words.
+    measure
+        How `repr` shows the two values, which are canonical.
     """
 
     ok: bool
@@ -82,6 +86,10 @@ class Verdict(Content):
     objective: float
     bound: float
     failures: tuple[str, ...] = ()
+    measure: Measure = field(default=PLAIN, compare=False)
+
+    def _brief_fields(self) -> Iterator[tuple[str, str]]:
+        return own_fields(self)
 
     def raise_if_failed(self) -> None:
         """Raise `CertificationError` when the check failed."""
@@ -132,6 +140,7 @@ def _verdict(target: Problem | Instance, problem: Problem, result: Result) -> Ve
         objective=objective,
         bound=result.bound if certificate is None else certificate.claim,
         failures=tuple(failures),
+        measure=measure_of(target),
     )
 
 

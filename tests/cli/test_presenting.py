@@ -44,6 +44,20 @@ def test_minimisation_is_shown_as_one(folder: Path) -> None:
     assert "no plan costs less than" in ran.stdout
 
 
+def test_verdicts_and_judgements_show_own_values(folder: Path) -> None:
+    """The `repr` of a verdict and of a judgement shows a cost positive and with its unit."""
+    content = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    shown = f"objective {number(content['objective'], 4)} s per token"
+    target = mo.load("tinymoe")
+    verdict = mo.certify(target, Result.load(folder / "result.json"))
+    assert verdict.measure == SECONDS
+    assert shown.replace(" ", "=", 1) in repr(verdict)
+    judgement = judged(content, folder, target)
+    assert shown in repr(judgement)
+    assert "-0." not in repr(verdict) + repr(judgement)
+    assert "failures" not in repr(judgement)
+
+
 def test_json_has_the_questions_own_values(folder: Path) -> None:
     """JSON names sense and unit; the maximised values have a name of their own."""
     content = json.loads((folder / "result.json").read_text(encoding="utf-8"))

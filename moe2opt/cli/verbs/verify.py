@@ -30,7 +30,8 @@ def verify(
     Everything in the file that follows from the solution (plan, figures, gap, status) is rebuilt
     and compared. Counters, times, settings and versions of the run are not judged. Scenario and
     overrides are those recorded in the result unless given here. Exit code 0 when everything holds,
-    6 when not.
+    5 when only its solver's word says that the result is optimal, or that no plan exists, 6 when
+    something is wrong.
     """
     from moe2opt.verify import verify as judge
 
@@ -41,7 +42,9 @@ def verify(
         say_rejected(result, found.failures)
     elif not quiet:
         _show(result, found)
-    return Exit.OK if found.ok else Exit.REJECTED
+    if found.failures:
+        return Exit.REJECTED
+    return Exit.TOO_WEAK if found.claimed else Exit.OK
 
 
 def _as_json(found: Judgement) -> dict[str, Any]:
@@ -65,7 +68,10 @@ def _show(path: Path, found: Judgement) -> None:
     assert result is not None
     assert verdict is not None
     text = result.measure.text
-    put(f"{path}: accepted, {result.status}")
+    if found.claimed:
+        put(f"{path}: not contradicted, but {result.status} is only claimed")
+    else:
+        put(f"{path}: accepted, {result.status}")
     for proviso in found.provisos:
         put(f"  {shown(proviso)}")
     if result.x is not None:
@@ -74,6 +80,8 @@ def _show(path: Path, found: Judgement) -> None:
         put("  every name and figure of the plan is what the configuration makes of it")
     if verdict.kind == "claimed" and math.isinf(verdict.bound) and result.x is not None:
         put(f"  no bound is claimed: {result.solver} proves nothing about other plans")
+    elif result.status == "INFEASIBLE" and found.claimed:
+        put(f"  that no plan exists is only a claim of {result.solver}")
     elif verdict.kind == "claimed":
         put(f"  the bound {text(verdict.bound)} is only a claim of {result.solver}")
     elif result.status == "INFEASIBLE":

@@ -183,11 +183,30 @@ def test_verify_rejects_changes(
 
 
 def test_verify_a_claim(moe2opt: Run, tiny_file: Path, tmp_path: Path) -> None:
-    """A result without certificate is accepted as a claim, and called so."""
+    """A result without certificate is never accepted as optimal: it is a claim, and ends with 5."""
     moe2opt("solve", tiny_file, "--solver", "exhaustive", "--out", tmp_path)
     ran = moe2opt("verify", tmp_path / "result.json", tiny_file)
-    assert ran.exit_code == 0
+    assert ran.exit_code == 5
+    assert "accepted" not in ran.stdout
+    assert "not contradicted, but OPTIMAL is only claimed" in ran.stdout
     assert "the bound 3 is only a claim of exhaustive" in ran.stdout
+
+
+def test_verify_a_claim_that_no_plan_exists(moe2opt: Run, solved: Path) -> None:
+    """A forged result that says INFEASIBLE without a proof is a claim, and ends with 5."""
+
+    def forge(stored: dict[str, Any]) -> None:
+        stored.update(status="INFEASIBLE", x=None, plan=None, certificate=None, gap="inf")
+        stored.update(objective="-inf", bound="-inf", limit=None)
+        stored["canonical"] = {"objective": "-inf", "bound": "-inf"}
+
+    path = edited(solved, forge)
+    ran = moe2opt("verify", path, "tiny")
+    assert ran.exit_code == 5, ran.stderr
+    assert "not contradicted, but INFEASIBLE is only claimed" in ran.stdout
+    assert "that no plan exists is only a claim of polyblock" in ran.stdout
+    told = json.loads(moe2opt("verify", path, "tiny", "--json").stdout)
+    assert (told["kind"], told["status"]) == ("claimed", "INFEASIBLE")
 
 
 def test_verify_a_plan_without_a_bound(moe2opt: Run, tmp_path: Path) -> None:
