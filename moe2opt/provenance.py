@@ -40,7 +40,8 @@ def provenance_of(
             "scenario": source.scenario,
             "overrides": list(source.overrides),
         }
-    settings = {f.name: getattr(options, f.name) for f in fields(options) if f.name != "warm_start"}
+    names = {f.name for f in fields(options)} - {"warm_start", "tuning"}
+    settings = {f.name: getattr(options, f.name) for f in fields(options) if f.name in names}
     if problem is not None:
         own = {"kind": problem.kind, "size": problem.size, "sha256": problem.fingerprint}
         origin["problem"] = own

@@ -32,15 +32,13 @@ from moe2opt.solvers.limits import LimitReachedError as LimitReachedError
 from moe2opt.solvers.limits import Stop as Stop
 from moe2opt.solvers.limits import never as never
 from moe2opt.solvers.limits import resident_bytes as resident_bytes
+from moe2opt.solvers.tuning import DEFAULT, Tuning
 
 #: Seconds between two clock ticks in the progress log.
 TICK_S = 1.0
 
 #: Errors of a bound within which big whole numbers count as equal: boxes differ in their errors.
 _BLURS = 8.0
-
-#: Seconds and bytes that a record of a proof takes to be written down and sealed, about.
-_WRITE_S, _WRITE_BYTES = 3e-6, 100
 
 #: Values of `Options.proof`.
 PROOFS = ("any", "linear")
@@ -69,6 +67,8 @@ class Options:
     proof
         ``any``, or ``linear`` for proofs that use only what the linear formulation contains, as
         `moe2opt.vipr` needs them: no dominated experts dropped, no interchangeable rows merged.
+    tuning
+        The tuned numbers of the engines.
     """
 
     time_limit_s: float | None = None
@@ -80,6 +80,7 @@ class Options:
     warm_start: Any = None
     bound: str = "auto"
     proof: str = "any"
+    tuning: Tuning = DEFAULT
 
     def __post_init__(self) -> None:
         for name in ("time_limit_s", "node_limit", "memory_limit_bytes"):
@@ -313,7 +314,8 @@ class Search:
 
     def reserve(self, records: int) -> None:
         """Set aside what writing down and sealing a proof of so many records takes, about."""
-        self._reserved = (records * _WRITE_S, records * _WRITE_BYTES)
+        tuning = self.options.tuning.tree
+        self._reserved = (records * tuning.write_s, records * tuning.write_bytes)
 
     def improve_bound(self, bound: float) -> None:
         """Note a smaller global upper bound."""

@@ -13,7 +13,7 @@ import numpy as np
 
 from moe2opt.canonical import FacilityProblem, MonotoneProblem, MultipleChoiceProblem, Problem
 from moe2opt.result import IntArray
-from moe2opt.solvers.base import Outcome, Search, Stop
+from moe2opt.solvers.base import Outcome, Search
 from moe2opt.solvers.budgets import tightened
 from moe2opt.solvers.choice.heuristics import greedy_choice as greedy_choice
 from moe2opt.solvers.choice.heuristics import improve_choice as improve_choice
@@ -23,6 +23,7 @@ from moe2opt.solvers.facility.heuristics import greedy_facility as greedy_facili
 from moe2opt.solvers.facility.heuristics import improve_facility as improve_facility
 from moe2opt.solvers.facility.heuristics import improving_facility
 from moe2opt.solvers.monotone.heuristics import feasible_rows, greedy_monotone, improving_monotone
+from moe2opt.solvers.tuning import ChoiceTuning
 
 #: Samples of `random_search` when no node limit is given.
 DEFAULT_SAMPLES = 1000
@@ -30,7 +31,7 @@ DEFAULT_SAMPLES = 1000
 
 def greedy(problem: Problem, search: Search) -> Outcome:
     """Construct solutions by best gain and by best gain per cost; keep the better one."""
-    return _consume(search, _constructed(problem, search.pressed))
+    return _consume(search, _constructed(problem, search))
 
 
 def local_search(problem: Problem, search: Search) -> Outcome:
@@ -42,7 +43,7 @@ def random_search(problem: Problem, search: Search) -> Outcome:
     """Draw random feasible points, `DEFAULT_SAMPLES` unless a node limit says otherwise."""
     limit = search.options.node_limit
     samples = DEFAULT_SAMPLES if limit is None else limit
-    draw = _sampler(problem)
+    draw = _sampler(problem, search.options.tuning.choice)
     return _consume(search, (draw(search.rng) for _ in range(samples)))
 
 
@@ -63,28 +64,29 @@ def _consume(search: Search, points: Iterator[IntArray | None]) -> Outcome:
         search.tick()
 
 
-def _constructed(problem: Problem, stop: Stop) -> Iterator[IntArray | None]:
+def _constructed(problem: Problem, search: Search) -> Iterator[IntArray | None]:
+    stop, tuning = search.pressed, search.options.tuning
     if isinstance(problem, FacilityProblem):
-        yield greedy_facility(problem, stop)
+        yield greedy_facility(problem, stop, tuning.facility)
     elif isinstance(problem, MultipleChoiceProblem):
-        yield greedy_choice(problem, stop=stop)
+        yield greedy_choice(problem, stop=stop, tuning=tuning.choice)
     else:
-        yield greedy_monotone(problem, stop)
+        yield greedy_monotone(problem, stop, tuning.monotone)
 
 
 def _moves(problem: Problem, search: Search) -> Iterator[IntArray | None]:
     """Yield the greedy solution and then better ones, from the best known solution on."""
-    stop = search.pressed
-    yield from _constructed(problem, stop)
+    stop, tuning = search.pressed, search.options.tuning
+    yield from _constructed(problem, search)
     start = search.x
     if start is None:
         return
     if isinstance(problem, FacilityProblem):
-        yield from improving_facility(problem, start, stop)
+        yield from improving_facility(problem, start, stop, tuning.facility)
     elif isinstance(problem, MultipleChoiceProblem):
-        yield from improving_choice(problem, start, stop)
+        yield from improving_choice(problem, start, stop, tuning.choice)
     else:
-        yield from improving_monotone(problem, start, stop)
+        yield from improving_monotone(problem, start, stop, tuning.monotone)
 
 
 #: Points that one sample of a monotone problem looks at.
@@ -94,12 +96,12 @@ _TRIES = 16
 Sampler = Callable[[np.random.Generator], IntArray | None]
 
 
-def _sampler(problem: Problem) -> Sampler:
+def _sampler(problem: Problem, tuning: ChoiceTuning) -> Sampler:
     """Return a function that draws one random feasible point."""
     if isinstance(problem, FacilityProblem):
         return _facility_sampler(problem)
     if isinstance(problem, MultipleChoiceProblem):
-        return _choice_sampler(problem)
+        return _choice_sampler(problem, tuning)
     return _monotone_sampler(problem)
 
 
@@ -130,11 +132,11 @@ def _facility_sampler(problem: FacilityProblem) -> Sampler:
     return draw
 
 
-def _choice_sampler(problem: MultipleChoiceProblem) -> Sampler:
+def _choice_sampler(problem: MultipleChoiceProblem, tuning: ChoiceTuning) -> Sampler:
     """Start from light options and go over to random ones, group by group, as far as they fit."""
     limits = tightened(problem.limits, problem.budgets)
     sizes = np.diff(problem.offsets)
-    light = light_start(problem)
+    light = light_start(problem, tuning)
 
     def draw(rng: np.random.Generator) -> IntArray | None:
         if light is None:

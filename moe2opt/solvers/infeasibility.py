@@ -25,9 +25,6 @@ from moe2opt.result import Certificate, Conflict, IntArray, Relaxation
 from moe2opt.solvers.base import Outcome, Search
 from moe2opt.solvers.brb import choose_relaxation, explore
 
-#: With at most this many rows all subsets are tried, smallest first.
-_ALL_SUBSETS = 10
-
 #: Halvings of the interval that holds the least limit.
 _HALVINGS = 60
 
@@ -69,7 +66,7 @@ def explained(outcome: Outcome, search: Search) -> Outcome:
 
 def _clash(problem: Problem, search: Search) -> _Clash | None:
     rows = range(row_count(problem))
-    if len(rows) > _ALL_SUBSETS:
+    if len(rows) > search.options.tuning.tree.all_subsets:
         return _by_deletion(problem, search)
     for size in range(len(rows) + 1):
         for subset in itertools.combinations(rows, size):

@@ -38,9 +38,7 @@ from moe2opt.solvers.choice.repair import settle
 from moe2opt.solvers.choice.tree import RootTree, sealed
 from moe2opt.solvers.choice.vertex import Core, Vertex, new_vertex
 from moe2opt.solvers.infeasibility import explained
-
-#: Pivots of a descent before the engine takes over.
-_STEPS = 1000
+from moe2opt.solvers.tuning import DEFAULT, ChoiceTuning
 
 
 class FlatChoiceProblem(MultipleChoiceProblem):
@@ -165,7 +163,14 @@ class ParametricChoice:
     ([0, 1], 'checked')
     """
 
-    def __init__(self, problem: MultipleChoiceProblem, *, rel_gap: float = 1e-3) -> None:
+    def __init__(
+        self,
+        problem: MultipleChoiceProblem,
+        *,
+        rel_gap: float = 1e-3,
+        tuning: ChoiceTuning = DEFAULT.choice,
+    ) -> None:
+        self.tuning = tuning
         self.rel_gap = rel_gap
         self.problem = problem
         self.model: ChoiceModel
@@ -271,7 +276,7 @@ class ParametricChoice:
             cutoff = worth + max(0.999 * self.rel_gap, numerical) * max(1e-10, abs(worth))
         tree = RootTree(self.model.row_scale)
         box = np.ones(len(core.values), dtype=np.uint8)
-        ending, bound = descend(core, at, box, cutoff, _STEPS)
+        ending, bound = descend(core, at, box, cutoff, self.tuning.reprice_steps)
         if ending == INFEASIBLE:
             tree.leaf("farkas", at.direction)
             return self._answer(None, -math.inf, "infeasible", tree)

@@ -28,9 +28,6 @@ from moe2opt.solvers.monotone.relaxation import (
 )
 from moe2opt.solvers.tree import SplitTree
 
-#: Infeasible points kept for re-use on other vertices.
-_POOL = 200
-
 
 @dataclass(order=True, slots=True)
 class _Vertex:
@@ -179,7 +176,7 @@ class _Polyblock:
             return min(fitting, key=lambda y: int(np.count_nonzero(y > lower)))
         point = self._minimal_infeasible(lower, upper)
         self.pool.append(point)
-        del self.pool[:-_POOL]
+        del self.pool[: -self.search.options.tuning.polyblock.pool]
         return point
 
     def _minimal_infeasible(self, lower: IntArray, upper: IntArray) -> IntArray:

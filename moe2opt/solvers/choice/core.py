@@ -32,19 +32,6 @@ from moe2opt.solvers.choice.state import (
 )
 from moe2opt.solvers.choice.vertex import new_vertex
 
-#: Seconds between two looks at the limits, about.
-_PAUSE_S = 0.05
-
-#: The core is cut down again when an incumbent would leave at most this share of it, ...
-_SHRINK = 0.75
-
-#: ... unless this many nodes of work would be lost.
-_COSTLY_NODES = 2000
-
-#: Seconds and bytes that writing down and sealing a record of the certificate takes, about.
-_WRITE_S = 2e-7
-_WRITE_BYTES = 64
-
 
 class Shrunk(enum.Enum):
     """A search that ended because its core should be cut down first."""
@@ -75,6 +62,7 @@ class CoreSearch:
     ) -> None:
         self.part, self.search, self.price = part, search, price
         self.root_bound = root_bound
+        self.tuning = search.options.tuning.choice
         self.vertex = new_vertex(part.core)
         if price is not None:
             self.vertex.price[:] = price
@@ -123,13 +111,16 @@ class CoreSearch:
         count = max(1, int(min(nodes, self._pace)))
         before, start = self._spent, time.perf_counter()
         best = search.objective + core.tiny
-        event = int(explore(core, self.vertex, self.state, search.cutoff, best, count))
+        small, often = self.tuning.small_core, self.tuning.often
+        event = int(
+            explore(core, self.vertex, self.state, search.cutoff, best, count, small, often)
+        )
         search.nodes += self._spent - before
         search.open_nodes = int(self.state.counts[QUEUED]) + 1
         took = time.perf_counter() - start
-        if took < _PAUSE_S / 2 and self._spent - before >= self._pace:
+        if took < self.tuning.pause_s / 2 and self._spent - before >= self._pace:
             self._pace *= 2
-        elif took > 2 * _PAUSE_S:
+        elif took > 2 * self.tuning.pause_s:
             self._pace = max(1, self._pace // 2)
         return event
 
@@ -153,19 +144,19 @@ class CoreSearch:
     def _should_shrink(self) -> bool:
         """Tell whether the new incumbent rules out much of the core, early enough to start over."""
         core = self.part.core
-        if core.aimless or self.price is None or self._spent > _COSTLY_NODES:
+        if core.aimless or self.price is None or self._spent > self.tuning.costly_nodes:
             return False
         profit = core.values - core.costs @ self.price
         best = np.maximum.reduceat(profit, core.starts[:-1])
         bounds = self.root_bound - best[core.group_of] + profit + core.error * core.size
-        return bool((~self.search.closes_each(bounds)).sum() < _SHRINK * len(profit))
+        return bool((~self.search.closes_each(bounds)).sum() < self.tuning.shrink * len(profit))
 
     def _no_room_to_write(self) -> Limit | None:
         """Return the limit that writing the certificate down would break."""
         records = int(self.state.counts[POSITIONS])
-        if self.search.time_left_s < records * _WRITE_S:
+        if self.search.time_left_s < records * self.tuning.write_s:
             return Limit.TIME
         limit = self.search.options.memory_limit_bytes
-        if limit is not None and resident_bytes() + records * _WRITE_BYTES > limit:
+        if limit is not None and resident_bytes() + records * self.tuning.write_bytes > limit:
             return Limit.MEMORY
         return None

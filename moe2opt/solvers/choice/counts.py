@@ -29,13 +29,6 @@ from moe2opt.solvers.lp import LinearProgram
 from moe2opt.solvers.relaxation import Examined
 from moe2opt.solvers.tree import Exclusions, SplitTree, Step
 
-#: Rounded rows at most, rounds in which they are looked for, and multiples of a row's capacity
-#: that may be cut into whole options.
-_MOST_CUTS, _ROUNDS, _MULTIPLES = 60, 12, 4
-
-#: Different sizes in a row up to which rounded rows of it are looked for.
-_MANY_SIZES = 64
-
 #: A rounded row is worth adding when its left side exceeds the right one by this share.
 _VIOLATION = 1e-6
 
@@ -95,10 +88,12 @@ class CountsRelaxation:
         self.row_scale = 1.0 / np.where((norms > 0) & np.isfinite(norms), norms, 1.0)
         self.scale = 1000.0 / max(float(np.abs(self.values).max()), 1e-300)
         self.lp = self._program()
-        start = greedy_choice(problem, stop=search.pressed)
+        stop, self.tuning = search.pressed, search.options.tuning.choice
+        start = greedy_choice(problem, stop=stop, tuning=self.tuning)
         if start is not None:
             search.offer(start, "H")
-            search.offer(improve_choice(problem, start, stop=search.pressed), "H")
+            better = improve_choice(problem, start, stop=stop, tuning=self.tuning)
+            search.offer(better, "H")
 
     def root(self) -> _Box:
         return _Box(np.zeros(len(self.class_of), np.int64), self.sizes[self.class_of])
@@ -171,10 +166,10 @@ class CountsRelaxation:
         """
         if search.first_feasible:
             return priced
-        for _ in range(_ROUNDS):
+        for _ in range(self.tuning.rounded_rounds):
             if priced.counts is None or search.closes(priced.value):
                 return priced
-            new = self._violated(priced.counts)[: _MOST_CUTS - len(self.rounded)]
+            new = self._violated(priced.counts)[: self.tuning.rounded_rows - len(self.rounded)]
             if not new:
                 return priced
             for row, parts in new:
@@ -195,9 +190,9 @@ class CountsRelaxation:
         found: list[tuple[float, int, int]] = []
         for row, limit in enumerate(self.problem.limits):
             sizes = np.unique(self.costs[row][self.costs[row] > 0])
-            if not 0 < limit < math.inf or not len(sizes) or len(sizes) > _MANY_SIZES:
+            if not 0 < limit < math.inf or not len(sizes) or len(sizes) > self.tuning.sizes:
                 continue
-            multiples = np.arange(1, _MULTIPLES + 1)
+            multiples = np.arange(1, self.tuning.capacities + 1)
             tried = np.unique(np.floor(multiples[:, None] * limit / sizes)).astype(np.int64)
             for parts in tried[(tried >= 1) & (tried <= 2 * self.problem.size)].tolist():
                 if (row, parts) in self.rounded:

@@ -19,26 +19,14 @@ from moe2opt.solvers.choice.tree import RootTree, core_records, sealed
 from moe2opt.solvers.choice.vertex import Vertex, new_vertex
 from moe2opt.solvers.choice.warm import warm_up
 from moe2opt.solvers.relaxation import Explored
-
-#: With more budgets than this the dual is left to a linear programming solver.
-MAX_ROWS = 40
-
-#: Up to this many options, swaps over the whole problem are cheap.
-_SMALL = 3000
-
-#: Options and nodes of a dive for incumbents in a large problem.
-_DIVE_OPTIONS = (400, 2000)
-_DIVE_NODES = 300
-
-#: Groups sampled for the first prices of a large problem.
-_SAMPLE = 400
+from moe2opt.solvers.tuning import ChoiceTuning
 
 
 class ChoiceEngine:
     """Grows the tree of one multiple-choice problem; see `moe2opt.solvers.choice.search`."""
 
-    def __init__(self, problem: MultipleChoiceProblem) -> None:
-        self.problem = problem
+    def __init__(self, problem: MultipleChoiceProblem, tuning: ChoiceTuning) -> None:
+        self.problem, self.tuning = problem, tuning
         self.model = ChoiceModel(problem)
         self.tree = RootTree(self.model.row_scale)
 
@@ -80,7 +68,7 @@ class ChoiceEngine:
         core = whole.core
         vertex = new_vertex(core)
         box = np.ones(len(core.values), dtype=np.uint8)
-        if len(core.starts) > 4 * _SAMPLE:
+        if len(core.starts) > 4 * self.tuning.sample:
             self._sampled_start(whole, vertex)
         ending, bound = descend(core, vertex, box, -math.inf, 1000)
         if ending == INFEASIBLE:
@@ -94,7 +82,7 @@ class ChoiceEngine:
         """Start at the best vertex of a sample of groups: its ties are ties of the whole."""
         core = whole.core
         groups = len(core.starts) - 1
-        sample = np.unique(np.linspace(0, groups - 1, _SAMPLE).astype(np.int64))
+        sample = np.unique(np.linspace(0, groups - 1, self.tuning.sample).astype(np.int64))
         options = np.flatnonzero(np.isin(core.group_of, sample))
         sizes = np.diff(core.starts)[sample]
         share = len(sample) / groups
@@ -120,12 +108,13 @@ class ChoiceEngine:
 
     def _first_incumbents(self, whole: Part, vertex: Vertex, search: Search) -> None:
         """Offer greedy choices and what swaps make of them, where that is cheap."""
-        if len(self.model.values) > _SMALL:
+        if len(self.model.values) > self.tuning.small:
             return
-        start = greedy_choice(self.problem, stop=search.pressed)
+        start = greedy_choice(self.problem, stop=search.pressed, tuning=self.tuning)
         if start is not None:
             search.offer(start, "H")
-            search.offer(improve_choice(self.problem, start, 30, search.pressed), "H")
+            better = improve_choice(self.problem, start, 30, search.pressed, self.tuning)
+            search.offer(better, "H")
 
     def _regrets(self, vertex: Vertex) -> FloatArray:
         """Return how much less than the best option of its group every option is worth."""
@@ -140,7 +129,7 @@ class ChoiceEngine:
         regret = self._regrets(vertex)
         keys = whole.options[vertex.key]
         regret[keys] = 0.0
-        for options in _DIVE_OPTIONS:
+        for options in self.tuning.dive_options:
             place = len(self.model.starts) + options
             if len(regret) <= place or search.closes(bound):
                 return
@@ -148,7 +137,7 @@ class ChoiceEngine:
             box = regret < level
             box[keys] = True
             box[np.delete(whole.picked, whole.groups)] = True
-            CoreSearch(self.model.part(box), bound, search).run(_DIVE_NODES)
+            CoreSearch(self.model.part(box), bound, search).run(self.tuning.dive_nodes)
             fill(self.model, vertex.price, bound, search)
             filled = search.objective
             polish(self.model, vertex.price, bound, search)

@@ -13,17 +13,9 @@ from moe2opt.canonical import MultipleChoiceProblem
 from moe2opt.result import BoolArray, FloatArray, IntArray
 from moe2opt.solvers.base import Stop, never
 from moe2opt.solvers.budgets import positive, shares, tightened
-
-#: Attempts to find a light start by repricing the budgets.
-_REPRICINGS = 30
-
-#: Options considered on each side of a pair swap.
-_PARTNERS = 150
+from moe2opt.solvers.tuning import DEFAULT, ChoiceTuning
 
 _SMALLEST = 1e-12
-
-#: Upgrades between two looks at the limits.
-_LOOK_EVERY = 256
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -38,6 +30,8 @@ class _Data:
         ``(M,)`` sum of the shares of the limits that an option uses.
     starts, group_of
         ``(G,)`` first option of each group, ``(M,)`` group of each option.
+    tuning
+        The engine's tuned numbers.
     """
 
     values: FloatArray
@@ -46,9 +40,10 @@ class _Data:
     price: FloatArray
     starts: IntArray
     group_of: IntArray
+    tuning: ChoiceTuning
 
     @classmethod
-    def of(cls, problem: MultipleChoiceProblem) -> _Data:
+    def of(cls, problem: MultipleChoiceProblem, tuning: ChoiceTuning) -> _Data:
         limits = tightened(problem.limits, problem.budgets)
         return cls(
             values=problem.flat_values,
@@ -57,6 +52,7 @@ class _Data:
             price=shares(problem.costs, limits),
             starts=problem.offsets[:-1],
             group_of=np.repeat(np.arange(problem.size), np.diff(problem.offsets)),
+            tuning=tuning,
         )
 
     def cheapest(self, price: FloatArray) -> IntArray:
@@ -70,7 +66,10 @@ class _Data:
 
 
 def greedy_choice(
-    problem: MultipleChoiceProblem, start: IntArray | None = None, stop: Stop = never
+    problem: MultipleChoiceProblem,
+    start: IntArray | None = None,
+    stop: Stop = never,
+    tuning: ChoiceTuning = DEFAULT.choice,
 ) -> IntArray | None:
     """Return the better of greedy upgrades by gain and by gain per cost.
 
@@ -89,7 +88,7 @@ def greedy_choice(
         ``(G,)`` feasible option indices; None when no feasible start was found, which proves
         nothing.
     """
-    data = _Data.of(problem)
+    data = _Data.of(problem, tuning)
     picked = _light_start(data) if start is None else data.starts + problem.vector(start)
     repaired = _repaired(data, picked, stop)
     if repaired is None and start is not None:
@@ -102,7 +101,11 @@ def greedy_choice(
 
 
 def improve_choice(
-    problem: MultipleChoiceProblem, x: IntArray, rounds: int = 1000, stop: Stop = never
+    problem: MultipleChoiceProblem,
+    x: IntArray,
+    rounds: int = 1000,
+    stop: Stop = never,
+    tuning: ChoiceTuning = DEFAULT.choice,
 ) -> IntArray:
     """Return `x` after option moves and pair swaps, until none improves or for some rounds.
 
@@ -118,18 +121,23 @@ def improve_choice(
         True to end with what there is.
     """
     best = problem.vector(x)
-    for _, better in zip(range(rounds), improving_choice(problem, best, stop), strict=False):
+    for _, better in zip(
+        range(rounds), improving_choice(problem, best, stop, tuning), strict=False
+    ):
         best = better
     return best
 
 
 def improving_choice(
-    problem: MultipleChoiceProblem, x: IntArray, stop: Stop = never
+    problem: MultipleChoiceProblem,
+    x: IntArray,
+    stop: Stop = never,
+    tuning: ChoiceTuning = DEFAULT.choice,
 ) -> Iterator[IntArray]:
     """Yield ever better solutions, each one move from the last."""
     if not problem.is_feasible(x):
         return
-    data = _Data.of(problem)
+    data = _Data.of(problem, tuning)
     picked, value = data.starts + x, problem.evaluate(x)
     while True:
         for move in (_option_moves, _pair_swap):
@@ -145,9 +153,9 @@ def improving_choice(
             return
 
 
-def light_start(problem: MultipleChoiceProblem) -> IntArray | None:
+def light_start(problem: MultipleChoiceProblem, tuning: ChoiceTuning) -> IntArray | None:
     """Return light options that keep every budget, or None if none were found."""
-    data = _Data.of(problem)
+    data = _Data.of(problem, tuning)
     picked = _repaired(data, _light_start(data), never)
     return None if picked is None else picked - data.starts
 
@@ -159,7 +167,7 @@ def _light_start(data: _Data) -> IntArray:
     """Return the lightest options under budget prices that follow the overuse."""
     scale = positive(data.costs, data.limits)
     weight, picked = 1.0 / scale, data.cheapest(data.price)
-    for _ in range(_REPRICINGS):
+    for _ in range(data.tuning.repricings):
         used = data.used(picked)
         if (used <= data.limits).all():
             break
@@ -201,11 +209,11 @@ def _upgraded(data: _Data, picked: IntArray, per_cost: bool, stop: Stop) -> IntA
     ends = np.append(data.starts[1:], len(data.values))
     heap: list[tuple[float, int, int]] = []
     for g in range(len(picked)):
-        if g % _LOOK_EVERY == 0 and stop():
+        if g % data.tuning.look_every == 0 and stop():
             break
         _push_upgrade(heap, data, g, int(picked[g]), int(ends[g]), left, per_cost)
     for step in itertools.count():
-        if not heap or (step % _LOOK_EVERY == 0 and stop()):
+        if not heap or (step % data.tuning.look_every == 0 and stop()):
             break
         _, g, j = heapq.heappop(heap)
         extra = data.costs[:, j] - data.costs[:, picked[g]]
@@ -255,8 +263,11 @@ def _pair_swap(data: _Data, picked: IntArray, _stop: Stop) -> IntArray | None:
     extra = data.costs - data.costs[:, picked][:, data.group_of]
     saving = data.price[picked][data.group_of] - data.price
     tiny = max(_SMALLEST * (float(np.abs(data.values).max()) or 1.0), 1e-200)
-    ups = _strongest(gain > 0, gain, gain / np.maximum(-saving, 1e-12))
-    downs = _strongest(np.asarray((extra < 0).any(axis=0)), saving / np.maximum(-gain, tiny), gain)
+    most = data.tuning.partners
+    ups = _strongest(most, gain > 0, gain, gain / np.maximum(-saving, 1e-12))
+    downs = _strongest(
+        most, np.asarray((extra < 0).any(axis=0)), saving / np.maximum(-gain, tiny), gain
+    )
     left = data.limits - data.used(picked)
     total = gain[ups][:, None] + gain[downs][None, :]
     fits = data.group_of[ups][:, None] != data.group_of[downs][None, :]
@@ -272,8 +283,8 @@ def _pair_swap(data: _Data, picked: IntArray, _stop: Stop) -> IntArray | None:
     return swapped
 
 
-def _strongest(allowed: BoolArray, *scores: FloatArray) -> IntArray:
-    """Return the allowed positions that one of the scores ranks among the first `_PARTNERS`."""
+def _strongest(most: int, allowed: BoolArray, *scores: FloatArray) -> IntArray:
+    """Return the allowed positions that one of the scores ranks among the first `most`."""
     positions = np.flatnonzero(allowed)
-    ranked = [np.argsort(-score[positions], kind="stable")[:_PARTNERS] for score in scores]
+    ranked = [np.argsort(-score[positions], kind="stable")[:most] for score in scores]
     return np.asarray(positions[np.unique(np.concatenate(ranked))])

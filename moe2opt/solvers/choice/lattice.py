@@ -20,28 +20,7 @@ from moe2opt.result import FloatArray, IntArray
 from moe2opt.solvers.base import Search
 from moe2opt.solvers.choice.model import ChoiceModel
 from moe2opt.solvers.choice.polish import ranks
-
-#: Different sizes of a row, and multiples of the unit in the largest one, at most.
-_SIZES, _MULTIPLES = 64, 5000
-
-#: Moves of each size that the dynamic programme may take, and that are paired.
-_PER_SIZE, _PAIRED = 10, 300
-
-#: The programme looks this many times the largest move around nothing and around what is left,
-#: which may be this many times the largest move away, and keeps so many flags at most.
-_WINDOW, _AWAY, _FLAGS = 6, 20, 2**24
-
-#: Rows that are treated as lattices at most.
-_ROWS = 4
-
-#: Orders of the rows that are tried, and pairs of moves that are taken one after the other.
-_ORDERS, _PAIRS = 6, 12
-
-#: Repetitions without moves that would change one expert twice.
-_CLASHES = 20
-
-#: Searches without success, each among another part of the moves, before the end.
-_FAILURES, _PART = 6, 0.6
+from moe2opt.solvers.tuning import DEFAULT, ChoiceTuning
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +42,13 @@ class Lattice:
     multiple: IntArray
 
 
-def lattice_of(row: int, costs: FloatArray) -> Lattice | None:
+def lattice_of(
+    row: int, costs: FloatArray, tuning: ChoiceTuning = DEFAULT.choice
+) -> Lattice | None:
     """Return the unit of a row's ``(M,)`` costs, None where they have none that is large enough."""
     sizes = np.unique(costs)
     sizes = sizes[sizes > 0]
-    if not 0 < len(sizes) <= _SIZES:
+    if not 0 < len(sizes) <= tuning.sizes:
         return None
     ratios = [Fraction(float(size / sizes[0])).limit_denominator(200) for size in sizes]
     parts = math.lcm(*(ratio.denominator for ratio in ratios))
@@ -76,7 +57,7 @@ def lattice_of(row: int, costs: FloatArray) -> Lattice | None:
     unit = float(sizes[0]) * shared / parts
     multiple = np.rint(costs / unit)
     exact = np.abs(multiple * unit - costs) <= 1e-9 * sizes[0]
-    if not exact.all() or multiple.max() > _MULTIPLES:
+    if not exact.all() or multiple.max() > tuning.multiples:
         return None
     return Lattice(row, unit, multiple.astype(np.int64))
 
@@ -95,13 +76,14 @@ def fill(model: ChoiceModel, price: FloatArray, bound: float, search: Search) ->
     search
         Incumbent and limits.
     """
-    found = (lattice_of(k, model.costs[:, k]) for k in np.flatnonzero(price > 0).tolist())
-    lattices = [lattice for lattice in found if lattice is not None][:_ROWS]
+    tuning = search.options.tuning.choice
+    found = (lattice_of(k, model.costs[:, k], tuning) for k in np.flatnonzero(price > 0).tolist())
+    lattices = [lattice for lattice in found if lattice is not None][: tuning.lattice_rows]
     if search.x is None or not lattices:
         return
-    filling = _Filling(model, price, lattices)
+    filling = _Filling(model, price, lattices, tuning)
     failures = 0
-    while failures < _FAILURES:
+    while failures < tuning.failures:
         gap, before = bound - search.objective, search.objective
         filling.narrow(gap, search.rng if failures else None)
         for start, order in itertools.product(
@@ -118,7 +100,14 @@ def fill(model: ChoiceModel, price: FloatArray, bound: float, search: Search) ->
 class _Filling:
     """Prices, regrets and lattices of one problem, and the moves that are looked at."""
 
-    def __init__(self, model: ChoiceModel, price: FloatArray, lattices: Sequence[Lattice]) -> None:
+    def __init__(
+        self,
+        model: ChoiceModel,
+        price: FloatArray,
+        lattices: Sequence[Lattice],
+        tuning: ChoiceTuning,
+    ) -> None:
+        self.tuning = tuning
         self.model, self.price, self.lattices = model, price, lattices
         profit = model.values - model.costs @ price
         self.regret = np.maximum.reduceat(profit, model.starts)[model.group_of] - profit
@@ -128,15 +117,15 @@ class _Filling:
         of_lattice = {lattice.row for lattice in lattices}
         self.other = np.array([k for k in range(len(price)) if k not in of_lattice], dtype=np.int64)
         self.multiples = np.stack([lattice.multiple for lattice in lattices], axis=1)
-        self.radix = (3 * _MULTIPLES) ** np.arange(len(lattices), dtype=np.int64)
+        self.radix = (3 * self.tuning.multiples) ** np.arange(len(lattices), dtype=np.int64)
         every = itertools.permutations(range(len(lattices)))
-        self.orders = list(itertools.islice(every, _ORDERS))
+        self.orders = list(itertools.islice(every, self.tuning.orders))
         self.options = np.zeros(0, dtype=np.int64)
 
     def narrow(self, gap: float, rng: np.random.Generator | None) -> None:
         """Look at options of little regret only; with a generator, at a part of them."""
         near = np.flatnonzero(self.regret < 2.0 * gap)
-        self.options = near if rng is None else near[rng.random(len(near)) < _PART]
+        self.options = near if rng is None else near[rng.random(len(near)) < self.tuning.part]
 
     def left(self, picked: IntArray) -> FloatArray:
         """Return ``(K,)`` what is left of each row."""
@@ -148,7 +137,7 @@ class _Filling:
         for place, k in enumerate(order):
             self._take(self._used_up(picked, left, k, order[:place], gap), picked, left)
         if len(self.other):
-            for _ in range(_PAIRS):
+            for _ in range(self.tuning.pairs):
                 options = self._pair(picked, left, gap)
                 if not len(options):
                     break
@@ -183,9 +172,9 @@ class _Filling:
         moves, step, extra = moves[free], step[free], extra[free]
         units = math.floor(left[lattice.row] / lattice.unit + 1e-6)
         worth = float(self.price[lattice.row]) * lattice.unit
-        for _ in range(_CLASHES):
-            items = np.flatnonzero(ranks(step) < _PER_SIZE)
-            chosen = items[_cheapest(step[items], extra[items], units, worth)]
+        for _ in range(self.tuning.clashes):
+            items = np.flatnonzero(ranks(step) < self.tuning.per_size)
+            chosen = items[_cheapest(step[items], extra[items], units, worth, self.tuning)]
             groups = self.model.group_of[moves[chosen]]
             _, first = np.unique(groups, return_index=True)
             if len(first) == len(groups):
@@ -213,8 +202,8 @@ class _Filling:
             other = places.get(-kind, -1)
             if other < number:
                 continue
-            a = np.flatnonzero(kind_of == number)[:_PAIRED]
-            b = np.flatnonzero(kind_of == other)[:_PAIRED]
+            a = np.flatnonzero(kind_of == number)[: self.tuning.paired]
+            b = np.flatnonzero(kind_of == other)[: self.tuning.paired]
             after = left - uses[a][:, None, :] - uses[b][None, :, :]
             total = extra[a][:, None] + extra[b][None, :] + self._lacking(after, price)
             apart = model.group_of[moves[a]][:, None] != model.group_of[moves[b]][None, :]
@@ -235,17 +224,23 @@ class _Filling:
         return np.asarray(np.maximum(left, 0.0) @ price + heavy)
 
 
-def _cheapest(step: IntArray, extra: FloatArray, left: int, worth: float) -> IntArray:
+def _cheapest(
+    step: IntArray,
+    extra: FloatArray,
+    left: int,
+    worth: float,
+    tuning: ChoiceTuning = DEFAULT.choice,
+) -> IntArray:
     """Return which items sum to at most `left` at least regret plus `worth` per unit unused.
 
     None where `left` is too far away for a few items; the first items only where they are many.
     """
     largest = int(np.abs(step).max(initial=0))
-    if abs(left) > _AWAY * largest or not largest:
+    if abs(left) > tuning.away * largest or not largest:
         return np.zeros(0, dtype=np.int64)
-    reach = _WINDOW * largest
+    reach = tuning.window * largest
     low, high = min(-reach, left - reach), max(reach, left + reach)
-    most = _FLAGS // (high - low + 1)
+    most = tuning.flags // (high - low + 1)
     step, extra = step[:most], extra[:most]
     least = np.full(high - low + 1, np.inf)
     least[-low] = 0.0

@@ -12,21 +12,10 @@ import numpy as np
 from moe2opt.result import FloatArray, IntArray
 from moe2opt.solvers.base import Search
 from moe2opt.solvers.choice.model import ChoiceModel
-
-#: Moves of least regret that are combined, and combinations that are carried on.
-_MOVES, _BEAM = 400, 400
-
-#: Moves in a combination at most.
-_DEPTH = 6
+from moe2opt.solvers.tuning import ChoiceTuning
 
 #: Cells farther away than this are all alike: far.
 _FAR = 1e15
-
-#: Combinations whose priced use agrees to this share of the gap count as alike.
-_ALIKE = 0.02
-
-#: Searches without success, each among other moves, before the end.
-_FAILURES = 6
 
 
 def polish(model: ChoiceModel, price: FloatArray, bound: float, search: Search) -> None:
@@ -36,12 +25,13 @@ def polish(model: ChoiceModel, price: FloatArray, bound: float, search: Search) 
     profit = model.values - model.costs @ price
     regret = np.maximum.reduceat(profit, model.starts)[model.group_of] - profit
     picked = model.starts + search.x
-    failures = 0
-    while failures < _FAILURES:
+    failures, tuning = 0, search.options.tuning.choice
+    while failures < tuning.failures:
         if search.closes(bound) or search.limit_reached() is not None:
             return
         rng = search.rng if failures else None
-        options = _combination(model, regret, price, picked, bound - search.objective, rng)
+        gap = bound - search.objective
+        options = _combination(model, regret, price, picked, gap, rng, tuning)
         if options is None:
             failures += 1
             continue
@@ -58,12 +48,13 @@ def _combination(
     picked: IntArray,
     gap: float,
     rng: np.random.Generator | None,
+    tuning: ChoiceTuning,
 ) -> IntArray | None:
     """Return the options of the best combination of moves that a beam search meets."""
     now = picked[model.group_of]
     extra = regret - regret[now]
     extra[picked] = np.inf
-    options = _moves(model, extra, now, price, gap, rng)
+    options = _moves(model, extra, now, price, gap, rng, tuning)
     count = len(options)
     if not count:
         return None
@@ -71,12 +62,12 @@ def _combination(
     uses = model.costs[options] - model.costs[now[options]]
     groups, lost = model.group_of[options], extra[options]
     cell = np.maximum(price, 1e-3 * gap / np.maximum(np.abs(uses).max(axis=0), 1e-300))
-    cell = cell / (_ALIKE * max(gap, 1e-300))
+    cell = cell / (tuning.alike * max(gap, 1e-300))
     left = model.limits - model.costs[picked].sum(axis=0)
     room, worth, loss = left[None, :], np.zeros(1), np.zeros(1)
     chosen = np.zeros((1, 0), dtype=np.int64)
     best, found = model.size * 1e-13, None
-    for _ in range(_DEPTH):
+    for _ in range(tuning.depth):
         after = room[:, None, :] - uses[None, :, :]
         total, losses = worth[:, None] + gain[None, :], loss[:, None] + lost[None, :]
         apart = (groups[chosen][:, :, None] != groups[None, None, :]).all(axis=1)
@@ -87,7 +78,7 @@ def _combination(
             found = options[np.append(chosen[top // count], top % count)]
         with np.errstate(over="ignore"):
             cells = after * cell
-        state, move = _kept(np.where(apart, losses, np.inf), cells)
+        state, move = _kept(np.where(apart, losses, np.inf), cells, tuning.beam)
         if not len(state):
             break
         room, worth, loss = after[state, move], total[state, move], losses[state, move]
@@ -102,18 +93,19 @@ def _moves(
     price: FloatArray,
     gap: float,
     rng: np.random.Generator | None,
+    tuning: ChoiceTuning,
 ) -> IntArray:
     """Return moves of little regret, of every size: equal sizes alone cannot fill what is left.
 
     Of each size the moves of least regret, or any moves of little regret with a generator.
     """
     near = np.flatnonzero(extra < gap)
-    near = near[np.argsort(extra[near], kind="stable")][: 50 * _MOVES]
+    near = near[np.argsort(extra[near], kind="stable")][: 50 * tuning.moves]
     if rng is not None:
         near = near[np.argsort(extra[near] * rng.exponential(size=len(near)))]
     size = np.rint((model.costs[near] - model.costs[now[near]]) * (price / max(gap, 1e-300)))
     _, sort = np.unique(size, axis=0, return_inverse=True)
-    return np.asarray(near[np.argsort(ranks(sort.ravel()), kind="stable")][:_MOVES])
+    return np.asarray(near[np.argsort(ranks(sort.ravel()), kind="stable")][: tuning.moves])
 
 
 def ranks(kinds: IntArray) -> IntArray:
@@ -125,14 +117,14 @@ def ranks(kinds: IntArray) -> IntArray:
     return rank
 
 
-def _kept(losses: FloatArray, cells: FloatArray) -> tuple[IntArray, IntArray]:
+def _kept(losses: FloatArray, cells: FloatArray, beam: int) -> tuple[IntArray, IntArray]:
     """Return the combinations to carry on: nearest to what is left, one of those alike."""
     cells = np.clip(cells, -_FAR, _FAR)
     distance = (np.abs(cells).sum(axis=2) + losses).ravel()
-    near = np.argpartition(distance, min(20 * _BEAM, distance.size) - 1)[: 20 * _BEAM]
+    near = np.argpartition(distance, min(20 * beam, distance.size) - 1)[: 20 * beam]
     near = near[np.argsort(distance[near], kind="stable")]
     near = near[np.isfinite(distance[near])]
     alike = np.rint(cells.reshape(-1, cells.shape[2])[near]).astype(np.int64)
     _, first = np.unique(alike, axis=0, return_index=True)
-    kept = near[np.sort(first)[:_BEAM]]
+    kept = near[np.sort(first)[:beam]]
     return np.divmod(kept, losses.shape[1])

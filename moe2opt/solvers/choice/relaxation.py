@@ -16,16 +16,13 @@ from moe2opt.canonical import MultipleChoiceProblem
 from moe2opt.result import BoolArray, Certificate, FloatArray, IntArray
 from moe2opt.solvers.base import Search
 from moe2opt.solvers.choice.counts import CountsRelaxation, classes_of
-from moe2opt.solvers.choice.engine import MAX_ROWS, ChoiceEngine
+from moe2opt.solvers.choice.engine import ChoiceEngine
 from moe2opt.solvers.choice.heuristics import greedy_choice, improve_choice
 from moe2opt.solvers.lp import LinearProgram, LinearSolution
 from moe2opt.solvers.relaxation import Examined, unknown_bound
 from moe2opt.solvers.tree import Leaf, SplitTree, Step
 
 BOUNDS = ("auto", "core", "counts", "lagrangian", "corner")
-
-#: From this many options on, compiled kernels are worth the time that their first use costs.
-_CORE_OPTIONS = 128
 
 _MARGIN = 1e-11
 
@@ -39,9 +36,11 @@ def choice_relaxation(
         raise unknown_bound(name, problem, BOUNDS)
     if name == "counts":
         return CountsRelaxation(problem, search, classes_of(problem))
-    large = len(problem.flat_values) >= _CORE_OPTIONS and len(problem.limits) <= MAX_ROWS
+    tuning = search.options.tuning.choice
+    many = len(problem.flat_values) >= tuning.core_options
+    large = many and len(problem.limits) <= tuning.most_rows
     if name == "core" or (name == "auto" and large):
-        return ChoiceEngine(problem)
+        return ChoiceEngine(problem, tuning)
     return ChoiceRelaxation(problem, search, priced=name != "corner")
 
 
@@ -72,10 +71,12 @@ class ChoiceRelaxation:
         self._start(search)
 
     def _start(self, search: Search) -> None:
-        start = greedy_choice(self.problem, stop=search.pressed)
+        stop, tuning = search.pressed, search.options.tuning.choice
+        start = greedy_choice(self.problem, stop=stop, tuning=tuning)
         if start is not None:
             search.offer(start, "H")
-            search.offer(improve_choice(self.problem, start, stop=search.pressed), "H")
+            better = improve_choice(self.problem, start, stop=stop, tuning=tuning)
+            search.offer(better, "H")
 
     def root(self) -> BoolArray:
         return np.ones(len(self.group_of), dtype=bool)
@@ -229,7 +230,7 @@ class ChoiceRelaxation:
         wanted = priced.profit if priced.fractional is None else priced.fractional
         x = self._best_options(box, wanted)
         if not search.offer(x, "L"):
-            repaired = greedy_choice(self.problem, x, search.pressed)
+            repaired = greedy_choice(self.problem, x, search.pressed, search.options.tuning.choice)
             if repaired is not None:
                 search.offer(repaired, "L")
 

@@ -54,12 +54,6 @@ from moe2opt.solvers.choice.vertex import (
 )
 from moe2opt.solvers.jit import entry, inner, merged
 
-#: Above this many options, branching looks at fractions only.
-_SMALL_CORE = 3000
-
-#: Up to this many options, every node excludes what its bound rules out.
-_OFTEN = 300
-
 
 @inner
 def _tighten(core: Core, state: State, node: int, least: FloatArray, base: FloatArray) -> int:
@@ -144,7 +138,7 @@ def _fall(core: Core, at: Vertex, box: FlagArray, i: int, side: float) -> float:
 
 @inner
 def _branching(
-    core: Core, at: Vertex, box: FlagArray, room: float, open_options: int
+    core: Core, at: Vertex, box: FlagArray, room: float, small: bool
 ) -> tuple[int, bool]:
     """Return the option to branch on, and whether to look at the side without it first."""
     best, chosen, out_first = -1.0, -1, False
@@ -154,7 +148,7 @@ def _branching(
         y = at.weight[i]
         if y < FRACTION or y > 1.0 - FRACTION:
             continue
-        if open_options <= _SMALL_CORE and room < np.inf:
+        if small and room < np.inf:
             out = min(_fall(core, at, box, i, -1.0), room) + 1e-6 * room
             taken = min(_fall(core, at, box, i, 1.0), room) + 1e-6 * room
             score, out_side = out * taken, out < taken
@@ -196,7 +190,16 @@ def _enter(core: Core, at: Vertex, state: State, node: int) -> None:
 
 
 @merged
-def _examine(core: Core, at: Vertex, state: State, node: int, cutoff: float, best: float) -> int:
+def _examine(
+    core: Core,
+    at: Vertex,
+    state: State,
+    node: int,
+    cutoff: float,
+    best: float,
+    small_core: int,
+    always: int,
+) -> int:
     """Bound, reduce and split the current node; return why the caller is needed, or PAUSED."""
     least, left = state.least, state.left
     restore(core, state, node)
@@ -229,7 +232,7 @@ def _examine(core: Core, at: Vertex, state: State, node: int, cutoff: float, bes
     if fits and (core.aimless or worth(core, state) > best):
         return CANDIDATE
     # In a large core, reductions that exclude little would fill the memory with records.
-    often = len(state.box) <= _OFTEN or value - cutoff < 0.6 * state.node_gap[node]
+    often = len(state.box) <= always or value - cutoff < 0.6 * state.node_gap[node]
     if value <= state.node_bound[node] and often:
         groups = _reduce(core, at, state, node, value, cutoff, number)
         state.node_gap[node] = value - cutoff
@@ -238,8 +241,8 @@ def _examine(core: Core, at: Vertex, state: State, node: int, cutoff: float, bes
     if groups == 0:
         assign(state.candidate, at.key)
         return SINGLE
-    open_options = len(state.box)
-    option, out_first = _branching(core, at, state.box, value - cutoff, open_options)
+    small = len(state.box) <= small_core
+    option, out_first = _branching(core, at, state.box, value - cutoff, small)
     if option < 0:
         option = _any_open(core, at, state.box)
     split(state, at, node, option, out_first)
@@ -247,7 +250,16 @@ def _examine(core: Core, at: Vertex, state: State, node: int, cutoff: float, bes
 
 
 @entry
-def explore(core: Core, at: Vertex, state: State, cutoff: float, best: float, nodes: int) -> int:
+def explore(
+    core: Core,
+    at: Vertex,
+    state: State,
+    cutoff: float,
+    best: float,
+    nodes: int,
+    small_core: int,
+    often: int,
+) -> int:
     """Work through up to `nodes` nodes; return why the search came back.
 
     Parameters
@@ -260,6 +272,8 @@ def explore(core: Core, at: Vertex, state: State, cutoff: float, best: float, no
         Candidates worth more than this come back.
     nodes
         Nodes to examine at most.
+    small_core, often
+        See `moe2opt.solvers.tuning.ChoiceTuning`.
     """
     counts = state.counts
     options = len(core.values)
@@ -283,7 +297,7 @@ def explore(core: Core, at: Vertex, state: State, cutoff: float, best: float, no
             return FULL
         done += 1
         counts[NODES] += 1
-        event = _examine(core, at, state, node, cutoff, best)
+        event = _examine(core, at, state, node, cutoff, best, small_core, often)
         if event in (CANDIDATE, SINGLE):
             return event
         counts[REFUSED] = -1

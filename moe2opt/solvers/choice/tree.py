@@ -25,9 +25,7 @@ from moe2opt.solvers.choice.state import (
     State,
     preorder,
 )
-
-#: Trees with more records than this stay arrays.
-MOST_TUPLES = 10_000
+from moe2opt.solvers.tree import MOST_TUPLES
 
 
 @dataclass(frozen=True, slots=True, eq=False)

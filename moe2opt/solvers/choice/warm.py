@@ -34,5 +34,5 @@ def compile_kernels() -> None:
     vertex = new_vertex(core)
     _, bound = descend(core, vertex, np.ones(4, dtype=np.uint8), -math.inf, 10)
     state = new_state(core, vertex, bound)
-    explore(core, vertex, state, -math.inf, -math.inf, 10)
+    explore(core, vertex, state, -math.inf, -math.inf, 10, 10, 10)
     preorder(state.child, state.kind, int(state.counts[POSITIONS]))

@@ -25,29 +25,6 @@ from moe2opt.solvers.facility.kernels import fill_to_one
 from moe2opt.solvers.facility.model import Bounded, FacilityModel, Price, Subset
 from moe2opt.solvers.lp import LinearProgram, LinearSolution
 
-#: Blocks of clusters per expert that the budgets leave room for, and their least and greatest
-#: number. Measured: with 20 blocks pmed20 (133 experts) took seven times as long as with 150, and
-#: pmed16 (5 experts) was as fast with 20 as with 60.
-_BLOCKS_PER_EXPERT, _LEAST_BLOCKS, _MOST_BLOCKS = 2, 40, 400
-
-#: Rounds of cuts at the root and at other nodes.
-_ROOT_ROUNDS, _NODE_ROUNDS = 200, 12
-
-#: A cut is added when it is violated by this fraction of its block's value.
-_VIOLATION = 1e-7
-
-#: Share of the programme's point in the point that cuts are separated at, see `_separate`.
-_OUTER = 0.5
-
-#: Cuts separated there are enough for a round if they cut off this share of the blocks.
-_ENOUGH = 0.3
-
-#: A node stops early once a round closes less than this fraction of its gap.
-_PROGRESS = 0.02
-
-#: A cut that was slack this many solves in a row is dropped.
-_PATIENCE = 30
-
 
 class CutBound:
     """Multipliers from the projected linear programme; cuts are global and shared by all nodes."""
@@ -128,7 +105,7 @@ class CutBound:
             np.arange(size), box.forced.astype(np.float64), box.allowed.astype(np.float64)
         )
         best: Bounded | None = None
-        rounds = _ROOT_ROUNDS if self.at_root else _NODE_ROUNDS
+        rounds = self.model.tuning.root_rounds if self.at_root else self.model.tuning.node_rounds
         for _ in range(rounds):
             solution = self.lp.solve(search.time_left_s)
             if solution.x is None or solution.price is None:
@@ -152,7 +129,8 @@ class CutBound:
         return best
 
     def _slow(self, last: float, value: float, search: Search) -> bool:
-        return bool(np.isfinite(last) and last - value < _PROGRESS * (value - search.cutoff))
+        least = self.model.tuning.progress * (value - search.cutoff)
+        return bool(np.isfinite(last) and last - value < least)
 
     def _without_solution(
         self, box: Subset, solution: LinearSolution, best: Bounded | None
@@ -209,11 +187,12 @@ class CutBound:
         about half the rounds. Cuts at the programme's point itself are added if they do not bite.
         """
         if self.at_root and len(self.inner):
-            self.inner = _OUTER * y + (1.0 - _OUTER) * self.inner
+            outer = self.model.tuning.outer
+            self.inner = outer * y + (1.0 - outer) * self.inner
             thresholds, _ = fill_to_one(self.model.ranked, self.model.experts, self.inner)
             deep = self._violated(theta, self.pool.worth(self.model, thresholds, y))
             self._add_cuts(thresholds, deep)
-            if np.count_nonzero(deep) > _ENOUGH * len(deep):
+            if np.count_nonzero(deep) > self.model.tuning.enough * len(deep):
                 return True
         thresholds, value = fill_to_one(self.model.ranked, self.model.experts, y)
         violated = self._violated(theta, self.pool.by_block(value))
@@ -223,7 +202,7 @@ class CutBound:
     def _violated(self, theta: FloatArray, value: FloatArray) -> BoolArray:
         """Tell which blocks the programme takes to be worth more than `value`."""
         actual = self.scale * value
-        return np.asarray(theta > actual + _VIOLATION * np.maximum(1.0, actual))
+        return np.asarray(theta > actual + self.model.tuning.violation * np.maximum(1.0, actual))
 
     def _add_cuts(self, thresholds: FloatArray, wanted: BoolArray) -> None:
         if wanted.any():
@@ -241,7 +220,7 @@ class CutBound:
 
     def _purge(self) -> None:
         """Drop cuts that have been slack for long, once they are a good part of the pool."""
-        idle = self.pool.slack_for > _PATIENCE
+        idle = self.pool.slack_for > self.model.tuning.patience
         if np.count_nonzero(idle) > len(self.pool) // 4:
             self.lp.delete_rows(self.fixed_rows + np.flatnonzero(idle))
             self.pool.drop(idle)
@@ -251,8 +230,8 @@ def _block_count(model: FacilityModel) -> int:
     """Return how many blocks suit the number of experts that an average choice can hold."""
     mean = model.problem.costs.mean(axis=1)
     room = [b / a for a, b in zip(mean, model.problem.limits, strict=True) if a > 0]
-    wanted = _BLOCKS_PER_EXPERT * min([model.problem.size, *room])
-    return int(np.clip(wanted, _LEAST_BLOCKS, _MOST_BLOCKS))
+    wanted = model.tuning.blocks_per_expert * min([model.problem.size, *room])
+    return int(np.clip(wanted, model.tuning.least_blocks, model.tuning.most_blocks))
 
 
 def _blocks(values: FloatArray, count: int) -> list[IntArray]:

@@ -2,35 +2,35 @@
 
 Steps touch every cluster, so what they read must lie close together. With few free experts they
 stream through whole columns, one per expert, without a branch; with many, through a copy of the
-entries around the thresholds. Which of the two is cheaper was measured: see `FEW`.
+entries around the thresholds. Which of the two is cheaper was measured: see `FacilityTuning.few`.
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import numpy as np
 
 from moe2opt.result import BoolArray, FloatArray, IntArray
 from moe2opt.solvers.facility.kernels import IndexArray
 from moe2opt.solvers.jit import entry, inner, released, reordered
+from moe2opt.solvers.tuning import FacilityTuning
 
-#: Free experts up to which whole columns are cheaper than the copied entries (10,000 clusters:
-#: 0.09 ms against 0.09 ms a step at 50 experts, but the copy itself costs a few steps).
-FEW = 128
 
-#: How many experts below its first value a threshold may pass during one descent.
-_BELOW = 4
+class Pace(NamedTuple):
+    """What of `FacilityTuning` the compiled descent needs, under the same names."""
 
-#: Steps aim below the target by this share of the first distance: those that aim at the target
-#: itself come ever closer without crossing it.
-_BEYOND = 0.03
+    few: int
+    below: int
+    beyond: float
+    shorter: float
+    shortest: float
+    share: float
 
-#: By how much a step without progress shortens the following ones, and the share of the first
-#: length that ends it all. Measured on uniform 200 x 1,000, where boxes stay far from the target:
-#: shortening by 0.6 after four such steps left 1.3 to 1.7 times the gap in the same time.
-_SHORTER, _SHORTEST = 0.93, 0.03
-
-#: Share of the new subgradient in the direction.
-_SHARE = 0.3
+    @classmethod
+    def of(cls, tuning: FacilityTuning) -> Pace:
+        """Return the pace of a tuning."""
+        return cls(*(getattr(tuning, name) for name in cls._fields))
 
 
 @inner
@@ -80,6 +80,7 @@ def _near(
     free: BoolArray,
     floor: FloatArray,
     cluster: FloatArray,
+    most_below: int,
 ) -> tuple[IntArray, FloatArray, IndexArray]:
     """Copy the entries around the thresholds into three dense arrays; raise `floor` to the last.
 
@@ -107,7 +108,7 @@ def _near(
                 continue
             if value <= cluster[c]:
                 below += 1
-                if below > _BELOW:
+                if below > most_below:
                     floor[c] = value
                     break
             values[count], whose[count] = value, experts[c, k]
@@ -274,6 +275,7 @@ def descend(
     target: float,
     steps: int,
     length: float,
+    pace: Pace,
 ) -> tuple[float, FloatArray, FloatArray, FloatArray]:
     """Lower the Lagrangian value of a box by deflected subgradient steps towards `target`.
 
@@ -304,6 +306,8 @@ def descend(
         Number of evaluations.
     length
         First length of a step, as a share of the way to the target that the subgradient promises.
+    pace
+        How steps go on.
 
     Returns
     -------
@@ -320,17 +324,17 @@ def descend(
         _raise_to(floor, columns[i])
     cluster, price = cluster.copy(), price.copy()
     _raise_to(cluster, floor)
-    few = len(free) <= FEW
+    few = len(free) <= pace.few
     start, values, whose = np.zeros(0, np.int64), np.zeros(0), np.zeros(0, np.int32)
     if not few:
-        start, values, whose = _near(ranked, experts, last, open_, floor, cluster)
+        start, values, whose = _near(ranked, experts, last, open_, floor, cluster, pace.below)
         _raise_to(cluster, floor)
     profit, part_profit = np.zeros(size), np.zeros(parts)
     part_best = np.zeros(parts, dtype=np.int64)
     best_cluster, best_price = cluster.copy(), price.copy()
     slope, direction, row_direction = np.zeros(clusters), np.zeros(clusters), np.zeros(rows)
     average, none = np.zeros(size), np.zeros(rows)
-    best, aim, shortest = np.inf, target, _SHORTEST * length
+    best, aim, shortest = np.inf, target, pace.shortest * length
     for step in range(steps):
         _copy_to(profit, bonus)
         if few:
@@ -342,14 +346,14 @@ def descend(
             free, fixed, part_of, costs, limits, price, profit, part_profit, part_best
         )
         if step == 0:
-            aim = target - _BEYOND * abs(value - target) - 1e-7 * abs(target)
+            aim = target - pace.beyond * abs(value - target) - 1e-7 * abs(target)
         if step > 0 and value > best - 1e-4 * (best - aim):
-            length *= _SHORTER
+            length *= pace.shorter
         if value < best:
             best = value
             _copy_to(best_cluster, cluster)
             _copy_to(best_price, price)
-        share = 1.0 if step == 0 else _SHARE
+        share = 1.0 if step == 0 else pace.share
         _blend(average, part_best, share)
         if best < target or length < shortest:
             break

@@ -16,18 +16,10 @@ from moe2opt.result import BoolArray, FloatArray, IntArray
 from moe2opt.solvers.base import Stop, never
 from moe2opt.solvers.budgets import shares, tightened
 from moe2opt.solvers.facility.kernels import add_by_gain
+from moe2opt.solvers.tuning import DEFAULT, FacilityTuning
 
 #: Improvements below this share of the largest possible value are taken for rounding errors.
 _SMALLEST_GAIN = 1e-12
-
-#: Partial choices examined before the search for a way to meet all covers is given up.
-_MOST_COVER_STEPS = 2000
-
-#: Experts considered as the two newcomers of a 1-2 swap.
-_PARTNERS = 24
-
-#: Entries of the temporary arrays of a swap table.
-_BLOCK = 2_000_000
 
 _Score = Callable[[FloatArray, FloatArray], FloatArray]
 
@@ -48,6 +40,8 @@ class _Data:
         ``(G, N)`` and ``(H, N)`` indicator rows.
     smallest_gain
         Smaller improvements count as none.
+    tuning
+        The engine's tuned numbers.
     """
 
     gains: FloatArray
@@ -57,9 +51,10 @@ class _Data:
     groups: FloatArray
     covers: FloatArray
     smallest_gain: float
+    tuning: FacilityTuning
 
     @classmethod
-    def of(cls, problem: FacilityProblem) -> _Data:
+    def of(cls, problem: FacilityProblem, tuning: FacilityTuning) -> _Data:
         limits = tightened(problem.limits, problem.budgets)
         return cls(
             gains=np.ascontiguousarray(problem.weighted.T),
@@ -69,10 +64,13 @@ class _Data:
             groups=indicators(problem.groups, problem.size),
             covers=indicators(problem.covers, problem.size),
             smallest_gain=_SMALLEST_GAIN * float(problem.weighted.max(axis=1).sum()),
+            tuning=tuning,
         )
 
 
-def greedy_facility(problem: FacilityProblem, stop: Stop = never) -> IntArray | None:
+def greedy_facility(
+    problem: FacilityProblem, stop: Stop = never, tuning: FacilityTuning = DEFAULT.facility
+) -> IntArray | None:
     """Return the better of greedy by gain and greedy by gain per cost.
 
     Covers are met first, by the best members that leave room for the others.
@@ -83,7 +81,7 @@ def greedy_facility(problem: FacilityProblem, stop: Stop = never) -> IntArray | 
         ``(N,)`` feasible 0/1 vector; None when no way to meet covers and budgets was found, which
         proves nothing.
     """
-    data = _Data.of(problem)
+    data = _Data.of(problem, tuning)
     # Where all experts cost the same, both scores rank them alike.
     scores = SCORES if np.ptp(data.price) > 0 else SCORES[:1]
     found: list[IntArray] = []
@@ -112,12 +110,15 @@ def improve_facility(problem: FacilityProblem, x: IntArray, rounds: int = 1000) 
 
 
 def improving_facility(
-    problem: FacilityProblem, x: IntArray, stop: Stop = never
+    problem: FacilityProblem,
+    x: IntArray,
+    stop: Stop = never,
+    tuning: FacilityTuning = DEFAULT.facility,
 ) -> Iterator[IntArray]:
     """Yield ever better solutions, each one move from the last."""
     if not problem.is_feasible(x):
         return
-    data = _Data.of(problem)
+    data = _Data.of(problem, tuning)
     chosen, value = np.asarray(x) > 0, problem.evaluate(x)
     while True:
         for move in (_addition, _single_swap, _double_swap):
@@ -161,7 +162,7 @@ def _meet_covers(data: _Data, score: _Score) -> BoolArray | None:
     if not (data.limits >= 0).all():
         return None
     stack, steps = [start], 0
-    while stack and steps < _MOST_COVER_STEPS:
+    while stack and steps < data.tuning.cover_nodes:
         chosen, steps = stack.pop(), steps + 1
         unmet = data.covers[(data.covers @ chosen) == 0] > 0
         if not len(unmet):
@@ -199,7 +200,7 @@ def _fill(data: _Data, chosen: BoolArray, score: _Score) -> BoolArray:
 def _single_gains(data: _Data, chosen: BoolArray, members: IntArray) -> FloatArray:
     """Return what each of `members` adds on its own."""
     best = _served(data, chosen)
-    step = max(1, _BLOCK // max(1, len(best)))
+    step = max(1, data.tuning.block_entries // max(1, len(best)))
     blocks = [members[k : k + step] for k in range(0, len(members), step)]
     gains = [np.maximum(data.gains[block] - best, 0.0).sum(axis=1) for block in blocks]
     return np.concatenate([np.zeros(0), *gains])
@@ -255,7 +256,7 @@ def _swap_table(data: _Data, members: IntArray) -> FloatArray:
     served[owner, np.arange(len(owner))] = 0.0
     second = served.max(axis=0)
     owned = indicators([np.flatnonzero(owner == r) for r in range(len(members))], len(owner))
-    step = max(1, _BLOCK // max(1, len(owner)))
+    step = max(1, data.tuning.block_entries // max(1, len(owner)))
     table = np.empty((len(members), len(data.gains)))
     for k in range(0, len(data.gains), step):
         block = data.gains[k : k + step]
@@ -299,7 +300,7 @@ def _best_pair(data: _Data, rest: BoolArray, to_beat: float) -> list[int] | None
     """Return the two experts that, added to `rest`, give most and more than `to_beat`."""
     fitting = np.flatnonzero(_fits(data, rest))
     gains = _single_gains(data, rest, fitting)
-    partners = fitting[np.argsort(-gains, kind="stable")[:_PARTNERS]]
+    partners = fitting[np.argsort(-gains, kind="stable")[: data.tuning.partners]]
     served = np.maximum(data.gains[partners], _served(data, rest))
     allowed = np.triu(_compatible(data, rest, partners), 1)
     best, pair = to_beat + data.smallest_gain, None

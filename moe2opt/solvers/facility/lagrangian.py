@@ -14,35 +14,11 @@ import numpy as np
 from moe2opt.result import BoolArray, FloatArray
 from moe2opt.solvers.base import Search
 from moe2opt.solvers.facility.cuts import CutBound
-from moe2opt.solvers.facility.descent import descend
+from moe2opt.solvers.facility.descent import Pace, descend
 from moe2opt.solvers.facility.model import Bounded, FacilityModel, Subset
-
-#: Subgradient steps per box, and the length of the first one.
-_STEPS, _LENGTH = 50, 0.7
-
-#: How often the first box descends at most, by which factor it begins more gently each time, and
-#: the share of the gap that must have closed for one more time. Measured: 1.02 to 1.7 times the gap
-#: of the linear programme, in a third to a hundredth of its time.
-_ROUNDS, _GENTLER, _WORTHWHILE = 8, 0.65, 0.05
-
-#: The first tree does without the programme. After so many boxes, and each time their number has
-#: doubled, it ends if less than this share of the gap that was open has closed.
-_FIRST_LOOK, _LEAST_PROGRESS = 20, 0.03
 
 #: Experts that use less than this share of the budgets say nothing about what these are worth.
 _FREE = 1e-12
-
-#: Cheap boxes before the linear programme is tried, and boxes of that trial.
-_CHEAP_FIRST, _TRIAL = 100, 4
-
-#: Work of the programme per box and cluster above which it counts as slow. Measured: 0.2-0.6 on
-#: the real catalogue, where it saves nine tenths of the tree; 20-1,400 on generated instances,
-#: where cheap boxes were 3 to 20 times faster.
-_BOX_WORK = 10
-
-#: The same where cheap boxes have closed less than a share of the gap: on p-median with many
-#: facilities (pmed14, 147 per box) they never did, while the programme needed nine boxes.
-_STALLED_WORK, _STALLED = 600, 0.05
 
 
 class LagrangianBound:
@@ -72,18 +48,19 @@ class LagrangianBound:
         """Return multipliers for the first box, by steps from what the incumbent suggests."""
         cluster, row = self._suggested(np.asarray(search.x) > 0)
         bounded = Bounded(self.model.price(box, cluster, row, np.zeros(0)))
-        length = _LENGTH
-        for _ in range(_ROUNDS):
+        tuning = self.model.tuning
+        length = tuning.length
+        for _ in range(tuning.root_descents):
             start = replace(box, parent=bounded)
             lower = self.bound_cheaply(start, search.target, length)
             gained = bounded.price.value - lower.price.value
             if gained > 0:
                 bounded = lower
             gap = bounded.price.value - search.cutoff
-            settled = length < _LENGTH and gained < _WORTHWHILE * gap
+            settled = length < tuning.length and gained < tuning.worthwhile * gap
             if gap <= 0 or settled or search.limit_reached() is not None:
                 break
-            length *= _GENTLER
+            length *= tuning.gentler
         return bounded
 
     def _suggested(self, chosen: BoolArray) -> tuple[FloatArray, FloatArray]:
@@ -109,9 +86,10 @@ class LagrangianBound:
             row[:budgets][scarce] = rate / limits[scarce]
         return cluster, row
 
-    def bound_cheaply(self, box: Subset, target: float, length: float = _LENGTH) -> Bounded:
+    def bound_cheaply(self, box: Subset, target: float, length: float | None = None) -> Bounded:
         """Return multipliers for a box with a start, by steps towards `target`."""
         assert box.parent is not None
+        tuning = self.model.tuning
         model, start = self.model, box.parent.price
         budgets = len(model.problem.limits)
         fixed_rows, cover = start.row[budgets:], start.cover
@@ -134,8 +112,9 @@ class LagrangianBound:
             start.cluster * model.kinds.count,
             start.row[:budgets],
             target - constant,
-            _STEPS,
-            length,
+            tuning.steps,
+            tuning.length if length is None else length,
+            Pace.of(tuning),
         )
         price = model.price(box, cluster, np.concatenate([row, fixed_rows]), cover)
         return Bounded(price, average, cheap=True)
@@ -163,7 +142,7 @@ class AutomaticBound:
         self.quick: bool | None = None
         # Prices of covers, of overlapping sets and of rounded rows only come from the programme.
         self.first_tree = _only_budgets(model)
-        self.next_look, self.closed_before = _FIRST_LOOK, 0.0
+        self.next_look, self.closed_before = model.tuning.first_look, 0.0
         self._restart = False
 
     @property
@@ -201,23 +180,28 @@ class AutomaticBound:
         self.cheap_boxes += 1
         if self.cheap_boxes == self.next_look:
             closed = self._closed(search)
-            if closed - self.closed_before < _LEAST_PROGRESS * (1.0 - self.closed_before):
+            least = self.model.tuning.least_progress * (1.0 - self.closed_before)
+            if closed - self.closed_before < least:
                 self.first_tree, self.cheap_boxes, self._restart = False, 0, True
             self.closed_before = closed
             self.next_look *= 2
 
     def _judge(self, spent: int, search: Search) -> None:
         """Decide for or against the programme, after the trial or once it took too long."""
-        rate = _STALLED_WORK if self._closed(search) < _STALLED else _BOX_WORK
-        slow = spent > rate * self.kinds * _TRIAL
-        if slow or self.programme_boxes > _TRIAL:
+        tuning = self.model.tuning
+        stalled = self._closed(search) < tuning.stalled
+        rate = tuning.stalled_work if stalled else tuning.node_work
+        slow = spent > rate * self.kinds * tuning.trial
+        if slow or self.programme_boxes > tuning.trial:
             self.quick = self._restart = not slow
 
     def is_cheap(self) -> bool:
         """Tell whether the next box is bounded by steps alone."""
         if self.first_tree or self.programme_boxes == 0:
             return self.first_tree
-        return self.cheap_boxes < _CHEAP_FIRST if self.quick is None else not self.quick
+        if self.quick is None:
+            return self.cheap_boxes < self.model.tuning.cheap_first
+        return not self.quick
 
     def _closed(self, search: Search) -> float:
         """Return the share of the root's gap that is closed."""

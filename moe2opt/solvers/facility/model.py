@@ -26,18 +26,10 @@ from moe2opt.canonical import (
 )
 from moe2opt.result import BoolArray, FloatArray, IntArray
 from moe2opt.solvers.base import Search
-from moe2opt.solvers.facility.descent import FEW, column_excess
+from moe2opt.solvers.facility.descent import column_excess
 from moe2opt.solvers.facility.kernels import best_of_parts, excess_above
 from moe2opt.solvers.facility.presolve import ClusterKinds, dominance_chains
-
-#: Most rows that rounding may add: each makes the programme slower.
-_MOST_ROUNDED = 40
-
-#: Share of the experts below which `ranked` is rebuilt without the excluded ones.
-_FOCUS = 0.8
-
-#: Experts per cluster that the cheap boxes see near; what they allow is a part of them.
-_NEAR = 96
+from moe2opt.solvers.tuning import DEFAULT, FacilityTuning
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +117,8 @@ class FacilityModel:
 
     Attributes
     ----------
+    tuning
+        The engine's tuned numbers.
     problem, merged
         The problem in which interchangeable rows are merged, and how it came about.
     kinds
@@ -150,7 +144,14 @@ class FacilityModel:
         ``(H, N)`` indicator rows.
     """
 
-    def __init__(self, problem: FacilityProblem, *, simplify: bool = True) -> None:
+    def __init__(
+        self,
+        problem: FacilityProblem,
+        *,
+        simplify: bool = True,
+        tuning: FacilityTuning = DEFAULT.facility,
+    ) -> None:
+        self.tuning = tuning
         # Without an objective every expert dominates every other, which says nothing about rows.
         self.simplify = simplify = simplify and bool(problem.weighted.any())
         self.merged = merge(problem, interchangeable_rows(problem) if simplify else ())
@@ -190,7 +191,7 @@ class FacilityModel:
         if not self.simplify:
             return False
         new = [pair for pair in violated_rows(self.merged, choice) if pair not in self.rounded]
-        new = new[: _MOST_ROUNDED - len(self.rounded)]
+        new = new[: self.tuning.rounded_rows - len(self.rounded)]
         for row, parts in new:
             coefficients, limit = rounded_row(self.merged, row, parts)
             self.rows = np.vstack([self.rows, coefficients])
@@ -201,7 +202,7 @@ class FacilityModel:
     def focus(self, allowed: BoolArray) -> None:
         """Leave out of `ranked` the experts that are excluded for good, once they are many."""
         alive = int(np.count_nonzero(allowed))
-        if alive > _FOCUS * self.focused:
+        if alive > self.tuning.focus * self.focused:
             return
         kept = allowed[self.experts]
         self.ranked = self.ranked[kept].reshape(-1, alive)
@@ -210,10 +211,10 @@ class FacilityModel:
         self._look_near()
 
     def _look_near(self) -> None:
-        depth = self.ranked.shape[1]
-        self.near = np.ascontiguousarray(self.ranked[:, :_NEAR])
-        self.nearest = np.ascontiguousarray(self.experts[:, :_NEAR])
-        beyond = self.ranked[:, _NEAR] if depth > _NEAR else np.zeros(len(self.ranked))
+        depth, near = self.ranked.shape[1], self.tuning.near
+        self.near = np.ascontiguousarray(self.ranked[:, :near])
+        self.nearest = np.ascontiguousarray(self.experts[:, :near])
+        beyond = self.ranked[:, near] if depth > near else np.zeros(len(self.ranked))
         self.last = np.maximum(beyond, 0.0)
 
     def price(self, box: Subset, kind: FloatArray, row: FloatArray, cover: FloatArray) -> Price:
@@ -292,7 +293,7 @@ class FacilityModel:
 
     def _excess_of(self, box: Subset, thresholds: FloatArray) -> FloatArray:
         wanted = np.flatnonzero(box.allowed)
-        if len(wanted) <= FEW:
+        if len(wanted) <= self.tuning.few:
             return column_excess(self.columns, wanted, thresholds, self.problem.size)
         return excess_above(self.ranked, self.experts, thresholds, self.problem.size)
 

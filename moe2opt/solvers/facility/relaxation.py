@@ -44,10 +44,6 @@ from moe2opt.solvers.tree import Exclusions, Leaf, SplitTree, Step
 
 BOUNDS = ("auto", "cuts", "lagrangian", "submodular", "corner")
 
-#: Cheap boxes are rounded to a solution once in so many: the first ones often and with exchanges,
-#: since an incumbent that is missing early costs most.
-_ROUND_EVERY, _FIRST_BOXES, _ROUND_FIRST = 16, 64, 2
-
 #: Budgets count as exceeded in floating point only beyond this relative margin; what lies within
 #: is settled exactly at the last point.
 _MARGIN = 1e-11
@@ -59,7 +55,8 @@ def facility_relaxation(problem: FacilityProblem, search: Search) -> FacilityRel
     if name not in BOUNDS:
         raise unknown_bound(name, problem, BOUNDS)
     warm_up(search)
-    model = FacilityModel(problem, simplify=search.options.proof != "linear")
+    simplify, tuning = search.options.proof != "linear", search.options.tuning.facility
+    model = FacilityModel(problem, simplify=simplify, tuning=tuning)
     return FacilityRelaxation(model, _bounder(name, model), search)
 
 
@@ -93,7 +90,7 @@ class FacilityRelaxation:
 
     def _start(self, search: Search) -> None:
         """Offer a greedy choice and what local search makes of it."""
-        start = greedy_facility(self.original, search.pressed)
+        start = greedy_facility(self.original, search.pressed, self.model.tuning)
         if start is not None:
             self.polisher.start(np.asarray(start) > 0, search)
 
@@ -287,9 +284,10 @@ class FacilityRelaxation:
     def _round(self, box: Subset, bounded: Bounded, search: Search) -> None:
         """Fill up the forced experts with the most wanted ones; polish what is new."""
         wanted = bounded.price.profit if bounded.fractional is None else bounded.fractional
-        early = self.rounds < _FIRST_BOXES
+        tuning = self.model.tuning
+        early = self.rounds < tuning.first_nodes
         self.rounds += 1
-        every = _ROUND_FIRST if early else _ROUND_EVERY
+        every = tuning.round_first if early else tuning.round_every
         if bounded.cheap and not self.at_root and self.rounds % every:
             return
         better = self.polisher.round(box, wanted, "L", search, thorough=early and bounded.cheap)

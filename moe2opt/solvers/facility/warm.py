@@ -10,7 +10,7 @@ from moe2opt.canonical import FacilityProblem
 from moe2opt.solvers.base import Search
 from moe2opt.solvers.facility import cut_pool, descent, kernels, presolve
 from moe2opt.solvers.facility.cut_pool import CutPool
-from moe2opt.solvers.facility.descent import column_excess, descend
+from moe2opt.solvers.facility.descent import Pace, column_excess, descend
 from moe2opt.solvers.facility.heuristics import greedy_facility
 from moe2opt.solvers.facility.kernels import (
     add_what_fits,
@@ -92,6 +92,7 @@ def _compile_for_boxes(model: FacilityModel) -> None:
         0.0,
         2,
         1.0,
+        Pace.of(model.tuning),
     )
 
 

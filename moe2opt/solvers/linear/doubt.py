@@ -14,6 +14,7 @@ from moe2opt.solvers.base import Search, Stop
 from moe2opt.solvers.choice.heuristics import greedy_choice, improving_choice
 from moe2opt.solvers.facility.heuristics import greedy_facility, improving_facility
 from moe2opt.solvers.linear.formulations import LinearProblem
+from moe2opt.solvers.tuning import Tuning
 
 #: Relative to the sum of the largest values: objectives closer than this count as equal.
 RESOLUTION = 1e-12
@@ -21,33 +22,35 @@ RESOLUTION = 1e-12
 #: Costs of one budget that differ by more than this factor may vanish in the tolerances of HiGHS.
 WIDEST_ROW = 1e7
 
-#: Experts and options up to which swaps between them are cheap, and moves of a first plan.
-_SMALL_FACILITY, _SMALL_CHOICE, _MOVES = 200, 3000, 30
-
 _MARGIN = 1e-11
 
 
 def first_plan(problem: LinearProblem, search: Search) -> None:
     """Offer a greedy plan and some moves from it: no claim may fall short of it."""
-    for plan in _plans(problem, search.pressed):
+    for plan in _plans(problem, search.pressed, search.options.tuning):
         search.offer(plan, "H")
         if search.limit_reached() is not None:
             return
 
 
-def _plans(problem: LinearProblem, stop: Stop) -> Iterator[IntArray]:
+def _plans(problem: LinearProblem, stop: Stop, tuning: Tuning) -> Iterator[IntArray]:
+    linear = tuning.linear
     if isinstance(problem, FacilityProblem):
-        start = greedy_facility(problem, stop)
+        start = greedy_facility(problem, stop, tuning.facility)
         if start is not None:
             yield start
-            small = problem.size <= _SMALL_FACILITY
-            yield from itertools.islice(improving_facility(problem, start, stop), _MOVES * small)
+            small = problem.size <= linear.small_facility
+            yield from itertools.islice(
+                improving_facility(problem, start, stop, tuning.facility), linear.moves * small
+            )
         return
-    start = greedy_choice(problem, stop=stop)
+    start = greedy_choice(problem, stop=stop, tuning=tuning.choice)
     if start is not None:
         yield start
-        small = len(problem.flat_values) <= _SMALL_CHOICE
-        yield from itertools.islice(improving_choice(problem, start, stop), _MOVES * small)
+        small = len(problem.flat_values) <= linear.small_choice
+        yield from itertools.islice(
+            improving_choice(problem, start, stop, tuning.choice), linear.moves * small
+        )
 
 
 def settled_out(problem: LinearProblem, search: Search) -> BoolArray | None:

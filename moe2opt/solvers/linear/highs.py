@@ -1,8 +1,8 @@
 """Run HiGHS on a linear model in a thread of its own, its news delivered to the calling thread.
 
 HiGHS cannot be interrupted while it solves the root relaxation, so a run that does not stop within
-`GRACE_S` is abandoned: the caller goes on with what it has, and the thread ends at HiGHS' next
-callback. Vectors that HiGHS does not declare valid are never read.
+`LinearTuning.grace_s` is abandoned: the caller goes on with what it has, and the thread ends at
+HiGHS' next callback. Vectors that HiGHS does not declare valid are never read.
 """
 
 from __future__ import annotations
@@ -23,16 +23,10 @@ from highspy import cb
 
 from moe2opt.result import FloatArray, Limit, MoeOptError
 from moe2opt.solvers.linear.formulations import LinearModel
+from moe2opt.solvers.tuning import DEFAULT, LinearTuning
 
 #: Tolerance on rows (scaled to a largest coefficient near 1) and on integrality.
 FEASIBILITY = 1e-9
-
-#: Seconds between two looks at the limits, and seconds HiGHS gets to obey one.
-POLL_S = 0.02
-GRACE_S = 0.5
-
-#: Models below this number of columns skip the feasibility jump: it costs more than they do.
-_SMALL = 1000
 
 #: Real objectives are scaled to this magnitude, which makes absolute tolerances negligible.
 _MAGNITUDE_BITS = 16
@@ -64,6 +58,8 @@ class Settings:
         ``(n,)`` columns of a feasible solution, or None.
     presolve
         False to switch presolve off.
+    tuning
+        The engine's tuned numbers.
     """
 
     magnitude: float
@@ -75,6 +71,7 @@ class Settings:
     seed: int = 0
     start: FloatArray | None = None
     presolve: bool = True
+    tuning: LinearTuning = DEFAULT.linear
 
     @property
     def factor(self) -> float:
@@ -139,17 +136,22 @@ def maximise(
     run = _Run(_programme(model, settings), settings.factor)
     run.thread.start()
     try:
-        return _follow(run, on_news, should_stop)
+        return _follow(run, on_news, should_stop, settings.tuning)
     except BaseException:
         _abandon(run)
         raise
 
 
-def _follow(run: _Run, on_news: Callable[[News], None], should_stop: Callable[[], bool]) -> Answer:
+def _follow(
+    run: _Run,
+    on_news: Callable[[News], None],
+    should_stop: Callable[[], bool],
+    tuning: LinearTuning,
+) -> Answer:
     deadline = math.inf
     while True:
         with suppress(queue.Empty):
-            message = run.messages.get(timeout=POLL_S)
+            message = run.messages.get(timeout=tuning.poll_s)
             if isinstance(message, News):
                 on_news(message)
             elif isinstance(message, Answer):
@@ -158,7 +160,7 @@ def _follow(run: _Run, on_news: Callable[[News], None], should_stop: Callable[[]
                 raise message
         if deadline == math.inf and should_stop():
             run.stopping = True
-            deadline = time.perf_counter() + GRACE_S
+            deadline = time.perf_counter() + tuning.grace_s
         if time.perf_counter() > deadline:
             _abandon(run)
             return Answer("limit", detail="abandoned")
@@ -271,7 +273,7 @@ def _options(settings: Settings, columns: int) -> dict[str, Any]:
         "mip_abs_gap": (1.0 - 1e-6) * settings.factor if settings.integral else 0.0,
         "presolve": "choose" if settings.presolve else "off",
     }
-    if columns < _SMALL:
+    if columns < settings.tuning.small:
         options["mip_heuristic_run_feasibility_jump"] = False
     if math.isfinite(settings.time_limit_s):
         options["time_limit"] = settings.time_limit_s

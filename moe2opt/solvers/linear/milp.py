@@ -50,13 +50,7 @@ from moe2opt.solvers.linear.formulations import (
     without_idle_rows,
 )
 from moe2opt.solvers.linear.formulations import export_model as export_model
-from moe2opt.solvers.linear.highs import POLL_S, Answer, News, Settings, SolverError, maximise
-
-#: Runs of HiGHS at most, each after cutting off a solution that stretched a budget.
-MOST_RUNS = 200
-
-#: Boxes of own branch and bound that a claim of HiGHS is worth.
-OWN_NODES = 20_000
+from moe2opt.solvers.linear.highs import Answer, News, Settings, SolverError, maximise
 
 
 def solve(problem: Problem, search: Search) -> Outcome:
@@ -110,7 +104,7 @@ def _build(problem: LinearProblem, search: Search) -> LinearModel:
     try:
         while True:
             with suppress(queue.Empty):
-                built = done.get(timeout=POLL_S)
+                built = done.get(timeout=search.options.tuning.linear.poll_s)
                 if isinstance(built, BaseException):
                     raise built
                 return built
@@ -156,7 +150,7 @@ class _Engine:
             x = self._refused(answer)
             if x is None:
                 return self._optimal(bound)
-            if self.runs >= MOST_RUNS or not self._cut_off(x):
+            if self.runs >= self.search.options.tuning.linear.most_runs or not self._cut_off(x):
                 return self._own("HiGHS keeps stretching a budget by its tolerance")
             limit = self.search.limit_reached()
             if limit is not None:
@@ -197,6 +191,7 @@ class _Engine:
             threads=options.threads,
             seed=options.seed,
             start=None if x is None else columns_of(self.problem, self.model, x),
+            tuning=options.tuning.linear,
         )
 
     def _on_news(self, news: News) -> None:
@@ -280,7 +275,7 @@ class _Engine:
         if limit is not None:
             return self._outcome(search.bound, limit, doubt)
         progress.logger.info("%s; own branch and bound decides", doubt)
-        second = search.second(OWN_NODES)
+        second = search.second(search.options.tuning.linear.own_nodes)
         explored = explore(choose_relaxation(self.problem, second), second)
         search.nodes = second.nodes
         if second.x is not None:

@@ -9,18 +9,12 @@ import numpy as np
 from moe2opt.canonical import MonotoneProblem
 from moe2opt.result import BoolArray, FloatArray, IntArray
 from moe2opt.solvers.base import Search, Stop, never
-
-#: Points of one neighbourhood at most; larger ones are thinned out evenly.
-_BATCH = 4096
-
-#: Exchanges that a climb is followed by.
-_EXCHANGES = 20
-
-#: Ranges wider than two to this power are first climbed in larger steps.
-_FINE_BITS = 6
+from moe2opt.solvers.tuning import DEFAULT, MonotoneTuning
 
 
-def greedy_monotone(problem: MonotoneProblem, stop: Stop = never) -> IntArray | None:
+def greedy_monotone(
+    problem: MonotoneProblem, stop: Stop = never, tuning: MonotoneTuning = DEFAULT.monotone
+) -> IntArray | None:
     """Return the best of four climbs: from below and from above, by gain and by gain per cost.
 
     Returns
@@ -30,30 +24,35 @@ def greedy_monotone(problem: MonotoneProblem, stop: Stop = never) -> IntArray | 
     """
     reached = _reached_from_below(problem, stop), _reached_from_above(problem, stop)
     starts = [x for x in reached if x is not None]
-    found = [_climbed(problem, x, by_cost, stop) for x in starts for by_cost in (False, True)]
+    by = (False, True)
+    found = [_climbed(problem, x, by_cost, stop, tuning) for x in starts for by_cost in by]
     feasible = [x for x in found if problem.is_feasible(x)]
     return max(feasible, key=problem.evaluate, default=None)
 
 
 def offer_climbs(problem: MonotoneProblem, search: Search) -> None:
     """Offer climbs from below, and from the better one a few exchanges."""
+    tuning = search.options.tuning.monotone
     start = _reached_from_below(problem, search.pressed)
     if start is None:
         return
     for per_cost in (False, True):
         if search.limit_reached() is None:
-            search.offer(_climbed(problem, start, per_cost, search.pressed), "H")
+            search.offer(_climbed(problem, start, per_cost, search.pressed, tuning), "H")
     if search.x is None:
         return
-    better = improving_monotone(problem, search.x, search.pressed)
-    for x, _ in zip(better, range(_EXCHANGES), strict=False):
+    better = improving_monotone(problem, search.x, search.pressed, tuning)
+    for x, _ in zip(better, range(tuning.exchanges), strict=False):
         search.offer(x, "H")
         if search.limit_reached() is not None:
             return
 
 
 def improving_monotone(
-    problem: MonotoneProblem, x: IntArray, stop: Stop = never
+    problem: MonotoneProblem,
+    x: IntArray,
+    stop: Stop = never,
+    tuning: MonotoneTuning = DEFAULT.monotone,
 ) -> Iterator[IntArray]:
     """Yield ever better points, each a climb or an exchange between two coordinates away."""
     if not problem.is_feasible(x):
@@ -61,7 +60,7 @@ def improving_monotone(
     x, value = np.asarray(x), problem.evaluate(x)
     while True:
         for move in (_climbed, _exchanged):
-            candidate = x if stop() else move(problem, x, False, stop)
+            candidate = x if stop() else move(problem, x, False, stop, tuning)
             better = problem.evaluate(candidate) > value
             if better and problem.is_feasible(candidate):
                 x, value = candidate, problem.evaluate(candidate)
@@ -77,13 +76,15 @@ def feasible_rows(problem: MonotoneProblem, points: IntArray) -> BoolArray:
     return np.asarray(below & (problem.reverse_values(points) >= 0).all(axis=1))
 
 
-def _climbed(problem: MonotoneProblem, x: IntArray, per_cost: bool, stop: Stop) -> IntArray:
+def _climbed(
+    problem: MonotoneProblem, x: IntArray, per_cost: bool, stop: Stop, tuning: MonotoneTuning
+) -> IntArray:
     """Raise one coordinate after the other, best score first, while that is feasible and gains.
 
     Wide ranges are first climbed in large steps, so that their width costs a logarithm only.
     """
     widest = int((problem.upper - problem.lower).max())
-    for bits in range(max(0, widest.bit_length() - _FINE_BITS), -1, -1):
+    for bits in range(max(0, widest.bit_length() - tuning.fine_bits), -1, -1):
         while not stop() and (higher := _raised(problem, x, per_cost, 2**bits)) is not None:
             x = higher
     return x
@@ -154,13 +155,15 @@ def _missing(excess: FloatArray, scale: FloatArray) -> FloatArray:
     return np.asarray((np.maximum(excess, 0.0) / scale).sum(axis=1))
 
 
-def _exchanged(problem: MonotoneProblem, x: IntArray, _per_cost: bool, _stop: Stop) -> IntArray:
+def _exchanged(
+    problem: MonotoneProblem, x: IntArray, _per_cost: bool, _stop: Stop, tuning: MonotoneTuning
+) -> IntArray:
     """Return the best point reached by raising one coordinate and lowering another, or `x`."""
     ups, downs = _steps(problem.upper - x), _steps(x - problem.lower)
     total = len(ups) * len(downs)
     if not total:
         return x
-    picks = np.unique(np.linspace(0, total - 1, min(total, _BATCH)).astype(np.int64))
+    picks = np.unique(np.linspace(0, total - 1, min(total, tuning.batch)).astype(np.int64))
     up, down = ups[picks // len(downs)], downs[picks % len(downs)]
     points = x + up - down
     points = points[~((up > 0) & (down > 0)).any(axis=1)]

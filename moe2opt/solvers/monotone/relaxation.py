@@ -32,10 +32,6 @@ Branch = tuple[int, int] | None
 
 BOUNDS = ("auto", "corner", "mixed", "marginal")
 
-#: Rounds of reductions in one box, unless the last one has halved an edge: reductions that feed
-#: each other would otherwise shave a wide box unit by unit.
-_ROUNDS = 3
-
 
 def monotone_relaxation(problem: MonotoneProblem, search: Search) -> CornerRelaxation:
     """Return the relaxation for `search.options.bound`."""
@@ -94,7 +90,10 @@ class CornerRelaxation:
             if not (fitting or meeting or winning):
                 break
             after = box[1] - box[0]
-            if rounds >= _ROUNDS and not (2 * after <= before)[before > 0].any():
+            if (
+                rounds >= search.options.tuning.monotone.rounds
+                and not (2 * after <= before)[before > 0].any()
+            ):
                 branch = longest_edge(box)  # a split gets further than ever smaller reductions
                 break
         self._offer_corners(box, search)

@@ -12,13 +12,18 @@ from moe2opt.canonical import FacilityProblem
 from moe2opt.certify import certify
 from moe2opt.solvers import brb
 from moe2opt.solvers.base import Options, Search
-from moe2opt.solvers.facility import lagrangian
 from moe2opt.solvers.facility.relaxation import facility_relaxation
+from moe2opt.solvers.tuning import FacilityTuning, Tuning
+
+#: Ends the first tree after three nodes, and finds the LP quick.
+HASTY = Tuning(
+    facility=FacilityTuning(first_look=3, least_progress=2.0, cheap_first=6, node_work=10**9)
+)
 
 
 @pytest.fixture
 def restarts(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """End the first tree after three boxes, find the programme quick, and count the restarts."""
+    """Count the restarts."""
     seen: list[int] = []
     restart = brb._Frontier.restart
 
@@ -26,10 +31,6 @@ def restarts(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         seen.append(frontier.search.nodes)
         restart(frontier)
 
-    monkeypatch.setattr(lagrangian, "_FIRST_LOOK", 3)
-    monkeypatch.setattr(lagrangian, "_LEAST_PROGRESS", 2.0)
-    monkeypatch.setattr(lagrangian, "_CHEAP_FIRST", 6)
-    monkeypatch.setattr(lagrangian, "_BOX_WORK", 10**9)
     monkeypatch.setattr(brb._Frontier, "restart", counted)
     return seen
 
@@ -39,7 +40,7 @@ def test_a_restarted_tree_proves_the_optimum(restarts: list[int], threads: int) 
     """After a restart the optimum is that of enumeration, and its certificate is accepted."""
     for seed in range(12):
         problem = uniform(14, 40, 0.35, seed)
-        result = run(problem, "brb", threads=threads)
+        result = run(problem, "brb", threads=threads, tuning=HASTY)
         assert result.objective == brute_force(problem)
         verdict = certify(problem, result)
         assert verdict.ok, verdict.failures
@@ -51,7 +52,7 @@ def test_more_nodes_never_prove_less_across_a_restart(restarts: list[int]) -> No
     problem = uniform(40, 100, 0.15, 1)
     last = float("inf")
     for limit in range(1, 40):
-        result = run(problem, "brb", node_limit=limit)
+        result = run(problem, "brb", node_limit=limit, tuning=HASTY)
         assert result.bound <= last
         assert result.log[-1].bound == result.bound
         verdict = certify(problem, result)
@@ -67,7 +68,7 @@ def test_rows_may_be_added_after_the_first_tree(restarts: list[int]) -> None:
         drawn = uniform(14, 60, 0.35, seed)
         costs = np.random.default_rng(seed).integers(25, 60, drawn.costs.shape).astype(float)
         problem = FacilityProblem(drawn.values, costs, np.full(len(costs), 100.0))
-        result = run(problem, "brb")
+        result = run(problem, "brb", tuning=HASTY)
         assert result.objective == brute_force(problem)
         verdict = certify(problem, result)
         assert verdict.ok, verdict.failures

@@ -28,6 +28,13 @@ from moe2opt.solvers.linear.formulations import (
     valued_pairs,
 )
 from moe2opt.solvers.linear.highs import Answer, News, Settings, SolverError
+from moe2opt.solvers.tuning import LinearTuning, Tuning
+
+
+def tuned(**numbers: Any) -> Tuning:
+    """Return the tuning with other numbers for HiGHS."""
+    return Tuning(linear=LinearTuning(**numbers))
+
 
 LP = Path(__file__).resolve().parent / "lp"
 
@@ -100,11 +107,10 @@ def test_solution_that_stretches_a_budget_is_cut_off() -> None:
     assert result.stats["highs_runs"] > 1
 
 
-def test_giving_up_on_tolerances_is_honest(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_giving_up_on_tolerances_is_honest() -> None:
     """When the runs are used up, own branch and bound answers, and the counters say why."""
-    monkeypatch.setattr(milp, "MOST_RUNS", 1)
     problem = FacilityProblem(values=np.diag([5, 3, 1]), costs=[[10**10, 1, 2]], budgets=[10**10])
-    result = run(problem, "milp")
+    result = run(problem, "milp", tuning=tuned(most_runs=1))
     assert (result.status, result.objective, result.bound) == (Status.OPTIMAL, 5.0, 5.0)
     assert "HiGHS" in result.stats["doubt"]
 
@@ -320,9 +326,8 @@ def test_an_unknown_end_is_tried_again_without_presolve(monkeypatch: pytest.Monk
 def test_where_own_nodes_run_out_nothing_is_claimed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without an answer of HiGHS and with too few own nodes, the bound is a proven one."""
     monkeypatch.setattr(milp, "maximise", lambda *_: Answer("unknown"))
-    monkeypatch.setattr(milp, "OWN_NODES", 3)
     problem = hard_choice()
-    result = run(problem, "milp")
+    result = run(problem, "milp", tuning=tuned(own_nodes=3))
     assert result.status in (Status.FEASIBLE, Status.NO_SOLUTION)
     assert result.limit is None
     assert result.objective < result.bound < ceiling(problem)
@@ -513,10 +518,10 @@ def test_a_run_that_does_not_stop_is_left_to_itself(monkeypatch: pytest.MonkeyPa
     """When HiGHS ignores the interrupt, the caller goes on, and at exit the run is silenced."""
     fake = FakeHighs()
     monkeypatch.setattr(highs, "_programme", lambda *_: fake)
-    monkeypatch.setattr(highs, "GRACE_S", 0.0)
     monkeypatch.setattr(highs, "_abandoned", [])
     model = matrices(pyomo_model(FACILITY))
-    answer = highs.maximise(model, Settings(1.0, False), lambda _: None, lambda: True)
+    hasty = Settings(1.0, False, tuning=LinearTuning(grace_s=0.0))
+    answer = highs.maximise(model, hasty, lambda _: None, lambda: True)
     assert (answer.verdict, answer.detail, answer.columns) == ("limit", "abandoned", None)
     highs._silence()
     assert len(fake.silenced) == 3
