@@ -1,11 +1,17 @@
-"""Built-in problems: the ``problems/`` of a checkout, or its copy inside an installed package."""
+"""Built-in problems: the ``problems/`` of a checkout, or its copy inside an installed package.
+
+A further question brings its own in a folder that its door names. ``question/name`` always means
+one problem; a bare name means ours, else the only one of that name.
+"""
 
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from moe2opt.questions import QUESTIONS, known, question_names
 from moe2opt.result import InputError
 from moe2opt.schema import read_file
 from moe2opt.schema.source import did_you_mean
@@ -51,12 +57,27 @@ def roots() -> list[Path]:
 
 def builtins() -> list[Builtin]:
     """Return the built-in problems, sorted by name."""
+    return sorted([*_ours(), *_others()], key=lambda builtin: builtin.name)
+
+
+def _ours() -> list[Builtin]:
     found = {
         f"{path.parent.name}/{path.stem}": path
         for root in reversed(roots())
         for path in root.glob("*/[!.]*.yaml")
     }
     return [Builtin(name, path) for name, path in sorted(found.items())]
+
+
+def _others() -> list[Builtin]:
+    """Return the built-in problems of other packages; a package that is broken has none."""
+    found = []
+    for name in question_names():
+        with suppress(InputError):
+            folder = None if name in QUESTIONS else known(name).problems
+            files = sorted(folder.glob("[!.]*.yaml")) if folder is not None else []
+            found += [Builtin(f"{name}/{path.stem}", path) for path in files]
+    return found
 
 
 def find(config: str | Path) -> Path:
@@ -76,7 +97,7 @@ def find(config: str | Path) -> Path:
         return path
     if path.suffix in ("", ".yaml"):
         wanted = path.with_suffix("").as_posix()
-        exact = [b for b in builtins() if wanted in (b.name, b.stem)]
+        exact = _named(_ours(), wanted) or _named(_others(), wanted)
         if len(exact) == 1 and not path.suffix:
             return exact[0].path
         if len(exact) > 1:
@@ -85,6 +106,10 @@ def find(config: str | Path) -> Path:
     if path.is_dir():
         raise InputError(f"{config}: is a folder, not a configuration file")
     raise InputError(f"{config}: {_not_found(path)}")
+
+
+def _named(builtins: list[Builtin], wanted: str) -> list[Builtin]:
+    return [b for b in builtins if wanted in (b.name, b.stem)]
 
 
 def _not_found(path: Path) -> str:

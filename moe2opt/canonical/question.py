@@ -127,6 +127,9 @@ class Question:
     runner
         ``module:function`` of what ``execute`` calls, empty where plans cannot be run. Named, not
         imported: running may need packages that nothing else needs.
+    problems
+        Folder of its built-in problems, ``FILE.yaml`` is called ``name/FILE``; None for none. (Ours
+        are in ``problems/``.)
     axes
         From the effective configuration to the budgets worth exploring: names (budget rows or
         dotted keys) with lowest and highest value, the two of the explorer first. None takes the
@@ -143,5 +146,6 @@ class Question:
     plan_from_dict: Callable[[dict[str, Any]], Any] | None = None
     exporters: Mapping[str, Exporter] = field(default_factory=dict)
     runner: str = ""
+    problems: Path | None = None
     axes: Callable[[dict[str, Any]], dict[str, tuple[float, float]]] | None = None
     checks: Callable[[Any, bool], None] | None = None

@@ -58,7 +58,9 @@ def reopened(evidence: Evidence, config: str | None) -> LoadedInstance | Problem
     from moe2opt.config import load
 
     origin = evidence.provenance
-    name = config or Path(str(origin.get("file", "")).replace("\\", "/")).stem
+    stem = Path(str(origin.get("file", "")).replace("\\", "/")).stem
+    asked = f"{evidence.question.name}/" if evidence.question is not None else ""
+    name = config or (stem and asked + stem)
     overrides = [text for text in origin.get("overrides") or () if isinstance(text, str)]
     scenario = origin.get("scenario")
     if config is None and evidence.result is None:

@@ -10,6 +10,7 @@ import numpy as np
 
 from moe2opt.content import Content
 from moe2opt.result import FloatArray, InputError, IntArray
+from moe2opt.schema import rebuilt
 from moe2opt.selection.constraints.objectives import mixture_value
 from moe2opt.selection.evaluation.evaluate import budget_faults, expert_indices, set_faults
 from moe2opt.selection.plan import (
@@ -17,7 +18,6 @@ from moe2opt.selection.plan import (
     Usage,
     deployed,
     frame_of_experts,
-    rebuilt,
     usage,
 )
 from moe2opt.selection.robustness import Robustness, robustness_of

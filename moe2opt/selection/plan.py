@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cache
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from moe2opt.content import Content
-from moe2opt.result import BoolArray, FloatArray, InputError, IntArray
+from moe2opt.result import BoolArray, FloatArray, IntArray
+from moe2opt.schema import rebuilt
 from moe2opt.selection.robustness import Robustness, robustness_of
 from moe2opt.selection.shares import delay_words, objective_words, shared_out
 from moe2opt.selection.view import view_of
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
 #: Index of the test split in the counts of the tables.
 _TEST = 2
-
-_Plan = TypeVar("_Plan")
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,26 +205,6 @@ def frame_of_experts(experts: Sequence[DeployedExpert]) -> pd.DataFrame:
 
     columns = list(DeployedExpert.__dataclass_fields__)
     return pd.DataFrame([asdict(expert) for expert in experts], columns=columns)
-
-
-def rebuilt(kind: type[_Plan], data: dict[str, Any], what: str) -> _Plan:
-    """Rebuild a plan from its dictionary; raise `InputError` when the content is no `what`."""
-    from pydantic import ValidationError
-
-    try:
-        found: _Plan = _adapter(cast("Any", kind)).validate_python(data)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "plan"
-        raise InputError(f"not a {what}: {where}: {first['msg']}") from error
-    return found
-
-
-@cache
-def _adapter(kind: Any) -> Any:
-    from pydantic import TypeAdapter
-
-    return TypeAdapter(kind)
 
 
 def decode_plan(instance: SelectionInstance, x: IntArray) -> SelectionPlan:

@@ -306,3 +306,9 @@ def test_built_in_problems_load(builtin: library.Builtin) -> None:
         assert isinstance(loaded, LoadedInstance)
         assert len(loaded.row_names()) == len(loaded.problem().budgets)  # type: ignore[union-attr]
         assert isinstance(loaded.cover_names(), list)
+
+
+def test_shipped_problems_have_names_of_their_own() -> None:
+    """No two built-in problems share a short name, so that every one can be solved by it."""
+    stems = [builtin.stem for builtin in library.builtins()]
+    assert sorted(stems) == sorted(set(stems))
