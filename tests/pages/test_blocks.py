@@ -23,6 +23,7 @@ LANGUAGES = {
     "json",
     "",
     "{eval-rst}",
+    "{code-block}",
     "{toctree}",
     "{math}",
 }
