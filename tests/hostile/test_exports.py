@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from placement_export.conftest import make_plan, tier
 from ruamel.yaml import YAML
+from small_plans import make_plan, tier
 from typer.testing import CliRunner
 
 import moe2opt as mo

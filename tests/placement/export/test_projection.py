@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from small_plans import CPU, DISK, GPU, make_plan, priced, tier
 
 from moe2opt.placement import PlacementPlan
 from moe2opt.placement.assignment import KEEP, MERGE, PRUNE, Assignment
@@ -17,8 +18,6 @@ from moe2opt.placement.export.judge import Judge, expert_bytes_by_tier, free_byt
 from moe2opt.placement.export.project import Runtime, project
 from moe2opt.placement.export.reporting import report
 from moe2opt.result import InputError
-
-from .conftest import CPU, DISK, GPU, make_plan, priced, tier
 
 LAYERS = Runtime("by layer", ("gpu", "cpu", "disk"), "layer", "unit")
 EXPERTS = Runtime("by expert", ("gpu", "cpu", "disk"), "expert", "expert")

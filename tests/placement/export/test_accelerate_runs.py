@@ -9,10 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from small_plans import make_plan, tier
 
 from moe2opt.placement.export import export
-
-from .conftest import make_plan, tier
 
 pytestmark = [
     pytest.mark.slow,

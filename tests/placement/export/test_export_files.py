@@ -9,12 +9,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from small_plans import CPU, DISK, make_plan, tier
 
 from moe2opt.placement import PlacementPlan
 from moe2opt.placement.export import FORMATS, export
 from moe2opt.result import InputError
-
-from .conftest import CPU, DISK, make_plan, tier
 
 
 def test_json_keeps_everything(plan: PlacementPlan) -> None:

@@ -7,14 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from small_plans import make_plan
 from typer.testing import CliRunner
 from typer.testing import Result as Ran
 
 from moe2opt.cli.app import app
 from moe2opt.placement import PlacementPlan
 from moe2opt.result import Result, Status
-
-from .conftest import make_plan
 
 
 def export(*words: object) -> Ran:

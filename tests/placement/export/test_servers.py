@@ -12,11 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
+from small_plans import CPU, DISK, GPU, make_plan, tier
 
 from moe2opt.placement.export import Export, export
 from moe2opt.result import InputError
-
-from .conftest import CPU, DISK, GPU, make_plan, tier
 
 WIDE = tier("vram", "gpu", 90.0)
 

@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import pytest
 
 from moe2opt.placement import Assignment, PlacementPlan
 from moe2opt.placement.assignment import plain
@@ -98,11 +97,3 @@ def priced(plan: PlacementPlan, assignment: Assignment | None = None) -> Placeme
         if (plan.objective in figures)
         else replace(plan, **figures)
     )
-
-
-@pytest.fixture
-def plan() -> PlacementPlan:
-    """Four layers of eight experts: 20 on the GPU, the others in memory of the CPU."""
-    where = np.ones((4, 8), dtype=np.int64)
-    where.ravel()[:20] = 0
-    return make_plan(where)

@@ -13,12 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from profiles_measure import tiny_gguf
+from small_plans import make_plan, tier
 
 from moe2opt.placement.export import export
 from moe2opt.placement.export.llamacpp import RUNTIME, planned
 from moe2opt.placement.export.project import project
-
-from .conftest import make_plan, tier
 
 pytestmark = pytest.mark.llamacpp
 
