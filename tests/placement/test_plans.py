@@ -10,8 +10,6 @@ import pytest
 
 import moe2opt as mo
 from moe2opt.placement import PlacementPlan
-from moe2opt.placement.modes import groupings as aggregate
-from moe2opt.placement.options import undominated
 from moe2opt.result import InputError
 
 BASELINES = {
@@ -135,73 +133,6 @@ def test_infeasible_budgets_are_proven(build: Any) -> None:
     mo.certify(instance, result).raise_if_failed()
     rows = [instance.row_names()[k] for k in result.certificate.conflict.rows]
     assert set(rows) == {"loss_nats", "memory_gib"}
-
-
-@pytest.mark.parametrize(("rows", "criteria", "values"), [(60, 3, 6), (700, 4, 9), (600, 1, 50)])
-def test_frontier_keeps_exactly_the_undominated(rows: int, criteria: int, values: int) -> None:
-    """The frontier is what comparing all pairs gives, first of equals kept, however many."""
-    rng = np.random.default_rng(0)
-    for _ in range(10):
-        table = rng.integers(0, values, size=(rows, criteria)).astype(float)
-        table[:, -1] += rng.integers(0, 2) * rng.random(rows)
-        kept = undominated(table)
-        less = (table[:, None] <= table[None]).all(axis=2)
-        equal = (table[:, None] == table[None]).all(axis=2)
-        first = np.tri(rows, k=-1, dtype=bool)
-        beaten = (less & ~equal).any(axis=0) | (equal & first.T).any(axis=0)
-        assert kept.tolist() == np.flatnonzero(~beaten).tolist()
-
-
-def test_balance_on_a_grid_is_near_the_best(build: Any) -> None:
-    """Dynamic programming on a grid balances two machines as well as trying every split."""
-    section = {"fast": "fast", "slow": "slow", "steps": 100_000}
-    instance = build(split=section, budgets={})
-    rng = np.random.default_rng(3)
-    for _ in range(5):
-        uses = -np.sort(-rng.random(14))
-        from moe2opt.placement.modes import split as counts
-
-        every = instance.mode.balance(uses, 2, 0).seconds
-        limit, counts._ENUMERATED = counts._ENUMERATED, 0
-        try:
-            grid = instance.mode.balance(uses, 2, 0).seconds
-        finally:
-            counts._ENUMERATED = limit
-        assert every <= grid <= every * 1.001
-
-
-def test_exact_medians_are_no_worse(build: Any) -> None:
-    """The exact p-median of a layer is no worse than greedy representatives or the dendrogram."""
-    section = {"keep": [3], "forms": ["merge"], "groups": "medians"}
-    instance = build(aggregation=section)
-    use, distance = instance.activation.mixed[0], instance.distances[0]
-    exact = mo.solve(aggregate.median_problem(instance, 0, 3))
-    least = use.sum() * distance.max() - exact.objective
-    for groups in (aggregate.medians, aggregate.dendrogram):
-        representative = groups(distance, use, [3])[3]
-        assert len(set(representative.tolist())) == 3
-        paid = float(use @ distance[np.arange(6), representative])
-        assert least <= paid + 1e-12
-
-
-def test_dendrogram_weighs_by_use() -> None:
-    """Groups join by use-weighted mean distance, and the most used member represents them."""
-    distance = np.array([[0, 1, 9], [1, 0, 9], [9, 9, 0]], dtype=float)
-    found = aggregate.dendrogram(distance, np.array([1.0, 5.0, 1.0]), [2, 1])
-    assert found[2].tolist() == [1, 1, 2]
-    assert found[1].tolist() == [1, 1, 1]
-
-
-@pytest.mark.parametrize("tier", ["fast", "slow", "disk"])
-def test_steps_hold_in_their_tier(build: Any, tier: str) -> None:
-    """The tier of `lots`, the last one too, holds a multiple of the step or the whole layer."""
-    instance = build(experts=5, lots={"tier": tier, "step": 2}, budgets={})
-    at = instance.topology.index(tier, "tier")
-    counts = instance.mode.numbers(5)
-    assert set(counts[:, at]) == {0, 2, 4, 5}
-    assert set(counts.sum(axis=1)) == {5}
-    plan = mo.solve(instance).plan
-    assert set((plan.assignment.tier == at).sum(axis=(1, 2))) <= {0, 2, 4, 5}
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What goes in: models, headers, tiers, activation; and one clear message for what is wrong."""
+"""Models from files: shapes from headers, and one clear message for what is wrong."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from moe2opt.placement.machine.topology import Link, Tier, Topology
 from moe2opt.placement.model.headers import shape_from_files
 from moe2opt.placement.sections import Model
 from moe2opt.result import InputError
@@ -137,158 +136,6 @@ def test_safetensors_headers(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").write_bytes(whole[:50])
     with pytest.raises(InputError, match="is truncated or not a safetensors file"):
         shape_from_files("safetensors", tmp_path, MODEL)
-
-
-def test_cost_of_a_use_by_hand() -> None:
-    """An expert is computed where moving weights, computing and moving activations is least."""
-    fast = Tier("fast", "gpu", "pc", 1e9, compute_bytes_per_s=100e9, overhead_s=1e-6, power_w=100)
-    slow = Tier("slow", "cpu", "pc", 1e9, compute_bytes_per_s=10e9, overhead_s=2e-6, power_w=50)
-    disk = Tier("disk", "disk", "pc", 1e9)
-    links = (Link("fast", "slow", 5e9, 3e-6, 1e-9), Link("slow", "disk", 1e9, 1e-4, 2e-9))
-    use = Topology((fast, slow, disk), links, 0).use([1e6], hidden=1000)
-    hand_over = 2 * (2000 / 5e9 + 3e-6)
-    assert use.seconds[0, 0] == pytest.approx(1e6 / 100e9 + 1e-6)
-    assert use.seconds[1, 0] == pytest.approx(1e6 / 10e9 + 2e-6 + hand_over)
-    read = 1e6 / 1e9 + 1e-4
-    assert use.seconds[2, 0] == pytest.approx(read + 1e6 / 10e9 + 2e-6 + hand_over)
-    assert use.place.ravel().tolist() == [0, 1, 1]
-    assert use.joules[1, 0] == pytest.approx(50 * (1e-4 + 2e-6) + 2 * 2000 * 1e-9)
-
-
-TIERS = [
-    {"name": "fast", "kind": "gpu", "capacity_gib": 1, "compute_gb_per_s": 100},
-    {"name": "slow", "kind": "cpu"},
-]
-LINK = {"between": ["fast", "slow"], "gb_per_s": 8}
-
-BAD: dict[str, tuple[dict[str, Any], str]] = {
-    "reserved": (
-        {"tiers": [{**TIERS[0], "capacity_gib": 0.001}, TIERS[1]], "links": [LINK]},
-        r"tiers\.0\.capacity_gib: fast has 0\.00 GiB, but 0\.00 GiB are reserved",
-    ),
-    "unknown tier": (
-        {"tiers": TIERS, "links": [{**LINK, "between": ["fast", "slwo"]}]},
-        r"links\.0\.between: unknown tier 'slwo' \(tiers: fast, slow\)",
-    ),
-    "unknown home": ({"tiers": TIERS, "links": [LINK], "home": "gpu"}, "home: unknown tier 'gpu'"),
-    "disconnected": ({"tiers": TIERS, "links": []}, "tier 'slow' is not connected"),
-    "nothing computes": ({"tiers": [TIERS[1]], "links": []}, "nothing computes on any tier"),
-    "too large": (
-        {
-            "tiers": [{**TIERS[0], "capacity_gib": 0.00385}, {**TIERS[1], "capacity_gib": 0.0002}],
-            "links": [LINK],
-        },
-        "fits no tier; the largest has",
-    ),
-    "unknown model": ({"model": {"table": "tyo", "models": "models.csv"}}, "no model 'tyo'"),
-    "unknown format": ({"precisions": [{"name": "q9"}]}, r"precisions\.0\.name: 'q9' is not in"),
-    "no power": (
-        {"tiers": TIERS, "links": [LINK], "objective": "joules_per_token"},
-        "tier 'fast' has no power_w",
-    ),
-    "keep": (
-        {"aggregation": {"keep": [1]}},
-        r"aggregation\.keep\.0: 1 is outside 2\.\.6",
-    ),
-    "two parts": (
-        {"cache": {"backing": "slow"}, "pattern": {"kind": "first"}},
-        "pattern: cannot be combined with cache",
-    ),
-    "budget on objective": ({"budgets": {"seconds_per_token": 1}}, "it is the objective"),
-    "robust": ({"activation": {"zipf": 1, "robust": True}}, "has a single domain"),
-    "robust loss": (
-        {"activation": {"zipf": 1, "robust": True}, "objective": "loss_nats", "budgets": {}},
-        "needs the objective seconds_per_token",
-    ),
-    "batch": ({"batch": 2, "cache": {"backing": "slow"}}, "are those of single tokens"),
-    "no hits": ({"cache": {"backing": "slow", "hits": "published"}}, "'published' need a table"),
-    "no trace": ({"cache": {"backing": "slow", "hits": "lru"}}, "'lru' need a table, or an"),
-    "slots": (
-        {"cache": {"backing": "slow", "least": 5, "most": 2}},
-        r"cache\.least: 5 slots, but a layer has 2 at most",
-    ),
-    "prune": (
-        {"granularity": "layer", "prune": {"loss_nats": 1}},
-        "prune: needs the granularity expert",
-    ),
-    "no context": ({"model": {"table": "nokv", "context_tokens": 5}}, "no model 'nokv'"),
-    "outside": ({"activation": {"counts": "../x.csv"}}, "leaves the folder"),
-    "coverage": ({"coverage": {"tier": "fast", "backing": "slow"}}, "needs activation.trace"),
-}
-
-
-@pytest.mark.parametrize("case", BAD)
-def test_bad_input(case: str, build: Any) -> None:
-    """Each fault is one `InputError` that names the key and what to do."""
-    changes, message = BAD[case]
-    with pytest.raises(InputError, match=message):
-        build(**changes).problem()
-
-
-COUNTS = {
-    "unknown layer": ("layer,expert,count\n9,0,1\n", "layer 9 has no experts in the model"),
-    "unknown expert": ("layer,expert,count\n1,6,1\n", r"row 1 has expert 6; .* 0\.\.5"),
-    "empty layer": ("layer,expert,count\n1,0,1\n2,0,1\n", "layer 3 has no counts"),
-    "no column": ("layer,expert\n1,0\n", "has no column 'count'"),
-    "negative": ("layer,expert,count\n1,0,-1\n", "finite numbers"),
-    "text": ("layer,expert,count\na,0,1\n", "must hold integers"),
-}
-
-
-@pytest.mark.parametrize("case", COUNTS)
-def test_bad_counts(case: str, build: Any, tmp_path: Path) -> None:
-    """Faulty tables of counts name the file and the entry."""
-    text, message = COUNTS[case]
-    (tmp_path / "counts.csv").write_text(text)
-    with pytest.raises(InputError, match=message):
-        build(activation={"counts": "counts.csv"})
-
-
-def test_bad_traces(build: Any, tmp_path: Path) -> None:
-    """Traces with foreign expert ids, a wrong shape or no array, and damaged files are named."""
-    path = tmp_path / "trace.npz"
-    section = {"activation": {"trace": "trace.npz"}}
-    good = np.zeros((5, 3, 2), dtype=np.uint8)
-    wrong = good.copy()
-    wrong[2, 1, 0] = 6
-    for arrays, message in (
-        ({"experts": wrong}, r"experts\[2, 1, 0\] is 6; the model has experts 0\.\.5"),
-        ({"experts": good[:, :2]}, r"integers of shape \(tokens, 3, 2\)"),
-        ({"other": good}, "has no array 'experts'"),
-        ({"experts": good[:0]}, "has no token"),
-    ):
-        np.savez(path, **arrays)
-        with pytest.raises(InputError, match=message):
-            build(**section)
-    path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(InputError, match="cannot be read as NPZ"):
-        build(**section)
-    np.savez(path, experts=np.array([{"a": 1}], dtype=object))
-    with pytest.raises(InputError, match="cannot be read as NPZ"):
-        build(**section)
-
-
-def test_counts_and_trace_agree(build: Any, tmp_path: Path) -> None:
-    """A trace and its own counts give the same shares, which sum to top-k in every layer."""
-    rng = np.random.default_rng(0)
-    trace = np.array([[rng.choice(6, 2, replace=False) for _ in range(3)] for _ in range(30)])
-    np.savez(tmp_path / "trace.npz", experts=trace)
-    rows = ["layer,expert,count"]
-    for layer in range(3):
-        counts = np.bincount(trace[:, layer].ravel(), minlength=6)
-        rows += [f"{layer + 1},{e},{counts[e]}" for e in range(6)]
-    (tmp_path / "counts.csv").write_text("\n".join(rows))
-    one = build(activation={"trace": "trace.npz"}).activation.mixed
-    two = build(activation={"counts": "counts.csv"}).activation.mixed
-    assert np.allclose(one, two)
-    assert np.allclose(one.sum(axis=1), 2)
-
-
-def test_union_of_a_batch(build: Any) -> None:
-    """With equal shares a batch reads N (1 - (1 - k/N)^B) experts per step."""
-    instance = build(activation={"uniform": True}, batch=7)
-    union = 6 * (1 - (1 - 2 / 6) ** 7)
-    assert instance.uses.sum(axis=1) * 7 == pytest.approx(np.full(3, union))
 
 
 @pytest.mark.parametrize(
