@@ -22,8 +22,8 @@ from moe2opt.profiles import builtin_profiles, read_profiles
 from moe2opt.result import FloatArray, IntArray
 from moe2opt.schema import read_file
 from moe2opt.selection import SelectionConfig
-from moe2opt.selection.instance import assemble
 from moe2opt.selection.outcomes.tables import ClusterTables, read_tables
+from moe2opt.selection.question import assemble
 
 if TYPE_CHECKING:
     import pandas as pd

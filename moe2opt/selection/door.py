@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from moe2opt.canonical.question import Exported, Question
-from moe2opt.selection.gated_plan import GatedPlan
-from moe2opt.selection.instance import SelectionInstance, build
-from moe2opt.selection.plan import SelectionPlan
+from moe2opt.selection.plan import GatedPlan, SelectionPlan
+from moe2opt.selection.plan.view import ASKS
+from moe2opt.selection.question import SelectionInstance, build
 from moe2opt.selection.sections import SelectionConfig
-from moe2opt.selection.view import ASKS
 
 
 def plan_from_dict(data: dict[str, Any]) -> SelectionPlan | GatedPlan:

@@ -1,34 +1,29 @@
-"""A selection instance whose quality comes from a trained gate, one row per prompt."""
+"""A case whose quality comes from a trained gate, one row of the objective per prompt."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields, replace
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
 from moe2opt import progress
 from moe2opt.profiles import Profiles
 from moe2opt.result import BoolArray, FloatArray, InputError, IntArray
-from moe2opt.schema import inside
 from moe2opt.schema.frames import LARGEST_CELLS
+from moe2opt.selection.case import Case, Scored, parts_of
 from moe2opt.selection.catalogue import Traffic, build_catalogue
-from moe2opt.selection.compiled import Scored
-from moe2opt.selection.constraints.lengths import LengthRows, LengthSource, observed_rows
 from moe2opt.selection.gate.model import Gate, exists, load_gate
 from moe2opt.selection.gate.settings import TORCH_ONLY, GateSettings
 from moe2opt.selection.gate.train import Listener, train_gate
-from moe2opt.selection.gated_plan import GatedPlan, check_gated, decode_gated, evaluate_gated
-from moe2opt.selection.instance import SelectionInstance, assemble, profiles_of
+from moe2opt.selection.lengths import LengthRows, LengthSource, observed_rows
 from moe2opt.selection.outcomes.files import with_hint
-from moe2opt.selection.outcomes.folder import Assumed, read_outcome_folder
 from moe2opt.selection.outcomes.matrix import OutcomeMatrix
-from moe2opt.selection.outcomes.partition import Split, split_four
+from moe2opt.selection.outcomes.partition import Split
 from moe2opt.selection.outcomes.tables import ClusterTables
 from moe2opt.selection.sections import Lengths, LlmPool, SelectionConfig
-from moe2opt.selection.sections.config import unusual
 
 #: Decimals of a score. Coarser than what different linear algebra libraries disagree about, so that
 #: a certificate made on one machine belongs to the same problem on another.
@@ -36,8 +31,8 @@ SCORE_DECIMALS = 6
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class GatedInstance(SelectionInstance):
-    """Which LLM experts to deploy when a trained gate routes every single prompt.
+class GatedCase(Case):
+    """A case in which a trained gate routes every single prompt.
 
     The objective is the mean over prompts of the highest score of a deployed expert that is in
     time: monotone and submodular in the deployed set. With a `mixture` it is neither.
@@ -45,7 +40,7 @@ class GatedInstance(SelectionInstance):
     Attributes
     ----------
     config, profiles
-        What the instance was built from.
+        What the case was built from.
     outcomes
         Outcome matrix of all its LLMs; the pool is that of `tables`.
     split
@@ -108,27 +103,16 @@ class GatedInstance(SelectionInstance):
         return np.round(scores, SCORE_DECIMALS)[:, self.model_of] * self.factors
 
     @cached_property
-    def factors(self) -> FloatArray:
-        """``(N,)`` share of the accuracy that each expert's precision keeps (estimated)."""
-        return np.array([expert.quality_factor for expert in self.experts])
-
-    @cached_property
     def in_time(self) -> BoolArray:
         """``(P, N)`` whether the expert meets the deadline of the prompt's category."""
         return ~self.late[self.outcomes.category_of]
-
-    def require_sums(self, verb: str) -> None:
-        """Raise unless the objective is the best expert's, and every budget a sum over experts."""
-        if self.compiled.problem is not self.compiled.base:
-            asked = ", ".join(unusual(self.config))
-            raise InputError(f"{verb}: compares deployments on sums over experts only, not {asked}")
 
     def members(self) -> IntArray:
         """Return the prompts that the objective averages over."""
         return self.split.members(*self.part)
 
-    def on_part(self, *part: str) -> GatedInstance:
-        """Return the instance whose objective averages over other parts of the prompts."""
+    def on_part(self, *part: str) -> Self:
+        """Return the case whose objective averages over other parts of the prompts."""
         other = replace(self, part=part)
         for name in ("gate", "pool", "expert_scores", "in_time", "factors"):
             if name in self.__dict__:
@@ -145,6 +129,24 @@ class GatedInstance(SelectionInstance):
         allowed = self.in_time[prompts]
         values = np.where(allowed, self.expert_scores[prompts], 0.0)
         return Scored(values, np.full(len(prompts), 1 / len(prompts)), allowed)
+
+    @property
+    def origin(self) -> dict[str, Any]:
+        """What the result's provenance records: data, split and gate."""
+        record = self.gate.record
+        kept = ("settings", "data_sha256", "versions", "measures")
+        return {
+            **super().origin,
+            "outcomes": self.outcomes.provenance,
+            "split": self.split.record(),
+            "selected_on": list(self.part),
+            "gate": {name: record[name] for name in kept if name in record},
+        }
+
+    @property
+    def rows_words(self) -> str:
+        """What the objective averages over, in words."""
+        return f"{len(self.members())} prompts ({', '.join(self.part)})"
 
     def realised(self, prompts: IntArray, experts: IntArray) -> tuple[FloatArray, FloatArray]:
         """Return ``(len(prompts), N)`` seconds and joules of the answers that were given.
@@ -167,42 +169,6 @@ class GatedInstance(SelectionInstance):
         both[:, :, columns] = catalogue.delay_s, catalogue.energy_j
         return both[0], both[1]
 
-    def decode(self, x: IntArray) -> GatedPlan:  # type: ignore[override]
-        """Return the plan that the 0/1 vector `x` stands for."""
-        return decode_gated(self, x)
-
-    def evaluate(self, plan: GatedPlan) -> float:  # type: ignore[override]
-        """Return the objective of the plan's experts over the prompts."""
-        return evaluate_gated(self, plan)
-
-    def check(self, plan: GatedPlan) -> list[str]:  # type: ignore[override]
-        """Return the violated requirements in words; empty for a valid plan."""
-        return check_gated(self, plan)
-
-    def describe(self) -> str:
-        """Return one line about the size of the instance."""
-        kind = "synthetic: " if self.tables.synthetic else ""
-        models = len(self.tables.llms)
-        return (
-            f"{kind}{models} LLMs x {len(self.experts) // models} precisions and servers = "
-            f"{len(self.experts)} experts, {len(self.members())} prompts "
-            f"({', '.join(self.part)}) in {len(self.categories)} categories, "
-            f"{len(self.hosts)} servers"
-        )
-
-    @property
-    def origin(self) -> dict[str, Any]:
-        """What the result's provenance records: data, split and gate."""
-        record = self.gate.record
-        kept = ("settings", "data_sha256", "versions", "measures")
-        return {
-            **super().origin,
-            "outcomes": self.outcomes.provenance,
-            "split": self.split.record(),
-            "selected_on": list(self.part),
-            "gate": {name: record[name] for name in kept if name in record},
-        }
-
     def _check_gate(self, gate: Gate) -> None:
         """Raise unless the stored gate is what this configuration would train."""
         folder, again = self.gate_folder.name, "run `moe2opt gate train` again"
@@ -224,41 +190,10 @@ class GatedInstance(SelectionInstance):
             raise InputError(f"gate.folder: {folder} does not know LLM '{unknown[0]}'; {again}")
 
 
-def build_gated(config: SelectionConfig, folder: Path, *, allow_outside: bool) -> GatedInstance:
-    """Read the outcome matrix that `config` names and return the instance.
-
-    Raises
-    ------
-    InputError
-        For a broken folder, unknown names, or a path outside the folder of the file.
-    """
-    experts = config.experts
-    assert experts is not None
-    source = inside(folder, experts.outcomes, "experts.outcomes", allow_outside=allow_outside)
-    features: str | Path | None = experts.features
-    if experts.features not in (None, "text"):
-        key, name = "experts.features", str(experts.features)
-        features = inside(folder, name, key, allow_outside=allow_outside)
-    assumed = Assumed(experts.assumed_prompt_tokens, experts.assumed_output_tokens)
-    try:
-        outcomes = _read(source, features, assumed, _stamp(source, features))
-    except InputError as error:
-        raise InputError(f"experts.outcomes: {error}") from error
-    split = split_four(outcomes.category, config.splits.shares, config.splits.seed)
-    profiles = profiles_of(config, folder, allow_outside=allow_outside)
-    kept = config.gate.folder or f"{config.name}.gate"
-    gate_folder = inside(folder, kept, "gate.folder", allow_outside=allow_outside)
-    return gated_instance(config, outcomes, split, profiles, gate_folder)
-
-
-def gated_instance(
-    config: SelectionConfig,
-    outcomes: OutcomeMatrix,
-    split: Split,
-    profiles: Profiles,
-    gate_folder: Path,
-) -> GatedInstance:
-    """Return the instance for data already in memory."""
+def gated_parts(
+    config: SelectionConfig, outcomes: OutcomeMatrix, split: Split, profiles: Profiles
+) -> dict[str, Any]:
+    """Return the fields of a gated case for data in memory, `nominal` and folder excepted."""
     assert config.experts is not None
     for part in ("validation", "select"):
         if not len(split.members(part)):
@@ -268,45 +203,20 @@ def gated_instance(
     tables = outcomes.restricted_to(able).category_tables(split)
     pool = config.experts
     llms = LlmPool(max_params_b=pool.max_params_b, include=pool.include, exclude=pool.exclude)
+    pooled = config.model_copy(update={"llms": llms})
     try:
-        base = assemble(
-            config.model_copy(update={"llms": llms}),
-            tables,
-            profiles,
-            _observed_lengths(config, outcomes, split),
-        )
+        own = parts_of(pooled, tables, profiles, _observed_lengths(config, outcomes, split))
     except InputError as error:
         raise InputError(str(error).replace("llms", "experts", 1)) from error
-    cells = len(outcomes.prompts) * len(base.experts)
-    if cells > LARGEST_CELLS:
+    count, experts = len(outcomes.prompts), len(own["experts"])
+    if count * experts > LARGEST_CELLS:
         raise InputError(
-            f"experts: {len(outcomes.prompts):,} prompts x {len(base.experts):,} experts are more "
+            f"experts: {count:,} prompts x {experts:,} experts are more "
             f"than {LARGEST_CELLS:,} scores; fewer LLMs, precisions or servers would fit"
         )
-    data = {
-        "profiles": profiles,
-        "outcomes": outcomes,
-        "split": split,
-        "gate_folder": gate_folder,
-    }
-    notes = (*outcomes.notes, *left_out)
-    nominal = None
-    if base.nominal is not None:
-        plain = config.model_copy(update={"robust": None})
-        nominal = _gated(base.nominal, notes, None, {**data, "config": plain})
-    return _gated(base, notes, nominal, {**data, "config": config})
-
-
-def _gated(
-    base: SelectionInstance,
-    notes: tuple[str, ...],
-    nominal: GatedInstance | None,
-    data: dict[str, Any],
-) -> GatedInstance:
-    """Return the instance of clusters with a gate instead of its cluster tables."""
-    own = {f.name: getattr(base, f.name) for f in fields(base) if f.init}
-    own |= {"notes": (*base.notes, *notes), "nominal": nominal}
-    return GatedInstance(**own, **data)
+    own["notes"] = (*own["notes"], *outcomes.notes, *left_out)
+    data = {"config": config, "profiles": profiles, "outcomes": outcomes, "split": split}
+    return own | data
 
 
 def _observed_lengths(
@@ -345,22 +255,6 @@ def _deployable(outcomes: OutcomeMatrix, split: Split) -> tuple[list[str], list[
         else:
             able.append(llm.name)
     return able, notes
-
-
-def _stamp(folder: Path, features: str | Path | None) -> tuple[Any, ...]:
-    """Return what changes when a file changes."""
-    files = sorted(folder.iterdir()) if folder.is_dir() else []
-    files += [features] if isinstance(features, Path) and features.exists() else []
-    stats = [(path.name, path.stat()) for path in files]
-    return tuple((name, stat.st_mtime_ns, stat.st_size) for name, stat in stats)
-
-
-@lru_cache(maxsize=4)
-def _read(
-    folder: Path, features: str | Path | None, assumed: Assumed, stamp: tuple[Any, ...]
-) -> OutcomeMatrix:
-    """Read a folder once for all scenarios of a file."""
-    return read_outcome_folder(folder, features=features, assumed=assumed)
 
 
 #: Gates trained in this process, so that the scenarios of a file train theirs once.

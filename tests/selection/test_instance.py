@@ -14,7 +14,7 @@ from moe2opt.canonical import FacilityProblem, Instance
 from moe2opt.profiles import builtin_profiles, read_profiles
 from moe2opt.result import InputError
 from moe2opt.selection import SelectionConfig, SelectionInstance, build, read_tables
-from moe2opt.selection.instance import assemble, inside
+from moe2opt.selection.question import assemble, inside
 
 from .conftest import Load
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from moe2opt.profiles import Profiles, read_profiles
 from moe2opt.selection import ClusterTables, SelectionConfig, SelectionInstance, read_tables
-from moe2opt.selection.instance import assemble
+from moe2opt.selection.question import assemble
 
 FOLDER = Path(__file__).resolve().parents[2] / "problems" / "selection"
 

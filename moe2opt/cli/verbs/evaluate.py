@@ -117,7 +117,7 @@ def _run_grid(request: Request, seed: int, grid: Sequence[str], retrain: bool) -
 
 def _loaded(request: Request, verb: str) -> tuple[SolverSection, Any]:
     """Return the solver section and the instance of the file."""
-    from moe2opt.selection.gated import GatedInstance
+    from moe2opt.selection.question import GatedInstance
 
     target: Any = load(
         request.config, request.scenario, request.overrides, allow_outside=request.allow_outside

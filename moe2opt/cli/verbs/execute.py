@@ -64,7 +64,7 @@ class Request:
 def run_execute(request: Request) -> Exit:
     """Do what was asked and return the exit code."""
     from moe2opt.placement import PlacementInstance
-    from moe2opt.selection.gated import GatedInstance
+    from moe2opt.selection.question import GatedInstance
 
     found = verify(
         request.result,

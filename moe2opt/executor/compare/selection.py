@@ -7,8 +7,8 @@ import numpy as np
 from moe2opt.executor.compare.figures import Row
 from moe2opt.result import InputError, IntArray
 from moe2opt.selection.evaluation.policies import Policy, TestPart
-from moe2opt.selection.gated import GatedInstance
-from moe2opt.selection.gated_plan import routed
+from moe2opt.selection.plan.prompts import routed
+from moe2opt.selection.question import GatedInstance
 
 FIGURES = ("accuracy", "energy", "delay")
 

@@ -15,112 +15,110 @@ cover). Together they say :math:`u_{ik} \le d_i`, in the linear relaxation too.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from moe2opt.canonical import FacilityProblem
 from moe2opt.result import BoolArray, FloatArray, IntArray
-from moe2opt.selection.compiled import Compiled
+from moe2opt.selection.case import Case
+from moe2opt.selection.constraints.compiled import Compiled
 from moe2opt.selection.constraints.nonlinear import ENERGY
 from moe2opt.steps import step
 
-if TYPE_CHECKING:
-    from moe2opt.selection.instance import SelectionInstance
 
-
-def with_sets(instance: SelectionInstance, plain: Compiled) -> Compiled:
+def with_sets(case: Case, plain: Compiled) -> Compiled:
     """Return the compiled instance with a column for every expert in time in every category."""
     base = plain.base
-    category, expert = asked_pairs(instance)
+    category, expert = asked_pairs(case)
     size, pairs = base.size, len(expert)
     ask, absent = size + np.arange(pairs), size + pairs + np.arange(size)
     values = np.zeros((base.clusters, 2 * size + pairs))
-    own = instance.category_of[:, None] == category[None, :]
+    own = case.category_of[:, None] == category[None, :]
     values[:, size : size + pairs] = np.where(own, base.values[:, expert], 0.0)
     links = [np.array(pair) for pair in zip(ask, absent[expert], strict=True)]
     deployed = [np.array(pair) for pair in zip(np.arange(size), absent, strict=True)]
     problem = FacilityProblem(
         values=values,
-        costs=np.stack([_spread(instance, plain, r) for r in range(len(base.budgets))]),
+        costs=np.stack([_spread(case, plain, r) for r in range(len(base.budgets))]),
         budgets=base.budgets,
         weights=base.weights,
         groups=(*base.groups, *links),
-        covers=(*_category_covers(instance, base), *deployed),
+        covers=(*_category_covers(case, base), *deployed),
     )
-    labels = (f"{e.label}: deployed or not" for e in instance.experts)
-    names = (*(f"{name}: an expert is asked" for name in instance.categories), *labels)
+    labels = (f"{e.label}: deployed or not" for e in case.experts)
+    names = (*(f"{name}: an expert is asked" for name in case.categories), *labels)
     return replace(plain, problem=problem, cover_names=names)
 
 
-def asked_pairs(instance: SelectionInstance) -> tuple[IntArray, IntArray]:
+def asked_pairs(case: Case) -> tuple[IntArray, IntArray]:
     """Return category and expert of each column that says who is asked."""
-    category, expert = np.nonzero(~instance.late)
+    category, expert = np.nonzero(~case.late)
     return category.astype(np.int64), expert.astype(np.int64)
 
 
-def asked_by(instance: SelectionInstance, x: IntArray) -> BoolArray:
+def asked_by(case: Case, x: IntArray) -> BoolArray:
     """Return ``(K, N)`` who is asked by a solution of the canonical problem."""
-    category, expert = asked_pairs(instance)
-    asked = np.zeros(instance.late.shape, dtype=bool)
-    chosen = np.asarray(x)[len(instance.experts) :][: len(expert)] > 0
+    category, expert = asked_pairs(case)
+    asked = np.zeros(case.late.shape, dtype=bool)
+    chosen = np.asarray(x)[len(case.experts) :][: len(expert)] > 0
     asked[category[chosen], expert[chosen]] = True
     return asked
 
 
-def with_everyone(instance: SelectionInstance, x: IntArray) -> IntArray:
+def with_everyone(case: Case, x: IntArray) -> IntArray:
     """Return the solution that deploys the experts of `x` and asks all that are in time."""
     deployed = np.asarray(x, dtype=np.int64)
-    return as_solution(instance, deployed > 0, (deployed > 0) & ~instance.late)
+    return as_solution(case, deployed > 0, (deployed > 0) & ~case.late)
 
 
-def as_solution(instance: SelectionInstance, deployed: BoolArray, asked: BoolArray) -> IntArray:
+def as_solution(case: Case, deployed: BoolArray, asked: BoolArray) -> IntArray:
     """Return the canonical solution for ``(N,)`` deployed and ``(K, N)`` asked experts."""
-    own = asked[asked_pairs(instance)]
+    own = asked[asked_pairs(case)]
     return np.concatenate([deployed, own, ~deployed]).astype(np.int64)
 
 
-def use_of_sets(instance: SelectionInstance, deployed: BoolArray, asked: BoolArray) -> FloatArray:
-    """Return the use of every budget, computed from the instance's own times and joules."""
-    compiled = instance.compiled
+def use_of_sets(
+    case: Case, compiled: Compiled, deployed: BoolArray, asked: BoolArray
+) -> FloatArray:
+    """Return the use of every budget, computed from the case's own times and joules."""
     used = compiled.base.usage_of(deployed.astype(np.int64)).copy()
     for r, name in enumerate(compiled.base_names):
         if name == ENERGY:
-            used[r] = float((instance.shares[:, None] * instance.energy_j)[asked].sum())
-        elif (place := _turns(instance).get(name)) is not None:
-            on, k = instance.on(place[0]), place[1]
-            used[r] = float(instance.delay_s[k, asked[k] & on].sum())
+            used[r] = float((case.shares[:, None] * case.energy_j)[asked].sum())
+        elif (place := _turns(case).get(name)) is not None:
+            on, k = case.on(place[0]), place[1]
+            used[r] = float(case.delay_s[k, asked[k] & on].sum())
     return used
 
 
-def _turns(instance: SelectionInstance) -> dict[str, tuple[str, int]]:
+def _turns(case: Case) -> dict[str, tuple[str, int]]:
     """Return server and category by the names of the rows of shared servers."""
-    if instance.delay_sharing != "shared":
+    if case.delay_sharing != "shared":
         return {}
     return {
         f"delay_s[{host.name}, {name}]": (host.name, k)
-        for host in instance.hosts
-        for k, name in enumerate(instance.categories)
+        for host in case.hosts
+        for k, name in enumerate(case.categories)
     }
 
 
-def _spread(instance: SelectionInstance, plain: Compiled, r: int) -> FloatArray:
+def _spread(case: Case, plain: Compiled, r: int) -> FloatArray:
     """Return a budget row over all columns: of who is asked, or of who is deployed."""
     step()
     own, name = plain.base.costs[r], plain.base_names[r]
-    category, expert = asked_pairs(instance)
+    category, expert = asked_pairs(case)
     nobody, unasked = np.zeros(len(own)), np.zeros(len(expert))
     if name == ENERGY:
-        asked = instance.shares[category] * instance.energy_j[category, expert]
+        asked = case.shares[category] * case.energy_j[category, expert]
         return np.concatenate([nobody, asked, nobody])
-    if (place := _turns(instance).get(name)) is not None:
+    if (place := _turns(case).get(name)) is not None:
         asked = np.where(category == place[1], own[expert], 0.0)
         return np.concatenate([nobody, asked, nobody])
     return np.concatenate([own, unasked, nobody])
 
 
-def _category_covers(instance: SelectionInstance, base: FacilityProblem) -> list[IntArray]:
+def _category_covers(case: Case, base: FacilityProblem) -> list[IntArray]:
     """Return who may be asked by each category; where nobody is in time, everybody there is."""
-    category, _ = asked_pairs(instance)
-    own = [base.size + np.flatnonzero(category == k) for k in range(len(instance.categories))]
+    category, _ = asked_pairs(case)
+    own = [base.size + np.flatnonzero(category == k) for k in range(len(case.categories))]
     return [members if len(members) else np.arange(base.size) for members in own]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -13,16 +13,14 @@ from moe2opt.canonical import FacilityProblem, MonotoneProblem
 from moe2opt.canonical.monotone import MixedOracle
 from moe2opt.canonical.validate import BUDGET_TOLERANCE
 from moe2opt.result import BoolArray, FloatArray, IntArray
-from moe2opt.selection.compiled import Compiled
+from moe2opt.selection.case import Case
 from moe2opt.selection.constraints.ceiling import below, priced_ceiling
+from moe2opt.selection.constraints.compiled import Compiled
 from moe2opt.selection.constraints.largest import necessary_rows
 from moe2opt.selection.constraints.measures import Measure, digest_of
 from moe2opt.selection.constraints.nonlinear import ENERGY
 from moe2opt.selection.constraints.objectives import mixture_oracle
 from moe2opt.selection.constraints.queueing import work_shares
-
-if TYPE_CHECKING:
-    from moe2opt.selection.instance import SelectionInstance
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +61,7 @@ class BudgetedProblem(MonotoneProblem):
         return np.array([*self.base.usage_of(point), *own, *groups])
 
 
-def general(instance: SelectionInstance, plain: Compiled) -> Compiled:
+def general(case: Case, plain: Compiled) -> Compiled:
     """Return the instance compiled to a monotone problem.
 
     The objective is the lesser of its own bound over a box and of the ceiling that knows the
@@ -72,13 +70,13 @@ def general(instance: SelectionInstance, plain: Compiled) -> Compiled:
     """
     base, view = plain.base, plain.base.as_monotone()
     own: MixedOracle = BestOfChosen(base.weighted)
-    if instance.mixture is not None:
-        own = mixture_oracle(instance.mixture, instance.scored)
+    if case.mixture is not None:
+        own = mixture_oracle(case.mixture, case.scored)
     rows = len(base.budgets)
     problem = BudgetedProblem(
         lower=view.lower,
         upper=view.upper,
-        mixed_objective=below(own, priced_ceiling(_linear(instance, plain))),
+        mixed_objective=below(own, priced_ceiling(_linear(case, plain))),
         constraints=[
             *view.constraints[:rows],
             *(measure.excess for measure in plain.measures),
@@ -86,18 +84,18 @@ def general(instance: SelectionInstance, plain: Compiled) -> Compiled:
         ],
         reverse_constraints=view.reverse_constraints,
         # Short of the ceiling it is; where the ceiling is lower, no budget is kept.
-        submodular=instance.mixture is None,
+        submodular=case.mixture is None,
         base=base,
         measures=plain.measures,
         # Who may serve counts besides the values: who may not takes no part in a mixture.
-        key=digest_of(repr(instance.mixture), instance.scored.allowed),
+        key=digest_of(repr(case.mixture), case.scored.allowed),
     )
-    groups = (instance.experts[group[0]] for group in base.groups)
+    groups = (case.experts[group[0]] for group in base.groups)
     names = (f"precisions[{expert.llm} @ {expert.server}]" for expert in groups)
     return replace(plain, problem=problem, row_names=(*plain.budget_names, *names))
 
 
-def _linear(instance: SelectionInstance, plain: Compiled) -> FacilityProblem:
+def _linear(case: Case, plain: Compiled) -> FacilityProblem:
     """Return the facility problem with what is known to be linear about the other budgets."""
     base = plain.base
     costs, budgets = [base.costs], [base.budgets]
@@ -107,13 +105,13 @@ def _linear(instance: SelectionInstance, plain: Compiled) -> FacilityProblem:
         costs.append((measure.excess(alone) > 0)[None, :].astype(np.float64))
         budgets.append(np.zeros(1))
         if measure.name == ENERGY:
-            more = necessary_rows(instance.joules, instance.energy_largest, measure.allowed)
+            more = necessary_rows(case.joules, case.energy_largest, measure.allowed)
             costs.append(more[0])
             budgets.append(more[1])
-    if instance.queue is not None and instance.queue.counts == "all":
-        assert instance.samples is not None
-        host = (instance.host_of == np.arange(len(instance.hosts))[:, None]).astype(np.float64)
-        costs.append(host * work_shares(instance.samples, instance.queue))
+    if case.queue is not None and case.queue.counts == "all":
+        assert case.samples is not None
+        host = (case.host_of == np.arange(len(case.hosts))[:, None]).astype(np.float64)
+        costs.append(host * work_shares(case.samples, case.queue))
         budgets.append(np.full(len(host), 1 + BUDGET_TOLERANCE))
     return FacilityProblem(
         base.values, np.concatenate(costs), np.concatenate(budgets), base.weights

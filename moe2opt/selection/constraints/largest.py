@@ -14,26 +14,23 @@ the budget can exceed it by.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from moe2opt.canonical import FacilityProblem
 from moe2opt.canonical.validate import BUDGET_TOLERANCE
 from moe2opt.result import FloatArray, IntArray
-from moe2opt.selection.compiled import Compiled
+from moe2opt.selection.case import Case
+from moe2opt.selection.constraints.compiled import Compiled
 from moe2opt.selection.constraints.measures import Measure
 
-if TYPE_CHECKING:
-    from moe2opt.selection.instance import SelectionInstance
 
-
-def with_thresholds(instance: SelectionInstance, plain: Compiled) -> Compiled:
+def with_thresholds(case: Case, plain: Compiled) -> Compiled:
     """Return the compiled instance with its budget of the k largest joules as rows."""
     base, (measure,) = plain.base, plain.measures
-    energy, k = instance.joules, instance.energy_largest
-    thresholds = _thresholds(instance, energy, measure)
-    rows, limits, names = _rows(instance, energy, k, thresholds, measure)
+    energy, k = case.joules, case.energy_largest
+    thresholds = _thresholds(case, energy, measure)
+    rows, limits, names = _rows(case, energy, k, thresholds, measure)
     extra = len(thresholds)
     columns = np.arange(base.size, base.size + extra)
     first, last = necessary_rows(energy, k, measure.allowed)
@@ -66,13 +63,13 @@ def necessary_rows(energy_j: FloatArray, k: int, limit: float) -> tuple[FloatArr
     return np.stack([costly, *counts]), np.array([limit, *range(k)], dtype=np.float64)
 
 
-def with_threshold(instance: SelectionInstance, plain: Compiled, x: IntArray) -> IntArray:
+def with_threshold(case: Case, plain: Compiled, x: IntArray) -> IntArray:
     """Return the vector of the canonical problem that deploys the experts of `x`."""
     problem, (measure,) = plain.problem, plain.measures
-    energy, k = instance.joules, instance.energy_largest
+    energy, k = case.joules, case.energy_largest
     ordered = np.sort(energy[np.asarray(x) > 0])
     threshold = float(ordered[-k]) if len(ordered) >= k else 0.0
-    known = _thresholds(instance, energy, measure)
+    known = _thresholds(case, energy, measure)
     column = int(np.argmin(np.abs(known - threshold)))
     vector = np.zeros(problem.size, dtype=np.int64)
     vector[: len(x)] = x
@@ -80,22 +77,22 @@ def with_threshold(instance: SelectionInstance, plain: Compiled, x: IntArray) ->
     return vector
 
 
-def _thresholds(instance: SelectionInstance, energy: FloatArray, measure: Measure) -> FloatArray:
+def _thresholds(case: Case, energy: FloatArray, measure: Measure) -> FloatArray:
     """Return the values that the k-th largest joules of a set within the budget can have."""
-    if _most_experts(instance) <= instance.energy_largest:
+    if _most_experts(case) <= case.energy_largest:
         return np.zeros(1)
-    return np.unique([0.0, *energy[instance.energy_largest * energy <= measure.allowed]])
+    return np.unique([0.0, *energy[case.energy_largest * energy <= measure.allowed]])
 
 
 def _rows(
-    instance: SelectionInstance,
+    case: Case,
     energy: FloatArray,
     k: int,
     thresholds: FloatArray,
     measure: Measure,
 ) -> tuple[FloatArray, FloatArray, list[str]]:
     """Return costs over experts and thresholds, limits and names of the threshold rows."""
-    most = _most_experts(instance)
+    most = _most_experts(case)
     costs, limits, names = [], [], []
     for j, t in enumerate(thresholds.tolist()):
         above = np.maximum(energy - t, 0.0)
@@ -125,14 +122,14 @@ def _relief(
     return max(0.0, min(everything, max(k * t, others * share)) * (1 + 1e-9))
 
 
-def _most_experts(instance: SelectionInstance) -> int:
+def _most_experts(case: Case) -> int:
     """Return a number of experts that no plan exceeds."""
-    memory = np.array([expert.memory_gib for expert in instance.experts])
+    memory = np.array([expert.memory_gib for expert in case.experts])
     count = 0
-    for host in instance.hosts:
-        own = np.sort(memory[instance.on(host.name)])
+    for host in case.hosts:
+        own = np.sort(memory[case.on(host.name)])
         count += int((np.cumsum(own) <= host.capacity_gib * (1 + 1e-6)).sum())
-    return min(count, instance.max_experts or count)
+    return min(count, case.max_experts or count)
 
 
 def _padded(table: FloatArray, extra: int) -> FloatArray:

@@ -10,7 +10,7 @@ import numpy as np
 
 from moe2opt.canonical.validate import BUDGET_TOLERANCE, fingerprint
 from moe2opt.result import BoolArray, FloatArray, IntArray
-from moe2opt.selection.constraints.lengths import statistic
+from moe2opt.selection.lengths import statistic
 
 #: Values of a budget that are remembered.
 _MOST_KNOWN = 200_000

@@ -10,42 +10,13 @@ claim about a vote, whose outcome depends on which answers agree.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from moe2opt.canonical.ratio import MaskedSoftmax
 from moe2opt.result import FloatArray, IntArray
+from moe2opt.selection.case import Mixture, Scored
 from moe2opt.selection.routing.prompts import log_odds
-
-if TYPE_CHECKING:
-    from moe2opt.selection.compiled import Scored
-    from moe2opt.selection.sections import SelectionConfig
-
-
-@dataclass(frozen=True, slots=True)
-class Mixture:
-    """How the deployed experts share a prompt.
-
-    Attributes
-    ----------
-    temperature
-        What the gate's log-odds are divided by.
-    k
-        How many experts take part at most; None for all.
-    """
-
-    temperature: float
-    k: int | None
-
-
-def mixture_of(config: SelectionConfig) -> Mixture | None:
-    """Return how experts share prompts; the best one alone is no mixture."""
-    if not config.mixes:
-        return None
-    k = config.answering if config.objective == "top_k" else None
-    return None if k == 1 else Mixture(config.mixture.temperature, k)
 
 
 def mixture_oracle(mixture: Mixture, scored: Scored) -> MaskedSoftmax:

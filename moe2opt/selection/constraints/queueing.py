@@ -23,8 +23,8 @@ import numpy as np
 
 from moe2opt.canonical.validate import BUDGET_TOLERANCE
 from moe2opt.result import BoolArray, FloatArray
-from moe2opt.selection.constraints.lengths import Samples
 from moe2opt.selection.constraints.measures import Use
+from moe2opt.selection.lengths import Samples
 from moe2opt.selection.sections import Queue
 
 #: Seconds that stand for a wait without end: finite, so that differences of waits are numbers.

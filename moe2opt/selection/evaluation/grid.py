@@ -14,7 +14,7 @@ from moe2opt.selection.evaluation.grid_report import GridCell, GridEvaluation, R
 from moe2opt.selection.evaluation.policies import Outcome, Policy, TestPart
 from moe2opt.selection.evaluation.realised import by_category, expert_accuracy, retrained_scores
 from moe2opt.selection.evaluation.sets import baseline_sets, random_sets
-from moe2opt.selection.gated import GatedInstance
+from moe2opt.selection.question import GatedInstance
 
 _RANDOM = "random feasible set"
 _RANDOM_SETS = 20

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from moe2opt.result import encode_float
-from moe2opt.selection.summary import text_table
+from moe2opt.selection.plan.words import text_table
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -10,8 +10,8 @@ import numpy as np
 
 from moe2opt.result import BoolArray, FloatArray, IntArray
 from moe2opt.selection.constraints.objectives import mixture_weights
-from moe2opt.selection.gated import GatedInstance
-from moe2opt.selection.gated_plan import routed
+from moe2opt.selection.plan.prompts import routed
+from moe2opt.selection.question import GatedInstance
 from moe2opt.selection.routing.prompts import Routing, majority_score, route, vote
 
 #: How the answers of several experts become one.

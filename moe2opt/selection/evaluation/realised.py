@@ -13,8 +13,9 @@ from moe2opt.selection.evaluation.policies import Policy, TestPart, answered_by
 from moe2opt.selection.evaluation.report import Evaluation, build_report
 from moe2opt.selection.evaluation.sets import OwnBudgets, baseline_sets, random_sets
 from moe2opt.selection.gate.train import train_gate
-from moe2opt.selection.gated import SCORE_DECIMALS, GatedInstance
-from moe2opt.selection.gated_plan import evaluated
+from moe2opt.selection.gated import SCORE_DECIMALS
+from moe2opt.selection.plan.prompts import evaluated
+from moe2opt.selection.question import GatedInstance
 from moe2opt.selection.routing.joint import solve_jointly
 from moe2opt.selection.routing.market import limited, market_of
 from moe2opt.selection.routing.prices import price

@@ -11,7 +11,7 @@ import numpy as np
 from moe2opt.result import FloatArray
 from moe2opt.selection.evaluation.intervals import Estimate, bootstrap_means, difference, estimate
 from moe2opt.selection.evaluation.policies import Outcome, Policy, TestPart
-from moe2opt.selection.summary import text_table
+from moe2opt.selection.plan.words import text_table
 
 if TYPE_CHECKING:
     import pandas as pd

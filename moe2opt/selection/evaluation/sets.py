@@ -11,7 +11,7 @@ import numpy as np
 from moe2opt.result import FloatArray, IntArray
 
 if TYPE_CHECKING:
-    from moe2opt.selection.compiled import Compiled
+    from moe2opt.selection.constraints.compiled import Compiled
 
 #: Random orders tried for each random set before giving up.
 _TRIES = 50

@@ -8,17 +8,15 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from moe2opt.result import InputError
+from moe2opt.selection.case import Case
 from moe2opt.selection.export.dispatch import GATE, TABLE
 from moe2opt.selection.export.routing_table import RoutingTable
 from moe2opt.selection.outcomes.files import with_hint
 from moe2opt.selection.sections import Serving
 from moe2opt.text import fault_of_name, shown
-
-if TYPE_CHECKING:
-    from moe2opt.selection.instance import SelectionInstance
 
 PROXY, ROUTER, START = "litellm.yaml", "moe2opt_router.py", "proxy.sh"
 
@@ -152,7 +150,7 @@ def _free(name: str, taken: Sequence[str]) -> str:
     return free
 
 
-def check_serving(serving: Serving, instance: SelectionInstance) -> None:
+def check_serving(serving: Serving, case: Case) -> None:
     """Check the names that a serving section uses.
 
     Raises
@@ -160,9 +158,9 @@ def check_serving(serving: Serving, instance: SelectionInstance) -> None:
     InputError
         For a server, LLM or precision that the instance does not have, or no host name.
     """
-    servers = [host.name for host in instance.hosts]
-    llms = sorted({expert.llm for expert in instance.experts})
-    precisions = sorted({expert.precision for expert in instance.experts})
+    servers = [host.name for host in case.hosts]
+    llms = sorted({expert.llm for expert in case.experts})
+    precisions = sorted({expert.precision for expert in case.experts})
     named = [("hosts", name, servers) for name in serving.hosts]
     named += [("model_files", name, llms) for name in serving.model_files]
     for llm, files in serving.model_files.items():

@@ -12,9 +12,9 @@ import numpy as np
 from moe2opt.errors import DAMAGE
 from moe2opt.files import read_json
 from moe2opt.result import BoolArray, FloatArray, InputError, IntArray
-from moe2opt.selection.gated import GatedInstance
-from moe2opt.selection.gated_plan import category_table
-from moe2opt.selection.instance import SelectionInstance
+from moe2opt.selection.case import Case
+from moe2opt.selection.gated import GatedCase
+from moe2opt.selection.plan.prompts import category_table
 from moe2opt.selection.routing.market import limited, market_of
 from moe2opt.selection.routing.prices import price
 from moe2opt.text import fault_of_name
@@ -164,7 +164,7 @@ def _check_shapes(table: RoutingTable) -> None:
             raise InputError(f"routing table: {name} must be {wanted} finite numbers")
 
 
-def table_of(instance: SelectionInstance, chosen: IntArray, names: Sequence[str]) -> RoutingTable:
+def table_of(case: Case, chosen: IntArray, names: Sequence[str]) -> RoutingTable:
     """Return the routing table of some experts of an instance.
 
     Parameters
@@ -181,56 +181,56 @@ def table_of(instance: SelectionInstance, chosen: IntArray, names: Sequence[str]
     InputError
         When routing has budgets and no deployed expert is in time for some prompt.
     """
-    if isinstance(instance, GatedInstance):
-        prices, (shares, worth) = _prices(instance, chosen), _by_prompt(instance, chosen)
+    if isinstance(case, GatedCase):
+        prices, (shares, worth) = _prices(case, chosen), _by_prompt(case, chosen)
     else:
-        prices, (shares, worth) = np.zeros(2), _by_cluster(instance, chosen)
-    picked = [instance.experts[i] for i in chosen]
+        prices, (shares, worth) = np.zeros(2), _by_cluster(case, chosen)
+    picked = [case.experts[i] for i in chosen]
     return RoutingTable(
-        instance=instance.name,
+        instance=case.name,
         experts=tuple(
             Served(name, e.llm, e.precision, e.server, e.quality_factor)
             for name, e in zip(names, picked, strict=True)
         ),
-        categories=instance.categories,
+        categories=case.categories,
         shares=shares,
         worth=worth,
-        energy_j=instance.energy_j[:, chosen],
-        delay_s=instance.delay_s[:, chosen],
-        in_time=~instance.late[:, chosen],
+        energy_j=case.energy_j[:, chosen],
+        delay_s=case.delay_s[:, chosen],
+        in_time=~case.late[:, chosen],
         price_per_j=float(prices[0]),
         price_per_s=float(prices[1]),
     )
 
 
-def _prices(instance: GatedInstance, chosen: IntArray) -> FloatArray:
+def _prices(case: GatedCase, chosen: IntArray) -> FloatArray:
     """Return the prices of a joule and of a second that the budgets under `routing` ask for."""
-    budgets, prices = instance.config.routing, np.zeros(2)
+    budgets, prices = case.config.routing, np.zeros(2)
     given = (budgets.energy_j_per_prompt, budgets.delay_s)
     limits = np.array([np.inf if limit is None else limit for limit in given])
     bound = np.isfinite(limits)
     if bound.any():
-        market = limited(market_of(instance, instance.members()).restricted_to(chosen), limits)
+        market = limited(market_of(case, case.members()).restricted_to(chosen), limits)
         if not market.allowed.any(axis=1).all():
             raise InputError("routing: no deployed expert is in time for some category")
         prices[bound] = price(market).prices
     return prices
 
 
-def _by_prompt(instance: GatedInstance, chosen: IntArray) -> tuple[FloatArray, FloatArray]:
+def _by_prompt(case: GatedCase, chosen: IntArray) -> tuple[FloatArray, FloatArray]:
     """Return shares and mean scores of the categories over the prompts of the objective."""
-    category = instance.outcomes.category_of[instance.members()]
-    counts = np.bincount(category, minlength=len(instance.categories)).astype(np.float64)
-    worth = np.array(category_table(instance, chosen)["worth"])
+    category = case.outcomes.category_of[case.members()]
+    counts = np.bincount(category, minlength=len(case.categories)).astype(np.float64)
+    worth = np.array(category_table(case, chosen)["worth"])
     return counts / counts.sum(), worth
 
 
-def _by_cluster(instance: SelectionInstance, chosen: IntArray) -> tuple[FloatArray, FloatArray]:
+def _by_cluster(case: Case, chosen: IntArray) -> tuple[FloatArray, FloatArray]:
     """Return shares and mean accuracies of the categories over their clusters."""
-    weights, category = instance.tables.weights, instance.category_of
-    factors = np.array([instance.experts[i].quality_factor for i in chosen])
-    accuracy = instance.tables.accuracy[:, instance.model_of[chosen]] * factors
-    shares: FloatArray = np.zeros(len(instance.categories))
+    weights, category = case.tables.weights, case.category_of
+    factors = case.factors[chosen]
+    accuracy = case.tables.accuracy[:, case.model_of[chosen]] * factors
+    shares: FloatArray = np.zeros(len(case.categories))
     np.add.at(shares, category, weights)
     totals = np.zeros((len(shares), len(chosen)))
     np.add.at(totals, category, accuracy * weights[:, None])

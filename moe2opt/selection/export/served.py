@@ -11,7 +11,7 @@ import numpy as np
 
 from moe2opt.profiles import BUILTIN, read_profiles
 from moe2opt.result import InputError
-from moe2opt.selection.evaluation.evaluate import expert_indices
+from moe2opt.selection.case import Case
 from moe2opt.selection.export.litellm_files import (
     KEY,
     MASTER_KEY,
@@ -29,8 +29,8 @@ from moe2opt.selection.export.routing_table import (
     within_sets,
 )
 from moe2opt.selection.gate import Gate
-from moe2opt.selection.gated import GatedInstance
-from moe2opt.selection.instance import SelectionInstance
+from moe2opt.selection.gated import GatedCase
+from moe2opt.selection.judge import expert_indices
 from moe2opt.selection.sections import Serving
 from moe2opt.source import source_of
 from moe2opt.writing import replacing, writing
@@ -120,7 +120,7 @@ class Served:
         ]
 
 
-def served(plan: Any, instance: SelectionInstance | None) -> Served:
+def served(plan: Any, instance: Case | None) -> Served:
     """Prepare the files of a plan.
 
     Parameters
@@ -144,7 +144,7 @@ def served(plan: Any, instance: SelectionInstance | None) -> Served:
         check_serving(serving, instance)
     placed = deployments(content["experts"], serving, _formats())
     names = [deployment.name for deployment in placed]
-    gate = instance.gate if isinstance(instance, GatedInstance) else None
+    gate = instance.gate if isinstance(instance, GatedCase) else None
     if instance is None:
         table = table_of_plan(content, names)
     else:
@@ -160,18 +160,14 @@ def _formats() -> dict[str, str]:
     return {row["precision"]: row["quant"] for row in read_profiles(BUILTIN).precisions}
 
 
-def _notes(
-    plan: dict[str, Any], instance: SelectionInstance | None, table: RoutingTable
-) -> list[str]:
+def _notes(plan: dict[str, Any], instance: Case | None, table: RoutingTable) -> list[str]:
     notes = _about_routing(plan, instance, table)
     if plan.get("objective", "best expert") != "best expert":
         notes.append(f"the objective is '{plan['objective']}'; the router asks the best one only")
     return notes
 
 
-def _about_routing(
-    plan: dict[str, Any], instance: SelectionInstance | None, table: RoutingTable
-) -> list[str]:
+def _about_routing(plan: dict[str, Any], instance: Case | None, table: RoutingTable) -> list[str]:
     gated = isinstance(plan.get("routing"), dict)
     if instance is None:
         missing = "gate, prices, hosts and files are" if gated else "hosts and files are"

@@ -124,7 +124,7 @@ def _finite(path: Path, vectors: FloatArray, ids: list[str]) -> None:
 
 
 def _hashed(prompts: pd.DataFrame) -> FloatArray:
-    from moe2opt.selection.gate.text import hashed_text
+    from moe2opt.selection.outcomes.text import hashed_text
 
     if "question" not in prompts.columns:
         raise InputError("prompts: features `text` needs a column 'question'")

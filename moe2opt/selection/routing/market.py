@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from moe2opt.result import FloatArray, IntArray
-from moe2opt.selection.gated import GatedInstance
+from moe2opt.selection.gated import GatedCase
 from moe2opt.selection.routing.prices import Market
 
 
-def market_of(instance: GatedInstance, prompts: IntArray) -> Market:
+def market_of(instance: GatedCase, prompts: IntArray) -> Market:
     """Return scores, expected joules and expected seconds of all experts on some prompts."""
     category = instance.outcomes.category_of[prompts]
     return Market(

@@ -17,7 +17,6 @@ from moe2opt.canonical import FacilityProblem
 from moe2opt.selection import SelectionInstance
 from moe2opt.selection.constraints.general import BudgetedProblem
 from moe2opt.selection.constraints.largest import necessary_rows
-from moe2opt.selection.constraints.lengths import Samples, statistic
 from moe2opt.selection.constraints.measures import largest_sum, last_answer, remembered
 from moe2opt.selection.constraints.queueing import (
     NEVER,
@@ -26,6 +25,7 @@ from moe2opt.selection.constraints.queueing import (
     waiting_s,
     work_shares,
 )
+from moe2opt.selection.lengths import Samples, statistic
 from moe2opt.selection.sections import Queue
 
 from ..budgets import INT4, INT8, LOGNORMAL, certified, fitting, instance_of, sets_of

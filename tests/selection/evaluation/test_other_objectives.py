@@ -12,7 +12,7 @@ import moe2opt as mo
 from moe2opt.selection.evaluation.policies import TestPart
 from moe2opt.selection.evaluation.realised import evaluate_on_test
 from moe2opt.selection.evaluation.sets import OwnBudgets, baseline_sets, random_sets
-from moe2opt.selection.gated_plan import GatedPlan
+from moe2opt.selection.plan import GatedPlan
 from moe2opt.selection.routing.prompts import log_odds
 
 Project = Callable[..., Path]

@@ -17,7 +17,7 @@ from moe2opt.selection.export import Dispatcher, RoutingTable, deployments, lite
 from moe2opt.selection.export.dispatch import load_dispatcher
 from moe2opt.selection.export.litellm_router import category_of, choose, prompt_of
 from moe2opt.selection.export.routing_table import read_table
-from moe2opt.selection.gated_plan import routed
+from moe2opt.selection.plan.prompts import routed
 from moe2opt.selection.routing.market import market_of
 from moe2opt.selection.sections import Serving
 

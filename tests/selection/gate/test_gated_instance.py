@@ -17,8 +17,8 @@ from moe2opt.result import InputError
 from moe2opt.selection import gated
 from moe2opt.selection.evaluation.intervals import bootstrap_means, difference, estimate
 from moe2opt.selection.evaluation.realised import evaluate_on_test, expert_accuracy
-from moe2opt.selection.gated import GatedInstance
-from moe2opt.selection.gated_plan import GatedPlan
+from moe2opt.selection.plan import GatedPlan
+from moe2opt.selection.question import GatedInstance
 
 Project = Callable[..., Path]
 

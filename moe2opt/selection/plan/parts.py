@@ -1,52 +1,56 @@
-"""What a plan reports where several experts share a prompt, and what its figures are called."""
+"""What plans of both kinds are put together from."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
 from moe2opt.result import FloatArray, IntArray
+from moe2opt.selection.case import Case
+from moe2opt.selection.catalogue import Expert
+from moe2opt.selection.constraints.compiled import Compiled
 from moe2opt.selection.constraints.objectives import mixture_weights
+from moe2opt.selection.plan.model import DeployedExpert, GatedPlan, SelectionPlan, Usage
 
-if TYPE_CHECKING:
-    from moe2opt.selection.instance import SelectionInstance
-
-#: A `SelectionPlan` or a `GatedPlan`.
-_Plan = TypeVar("_Plan", bound=Any)
+_Plan = TypeVar("_Plan", SelectionPlan, GatedPlan)
 
 
-def delay_words(instance: SelectionInstance) -> str:
-    """Return what the seconds of a plan are, such as ``quantile 0.95``."""
-    if instance.delay_level is None:
-        return instance.delay_statistic
-    return f"{instance.delay_statistic} {instance.delay_level:g}"
+def deployed(expert: Expert, share_of_prompts: float) -> DeployedExpert:
+    """Return an expert as plans show it."""
+    return DeployedExpert(
+        llm=expert.llm,
+        precision=expert.precision,
+        server=expert.server,
+        memory_gib=expert.memory_gib,
+        energy_j_per_prompt=expert.energy_j_per_prompt,
+        share_of_prompts=share_of_prompts,
+        power_scope=expert.power_scope,
+    )
 
 
-def objective_words(instance: SelectionInstance) -> str:
-    """Return who answers a prompt, in words."""
-    mixture = instance.mixture
-    if mixture is None:
-        return "best expert"
-    who = "all experts" if mixture.k is None else f"best {mixture.k} experts"
-    return f"{who}, softmax at temperature {mixture.temperature:g}"
+def usage(compiled: Compiled, used: FloatArray) -> tuple[Usage, ...]:
+    """Return the use of every budget row with its name and limit."""
+    names = compiled.budget_names
+    return tuple(
+        Usage(name, u, b, u / b if b > 0 else None)
+        for name, u, b in zip(names, used.tolist(), compiled.budgets.tolist(), strict=True)
+    )
 
 
-def shared_out(
-    instance: SelectionInstance, plan: _Plan, chosen: IntArray, category: IntArray
-) -> _Plan:
+def shared_out(case: Case, plan: _Plan, chosen: IntArray, category: IntArray) -> _Plan:
     """Return the plan with the shares, joules and accuracies of all experts that take part.
 
     `category` is that of each row of the objective. Without a mixture the plan stays as it is.
     """
-    if instance.mixture is None:
+    if case.mixture is None:
         return plan
-    scored = instance.scored
-    weights = mixture_weights(instance.mixture, scored, chosen)
+    scored = case.scored
+    weights = mixture_weights(case.mixture, scored, chosen)
     correct = (weights * scored.values[:, chosen]).sum(axis=1)
-    joules = np.where(weights > 0, instance.energy_j[category][:, chosen], 0.0).sum(axis=1)
+    joules = np.where(weights > 0, case.energy_j[category][:, chosen], 0.0).sum(axis=1)
     reports = []
     for k, report in enumerate(plan.by_category):
         own = category == k
@@ -54,7 +58,7 @@ def shared_out(
             reports.append(report)
             continue
         serving = chosen[(weights[own] > 0).any(axis=0)]
-        last = float(instance.delay_s[k, serving].max()) if len(serving) else None
+        last = float(case.delay_s[k, serving].max()) if len(serving) else None
         reports.append(
             replace(
                 report,

@@ -7,17 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from moe2opt.canonical import FacilityProblem, Problem
-from moe2opt.result import BoolArray, FloatArray, IntArray
+from moe2opt.result import FloatArray, IntArray
 from moe2opt.selection.constraints.measures import Measure
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Scored:
-    """Rows of the objective: ``(C, N)`` values (0 where not allowed), weights, who may serve."""
-
-    values: FloatArray
-    weights: FloatArray
-    allowed: BoolArray
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,65 +3,56 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import Any
 
-from moe2opt.selection.robustness import robust_lines
-
-if TYPE_CHECKING:
-    from moe2opt.selection.gated_plan import GatedPlan
-    from moe2opt.selection.plan import DeployedExpert, SelectionPlan, Usage
+import numpy as np
 
 
-def summarise(plan: SelectionPlan) -> str:
-    """Return the plan as plain text: experts, budgets, categories, caveats."""
+def summarise(plan: Any, *blocks: Sequence[str]) -> str:
+    """Return a plan as plain text: experts, budgets, what is its own, caveats."""
     lines = [
         f"{plan.instance}: {len(plan.experts)} experts, "
         f"{percent(plan.predicted_accuracy)} of the answers expected to be correct "
         f"(test split, without quantisation loss: {percent(plan.test_accuracy)} "
         f"of {plan.test_prompts} prompts)",
         "",
-        *expert_lines(plan.experts),
+        *_expert_lines(plan),
         "",
-        *budget_lines(plan.budgets),
-        "",
-        *_categories(plan),
-        *_sets(plan),
-        *plan_words(plan),
-        *robust_lines(plan),
-        "",
+        *_budget_lines(plan),
+        *(line for block in blocks for line in block),
         *(f"Note: {caveat}" for caveat in plan.caveats),
     ]
     return "\n".join(lines).rstrip()
 
 
-def expert_lines(experts: Sequence[DeployedExpert]) -> list[str]:
-    """Return the table of deployed experts."""
+def _expert_lines(plan: Any) -> list[str]:
     rows = [
         (e.llm, e.precision, e.server, f"{e.memory_gib:.1f}", f"{e.energy_j_per_prompt:.0f}",
          percent(e.share_of_prompts))
-        for e in experts
+        for e in plan.experts
     ]  # fmt: skip
     return text_table(("LLM", "precision", "server", "GiB", "J/prompt", "prompts"), rows)
 
 
-def budget_lines(budgets: Sequence[Usage]) -> list[str]:
-    """Return the table of budgets."""
-    rows = [(u.name, f"{u.used:.4g}", f"{u.limit:.4g}", percent(u.share)) for u in budgets]
+def _budget_lines(plan: Any) -> list[str]:
+    rows = [(u.name, f"{u.used:.4g}", f"{u.limit:.4g}", percent(u.share)) for u in plan.budgets]
     return text_table(("budget", "used", "limit", "share"), rows)
 
 
-def _categories(plan: SelectionPlan) -> list[str]:
+def category_lines(plan: Any) -> list[str]:
+    """Return the table of categories."""
     rows = [
         (r.category, percent(r.share_of_prompts), percent(r.predicted_accuracy),
-         f"{percent(r.test_accuracy)} of {r.test_prompts}", f"{r.energy_j_per_prompt:.0f}",
-         seconds(r.delay_s), seconds(r.deadline_s))
+         f"{percent(r.test_accuracy)} of {r.test_prompts}",
+         "-" if r.energy_j_per_prompt is None else f"{r.energy_j_per_prompt:.0f}",
+         _seconds(r.delay_s), _seconds(r.deadline_s))
         for r in plan.by_category
     ]  # fmt: skip
     header = ("category", "prompts", "predicted", "test split", "J/prompt", "delay s", "deadline s")
-    return text_table(header, rows)
+    return ["", *text_table(header, rows)]
 
 
-def plan_words(plan: SelectionPlan | GatedPlan) -> list[str]:
+def plan_words(plan: Any) -> list[str]:
     """Return what is not a mean, and who answers where it is not the best expert alone."""
     lines = []
     if plan.objective != "best expert":
@@ -71,7 +62,7 @@ def plan_words(plan: SelectionPlan | GatedPlan) -> list[str]:
     return ["", *lines] if lines else []
 
 
-def _sets(plan: SelectionPlan) -> list[str]:
+def set_lines(plan: Any) -> list[str]:
     """Return who is asked by each category, where they differ."""
     if not plan.sets:
         return []
@@ -82,6 +73,40 @@ def _sets(plan: SelectionPlan) -> list[str]:
     ]  # fmt: skip
     width = max(len(name) for name, _ in rows)
     return ["", *(f"{name.ljust(width)}  asks {who}" for name, who in rows)]
+
+
+def robust_lines(plan: Any) -> list[str]:
+    """Return the robustness of a plan in words; empty when there is none."""
+    own = plan.robustness
+    if own is None:
+        return []
+    lines = [f"Robust: every prediction is put at its {100 * own.quantile:g} % quantile."]
+    for margin in own.margins:
+        mark = "  tight" if margin.tight else ""
+        lines.append(
+            f"  {margin.name}: {margin.predicted:.4g} by the predictions, {margin.robust:.4g} "
+            f"at the quantile, limit {margin.limit:.4g}{mark}"
+        )
+    if own.lost_categories:
+        lines.append(f"  too late at the quantile: some expert in {', '.join(own.lost_categories)}")
+    if own.nominal_objective is not None:
+        lines.append(_price(plan.predicted_accuracy, own))
+    return ["", *lines]
+
+
+def _price(objective: float, own: Any) -> str:
+    assert own.nominal_objective is not None
+    points = 100 * (own.nominal_objective - objective)
+    bound = np.inf if own.nominal_bound is None else own.nominal_bound
+    proven = bound <= own.nominal_objective * (1 + 1e-6)
+    least = "" if proven else "at least "
+    text = (
+        f"  price of robustness: {least}{points:.2f} points "
+        f"({100 * own.nominal_objective:.2f} % without it, {100 * objective:.2f} % with it)"
+    )
+    if own.broken:
+        text += f"; the plan without it would break: {', '.join(own.broken)}"
+    return text
 
 
 def text_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
@@ -101,6 +126,6 @@ def percent(share: float | None) -> str:
     return "-" if share is None else f"{100 * share:.1f} %"
 
 
-def seconds(value: float | None) -> str:
+def _seconds(value: float | None) -> str:
     """Return seconds, ``-`` for none."""
     return "-" if value is None else f"{value:.2f}"

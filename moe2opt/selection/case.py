@@ -1,4 +1,7 @@
-"""The selection instance: experts, budgets and quality, ready to compile and to judge plans."""
+"""The case: experts, budgets and quality as frozen data, and the arrays that follow from them.
+
+It knows what is asked, and nothing of how that is compiled, judged or told.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +9,13 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from moe2opt.content import Content
-from moe2opt.present import Measure
-from moe2opt.profiles import BUILTIN, Profiles, read_profiles
-from moe2opt.result import BoolArray, FloatArray, IntArray, Result
-from moe2opt.schema.paths import inside
+from moe2opt.profiles import Profiles
+from moe2opt.result import BoolArray, FloatArray, IntArray
 from moe2opt.selection.catalogue import (
     Catalogue,
     Expert,
@@ -26,22 +26,40 @@ from moe2opt.selection.catalogue import (
     pool_of,
     traffic_of,
 )
-from moe2opt.selection.compile import compile_instance, completed
-from moe2opt.selection.compiled import Compiled, Scored
-from moe2opt.selection.constraints.lengths import LengthSource, Samples, samples_of, times_of
-from moe2opt.selection.constraints.objectives import Mixture, mixture_of
-from moe2opt.selection.evaluation.evaluate import check_plan, evaluate_plan
-from moe2opt.selection.outcomes.tables import ClusterTables, read_tables
-from moe2opt.selection.plan import SelectionPlan, decode_plan
-from moe2opt.selection.robustness import compared, compared_again
+from moe2opt.selection.lengths import LengthSource, Samples, samples_of, times_of
+from moe2opt.selection.outcomes.tables import ClusterTables
 from moe2opt.selection.sections import Queue, SelectionConfig
 from moe2opt.selection.sections.config import notes_of
-from moe2opt.selection.sets_plan import check_sets, decode_sets
 from moe2opt.source import Source
 
 
+@dataclass(frozen=True, slots=True)
+class Mixture:
+    """How the deployed experts share a prompt.
+
+    Attributes
+    ----------
+    temperature
+        What the gate's log-odds are divided by.
+    k
+        How many experts take part at most; None for all.
+    """
+
+    temperature: float
+    k: int | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scored:
+    """Rows of the objective: ``(C, N)`` values (0 where not allowed), weights, who may serve."""
+
+    values: FloatArray
+    weights: FloatArray
+    allowed: BoolArray
+
+
 @dataclass(frozen=True, eq=False, repr=False)
-class SelectionInstance(Content):
+class Case(Content):
     """Which LLM experts to deploy on which server, and who answers which cluster of prompts.
 
     Attributes
@@ -70,7 +88,7 @@ class SelectionInstance(Content):
     robust_quantile
         Quantile of the predictions that budgets are kept at; None for the predictions themselves.
     nominal
-        The same instance without robustness; None when it is this one.
+        The same case without robustness; None when it is this one.
     profiles_sha256
         Digest of the profile tables that seconds and joules come from.
     mixture
@@ -107,7 +125,7 @@ class SelectionInstance(Content):
     max_experts: int | None = None
     notes: tuple[str, ...] = ()
     robust_quantile: float | None = None
-    nominal: SelectionInstance | None = None
+    nominal: Case | None = None
     profiles_sha256: str = ""
     mixture: Mixture | None = None
     energy_largest: int = 0
@@ -142,6 +160,11 @@ class SelectionInstance(Content):
         return np.array([expert.energy_j_per_prompt for expert in self.experts])
 
     @cached_property
+    def factors(self) -> FloatArray:
+        """``(N,)`` share of the accuracy that each expert's precision keeps (estimated)."""
+        return np.array([expert.quality_factor for expert in self.experts])
+
+    @cached_property
     def late(self) -> BoolArray:
         """``(K, N)`` whether an expert on its own misses the category's deadline."""
         return np.asarray(self.delay_s > self.deadline_s[:, None])
@@ -149,8 +172,7 @@ class SelectionInstance(Content):
     @cached_property
     def quality(self) -> FloatArray:
         """``(C, N)`` expected share of correct answers, 0 where the expert does not serve."""
-        factor = np.array([expert.quality_factor for expert in self.experts])
-        quality = self.tables.accuracy[:, self.model_of] * factor
+        quality = self.tables.accuracy[:, self.model_of] * self.factors
         return np.where(self.late[self.category_of], 0.0, quality)
 
     @cached_property
@@ -173,10 +195,40 @@ class SelectionInstance(Content):
             members.setdefault((expert.llm, expert.server), []).append(i)
         return tuple(np.array(m, dtype=np.int64) for m in members.values() if len(m) > 1)
 
-    @cached_property
-    def compiled(self) -> Compiled:
-        """The canonical problem, the budgets, and the names of rows and covers."""
-        return compile_instance(self)
+    @property
+    def delay_words(self) -> str:
+        """What the seconds of a plan are, such as ``quantile 0.95``."""
+        if self.delay_level is None:
+            return self.delay_statistic
+        return f"{self.delay_statistic} {self.delay_level:g}"
+
+    @property
+    def objective_words(self) -> str:
+        """Who answers a prompt, in words."""
+        if self.mixture is None:
+            return "best expert"
+        who = "all experts" if self.mixture.k is None else f"best {self.mixture.k} experts"
+        return f"{who}, softmax at temperature {self.mixture.temperature:g}"
+
+    @property
+    def origin(self) -> dict[str, Any]:
+        """What the provenance of a result says about the data besides the problem itself."""
+        return {"profiles_sha256": self.profiles_sha256} if self.profiles_sha256 else {}
+
+    @property
+    def rows_words(self) -> str:
+        """What the objective averages over, in words."""
+        return f"{len(self.tables.clusters)} prompt clusters"
+
+    def describe(self) -> str:
+        """Return one line about the size of the case."""
+        kind = "synthetic: " if self.tables.synthetic else ""
+        models = len(self.tables.llms)
+        return (
+            f"{kind}{models} LLMs x {len(self.experts) // models} precisions and servers = "
+            f"{len(self.experts)} experts, {self.rows_words} in "
+            f"{len(self.categories)} categories, {len(self.hosts)} servers"
+        )
 
     @cached_property
     def caveats(self) -> tuple[str, ...]:
@@ -195,136 +247,25 @@ class SelectionInstance(Content):
         """Return the ``(N,)`` mask of the experts on a server."""
         return np.asarray(self.host_of == [host.name for host in self.hosts].index(server))
 
-    def problem(self) -> Any:
-        """Return the canonical problem; the same object at every call.
 
-        A facility problem, or a monotone one where that does not do; see `compile_instance`. Its
-        first N variables say which experts are deployed.
-        """
-        return self.compiled.problem
-
-    def completed(self, x: IntArray) -> IntArray:
-        """Return the solution of the canonical problem that deploys the experts of ``(N,)`` `x`."""
-        return completed(self, x)
-
-    def decode(self, x: IntArray) -> SelectionPlan:
-        """Return the plan that the 0/1 vector `x` stands for."""
-        return decode_sets(self, x) if self.sets == "per_category" else decode_plan(self, x)
-
-    @property
-    def origin(self) -> dict[str, str]:
-        """What the provenance of a result says about the data besides the problem itself."""
-        return {"profiles_sha256": self.profiles_sha256} if self.profiles_sha256 else {}
-
-    def with_nominal(self, plan: SelectionPlan, nominal: Result) -> SelectionPlan:
-        """Return the plan with the price of robustness, from a solution of `self.nominal`."""
-        return compared(self, plan, nominal)
-
-    def completed_plan(self, plan: SelectionPlan, stored: Any) -> SelectionPlan:
-        """Return a rebuilt plan with what a stored one tells of the problem without robustness."""
-        return compared_again(self, plan, stored)
-
-    def evaluate(self, plan: SelectionPlan) -> float:
-        """Return the expected share of correct answers under the plan's own routing table.
-
-        Where experts share prompts, under the weights of the plan's experts.
-        """
-        return evaluate_plan(self, plan)
-
-    def check(self, plan: SelectionPlan) -> list[str]:
-        """Return the violated requirements in words; empty for a valid plan."""
-        return check_sets(self, plan) if self.sets == "per_category" else check_plan(self, plan)
-
-    @property
-    def measure(self) -> Measure:
-        """Sense and unit of the objective: a share that is to be large."""
-        return Measure("maximize", "share of correct answers", "expected share of correct answers")
-
-    def row_names(self) -> list[str]:
-        """Return the name (with unit) of each budget row."""
-        return list(self.compiled.row_names)
-
-    def cover_names(self) -> list[str]:
-        """Return the name of each cover row."""
-        return list(self.compiled.cover_names)
-
-    def describe(self) -> str:
-        """Return one line about the size of the instance."""
-        kind = "synthetic: " if self.tables.synthetic else ""
-        models = len(self.tables.llms)
-        return (
-            f"{kind}{models} LLMs x {len(self.experts) // models} precisions and servers = "
-            f"{len(self.experts)} experts, {len(self.tables.clusters)} prompt clusters in "
-            f"{len(self.categories)} categories, {len(self.hosts)} servers"
-        )
-
-
-def build(
-    config: SelectionConfig, folder: Path, *, allow_outside: bool = False
-) -> SelectionInstance:
-    """Read the tables that `config` names and return the instance.
-
-    Parameters
-    ----------
-    config
-        Validated configuration.
-    folder
-        Folder of the YAML file; paths are relative to it.
-    allow_outside
-        Whether paths may leave that folder.
-
-    Raises
-    ------
-    InputError
-        For unreadable tables, unknown names, or a path outside the folder.
-    """
-    if config.tables is None:
-        from moe2opt.selection.gated import build_gated
-
-        return build_gated(config, folder, allow_outside=allow_outside)
-    tables = read_tables(inside(folder, config.tables, "tables", allow_outside=allow_outside))
-    return assemble(config, tables, profiles_of(config, folder, allow_outside=allow_outside))
-
-
-def profiles_of(config: SelectionConfig, folder: Path, *, allow_outside: bool) -> Profiles:
-    """Return the profile tables that `config` names, the built-in ones when it names none.
-
-    Raises
-    ------
-    InputError
-        For faults of the tables, or a path outside the folder.
-    """
-    named = config.profiles if config.profiles is not None else BUILTIN
-    names = (named,) if isinstance(named, str) else named
-    places = [
-        name if name == BUILTIN else inside(folder, name, "profiles", allow_outside=allow_outside)
-        for name in names
-    ]
-    return read_profiles(*places)
-
-
-def assemble(
+def parts_of(
     config: SelectionConfig,
     tables: ClusterTables,
     profiles: Profiles,
     lengths: LengthSource | None = None,
-) -> SelectionInstance:
-    """Return the instance for tables already in memory, at whatever granularity they have.
+) -> dict[str, Any]:
+    """Return the fields of a case for tables in memory, `nominal` excepted.
 
     `lengths` gives the lengths of single answers of the tables' LLMs where they are known;
     otherwise, and where the configuration declares a distribution, that is taken.
     """
-    nominal = None
-    if config.robust is not None:
-        plain = config.model_copy(update={"robust": None})
-        nominal = assemble(plain, tables, profiles, lengths)
     tables = tables.restricted_to(pool_of(config.llms, tables))
     traffic = traffic_of(tables)
     catalogue = build_catalogue(config, tables, profiles, traffic)
     samples = samples_of(config, tables, profiles, traffic, lengths)
     wait_s = config.queue.wait_limit_s if config.queue else 0.0
     energy, delay = config.energy, config.delay
-    return SelectionInstance(
+    return dict(
         name=config.name,
         description=config.description,
         tables=tables,
@@ -341,9 +282,8 @@ def assemble(
         max_experts=config.max_experts,
         notes=tuple(_notes(config, tables, profiles, catalogue)),
         robust_quantile=config.robust.level if config.robust else None,
-        nominal=nominal,
         profiles_sha256=profiles.digest,
-        mixture=mixture_of(config),
+        mixture=_mixture_of(config),
         energy_largest=(energy.largest if energy else None) or 0,
         delay_statistic=delay.statistic,
         delay_level=delay.level,
@@ -364,3 +304,11 @@ def _notes(
     yield from notes_of(config)
     if any(expert.quality_factor < 1 for expert in catalogue.experts):
         yield "the accuracy kept by quantised weights is estimated, not measured on these prompts"
+
+
+def _mixture_of(config: SelectionConfig) -> Mixture | None:
+    """Return how experts share prompts; the best one alone is no mixture."""
+    if not config.mixes:
+        return None
+    k = config.answering if config.objective == "top_k" else None
+    return None if k == 1 else Mixture(config.mixture.temperature, k)
