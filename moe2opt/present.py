@@ -30,6 +30,7 @@ _UNITS = (
     ("loss_nats", "nats"),
     ("nats", "nats"),
     ("bytes", "bytes"),
+    ("mbps", "Mbit/s"),
     ("watts", "W"),
     ("w", "W"),
     ("s", "s"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -75,16 +76,20 @@ class FleetResult(Content):
         return self.distinct[int(self.kind_of[site])].answers[int(self.choice[site])]
 
     def to_frame(self, fleet: Fleet) -> pd.DataFrame:
-        """Return one row per site: name, rate, value, use, and the distinct site it is."""
+        """Return one row per site: name, rate, value, use, and the distinct site it is.
+
+        Without a plan, values and uses are NaN.
+        """
         import pandas as pd
 
         answers = [self.answer_of(s) for s in range(len(self.choice))]
+        nothing = [math.nan] * (len(self.kind_of) - len(answers))
         return pd.DataFrame(
             {
                 "site": [site.name for site in fleet.sites],
                 "rate": fleet.rates,
-                "value": [self.measure.own(a.value) for a in answers],
-                "used": [a.used for a in answers],
+                "value": [self.measure.own(a.value) for a in answers] or nothing,
+                "used": [a.used for a in answers] or nothing,
                 "distinct": self.kind_of,
             }
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,10 +75,15 @@ class Fleet(Content):
     def __post_init__(self) -> None:
         if not self.sites:
             raise InputError("a fleet needs at least one site")
+        if not math.isfinite(self.limit):
+            raise InputError(f"fleet {self.name}: the limit {self.limit} must be finite")
         for site in self.sites:
+            if not hasattr(site.problem, "budgets"):
+                kind = type(site.problem).__name__
+                raise InputError(f"site {site.name}: its problem ({kind}) has no budget rows")
             if not 0 <= site.row < len(site.problem.budgets):
                 raise InputError(f"site {site.name}: there is no budget row {site.row}")
-            if not site.rate > 0:
+            if not 0 < site.rate < math.inf:
                 raise InputError(f"site {site.name}: the rate {site.rate} must be positive")
 
     @property

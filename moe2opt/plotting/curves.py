@@ -5,12 +5,21 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from moe2opt.plotting.style import ABSENT, axis_label, colour, dashes, finish, marker
+from moe2opt.plotting.style import (
+    ABSENT,
+    axis_label,
+    colour,
+    dashes,
+    finish,
+    in_legend,
+    marker,
+    numbers,
+)
 from moe2opt.result import FloatArray, InputError, ProgressEvent
 
 if TYPE_CHECKING:
@@ -95,7 +104,7 @@ def _draw_curve(ax: Axes, curve: Curve, k: int, steps: bool, scale: float) -> No
     x, y = _column(curve, "x"), scale * _column(curve, "y")
     there = np.isfinite(y)
     if curve.certified is None:
-        ax.plot(x[there], y[there], "x", color="#555555", label=curve.label)
+        ax.plot(x[there], y[there], "x", color="#555555", label=in_legend(curve.label))
         return
     proven = np.asarray(curve.certified, dtype=bool)
     if proven.shape != x.shape:
@@ -105,8 +114,9 @@ def _draw_curve(ax: Axes, curve: Curve, k: int, steps: bool, scale: float) -> No
     for which, face, note in ((proven, colour(k), ""), (~proven, "white", ", not certified")):
         points = there & which
         if points.any():
-            look = {"color": colour(k), "markerfacecolor": face, "markersize": 6.0}
-            dots = ax.plot(x[points], y[points], marker(k), label=curve.label + note, **look)  # type: ignore[arg-type]
+            look: Any = {"color": colour(k), "markerfacecolor": face, "markersize": 6.0}
+            name = in_legend(curve.label) + note
+            dots = ax.plot(x[points], y[points], marker(k), label=name, **look)
             dots[0].set_zorder(3)
     _draw_bounds(ax, curve, there & ~proven, colour(k), scale)
 
@@ -130,7 +140,7 @@ def _shade_infeasible(ax: Axes, curve: Curve) -> None:
 
 
 def _column(curve: Curve, name: str) -> FloatArray:
-    values = np.asarray(getattr(curve, name), dtype=np.float64)
+    values = numbers(getattr(curve, name), f"curve {curve.label!r}: {name}")
     if values.ndim != 1 or len(values) != len(np.asarray(curve.x)):
         raise InputError(f"curve {curve.label!r}: {name} has another length than x")
     return values
@@ -208,19 +218,27 @@ def performance_profile(
     title, subtitle
         Texts above the axes.
 
+    Raises
+    ------
+    InputError
+        When factors and shares differ in number.
+
     Returns
     -------
     The axes.
     """
     curves = {
-        name: (np.asarray(f, np.float64), np.asarray(s, np.float64))
+        name: (numbers(f, f"profile {name!r}: factors"), numbers(s, f"profile {name!r}: shares"))
         for name, (f, s) in profiles.items()
     }
+    for name, (f, s) in curves.items():
+        if f.ndim != 1 or f.shape != s.shape:
+            raise InputError(f"profile {name!r}: {f.shape} factors, {s.shape} shares")
     largest = max((float(f[-1]) for f, _ in curves.values() if len(f)), default=1.0)
     for k, (name, (factors, share)) in enumerate(curves.items()):
         x = np.concatenate([[1.0], factors, [2.0 * largest]])
         y = np.concatenate([[0.0], share, share[-1:] if len(share) else [0.0]])
-        ax.step(x, y, where="post", label=name, color=colour(k), linestyle=dashes(k))
+        ax.step(x, y, where="post", label=in_legend(name), color=colour(k), linestyle=dashes(k))
     ax.set(
         xscale="log",
         ylim=(0.0, 1.02),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from moe2opt.plotting.style import ABSENT, COLOURS, SEQUENTIAL, axis_label, colour, finish
+from moe2opt.plotting.style import ABSENT, COLOURS, SEQUENTIAL, axis_label, colour, finish, numbers
 from moe2opt.result import FloatArray, InputError, IntArray
 
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ def routing_map(
     -------
     The axes.
     """
-    values = np.asarray(shares, dtype=np.float64) * (100.0 if percent else 1.0)
+    values = numbers(shares, "shares") * (100.0 if percent else 1.0)
     if values.shape != (len(rows), len(columns)):
         raise InputError(f"shares has shape {values.shape}, the names {len(rows), len(columns)}")
     ax.set_facecolor(ABSENT)
@@ -185,11 +185,18 @@ def routing_shares(plan: Any, weights: npt.ArrayLike | None = None) -> tuple[Flo
         ``(C,)`` weight of each cluster, in the order of ``plan.routing`` (an instance has them in
         ``tables.weights``); equal ones by default.
 
+    Raises
+    ------
+    InputError
+        When there is not one weight per cluster.
+
     Returns
     -------
     ``(K, E)`` shares, whose rows are ``plan.by_category``, and the labels of the experts.
     """
-    size = np.ones(len(plan.routing)) if weights is None else np.asarray(weights, np.float64)
+    size = np.ones(len(plan.routing)) if weights is None else numbers(weights, "weights")
+    if size.shape != (len(plan.routing),):
+        raise InputError(f"weights has shape {size.shape}, the plan {len(plan.routing)} clusters")
     categories = [report.category for report in plan.by_category]
     shares = np.zeros((len(categories), len(plan.experts)))
     for route, weight in zip(plan.routing, size, strict=True):
@@ -245,9 +252,9 @@ def budget_map(
     -------
     The axes.
     """
-    table = np.asarray(values, dtype=np.float64) * (100.0 if percent else 1.0)
+    table = numbers(values, "values") * (100.0 if percent else 1.0)
     proven = np.asarray(certified, dtype=bool)
-    columns, rows = np.asarray(x_limits, np.float64), np.asarray(y_limits, np.float64)
+    columns, rows = numbers(x_limits, "x_limits"), numbers(y_limits, "y_limits")
     if table.shape != (len(rows), len(columns)) or proven.shape != table.shape:
         raise InputError(
             f"values {table.shape} and certified {proven.shape} must both be "

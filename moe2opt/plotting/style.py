@@ -5,8 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+import numpy.typing as npt
+
 from moe2opt.present import label_of as label_of
-from moe2opt.result import InputError
+from moe2opt.result import FloatArray, InputError
 from moe2opt.text import shown
 from moe2opt.writing import replacing
 
@@ -50,6 +53,25 @@ def dashes(k: int) -> str:
 def axis_label(name: str, *, percent: bool = False) -> str:
     """Return the label of a name of the code, or of words, which stay as they are."""
     return (name if " " in name else label_of(name)) + (" (%)" if percent else "")
+
+
+def numbers(values: npt.ArrayLike, what: str) -> FloatArray:
+    """Return values as floats.
+
+    Raises
+    ------
+    InputError
+        When some are no numbers.
+    """
+    try:
+        return np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise InputError(f"{what} must be numbers") from None
+
+
+def in_legend(label: str) -> str:
+    """Return a name as matplotlib shows it; names that begin with an underscore it leaves out."""
+    return f" {label}" if label.startswith("_") else label
 
 
 def new_figure(width_inches: float = 6.4, height_inches: float = 4.0) -> tuple[Figure, Axes]:

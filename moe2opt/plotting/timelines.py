@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from moe2opt.plotting.style import axis_label, colour, dashes, finish
+from moe2opt.plotting.style import axis_label, colour, dashes, finish, in_legend, numbers
 from moe2opt.result import InputError
 
 if TYPE_CHECKING:
@@ -72,20 +72,22 @@ def timeline(
     -------
     The axes.
     """
-    times = np.asarray(time_s, dtype=np.float64)
-    if times.ndim != 1 or (np.diff(times) < 0).any():
+    times = numbers(time_s, "time_s")
+    if times.ndim != 1 or not np.isfinite(times).all() or (np.diff(times) < 0).any():
         raise InputError("time_s must be one row of rising seconds")
     for k, (name, values) in enumerate(series.items()):
-        row = np.asarray(values, dtype=np.float64)
+        row = numbers(values, f"series {name!r}")
         if row.shape != times.shape:
             raise InputError(f"series {name!r} has shape {row.shape}, time_s {times.shape}")
-        ax.plot(times, row, dashes(k), color=colour(k), drawstyle="steps-post", label=name)
+        ax.plot(
+            times, row, dashes(k), color=colour(k), drawstyle="steps-post", label=in_legend(name)
+        )
     _draw_spans(ax, spans)
     for k, (name, moments) in enumerate((events or {}).items()):
         for n, moment in enumerate(moments):
             ax.axvline(
                 moment, color="#333333", linewidth=0.9, linestyle=("-", ":")[k % 2],
-                label=name if n == 0 else "_",
+                label=in_legend(name) if n == 0 else "_",
             )  # fmt: skip
     ax.set(xlabel="time (s)", ylabel=axis_label(y))
     return finish(ax, title=title, subtitle=subtitle, legend=True)
@@ -97,5 +99,5 @@ def _draw_spans(ax: Axes, spans: Sequence[Span]) -> None:
         first = all(other.label != span.label for other in spans[:n])
         shade = colour(names.index(span.label) + 4)
         look = {"color": shade, "alpha": 0.25, "linewidth": 0}
-        label = span.label if first else "_"
+        label = in_legend(span.label) if first else "_"
         ax.axvspan(span.start_s, span.end_s, ymax=0.08, label=label, **look)  # type: ignore[arg-type]
