@@ -1,8 +1,9 @@
-r"""Certificates as proofs in the open format VIPR 1.1, for checkers that know nothing of moe2opt.
+r"""Certificates as proofs in the open format VIPR 1.0, for checkers that know nothing of moe2opt.
 
 The format is that of Cheung, Gleixner and Steffy, "Verifying integer programming results" (IPCO
-2017). A file states a mixed-integer linear programme, the relation to prove, solutions, and
-derived constraints, each with its reason. Here the programme is the strong linear formulation
+2017); version 1.1 asks for the same first line and adds nothing that is used here. A file states a
+mixed-integer linear programme, the relation to prove, solutions, and derived constraints, each with
+its reason. Here the programme is the strong linear formulation
 (`moe2opt.vipr.facility`, `moe2opt.vipr.choice`) in exact rationals; every leaf of the split tree
 becomes one linear combination of rows, bounds and branching assumptions, rounded where the
 objective is integral, and siblings are joined by resolving the branching.

@@ -31,7 +31,7 @@ _BLOCK = 2**20
 def certificate(
     result: Stored,
     config: Config,
-    to: Annotated[str, typer.Option(help="Format: vipr (VIPR 1.1).")] = "vipr",
+    to: Annotated[str, typer.Option(help="Format: vipr (VIPR 1.0).")] = "vipr",
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write here; default stdout.")
     ] = None,
