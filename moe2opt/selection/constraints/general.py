@@ -142,11 +142,13 @@ class BestOfChosen:
         return float(self.weighted[:, chosen].max(axis=1, initial=0.0).sum())
 
     def _short_of_one(self, everyone: BoolArray, missing: BoolArray) -> FloatArray:
-        """Return the values of sets that each lack one expert of `everyone`, or none."""
+        """Return the values of sets that each lack one expert of `everyone`, or none.
+
+        They are those of `_value` to the last bit: a difference of sums could be less.
+        """
         members = np.flatnonzero(everyone)
         own = self.weighted[:, members]
-        best = own.argmax(axis=1)
-        second, first = np.partition(own, -2, axis=1)[:, -2:].T
-        loss = np.bincount(members[best], weights=first - second, minlength=len(everyone))
-        lost = np.where(missing.any(axis=1), loss[missing.argmax(axis=1)], 0.0)
-        return np.asarray(first.sum() - lost)
+        best = members[own.argmax(axis=1)]
+        second, first = np.maximum(np.partition(own, -2, axis=1)[:, -2:].T, 0.0)
+        lacking = np.where(missing.any(axis=1), missing.argmax(axis=1), -1)
+        return np.array([np.where(best == n, second, first).sum() for n in lacking])
