@@ -276,7 +276,7 @@ class Result(Content, Generic[PlanT_co]):
             raise ValueError("objective and bound must be numbers")
         if not 0.0 <= self.rel_gap < math.inf:
             raise ValueError(f"rel_gap is {self.rel_gap!r}; it must be a number from 0 on")
-        closed = self.gap <= max(optimal_within(self.rel_gap), NUMERICAL_GAP) * 1.01
+        closed = self.gap <= max(optimal_within(self.rel_gap), NUMERICAL_GAP)
         if self.status is Status.OPTIMAL and not closed:
             raise ValueError(f"OPTIMAL with a gap of {self.gap:.3g}")
 

@@ -51,7 +51,7 @@ class FacilityProblem(Canonical):
     in `groups` and `covers`. A single row of `costs` goes with a single number as `budgets`.
 
     Usage of a budget is the correctly rounded sum of its terms, so it does not depend on their
-    order. Rows of integers are compared exactly; any other row has a relative slack of 1e-9.
+    order. Rows of integers up to 2**53 have no slack; any other row has a relative one of 1e-9.
 
     Examples
     --------

@@ -20,6 +20,7 @@ from strategies import (
     problems,
 )
 
+import moe2opt as mo
 from moe2opt.canonical import (
     FacilityProblem,
     MonotoneProblem,
@@ -523,3 +524,32 @@ def test_selftest_of_a_single_point_is_empty() -> None:
     """A box of one point has no neighbours to compare."""
     problem = MonotoneProblem(lower=[1], upper=[1], objective=lambda x: -x[:, 0])
     assert find_counterexample(problem) is None
+
+
+@pytest.mark.parametrize("solver", ["brb", "polyblock", "enumerate"])
+@pytest.mark.parametrize("short", [0.0, 1e-7, 9.9e-7])
+def test_nearly_whole_oracles_are_rounded_alike_everywhere(solver: str, short: float) -> None:
+    """An integral oracle that returns 4.9999999 is worth 5, and no bound or proof says 4."""
+    problem = mo.MonotoneProblem(
+        [0, 0],
+        [3, 3],
+        lambda x: x.sum(axis=1) - short,
+        [lambda x: x.sum(axis=1) - 5.5],
+        integral=True,
+    )
+    result = mo.solve(problem, solver=solver)
+    assert (str(result.status), result.objective, result.bound) == ("OPTIMAL", 5.0, 5.0)
+    assert mo.certify(problem, result).ok
+
+
+def test_whole_rows_have_no_slack_as_far_as_floats_are_exact() -> None:
+    """Integers up to 2**53 are compared exactly; beyond, a row has the slack of any other."""
+    whole = mo.FacilityProblem([[1, 1]], costs=[[2**52, 2**52 - 1]], budgets=[2**53 - 2])
+    assert not whole.is_feasible([1, 1])
+    assert whole.limits[0] == 2**53 - 2
+    wide = mo.FacilityProblem([[1, 1]], costs=[[2.0**60, 2.0**60]], budgets=[2.0**61 - 2.0**9])
+    assert wide.is_feasible([1, 1])
+    for problem in (whole, wide):
+        result = mo.solve(problem, solver="brb")
+        assert problem.is_feasible(result.x)
+        assert mo.certify(problem, result).ok
