@@ -147,6 +147,8 @@ def report(
     """
     stats = result.stats
     seconds = f"{stats.get('solve_s', 0.0):.1f} s"
+    nodes = int(stats.get("nodes", 0))
+    work = f"{count(nodes)} {'node' if nodes == 1 else 'nodes'}"
     lines = [
         "Solving report",
         f"  Status        {status_words(result)}",
@@ -154,24 +156,26 @@ def report(
         f"   Bound {result.measure.text(result.bound)}"
         f"   Gap {percent(result)}",
         f"  Certificate   {proof_words(result, checked=checked, failures=failures)}",
-        f"  Work          {result.solver}, {count(int(stats.get('nodes', 0)))} nodes, {seconds}",
+        f"  Work          {result.solver}, {work}, {seconds}",
     ]
     return "\n".join(lines)
 
 
 def status_words(result: Result) -> str:
     """Return the status in words, with the limit that stopped the run."""
-    words = {
-        Status.OPTIMAL: "optimal" if result.rel_gap == 0 else "optimal within the gap",
-        Status.FEASIBLE: "feasible",
-        Status.INFEASIBLE: "infeasible",
-        Status.NO_SOLUTION: "no plan found",
-        Status.ERROR: "error",
-    }[result.status]
-    if result.limit is None:
-        return words
-    limit = "interrupted" if result.limit == "INTERRUPTED" else f"{result.limit.lower()} limit"
-    return f"{words} ({limit})"
+    within = " within the gap" if result.status == "OPTIMAL" and result.rel_gap else ""
+    words = f"{STATUS_WORDS[result.status]}{within}"
+    return words if result.limit is None else f"{words} ({result.limit.words})"
+
+
+#: What a status is called in tables and sentences; files keep its code.
+STATUS_WORDS = {
+    Status.OPTIMAL: "optimal",
+    Status.FEASIBLE: "feasible",
+    Status.INFEASIBLE: "infeasible",
+    Status.NO_SOLUTION: "no plan found",
+    Status.ERROR: "error",
+}
 
 
 def proof_words(

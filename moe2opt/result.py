@@ -81,6 +81,13 @@ class Limit(enum.StrEnum):
     MEMORY = "MEMORY"
     INTERRUPTED = "INTERRUPTED"
 
+    @property
+    def words(self) -> str:
+        """What a reader calls it, for example ``node limit``."""
+        if self is Limit.INTERRUPTED:
+            return "interrupted"
+        return f"{self.lower().removesuffix('s')} limit"
+
 
 def relative_gap(objective: float, bound: float) -> float:
     """Return ``(bound - objective) / max(|objective|, 1e-10)``, never NaN.
@@ -385,7 +392,7 @@ class Result(Content, Generic[PlanT_co]):
         return f"{table}{plan.to_frame().to_html(max_rows=10)}"
 
     def __str__(self) -> str:
-        limit = "" if self.limit is None else f" ({self.limit.lower()} limit)"
+        limit = "" if self.limit is None else f" ({self.limit.words})"
         return (
             f"{self.status}{limit}  objective {self.measure.text(self.objective)}"
             f"  bound {self.measure.text(self.bound)}"

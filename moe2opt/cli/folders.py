@@ -7,8 +7,8 @@ import os
 import tempfile
 from pathlib import Path
 
+from moe2opt.cli.target import source_of
 from moe2opt.errors import InputError
-from moe2opt.source import source_of
 from moe2opt.writing import check_ours, made, write_text
 from moe2opt.writing import writing as writing
 

@@ -6,11 +6,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from moe2opt.source import source_of
-
 if TYPE_CHECKING:
     from moe2opt.canonical import Problem
     from moe2opt.config import LoadedInstance
+    from moe2opt.source import Source
 
 
 def opened(
@@ -22,9 +21,11 @@ def opened(
     return load(config, scenario, overrides or (), allow_outside=allow_outside)
 
 
-def instance_of(target: object) -> Any:
-    """Return the instance of a question behind a target, None for a bare problem."""
-    return None if source_of(target) is None else target
+def source_of(target: object) -> Source | None:
+    """Return the file that a target was loaded from, None for a bare problem."""
+    from moe2opt import source
+
+    return source.source_of(target)
 
 
 def problem_of(target: Any) -> Problem:

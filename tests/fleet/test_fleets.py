@@ -17,7 +17,7 @@ from mutations_of_results import mutations
 from strategies import all_points, choice_problems, facility_problems
 
 import moe2opt as mo
-from moe2opt.cli.verbs.fleet import Request, run_fleet
+from moe2opt.cli.verbs.fleet import fleet as fleet_verb
 from moe2opt.fleet import Fleet, Site, load_fleet, save_fleet, solve_fleet, verify_fleet
 from moe2opt.fleet.driver import _Run
 from moe2opt.fleet.priced import SiteState, priced
@@ -155,8 +155,7 @@ def test_a_wide_gap_is_said(file: Path, tmp_path: Path, capsys: pytest.CaptureFi
     assert content["gap"] > 1e-9
     changed = {**content, "rel_gap": 1.0, "status": "OPTIMAL"}
     (out / "fleet.json").write_text(json.dumps(changed), encoding="utf-8")
-    request = Request(file, 1e-6, "serial", None, None, out, False, False, False)
-    assert run_fleet(request, check=True) == 0
+    assert fleet_verb(file, backend="serial", out=out, check=True) == 0
     assert "optimal only within a relative gap of 1;" in capsys.readouterr().out
 
 
@@ -267,8 +266,7 @@ def test_an_interrupted_fleet_says_what_is_proven(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(_Run, "_round", interrupted)
-    request = Request(file, 1e-6, "serial", None, None, None, False, False, True)
-    run_fleet(request, check=False)
+    fleet_verb(file, 1e-6, backend="serial", quiet=True)
     shown = capsys.readouterr().out
     assert f"certificate {'checked' if known else 'none'}" in shown
     assert known or "gap -" in shown

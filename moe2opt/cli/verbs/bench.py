@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from moe2opt.cli.exits import Exit, say
+from moe2opt.cli.flags import Json, NoCertify, Quiet, at_least, gib_in_bytes, in_gib, positive
 from moe2opt.cli.folders import create, writing
-from moe2opt.cli.output import print_table, put
+from moe2opt.cli.output import print_table, put, put_json
+from moe2opt.errors import InputError
 
 if TYPE_CHECKING:
     from moe2opt.bench.job import Row
-    from moe2opt.bench.run import Plan, Report
+    from moe2opt.bench.run import Report
     from moe2opt.bench.tally import Summary
 
 #: What is run when nothing is named.
@@ -24,70 +25,112 @@ DEFAULT_SUITES = ("selection-structured",)
 _FILES = ("bench.json", "profile.svg", "gap.svg", "growth.svg")
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What the command line asked of ``bench``.
+def bench(
+    suites: Annotated[
+        list[str] | None,
+        typer.Argument(help="Suites, problem files or built-in problems.", show_default=False),
+    ] = None,
+    peers: Annotated[
+        str, typer.Option(metavar="A,B", help="Solvers and peers.")
+    ] = "brb,highs-milp,highs-cuts",
+    time_limit: Annotated[
+        float, typer.Option(help="Seconds of each run.", callback=positive)
+    ] = 60.0,
+    seeds: Annotated[int, typer.Option(help="Number of seeds.")] = 1,
+    gap: Annotated[
+        float, typer.Option(help="Relative gap that counts as closed.", callback=at_least(0))
+    ] = 1e-6,
+    memory_limit: Annotated[
+        float | None, typer.Option(help="Memory of each run in GiB.", callback=in_gib)
+    ] = None,
+    only: Annotated[str, typer.Option(metavar="PATTERN", help="Instances by name.")] = "*",
+    most_cells: Annotated[
+        int | None, typer.Option(help="Leave out instances with more experts x clusters.")
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Third-party data; default shared/data by the checkout."),
+    ] = None,
+    python: Annotated[
+        str | None, typer.Option(metavar="PATH", help="Interpreter that has the peers.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write report and plots here.")
+    ] = None,
+    clock: Annotated[
+        str, typer.Option(help="Seconds that count: wall, or processor on a busy machine.")
+    ] = "wall",
+    list_only: Annotated[bool, typer.Option("--list", help="List suites and peers.")] = False,
+    no_certify: NoCertify = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> Exit:
+    """Compare solvers and peers on suites of instances, every run in its own process.
 
-    Attributes
-    ----------
-    suites, peers
-        Names; peers separated by commas.
-    settings
-        Further arguments of `moe2opt.bench.Plan`.
-    data
-        Folder of third-party data; the one beside the checkout when None.
-    out
-        Folder for the report, None for none.
-    as_json, quiet
-        Flags.
+    Exit code 6 when a claim turned out to be wrong or a certificate was rejected.
     """
+    from moe2opt.bench import Plan, run_bench
+    from moe2opt.bench.cases import default_data
 
-    suites: Sequence[str]
-    peers: str
-    settings: dict[str, Any]
-    data: Path | None
-    out: Path | None
-    as_json: bool
-    quiet: bool
-
-
-def run_bench_verb(request: Request) -> Exit:
-    """Run what was asked; return 6 when a claim was found to be wrong."""
-    from moe2opt.bench import run_bench
-
-    plan = _plan(request)
-    if request.out is not None:
-        create(request.out, *_FILES)
+    if list_only:
+        _list(data, as_json)
+        return Exit.OK
+    if data is not None and not data.is_dir():
+        raise InputError(f"data: {data} is not a folder")
+    names = tuple(name for name in (p.strip() for p in peers.split(",")) if name)
+    if not names:
+        raise InputError("peers: no peer is named")
+    plan = Plan(
+        tuple(suites or DEFAULT_SUITES),
+        names,
+        data=data or default_data(),
+        time_limit_s=time_limit,
+        memory_limit_bytes=gib_in_bytes(memory_limit),
+        rel_gap=gap,
+        seeds=seeds,
+        only=only,
+        most_cells=most_cells,
+        python=python,
+        certify=not no_certify,
+        clock=clock,
+    )
+    if out is not None:
+        create(out, *_FILES)
 
     def tell(number: int, total: int, row: Row) -> None:
-        if not request.quiet:
-            say(f"{number:4}/{total} {_line(row)}")
+        case, peer, end, status, gap, seconds, *_ = _cells(row)
+        if not quiet:
+            words = f"{case:34} {peer:12} {end:11} {status:12} {gap:>10} {seconds:>9} s"
+            say(f"{number:4}/{total} {words}")
 
     report = run_bench(plan, tell)
     written: list[Path] = []
     try:
-        if request.out is not None:
-            with writing(request.out, *_FILES):
-                written = report.write(request.out)
+        if out is not None:
+            with writing(out, *_FILES):
+                written = report.write(out)
     finally:
-        if request.as_json:
-            put(json.dumps(report.to_dict(), indent=1))
+        if as_json:
+            put_json(report.to_dict(), allow_nan=True)
         else:
-            show_report(report)
-    if written and not request.quiet:
+            _show(report)
+    if written and not quiet:
         say(f"Written: {', '.join(str(path) for path in written)}")
     return Exit.REJECTED if any(row.wrong for row in report.rows) else Exit.OK
 
 
-def list_bench(*, as_json: bool, data: Path | None) -> None:
+def _list(data: Path | None, as_json: bool) -> None:
     """Print the suites and the peers, and which of them are here."""
     from moe2opt.bench.cases import default_data
     from moe2opt.bench.peers import PEERS
     from moe2opt.bench.suites import SUITES
 
+    def words(found: dict[str, str]) -> str:
+        return " ".join(f"{name} {version}" for name, version in found.items())
+
     suites = [(s.name, len(list(s.cases(1))), s.about) for s in SUITES.values()]
     peers = [
-        (p.name, _versions(p.versions()) if not p.missing() else "not installed", p.about)
+        (p.name, "not installed" if p.missing() else words(p.versions()), p.about)
         for p in PEERS.values()
     ]
     if as_json:
@@ -95,14 +138,14 @@ def list_bench(*, as_json: bool, data: Path | None) -> None:
             "suites": [{"name": n, "cases": c, "about": a} for n, c, a in suites],
             "peers": [{"name": n, "versions": v, "about": a} for n, v, a in peers],
         }
-        put(json.dumps(content, indent=1))
+        put_json(content)
         return
     print_table(("suite", "cases", "about"), [(n, str(c), a) for n, c, a in suites])
     print_table(("peer", "versions", "about"), peers)
     put(f"Third-party data: {data or default_data() or 'none; --data DIR names their folder'}")
 
 
-def show_report(report: Report) -> None:
+def _show(report: Report) -> None:
     """Print one line per run, then the means."""
     print_table(
         ("instance", "peer", "end", "status", "gap", "seconds", "MB", "remark"),
@@ -116,26 +159,6 @@ def show_report(report: Report) -> None:
     )
     for fit in report.to_dict()["growth"]:
         put(f"{fit['peer']}: {fit['measure']} grows as {fit['axis']}^{fit['exponent']:.2f}")
-
-
-def _plan(request: Request) -> Plan:
-    from moe2opt.bench import Plan
-    from moe2opt.bench.cases import default_data
-    from moe2opt.result import InputError
-
-    data = request.data or default_data()
-    if request.data is not None and not request.data.is_dir():
-        raise InputError(f"data: {request.data} is not a folder")
-    peers = tuple(name for name in (p.strip() for p in request.peers.split(",")) if name)
-    if not peers:
-        raise InputError("peers: no peer is named")
-    suites = tuple(request.suites) or DEFAULT_SUITES
-    return Plan(suites, peers, data=data, **request.settings)
-
-
-def _line(row: Row) -> str:
-    cells = _cells(row)
-    return f"{cells[0]:34} {cells[1]:12} {cells[2]:11} {cells[3]:12} {cells[4]:>10} {cells[5]:>9} s"
 
 
 def _cells(row: Row) -> tuple[str, ...]:
@@ -167,7 +190,3 @@ def _means(summary: Summary) -> tuple[str, ...]:
 
 def _number(value: float) -> str:
     return f"{value:.3g}" if math.isfinite(value) else "-"
-
-
-def _versions(found: dict[str, str]) -> str:
-    return " ".join(f"{name} {version}" for name, version in found.items())

@@ -10,7 +10,7 @@ import typer
 from moe2opt.cli.exits import Exit, explain
 from moe2opt.cli.flags import Json, Outside, Overrides, Quiet, Scenario
 from moe2opt.cli.output import put, put_json
-from moe2opt.cli.target import instance_of, opened, problem_of
+from moe2opt.cli.target import opened, problem_of, source_of
 from moe2opt.errors import InputError
 
 
@@ -50,14 +50,14 @@ def _variants(
 
     names = (scenario,) if scenario is not None else (None, *scenario_names(config))
     for name in names:
-        target = opened(config, name, overrides, allow_outside)
-        problem, instance = problem_of(target), instance_of(target)
+        target: Any = opened(config, name, overrides, allow_outside)
+        problem = problem_of(target)
         _check_files(config, target, allow_outside)
         try:
             pairs = self_test(problem)
         except InputError as error:
             raise InputError(f"{config}: {error}") from error
-        about = "" if instance is None else instance.describe()
+        about = "" if source_of(target) is None else target.describe()
         yield {
             "config": config,
             "scenario": name,

@@ -4,185 +4,184 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from moe2opt.cli.exits import Exit, say, say_rejected
+from moe2opt.cli.flags import Config, Json, Outside, Overrides, Quiet, Scenario, Stored
 from moe2opt.cli.folders import create
-from moe2opt.cli.output import print_table, put
-from moe2opt.result import InputError, Result
-from moe2opt.verify import verify
+from moe2opt.cli.output import bar, print_table, put, put_json
+from moe2opt.errors import InputError
 from moe2opt.writing import ours, write_text
 
 if TYPE_CHECKING:
     from moe2opt.executor.compare.against import PlanRow
     from moe2opt.executor.compare.figures import Comparison, Row
-    from moe2opt.executor.job import Executed, Wanted
+    from moe2opt.executor.job import Wanted
     from moe2opt.placement import PlacementInstance, PlacementPlan
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What the command line asked of ``execute``.
-
-    Attributes
-    ----------
-    result, config, scenario, overrides, allow_outside
-        Stored result, and what it was solved for.
-    model, text, tokens, repeats, calibrate
-        What overrules the configuration.
-    tolerance
-        Texts of ``--tolerance``.
-    against
-        Stored result of an earlier plan that is run too.
-    out
-        Folder for the files, None for none.
-    as_json, quiet
-        Flags.
-    """
-
-    result: Path
-    config: str
-    scenario: str | None
-    overrides: tuple[str, ...]
-    allow_outside: bool
-    model: Path | None
-    text: Path | None
-    tokens: int | None
-    repeats: int | None
-    calibrate: bool
-    tolerance: tuple[str, ...]
-    against: Path | None
-    out: Path | None
-    as_json: bool
-    quiet: bool
-
-
-def run_execute(request: Request) -> Exit:
-    """Do what was asked and return the exit code."""
-    from moe2opt.placement import PlacementInstance
     from moe2opt.selection.question import GatedInstance
 
-    found = verify(
-        request.result,
-        request.config,
-        request.scenario,
-        request.overrides,
-        allow_outside=request.allow_outside,
-    )
-    if found.foreign:
-        raise InputError(f"{request.result}: {found.failures[0]}")
-    if not found.ok:
-        say_rejected(request.result, found.failures)
-        return Exit.REJECTED
-    result, target = found.result, found.target
-    assert result is not None
-    if result.plan is None or result.x is None:
-        raise InputError(f"{request.result}: there is no plan to run ({result.status})")
-    instance = target
-    if isinstance(instance, PlacementInstance):
-        return _placement(request, result, instance)
-    if isinstance(instance, GatedInstance):
-        return _selection(request, result, instance)
-    raise InputError(
-        f"{request.config}: `execute` runs placements, and selections with "
-        "`experts: {outcomes: FOLDER}`"
-    )
+_JSON, _PLOT = "execute.json", "execute.svg"
 
 
-def _placement(request: Request, result: Result, instance: PlacementInstance) -> Exit:
+def execute(
+    result: Stored,
+    config: Config,
+    model: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Weights (Hugging Face format); default execute.model"),
+    ] = None,
+    text: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Held-out text, or a folder of it; default execute.text"),
+    ] = None,
+    tokens: Annotated[int | None, typer.Option(min=2, help="Tokens that are run.")] = None,
+    repeats: Annotated[int | None, typer.Option(min=1, help="Passes over the tokens.")] = None,
+    calibrate: Annotated[
+        bool,
+        typer.Option(
+            "--calibrate",
+            help="Run a mixture of all tiers and formats too, for `profile --from-run`.",
+        ),
+    ] = False,
+    tolerance: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="SHARE|NAME=SHARE",
+            help="Exit with 5 when a prediction is further off: 0.15, or time=15%,bytes=2%,...",
+        ),
+    ] = None,
+    against: Annotated[
+        Path | None,
+        typer.Option(metavar="RESULT", help="Run the plan of an earlier result.json, too."),
+    ] = None,
+    scenario: Scenario = None,
+    overrides: Overrides = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write execute.json and execute.svg here.")
+    ] = None,
+    allow_outside: Outside = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> Exit:
+    """Run a plan for real and compare what it takes with what was predicted.
+
+    A placement is run with torch on the model's weights, from memory and disk as planned. A
+    selection is replayed on the test part of its outcomes. Exit code 5 when --tolerance is
+    exceeded.
+    """
     from moe2opt.executor.compare.figures import parse_tolerances
     from moe2opt.executor.faults import require_torch
+    from moe2opt.placement import PlacementInstance
+    from moe2opt.selection.question import GatedInstance
+    from moe2opt.verify import verify
 
-    tolerances = parse_tolerances(request.tolerance)
-    require_torch()
-    from moe2opt.executor.job import Wanted, execute_plan
+    found = verify(result, config, scenario, overrides or (), allow_outside=allow_outside)
+    if found.foreign:
+        raise InputError(f"{result}: {found.failures[0]}")
+    if not found.ok:
+        say_rejected(result, found.failures)
+        return Exit.REJECTED
+    solved, instance = found.result, found.target
+    assert solved is not None
+    if solved.plan is None or solved.x is None:
+        raise InputError(f"{result}: there is no plan to run ({solved.status})")
+    if isinstance(instance, PlacementInstance):
+        tolerances = parse_tolerances(tolerance or ())
+        require_torch()
+        from moe2opt.executor.job import Wanted
 
-    assert result.x is not None
-    plan = instance.decode(result.x)
-    wanted = Wanted(
-        request.model,
-        request.text,
-        request.tokens,
-        request.repeats,
-        request.calibrate,
-        request.allow_outside,
-    )
-    earlier = _earlier(request, instance)
-    with _folder(request.out) as folder:
-        with _bar(request.quiet) as on_token:
-            done = execute_plan(instance, plan, wanted, on_token)
-        plans = [] if earlier is None else _beside(request, instance, done, earlier, wanted)
-        exceeded = done.comparison.exceeded(tolerances)
-        content = {**done.content, "tolerances": tolerances, "exceeded": exceeded}
-        if plans:
-            content["plans"] = [row.to_dict() for row in plans]
-        if folder is not None:
-            _write(folder, content)
-            from moe2opt.executor.compare.plot import plot
-
-            plot(done.comparison, f"{instance.name}: predicted and measured", folder / _PLOT)
-    if request.as_json:
-        put(json.dumps(content, indent=1, allow_nan=False))
+        wanted = Wanted(model, text, tokens, repeats, calibrate, allow_outside)
+        plans = [(result, instance.decode(solved.x))]
+        if against is not None:
+            plans.append((against, _earlier(against, instance)))
+        exceeded = _placement(instance, plans, wanted, tolerances, out, as_json, quiet)
+    elif isinstance(instance, GatedInstance):
+        for flag, value in (("--model", model), ("--text", text), ("--against", against)):
+            if value is not None:
+                raise InputError(f"{flag}: a selection is replayed on recorded outcomes")
+        exceeded = _selection(instance, solved.x, tolerance or (), out, as_json)
     else:
-        _show(done.comparison, request)
-        _show_plans(plans)
+        raise InputError(
+            f"{config}: `execute` runs placements, and selections with "
+            "`experts: {outcomes: FOLDER}`"
+        )
     for words in exceeded:
         say(f"tolerance exceeded: {words}")
     return Exit.TOO_WEAK if exceeded else Exit.OK
 
 
-def _earlier(request: Request, instance: PlacementInstance) -> PlacementPlan | None:
+def _earlier(path: Path, instance: PlacementInstance) -> PlacementPlan:
     """Return the plan of ``--against``, in the tiers and formats of the instance."""
     from moe2opt.executor.compare.against import stored_assignment
+    from moe2opt.result import Result
 
-    if request.against is None:
-        return None
     try:
-        return instance.plan_of(stored_assignment(Result.load(request.against).plan, instance))
+        return instance.plan_of(stored_assignment(Result.load(path).plan, instance))
     except InputError as error:
-        raise InputError(f"--against {request.against}: {error}") from error
+        raise InputError(f"--against {path}: {error}") from error
 
 
-def _beside(
-    request: Request,
+def _placement(
     instance: PlacementInstance,
-    done: Executed,
-    earlier: PlacementPlan,
+    plans: Sequence[tuple[Path, PlacementPlan]],
     wanted: Wanted,
-) -> list[PlanRow]:
-    """Run the earlier plan, too, and return both rows."""
+    tolerances: dict[str, float],
+    out: Path | None,
+    as_json: bool,
+    quiet: bool,
+) -> list[str]:
+    """Run the plan, and the earlier one if there is one; return which tolerances are exceeded."""
     from moe2opt.executor.compare.against import PlanRow
+    from moe2opt.executor.compare.plot import plot
     from moe2opt.executor.job import execute_plan
 
-    with _bar(request.quiet) as on_token:
-        other = execute_plan(instance, earlier, replace(wanted, calibrate=False), on_token)
-    return [
-        PlanRow.of(str(request.result), done.comparison),
-        PlanRow.of(str(request.against), other.comparison, instance.check(earlier)),
-    ]
+    (path, plan), *rest = plans
+    rows = []
+    with _folder(out) as folder:
+        with bar("Running", quiet=quiet) as on_token:
+            done = execute_plan(instance, plan, wanted, on_token)
+        comparison = done.comparison
+        for other, earlier in rest:
+            with bar("Running", quiet=quiet) as on_token:
+                run = execute_plan(instance, earlier, replace(wanted, calibrate=False), on_token)
+            faults = instance.check(earlier)
+            rows = [PlanRow.of(str(path), comparison),
+                    PlanRow.of(str(other), run.comparison, faults)]  # fmt: skip
+        exceeded = comparison.exceeded(tolerances)
+        content = {**done.content, "tolerances": tolerances, "exceeded": exceeded}
+        if rows:
+            content["plans"] = [row.to_dict() for row in rows]
+        if folder is not None:
+            _write(folder, content)
+            plot(comparison, f"{instance.name}: predicted and measured", folder / _PLOT)
+    if as_json:
+        put_json(content)
+    else:
+        _show(comparison, out, quiet)
+        _show_plans(rows)
+    return exceeded
 
 
-def _selection(request: Request, result: Result, instance: Any) -> Exit:
+def _selection(
+    instance: GatedInstance, x: Any, texts: Sequence[str], out: Path | None, as_json: bool
+) -> list[str]:
+    """Replay a selection; return which tolerances are exceeded."""
+    from moe2opt.executor.compare.figures import parse_tolerances
     from moe2opt.executor.compare.selection import FIGURES, replayed
 
-    given = {"--model": request.model, "--text": request.text, "--against": request.against}
-    for name, value in given.items():
-        if value is not None:
-            raise InputError(f"{name}: a selection is replayed on recorded outcomes")
-    assert result.x is not None
-    tolerances = _selection_tolerances(request.tolerance, FIGURES)
-    with _folder(request.out) as folder:
-        rows = replayed(instance, result.x)
-        errors = {row.name: row.error for row in rows}
+    tolerances = parse_tolerances(texts, FIGURES)
+    with _folder(out) as folder:
+        rows = replayed(instance, x)
         exceeded = [
-            f"{name}: off by {_error_words(row)}"
+            f"{row.name}: off by {_error_words(row)}"
             for row in rows
-            for name, limit in tolerances.items()
-            if row.name == name and not abs(errors[name] or 0.0) <= limit
+            if row.name in tolerances and not abs(row.error or 0.0) <= tolerances[row.name]
         ]
         content = {
             "format": "moe2opt replay",
@@ -193,58 +192,12 @@ def _selection(request: Request, result: Result, instance: Any) -> Exit:
         }
         if folder is not None:
             _write(folder, content)
-    if request.as_json:
-        put(json.dumps(content, indent=1, allow_nan=False))
+    if as_json:
+        put_json(content)
     else:
         print_table(("figure", "unit", "predicted", "realised", "error"), [_cells(r) for r in rows])
         put("predicted: by the plan; realised: on the test part, routed by the gate")
-    for words in exceeded:
-        say(f"tolerance exceeded: {words}")
-    return Exit.TOO_WEAK if exceeded else Exit.OK
-
-
-def _selection_tolerances(texts: Sequence[str], names: Sequence[str]) -> dict[str, float]:
-    from moe2opt.executor.compare.figures import parse_tolerances
-
-    return parse_tolerances(texts, names)
-
-
-def run_calibration(
-    paths: Sequence[Path], out: Path | None, device: str | None, *, as_json: bool, quiet: bool
-) -> Exit:
-    """Write what runs measured as a profile (``profile --from-run``)."""
-    from moe2opt.executor.calibrate import profile_from_runs
-
-    if out is None:
-        raise InputError("--from-run: --out DIR says where the profile goes")
-    written, rows = profile_from_runs(paths, out, device)
-    if as_json:
-        content = {"written": [str(path) for path in written], "rows": rows}
-        put(json.dumps(content, indent=1, allow_nan=False))
-        return Exit.OK
-    header = ("quantity", "memory", "computed in", "format", "us", "quartiles", "uses")
-    print_table(
-        header,
-        [
-            (
-                row["quantity"],
-                row["memory"] or "-",
-                row["place"],
-                row["precision"] or "-",
-                f"{row['us']:.4g}",
-                f"{row['low_us']:.4g} - {row['high_us']:.4g}",
-                str(row["count"]),
-            )
-            for row in rows
-        ],
-    )
-    if not quiet:
-        put(f"Written: {', '.join(path.name for path in written)} in {out}")
-        put(f"Next: `rates: {out}` in a placement file, then moe2opt solve it again")
-    return Exit.OK
-
-
-_JSON, _PLOT = "execute.json", "execute.svg"
+    return exceeded
 
 
 @contextmanager
@@ -270,28 +223,7 @@ def _write(folder: Path, content: dict[str, Any]) -> None:
     write_text(folder / _JSON, text + "\n")
 
 
-@contextmanager
-def _bar(quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
-    """Give a listener that moves a bar on stderr; None when nobody watches."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
-    console = Console(stderr=True)
-    if quiet or not console.is_terminal:
-        yield None
-        return
-    columns = (TextColumn("Running"), BarColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("")
-
-        def moved(done: int, total: int) -> None:
-            if done % 16 == 0 or done == total:
-                bar.update(task, completed=done, total=total)
-
-        yield moved
-
-
-def _show(comparison: Comparison, request: Request) -> None:
+def _show(comparison: Comparison, out: Path | None, quiet: bool) -> None:
     rows = []
     for layer in comparison.layers:
         for row in (layer.time, layer.bytes, layer.hit_rate):
@@ -300,13 +232,13 @@ def _show(comparison: Comparison, request: Request) -> None:
     print_table(("figure", "unit", "predicted", "measured", "error"), rows)
     low, high = (1e3 * value for value in comparison.quartiles_s)
     put(f"token time: quartiles over the passes {low:.3f} and {high:.3f} ms")
-    if request.quiet:
+    if quiet:
         return
     for note in comparison.notes:
         put(f"note: {note}")
-    if request.out is not None:
-        run = request.out / _JSON
-        put(f"\nWritten to {request.out}: {_JSON}, {_PLOT}")
+    if out is not None:
+        run = out / _JSON
+        put(f"\nWritten to {out}: {_JSON}, {_PLOT}")
         put(f"Next: moe2opt profile --from-run {run} --out my_machine, then `rates: my_machine`")
 
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import math
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from moe2opt.cli.exits import Exit, say
+import typer
+
+from moe2opt.cli import flags
+from moe2opt.cli.exits import Exit, say, say_all
+from moe2opt.cli.flags import Json, Outside, Quiet, at_least
 from moe2opt.cli.folders import create, writing
-from moe2opt.cli.output import put
-from moe2opt.result import InputError, Status
+from moe2opt.cli.output import put, put_json
+from moe2opt.errors import InputError
 
 if TYPE_CHECKING:
     from moe2opt.fleet import Fleet, FleetResult
@@ -19,50 +21,59 @@ if TYPE_CHECKING:
 _FILES = ("fleet.json", "sites.csv", "proofs.jsonl.gz")
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What the command line asked of ``fleet``."""
+def fleet(
+    config: Annotated[Path, typer.Argument(help="YAML file of a fleet.", show_default=False)],
+    gap: Annotated[
+        float,
+        typer.Option(
+            help="Relative gap that is good enough, 0.01 for 1 %.",
+            callback=at_least(0, finite=True),
+        ),
+    ] = 1e-3,
+    backend: flags.Backend = "process",
+    workers: flags.Workers = None,
+    scheduler: flags.Scheduler = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Write fleet.json, sites.csv and all proofs here."),
+    ] = None,
+    check: flags.Check = False,
+    allow_outside: Outside = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> Exit:
+    """Plan many sites under one shared budget, and prove how good the plan is.
 
-    config: Path
-    gap: float
-    backend: str
-    workers: int | None
-    scheduler: str | None
-    out: Path | None
-    allow_outside: bool
-    as_json: bool
-    quiet: bool
-
-
-def run_fleet(request: Request, *, check: bool) -> Exit:
-    """Do what was asked and return the exit code."""
+    Exit codes: 0 within the gap and certified; 2 bad command line or file; 3 no plan keeps the
+    budget: proven; 4 no plan was found; 5 the gap is wider than asked; 6 a proof was rejected.
+    """
     from moe2opt.fleet import load_fleet, save_fleet, solve_fleet
 
-    fleet = load_fleet(request.config, allow_outside=request.allow_outside)
+    sites = load_fleet(config, allow_outside=allow_outside)
     if check:
-        return _checked(request, fleet)
-    if request.out is not None:
-        create(request.out, *_FILES)
-    if not request.quiet:
-        say(f"{fleet.name}: {len(fleet.sites)} sites share {fleet.limit:g} of {fleet.row}")
+        return _checked(out, sites, as_json, quiet)
+    if out is not None:
+        create(out, *_FILES)
+    if not quiet:
+        say(f"{sites.name}: {len(sites.sites)} sites share {sites.limit:g} of {sites.row}")
     result = solve_fleet(
-        fleet,
-        rel_gap=request.gap,
-        backend=request.backend,
-        workers=request.workers,
-        scheduler=request.scheduler,
-        on_round=None if request.quiet else _line,
+        sites,
+        rel_gap=gap,
+        backend="dask" if scheduler is not None else backend,
+        workers=workers,
+        scheduler=scheduler,
+        on_round=None if quiet else _line,
     )
-    known = bool(result.rounds)
     try:
-        if request.out is not None and known:
-            with writing(request.out, *_FILES):
-                save_fleet(result, fleet, request.out)
+        if out is not None and result.rounds:
+            with writing(out, *_FILES):
+                save_fleet(result, sites, out)
     finally:
-        _print(request, fleet, result)
-    if result.stopped:
-        return _stopped(result)
-    return _exit_of(result)
+        if as_json:
+            put_json(result.to_dict(), None)
+        else:
+            _print(sites, result)
+    return _stopped(result) if result.stopped else _exit_of(result)
 
 
 def _stopped(result: FleetResult) -> Exit:
@@ -81,39 +92,42 @@ def _line(known: dict[str, float]) -> None:
     )
 
 
-def _checked(request: Request, fleet: Fleet) -> Exit:
+def _checked(out: Path | None, fleet: Fleet, as_json: bool, quiet: bool) -> Exit:
     from moe2opt.fleet import verify_fleet
     from moe2opt.fleet.checking import provisos_of_fleet
 
-    if request.out is None:
+    if out is None:
         raise InputError("--check needs --out DIR, the folder to check")
-    failures = verify_fleet(request.out, fleet)
-    for failure in failures[:20]:
-        say(failure)
-    provisos = () if failures else provisos_of_fleet(request.out)
-    if request.as_json:
+    failures = verify_fleet(out, fleet)
+    say_all(failures)
+    provisos = () if failures else provisos_of_fleet(out)
+    if as_json:
         told = {"ok": not failures, "sites": len(fleet.sites), "failures": failures}
-        put(json.dumps({**told, "provisos": provisos}))
-    elif not request.quiet:
+        put_json({**told, "provisos": provisos}, None)
+    elif not quiet:
         put(f"{len(fleet.sites)} sites: {'everything holds' if not failures else 'REJECTED'}")
         for proviso in provisos:
             put(f"  {proviso}")
     return Exit.REJECTED if failures else Exit.OK
 
 
-def _print(request: Request, fleet: Fleet, result: FleetResult) -> None:
-    if request.as_json:
-        put(json.dumps(result.to_dict(), allow_nan=False))
-        return
+def _print(fleet: Fleet, result: FleetResult) -> None:
+    from moe2opt.progress import STATUS_WORDS
+    from moe2opt.result import Status
+
+    words = STATUS_WORDS[result.status].capitalize()
     if result.status is Status.INFEASIBLE:
-        put(f"INFEASIBLE  certificate {_proof_of(result)}")
+        put(f"{words}  certificate {'checked' if result.certified else 'REJECTED'}")
         put(_why_infeasible(fleet, result))
         return
     text = result.measure.text
     gap = f"{result.gap:.3%}" if math.isfinite(result.gap) else "-"
+    proof = "checked" if result.certified else "REJECTED"
+    if math.isinf(result.bound):  # before the first price there is none
+        proof = "none"
     put(
-        f"{result.status}  objective {text(result.objective)}  bound {text(result.bound)}  "
-        f"gap {gap}  certificate {_proof_of(result)}"
+        f"{words}  objective {text(result.objective)}  bound {text(result.bound)}  "
+        f"gap {gap}  certificate {proof}"
     )
     put(
         f"{len(fleet.sites)} sites ({len(result.distinct)} distinct), {result.solved} problems "
@@ -122,13 +136,6 @@ def _print(request: Request, fleet: Fleet, result: FleetResult) -> None:
     )
     for caveat in fleet.caveats:
         put(f"note: {caveat}")
-
-
-def _proof_of(result: FleetResult) -> str:
-    """Return what stands behind the bound; before the first price there is none."""
-    if math.isinf(result.bound) and result.status is not Status.INFEASIBLE:
-        return "none"
-    return "checked" if result.certified else "REJECTED"
 
 
 def _why_infeasible(fleet: Fleet, result: FleetResult) -> str:
@@ -144,9 +151,5 @@ def _why_infeasible(fleet: Fleet, result: FleetResult) -> str:
 def _exit_of(result: FleetResult) -> Exit:
     if not result.certified:
         return Exit.REJECTED
-    codes = {
-        Status.OPTIMAL: Exit.OK,
-        Status.INFEASIBLE: Exit.INFEASIBLE,
-        Status.NO_SOLUTION: Exit.NO_PLAN,
-    }
+    codes = {"OPTIMAL": Exit.OK, "INFEASIBLE": Exit.INFEASIBLE, "NO_SOLUTION": Exit.NO_PLAN}
     return codes.get(result.status, Exit.TOO_WEAK)

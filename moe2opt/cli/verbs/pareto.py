@@ -2,86 +2,153 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
+import typer
 
-from moe2opt import progress
-from moe2opt.cli.exits import Exit, say
+from moe2opt.cli import flags
+from moe2opt.cli.exits import Exit, say, say_all
+from moe2opt.cli.flags import Config, Json, Outside, Overrides, Quiet, Scenario, at_least
 from moe2opt.cli.folders import create, write_config, writing
-from moe2opt.cli.output import print_table, put
-from moe2opt.config import LoadedInstance, load
+from moe2opt.cli.output import print_table, put, put_json
+from moe2opt.cli.target import opened, told
+from moe2opt.errors import InputError
 from moe2opt.files import read_json
-from moe2opt.result import NUMERICAL_GAP, InputError
 from moe2opt.writing import write_frame
 
 if TYPE_CHECKING:
-    from moe2opt.canonical import Problem
     from moe2opt.pareto import Cell, Front, Grid
 
 #: Seconds between two lines of progress.
 _LINE_S = 2.0
 
-#: Differences that are told one by one.
-_MOST_FAILURES = 10
-
 #: Rows of the table that is printed.
 _MOST_ROWS = 40
 
 
+def pareto(
+    config: Config,
+    x: Annotated[
+        str,
+        typer.Option(
+            help="Budget that varies: a budget row such as energy_j_per_prompt, or a key of the "
+            "configuration such as delay.limit_s.",
+            show_default=False,
+        ),
+    ],
+    y: Annotated[str | None, typer.Option(help="Second budget: a grid instead of a front.")] = None,
+    points: Annotated[
+        int, typer.Option(min=0, help="Points of the front, or budgets per axis of a grid; 0: all.")
+    ] = 25,
+    x_range: Annotated[
+        str | None,
+        typer.Option(metavar="LOW:HIGH", help="Range of x; needed for a key, and for a grid."),
+    ] = None,
+    y_range: Annotated[
+        str | None,
+        typer.Option(metavar="LOW:HIGH", help="Range of y; needed unless --y-budgets is given."),
+    ] = None,
+    x_budgets: Annotated[
+        str | None, typer.Option(metavar="A,B,C", help="Exactly these budgets of x.")
+    ] = None,
+    y_budgets: Annotated[
+        str | None, typer.Option(metavar="A,B,C", help="Exactly these budgets of y.")
+    ] = None,
+    time_limit: Annotated[
+        float | None, typer.Option(help="Seconds for each point.", callback=at_least(0))
+    ] = None,
+    gap: flags.Gap = None,
+    seed: flags.Seed = None,
+    scenario: Scenario = None,
+    overrides: Overrides = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Write front.json, front.csv (grid.*) and results here."),
+    ] = None,
+    check: flags.Check = False,
+    allow_outside: Outside = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> Exit:
+    """Compute the exact front of the objective over one budget, or a grid over two.
+
+    Exit codes: 0 every point certified; 2 bad command line or file; 3 no budget has a plan; 4 a
+    limit before the first plan; 5 a point is not proven optimal; 6 a check failed.
+    """
+    axes = [_Axis("x", x, x_range, x_budgets)]
+    if y is not None:
+        axes.append(_Axis("y", y, y_range, y_budgets))
+    settings = {"time_limit_s": time_limit, "rel_gap": gap, "seed": seed}
+    with told(quiet, config) as tell:
+        target = opened(config, scenario, overrides, allow_outside)
+        if check:
+            return _checked(out, target, as_json, quiet)
+        if out is not None:
+            create(out, *_files("front" if len(axes) == 1 else "grid"))
+        start = time.perf_counter()
+        lines = None if quiet else _Lines(tell)
+        found = _solved(target, axes, points, settings | {"on_step": lines})
+        if not quiet:
+            tell(_words(found, time.perf_counter() - start))
+        stopped = ""
+        if found.provenance.get("interrupted"):
+            count = axes[0].count(points) if len(axes) == 1 else 0
+            asked = f"of {count} " if count > len(found) else ""
+            stopped = f"interrupted: {len(found)} {asked}points"
+        try:
+            if out is not None:
+                _write(found, out, target)
+        finally:
+            if as_json:
+                put_json(found.to_dict(), None)
+            else:
+                _print(found, [axis.name for axis in axes], stopped)
+    if as_json and stopped:
+        say(stopped)
+    return _exit_of(found, bool(stopped))
+
+
 @dataclass(frozen=True, slots=True)
-class AxisRequest:
+class _Axis:
     """One axis as the command line names it."""
 
+    flag: str
     name: str
     span: str | None
     budgets: str | None
-    option: str
 
     def values(self) -> list[float] | None:
         """Return the budgets that were listed, None when none were."""
         if self.budgets is None:
             return None
-        return [_number(text, f"--{self.option}-budgets") for text in self.budgets.split(",")]
+        return [_number(text, f"--{self.flag}-budgets") for text in self.budgets.split(",")]
+
+    def count(self, points: int) -> int:
+        """Return how many budgets were asked for."""
+        listed = self.values()
+        return points if listed is None else len(listed)
 
     def ends(self) -> tuple[float | None, float | None]:
         """Return the range that was given, None for an end that was not."""
         if self.span is None:
             return None, None
         low, colon, high = self.span.partition(":")
-        name = f"--{self.option}-range"
+        name = f"--{self.flag}-range"
         if not colon:
             raise InputError(f"{name} {self.span}: expected LOW:HIGH")
         return tuple(_number(t, name) if t.strip() else None for t in (low, high))  # type: ignore[return-value]
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What the command line asked of ``pareto``."""
-
-    config: str
-    scenario: str | None
-    overrides: list[str]
-    allow_outside: bool
-    axes: tuple[AxisRequest, ...]
-    points: int
-    settings: dict[str, Any]
-    out: Path | None
-    as_json: bool
-    quiet: bool
 
 
 @dataclass(slots=True)
 class _Lines:
     """Progress of a front: a line every other second."""
 
+    tell: Callable[[str], None]
     start_s: float = field(default_factory=time.perf_counter)
     last_s: float = 0.0
 
@@ -89,66 +156,27 @@ class _Lines:
         now = time.perf_counter() - self.start_s
         if now - self.last_s >= _LINE_S:
             self.last_s = now
-            progress.logger.info(f"{known:6d} budgets known, {solved:6d} solved   {now:7.1f}s")
-
-
-def run_pareto(request: Request, *, check: bool) -> Exit:
-    """Do what was asked and return the exit code."""
-    with ExitStack() as stack:
-        if not request.quiet:
-            stack.enter_context(progress.on_stderr(always=True))
-            progress.logger.info(f"Reading {request.config}")
-        target = load(
-            request.config,
-            request.scenario,
-            request.overrides,
-            allow_outside=request.allow_outside,
-        )
-        if check:
-            return _checked(request, target)
-        if request.out is not None:
-            create(request.out, *_files("front" if len(request.axes) == 1 else "grid"))
-        start = time.perf_counter()
-        found = _solved(request, target)
-        if not request.quiet:
-            progress.logger.info(_words(found, time.perf_counter() - start))
-        try:
-            if request.out is not None:
-                _write(found, request.out, target)
-        finally:
-            _print(request, found)
-    if request.as_json and _interrupted(found):
-        say(f"interrupted: {len(found)} {_asked(request, found)}points")
-    return _exit_of(found)
+            self.tell(f"{known:6d} budgets known, {solved:6d} solved   {now:7.1f}s")
 
 
 def _files(kind: str) -> tuple[str, ...]:
     return f"{kind}.json", f"{kind}.csv", "results"
 
 
-def _solved(request: Request, target: LoadedInstance | Problem) -> Front | Grid:
+def _solved(target: Any, axes: list[_Axis], points: int, settings: Any) -> Front | Grid:
     from moe2opt.pareto import grid, pareto
 
-    lines = None if request.quiet else _Lines()
-    if len(request.axes) == 1:
-        axis = request.axes[0]
-        low, high = axis.ends()
-        return pareto(
-            target,
-            axis.name,
-            request.points or None,
-            low=low,
-            high=high,
-            budgets=axis.values(),
-            on_step=lines,
-            **request.settings,
-        )
-    budgets = {axis.name: _budgets(request, target, axis) for axis in request.axes}
-    return grid(target, budgets, on_step=lines, **request.settings)
+    if len(axes) == 2:
+        return grid(target, {a.name: _budgets(target, a, points) for a in axes}, **settings)
+    low, high = axes[0].ends()
+    span: dict[str, Any] = {"low": low, "high": high, "budgets": axes[0].values()}
+    return pareto(target, axes[0].name, points or None, **span, **settings)
 
 
-def _budgets(request: Request, target: Any, axis: AxisRequest) -> list[float]:
+def _budgets(target: Any, axis: _Axis, points: int) -> list[float]:
     """Return the budgets of a grid's axis: as listed, or in equal ratios over the range."""
+    import numpy as np
+
     from moe2opt.pareto.family import Family
 
     listed = axis.values()
@@ -158,36 +186,33 @@ def _budgets(request: Request, target: Any, axis: AxisRequest) -> list[float]:
     high = Family(target, (axis.name,)).limit(axis.name) if high is None else high
     if low is None or not 0 < low < high:
         raise InputError(
-            f"{axis.name}: a grid needs --{axis.option}-range LOW:HIGH with 0 < LOW < HIGH, or "
-            f"--{axis.option}-budgets"
+            f"{axis.name}: a grid needs --{axis.flag}-range LOW:HIGH with 0 < LOW < HIGH, or "
+            f"--{axis.flag}-budgets"
         )
-    if request.points < 2:
+    if points < 2:
         raise InputError("--points: a grid needs at least 2 budgets per axis")
-    return [float(b) for b in np.geomspace(low, high, request.points)]
+    return [float(b) for b in np.geomspace(low, high, points)]
 
 
-def _checked(request: Request, target: LoadedInstance | Problem) -> Exit:
+def _checked(out: Path | None, target: Any, as_json: bool, quiet: bool) -> Exit:
     """Check what a folder holds, without any solver."""
     from moe2opt.pareto import Front, Grid, verify, with_results
 
-    if request.out is None:
+    if out is None:
         raise InputError("--check needs --out DIR, the folder to check")
-    kind: Any = Grid if (request.out / "grid.json").is_file() else Front
-    path = request.out / f"{kind.__name__.lower()}.json"
-    found: Front | Grid = with_results(kind.load(path), request.out / "results")
+    kind: Any = Grid if (out / "grid.json").is_file() else Front
+    path = out / f"{kind.__name__.lower()}.json"
+    found: Front | Grid = with_results(kind.load(path), out / "results")
     failures = verify(found, target, read_json(path))
     table = path.with_suffix(".csv")
     if not failures and table.is_file():
         written = found.to_frame().to_csv(index=False).splitlines()
         if table.read_text(encoding="utf-8").splitlines() != written:
             failures.append(f"{table.name}: not the table of {path.name}")
-    for failure in failures[:_MOST_FAILURES]:
-        say(failure)
-    if len(failures) > _MOST_FAILURES:
-        say(f"... and {len(failures) - _MOST_FAILURES} more")
-    if request.as_json:
-        put(json.dumps({"ok": not failures, "points": len(found), "failures": failures}))
-    elif not request.quiet:
+    say_all(failures)
+    if as_json:
+        put_json({"ok": not failures, "points": len(found), "failures": failures}, None)
+    elif not quiet:
         put(f"{len(found)} points: {'every one holds' if not failures else 'REJECTED'}")
         asked = found.provenance["settings"].get("rel_gap")
         if asked and not failures:
@@ -195,7 +220,7 @@ def _checked(request: Request, target: LoadedInstance | Problem) -> Exit:
     return Exit.REJECTED if failures else Exit.OK
 
 
-def _write(found: Front | Grid, folder: Path, target: LoadedInstance | Problem) -> None:
+def _write(found: Front | Grid, folder: Path, target: object) -> None:
     """Write the configuration, the JSON, the table and the results of what was solved."""
     from moe2opt.pareto import Front, save_results
 
@@ -215,74 +240,52 @@ def _words(found: Front | Grid, seconds: float) -> str:
     )
 
 
-def _print(request: Request, found: Front | Grid) -> None:
-    if request.as_json:
-        put(json.dumps(found.to_dict(), allow_nan=False))
-        return
-    knee = getattr(found, "knee", None)
-    cells = list(found)
-    figure, unit = found.measure.figure, found.measure.suffix
+def _print(found: Front | Grid, names: list[str], stopped: str) -> None:
+    from moe2opt.progress import STATUS_WORDS
+    from moe2opt.result import NUMERICAL_GAP, Status
+
+    def row(k: int, cell: Cell) -> list[str]:
+        gap = 100 * cell.gap if cell.gap > NUMERICAL_GAP else 0.0  # below rounding there is none
+        return [
+            *(f"{budget:.6g}" for budget in cell.budgets),
+            found.measure.figure(cell.objective) if cell.has_plan else "-",
+            f"{gap:.3g} %" if math.isfinite(gap) else "-",
+            STATUS_WORDS[Status(cell.status)],
+            "yes" if cell.certified else "no",
+            "-" if cell.plan is None else str(cell.plan),
+            "knee" if k == getattr(found, "knee", None) else "",
+        ]
+
+    cells, unit = list(found), found.measure.suffix
     objective = f"objective ({unit})" if unit else "objective"
-    rows = [_row(cell, figure, mark=k == knee) for k, cell in enumerate(cells[:_MOST_ROWS])]
-    names = [axis.name for axis in request.axes]
-    print_table([*names, objective, "gap", "status", "certified", "plan", ""], rows)
+    header = [*names, objective, "gap", "status", "certified", "plan", ""]
+    print_table(header, [row(k, cell) for k, cell in enumerate(cells[:_MOST_ROWS])])
     if len(cells) > _MOST_ROWS:
         put(f"... and {len(cells) - _MOST_ROWS} more; --out DIR writes them all")
-    if _interrupted(found):
-        asked = _asked(request, found)
-        put(f"interrupted: {len(found)} {asked}points")
+    if stopped:
+        put(stopped)
     for caveat in found.caveats:
         put(f"note: {caveat}")
 
 
-def _interrupted(found: Front | Grid) -> bool:
-    return bool(found.provenance.get("interrupted"))
-
-
-def _asked(request: Request, found: Front | Grid) -> str:
-    """Return how many points were asked for, empty when all were."""
-    listed = request.axes[0].values()
-    count = request.points if listed is None else len(listed)
-    return f"of {count} " if len(request.axes) == 1 and count > len(found) else ""
-
-
-def _row(cell: Cell, figure: Callable[[float], str], *, mark: bool) -> list[str]:
-    return [
-        *(f"{budget:.6g}" for budget in cell.budgets),
-        figure(cell.objective) if cell.has_plan else "-",
-        _gap(cell.gap),
-        cell.status,
-        "yes" if cell.certified else "no",
-        "-" if cell.plan is None else str(cell.plan),
-        "knee" if mark else "",
-    ]
-
-
-def _gap(gap: float) -> str:
-    """Return a gap in percent; what is below rounding is none."""
-    if not math.isfinite(gap):
-        return "-"
-    return f"{100 * gap if gap > NUMERICAL_GAP else 0.0:.3g} %"
-
-
-def _exit_of(found: Front | Grid) -> Exit:
+def _exit_of(found: Front | Grid, interrupted: bool) -> Exit:
     statuses = {cell.status for cell in found}
     if any(cell.status in ("OPTIMAL", "INFEASIBLE") and not cell.certified for cell in found):
         return Exit.REJECTED
     if statuses == {"INFEASIBLE"}:
         return Exit.INFEASIBLE
     if not any(cell.has_plan for cell in found):
-        return Exit.INTERRUPTED if _interrupted(found) else Exit.NO_PLAN
-    if _interrupted(found):
+        return Exit.INTERRUPTED if interrupted else Exit.NO_PLAN
+    if interrupted:
         return Exit.TOO_WEAK
     return Exit.TOO_WEAK if statuses - {"OPTIMAL", "INFEASIBLE"} else Exit.OK
 
 
-def _number(text: str, option: str) -> float:
+def _number(text: str, flag: str) -> float:
     try:
         value = float(text)
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise InputError(f"{option}: '{text.strip()}' is not a number")
+        raise InputError(f"{flag}: '{text.strip()}' is not a number")
     return value

@@ -1,146 +1,167 @@
-"""The verb ``profile``: measure this machine, or import measurements of llama.cpp."""
+"""The verb ``profile``: what a machine and a model can do, measured or imported, as a profile."""
 
 from __future__ import annotations
 
-import json
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from moe2opt.cli.exits import Exit, say
-from moe2opt.cli.output import print_table, put
-from moe2opt.result import InputError
+from moe2opt.cli.flags import Json, Quiet
+from moe2opt.cli.output import bar, print_table, put, put_json
+from moe2opt.errors import InputError
 
 if TYPE_CHECKING:
-    from moe2opt.profiles.llamabench import Imported
-    from moe2opt.profiles.measure import Figure, Measurement
+    from moe2opt.profiles.measure import Measurement
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What the command line asked of ``profile``.
+def profile(
+    more: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Further files after --import.", show_default=False),
+    ] = None,
+    files: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--import",
+            metavar="FILE",
+            help="Import this output of llama-bench (JSON, JSONL, CSV, SQL, Markdown).",
+        ),
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="Name of the device.")] = None,
+    disk: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder on the disk to measure; default .")
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="About 10 s instead of 45.")] = False,
+    quant: Annotated[
+        str | None, typer.Option(help="Weight format of imported runs, such as Q4_K_M.")
+    ] = None,
+    active_params: Annotated[
+        float | None, typer.Option(help="Parameters used per token of imported runs, in 1e9.")
+    ] = None,
+    source: Annotated[
+        str | None, typer.Option(help="Where imported runs come from, if not from you.")
+    ] = None,
+    bandwidth: Annotated[
+        float | None, typer.Option(help="Memory bandwidth of an unknown device in GB/s.")
+    ] = None,
+    memory: Annotated[
+        float | None, typer.Option(help="Memory of an unknown device in GiB.")
+    ] = None,
+    power: Annotated[
+        float | None, typer.Option(help="Power under load in W, where no meter answers.")
+    ] = None,
+    from_run: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--from-run",
+            metavar="RUN.json",
+            help="Take measured seconds of experts from `execute --out`; may be repeated.",
+        ),
+    ] = None,
+    routing: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="MODEL",
+            help="Record which experts this model (Hugging Face folder) chooses for --text.",
+        ),
+    ] = None,
+    text: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="Text for --routing, a domain; may be repeated."),
+    ] = None,
+    context: Annotated[int, typer.Option(min=1, help="Tokens of a sequence for --routing.")] = 256,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write or extend the profile here.")
+    ] = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> Exit:
+    """Measure this machine, or import measurements of llama.cpp, as a profile.
 
-    Attributes
-    ----------
-    files
-        Output of llama-bench to import; this machine is measured when there is none.
-    out
-        Folder of the profile, None for none.
-    device
-        Name of the device, None for the one that is found.
-    disk
-        Folder on the disk to measure.
-    quick
-        A short measurement.
-    quant, active_params_b, source
-        What the imported files do not say.
-    bandwidth_gb_per_s, memory_gib
-        Data of a device that no table knows.
-    power_w
-        Watts under load, where no meter answers.
-    as_json, quiet
-        Flags.
+    Measures memory and disk by block size, matrix products and expert layers, and, where they are
+    there, a CUDA device and power meters. Needs no root and less than two minutes.
     """
-
-    files: Sequence[Path]
-    out: Path | None
-    device: str | None
-    disk: Path | None
-    quick: bool
-    quant: str | None
-    active_params_b: float | None
-    source: str | None
-    bandwidth_gb_per_s: float | None
-    memory_gib: float | None
-    power_w: float | None
-    as_json: bool
-    quiet: bool
-
-
-def run_profile(request: Request) -> Exit:
-    """Measure or import, write, and show."""
-    _check(request)
-    if request.files:
-        return _import(request)
-    return _measure(request)
-
-
-def _check(request: Request) -> None:
+    if from_run:
+        return _calibrated(from_run, out, device, as_json, quiet)
+    if routing is not None:
+        return _routed(routing, text or [], out, context, as_json, quiet)
+    if text:
+        raise typer.BadParameter("texts go with --routing MODEL", param_hint="--text")
+    if more and not files:
+        raise typer.BadParameter("files are imported with --import FILE...")
     only_import = {
-        "--quant": request.quant,
-        "--active-params": request.active_params_b,
-        "--source": request.source,
-        "--bandwidth": request.bandwidth_gb_per_s,
-        "--memory": request.memory_gib,
+        "--quant": quant,
+        "--active-params": active_params,
+        "--source": source,
+        "--bandwidth": bandwidth,
+        "--memory": memory,
     }
-    only_measure = {"--disk": request.disk, "--quick": request.quick or None}
-    wrong = only_measure if request.files else only_import
-    for flag, value in wrong.items():
+    for flag, value in (
+        {"--disk": disk, "--quick": quick or None} if files else only_import
+    ).items():
         if value is not None:
-            mode = "without" if request.files else "with"
-            raise InputError(f"{flag} goes {mode} --import")
-    numbers = {
-        "--active-params": request.active_params_b,
-        "--bandwidth": request.bandwidth_gb_per_s,
-        "--memory": request.memory_gib,
-        "--power": request.power_w,
-    }
-    for flag, number in numbers.items():
+            raise InputError(f"{flag} goes {'without' if files else 'with'} --import")
+    numbers = (("--active-params", active_params), ("--bandwidth", bandwidth),
+               ("--memory", memory), ("--power", power))  # fmt: skip
+    for flag, number in numbers:
         if number is not None and not 0 < number < float("inf"):
             raise InputError(f"{flag}: {number:g} is not a positive number")
+    if not files:
+        return _measured(out, device, disk, quick, power, as_json, quiet)
+    told, stated = (device, quant, active_params, source), (bandwidth, memory, power)
+    return _imported([*files, *(more or [])], out, told, stated, as_json, quiet)
 
 
-# ---------------------------------------------------------------------- measuring
-
-
-def _measure(request: Request) -> Exit:
+def _measured(
+    out: Path | None,
+    device: str | None,
+    disk: Path | None,
+    quick: bool,
+    power_w: float | None,
+    as_json: bool,
+    quiet: bool,
+) -> Exit:
+    """Measure this machine."""
+    from moe2opt.profiles import read_profiles
     from moe2opt.profiles.measure import FULL, QUICK, Options, measure_machine, write_measurement
     from moe2opt.profiles.measure.writing import check_tables, check_writable
 
-    if request.out is not None:
-        check_writable(request.out)
-        check_tables(request.out)
-    options = Options(QUICK if request.quick else FULL, request.device, request.disk)
-    with _progress(shown=not request.quiet) as watch:
-        measurement = measure_machine(options, watch)
+    if out is not None:
+        check_writable(out)
+        check_tables(out)
+    with bar("Measuring", quiet=quiet) as move:
+        measurement = measure_machine(
+            Options(QUICK if quick else FULL, device, disk),
+            lambda title, share: None if move is None else move(share, 1.0, title),
+        )
     written = list[Path]()
-    if request.out is not None:
-        written = write_measurement(measurement, request.out, request.power_w)
-        _read_back(request.out)
-    if request.as_json:
-        put(json.dumps(measurement.to_dict(), indent=1, allow_nan=False))
+    if out is not None:
+        written = write_measurement(measurement, out, power_w)
+        read_profiles(out)  # what is written is known to be accepted
+    if as_json:
+        put_json(measurement.to_dict())
     else:
-        show_measurement(measurement, quiet=request.quiet)
+        show_measurement(measurement, quiet=quiet)
     metered = any(figure.quantity == "power_idle" for figure in measurement.figures)
-    if not metered and request.power_w is None and not request.quiet:
+    if not metered and power_w is None and not quiet:
         say("no power meter answers: --power states the watts under load, else joules are unknown")
-    _next_step(request, [d.name for d in measurement.devices], written)
+    if not (quiet or as_json):
+        _next_step(out, measurement.devices[-1].name, written)
     return Exit.OK
-
-
-@contextmanager
-def _progress(*, shown: bool) -> Iterator[Callable[[str, float], None]]:
-    """Give a callback that moves a bar on stderr."""
-    if not shown:
-        yield lambda *_: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = (TextColumn("{task.description:12}"), BarColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(file=sys.stderr), transient=True) as bar:
-        task = bar.add_task("starting", total=1.0)
-        yield lambda title, share: bar.update(task, description=title, completed=share)
 
 
 def show_measurement(measurement: Measurement, *, quiet: bool = False) -> None:
     """Print every figure with its spread, and what could not be measured."""
     devices = len(measurement.devices) > 1
     header = (*(("device",) if devices else ()), "quantity", "median", "unit", "spread", "repeats")
-    rows = [(*((f.device,) if devices else ()), *_cells(f)) for f in measurement.figures]
+    rows = []
+    for f in measurement.figures:
+        spread = f"{100 * f.spread:.0f} %" if f.repeats > 1 else "-"
+        cells = (f.quantity, f"{f.median:.4g}", f.unit, spread, str(f.repeats))
+        rows.append((f.device, *cells) if devices else cells)
     machine = measurement.machine
     put(
         f"{machine['processor']}, {machine['cores_used']} of {machine['cores']} cores, "
@@ -156,65 +177,113 @@ def show_measurement(measurement: Measurement, *, quiet: bool = False) -> None:
         put("this is a virtual machine: its neighbours and a cache below its disk may show")
 
 
-def _cells(figure: Figure) -> tuple[str, ...]:
-    spread = f"{100 * figure.spread:.0f} %" if figure.repeats > 1 else "-"
-    return figure.quantity, f"{figure.median:.4g}", figure.unit, spread, str(figure.repeats)
-
-
-# ---------------------------------------------------------------------- importing
-
-
-def _import(request: Request) -> Exit:
-    from moe2opt.profiles.llamabench import Told, import_llama_bench
+def _imported(
+    files: Sequence[Path],
+    out: Path | None,
+    told: tuple[str | None, str | None, float | None, str | None],
+    stated: tuple[float | None, float | None, float | None],
+    as_json: bool,
+    quiet: bool,
+) -> Exit:
+    """Import runs of llama-bench: what they do not say is told, what no table knows is stated."""
+    from moe2opt.profiles import read_profiles
+    from moe2opt.profiles.llamabench import Told, describe, import_llama_bench
     from moe2opt.profiles.llamabench_writing import Stated, write_imported
 
-    told = Told(request.device, request.quant, request.active_params_b, request.source)
-    imported = import_llama_bench(list(request.files), told)
+    imported = import_llama_bench(list(files), Told(*told))
     notices, written = list(imported.notices), list[Path]()
-    if request.out is not None:
-        stated = Stated(request.bandwidth_gb_per_s, request.memory_gib, request.power_w)
-        written, more = write_imported(imported, request.out, stated)
+    if out is not None:
+        written, more = write_imported(imported, out, Stated(*stated))
         notices += more
-        _read_back(request.out)
-    if request.as_json:
-        put(json.dumps(_import_json(imported, notices, written), indent=1, allow_nan=False))
+        read_profiles(out)  # what is written is known to be accepted
+    if as_json:
+        paths = [str(path) for path in written]
+        put_json({"runs": list(imported.runs), "notices": notices, "written": paths})
     else:
-        _show_import(imported)
-    if not request.quiet:
+        header = ("device", "model", "format", "test", "tokens/s", "calibrates")
+        print_table(header, describe(imported.runs))
+    if not quiet:
         for notice in notices:
             say(notice)
-    _next_step(request, imported.devices, written)
+    if not (quiet or as_json):
+        _next_step(out, imported.devices[-1], written)
     return Exit.OK
 
 
-def _show_import(imported: Imported) -> None:
-    from moe2opt.profiles.llamabench import describe
-
-    header = ("device", "model", "format", "test", "tokens/s", "calibrates")
-    print_table(header, describe(imported.runs))
-
-
-def _import_json(imported: Imported, notices: list[str], written: list[Path]) -> dict[str, Any]:
-    return {
-        "runs": list(imported.runs),
-        "notices": notices,
-        "written": [str(path) for path in written],
-    }
-
-
-def _read_back(folder: Path) -> None:
-    """Read the folder as a plan would, so that what is written is known to be accepted."""
-    from moe2opt.profiles import read_profiles
-
-    read_profiles(folder)
-
-
-def _next_step(request: Request, devices: Sequence[str], written: list[Path]) -> None:
-    if request.quiet or request.as_json:
-        return
-    if request.out is None:
+def _next_step(out: Path | None, device: str, written: Sequence[Path]) -> None:
+    if out is None:
         put("\nNext: --out DIR writes this as a profile that `moe2opt solve` reads")
         return
-    put(f"\nWritten: {', '.join(path.name for path in written)} in {request.out}")
-    put(f"Next: in a selection file, `profiles: [{request.out}, builtin]`, and a server with")
-    put(f"`device: {devices[-1]}`")
+    put(f"\nWritten: {', '.join(path.name for path in written)} in {out}")
+    put(f"Next: in a selection file, `profiles: [{out}, builtin]`, and a server with")
+    put(f"`device: {device}`")
+
+
+def _calibrated(
+    paths: Sequence[Path], out: Path | None, device: str | None, as_json: bool, quiet: bool
+) -> Exit:
+    """Write what runs measured as a profile (``--from-run``)."""
+    from moe2opt.executor.calibrate import profile_from_runs
+
+    if out is None:
+        raise InputError("--from-run: --out DIR says where the profile goes")
+    written, rows = profile_from_runs(paths, out, device)
+    if as_json:
+        put_json({"written": [str(path) for path in written], "rows": rows})
+        return Exit.OK
+    print_table(
+        ("quantity", "memory", "computed in", "format", "us", "quartiles", "uses"),
+        [
+            (
+                row["quantity"],
+                row["memory"] or "-",
+                row["place"],
+                row["precision"] or "-",
+                f"{row['us']:.4g}",
+                f"{row['low_us']:.4g} - {row['high_us']:.4g}",
+                str(row["count"]),
+            )
+            for row in rows
+        ],
+    )
+    if not quiet:
+        put(f"Written: {', '.join(path.name for path in written)} in {out}")
+        put(f"Next: `rates: {out}` in a placement file, then moe2opt solve it again")
+    return Exit.OK
+
+
+def _routed(
+    model: Path, texts: Sequence[Path], out: Path | None, context: int, as_json: bool, quiet: bool
+) -> Exit:
+    """Run the texts through the model, write counts and trace, and print how uneven use is."""
+    if not texts:
+        raise InputError("profile --routing: give a text with --text FILE")
+    if out is None:
+        raise InputError("profile --routing: give a folder for the counts with --out DIR")
+    import numpy as np
+
+    from moe2opt.executor import profile_routing
+
+    routing = profile_routing(model, list(texts), out, context=context)
+    rows = []
+    for d, (name, shares) in enumerate(routing.by_domain().items()):
+        ranked = np.sort(shares, axis=1)[:, ::-1]
+        quarter = ranked[:, : -(-routing.number // 4)]
+        busiest = float(ranked[:, 0].mean())
+        covered = float((quarter.sum(axis=1) / ranked.sum(axis=1)).mean())
+        rows.append((name, int((routing.domain == d).sum()), busiest, covered))
+    if as_json:
+        keys = ("text", "tokens", "busiest_expert_share", "share_of_busiest_quarter")
+        found = [dict(zip(keys, row, strict=True)) for row in rows]
+        put_json({"layers": len(routing.layers), "experts": routing.number, "texts": found}, None)
+        return Exit.OK
+    print_table(
+        ("text", "tokens", "busiest expert", "uses of busiest quarter"),
+        [(name, str(n), f"{100 * b:.1f} %", f"{100 * c:.1f} %") for name, n, b, c in rows],
+    )
+    if not quiet:
+        say(
+            f"wrote counts.csv and trace.npz to {out}: activation: {{counts: counts.csv}} "
+            "in a placement configuration reads them"
+        )
+    return Exit.OK

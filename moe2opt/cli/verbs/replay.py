@@ -3,113 +3,161 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from moe2opt.cli.exits import Exit, say
-from moe2opt.cli.output import print_table, put
-from moe2opt.config import load
-from moe2opt.result import InputError
+from moe2opt.cli.flags import Config, Json, Outside, Overrides, Quiet, Scenario, positive
+from moe2opt.cli.output import print_table, put, put_json
+from moe2opt.cli.target import opened, source_of
 from moe2opt.writing import write_text
 
 if TYPE_CHECKING:
     from moe2opt.replay.compare import Comparison
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What the command line asked of ``replay``.
+def replay(
+    config: Config,
+    trace: Annotated[
+        str,
+        typer.Argument(
+            help="Trace: a file (FILE.parquet::NAME for one of many), a built-in trace, or experts "
+            "of tokens (.npz).",
+            show_default=False,
+        ),
+    ],
+    policy: Annotated[
+        str | None,
+        typer.Option(
+            metavar="A,B",
+            help="Policies; default static,periodic,trigger,exact-mpc,lyapunov. For experts of "
+            "tokens, default static,lru,lfu; also static-layer, lru-global, lfu-model, "
+            "hobbit[-priority|-mixed|-prefetch], adapmoe[-slots|-gating|-prefetch], "
+            "prefetch-frequency, prefetch-transition, prefetch-oracle, and those of --against.",
+        ),
+    ] = None,
+    against: Annotated[
+        str,
+        typer.Option(
+            help="Bound to compare with: clairvoyant or none; for experts of tokens also belady "
+            "(the same as clairvoyant), belady-global, belady-filled."
+        ),
+    ] = "clairvoyant",
+    link: Annotated[
+        str | None,
+        typer.Option(metavar="A-B", help="Link of the trace; default the slowest between devices."),
+    ] = None,
+    step: Annotated[float | None, typer.Option(help="Seconds of a step; default 1.")] = None,
+    period: Annotated[
+        float | None, typer.Option(help="Seconds between plans of periodic; default 30.")
+    ] = None,
+    theta: Annotated[
+        float | None, typer.Option(help="Relative change that triggers; default 0.3.")
+    ] = None,
+    horizon: Annotated[
+        float | None, typer.Option(help="Seconds that a plan should last; default 10.")
+    ] = None,
+    tokens_per_s: Annotated[
+        float | None, typer.Option(help="Tokens per second; default that of the first plan.")
+    ] = None,
+    reaction: Annotated[
+        float | None, typer.Option(help="Seconds until a decision takes effect; default 0.2.")
+    ] = None,
+    timeout: Annotated[
+        float | None,
+        typer.Option(help="Seconds after which a use is served from a store; default 1."),
+    ] = None,
+    start: Annotated[
+        str | None, typer.Option(help="First plan: for the trace's mean, or nominal.")
+    ] = None,
+    duration: Annotated[
+        float | None, typer.Option(help="Only the first seconds.", callback=positive)
+    ] = None,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Repair gaps and wrong values of the trace.")
+    ] = False,
+    fresh: Annotated[
+        bool, typer.Option("--fresh/--resume", help="Replace a run in --out, or go on with it.")
+    ] = False,
+    scenario: Scenario = None,
+    overrides: Overrides = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write logs, summary and timeline here.")
+    ] = None,
+    allow_outside: Outside = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> Exit:
+    """Replay a trace under several policies and compare what each would have given.
 
-    Attributes
-    ----------
-    config, trace
-        Configuration and trace.
-    policies
-        Names, None for the default.
-    against
-        ``clairvoyant`` or ``none``.
-    load
-        Scenario, overrides, and whether paths may leave the folder.
-    settings
-        Settings of the replay that were given.
-    duration_s
-        Only the first seconds, None for all.
-    repair, fresh
-        Whether to repair the trace; whether not to continue an earlier run.
-    out
-        Folder for the files, None for none.
-    as_json, quiet
-        Flags.
+    A run with --out that was stopped goes on where it was. Exit codes: 0 done; 2 bad command line
+    or file; 3 no plan fits the conditions at the start.
     """
-
-    config: str
-    trace: str
-    policies: list[str] | None
-    against: str
-    load: tuple[str | None, tuple[str, ...], bool]
-    settings: dict[str, Any]
-    duration_s: float | None
-    repair: bool
-    fresh: bool
-    out: Path | None
-    as_json: bool
-    quiet: bool
-
-
-def run_replay(request: Request) -> Exit:
-    """Do what was asked and return the exit code."""
-    scenario, overrides, outside = request.load
-    target = load(request.config, scenario, overrides, allow_outside=outside)
-    if is_token_trace(request.trace):
-        return _replay_tokens(request, target)
     from moe2opt.replay.compare import InterruptedReplay, compare
     from moe2opt.replay.policies import POLICIES, ReplaySettings
     from moe2opt.replay.replay import NoPlanError
     from moe2opt.replay.trace_files import open_trace
 
-    trace = open_trace(request.trace, repair=request.repair)
-    if request.duration_s is not None:
-        if not request.duration_s > 0:
-            raise InputError(f"--duration {request.duration_s}: it must be positive")
-        trace = trace.head(request.duration_s)
-    for text in trace.repairs if not request.quiet else ():
+    settings = {
+        "link": link,
+        "step_s": step,
+        "period_s": period,
+        "theta": theta,
+        "horizon_s": horizon,
+        "tokens_per_s": tokens_per_s,
+        "reaction_s": reaction,
+        "timeout_s": timeout,
+        "start": start,
+    }
+    given: dict[str, Any] = {name: value for name, value in settings.items() if value is not None}
+    policies = () if policy is None else tuple(name.strip() for name in policy.split(","))
+    bound = None if against == "none" else against
+    target = opened(config, scenario, overrides, allow_outside)
+    if is_token_trace(trace):
+        return _replay_tokens(target, trace, policies, bound, out, fresh, as_json)
+    conditions = open_trace(trace, repair=repair)
+    if duration is not None:
+        conditions = conditions.head(duration)
+    for text in conditions.repairs if not quiet else ():
         say(f"repaired: {text}")
-    settings = {"rel_gap": _gap_of(target), **request.settings}
+    # Plans are made in a hurry.
+    source = source_of(target)
+    rel_gap = max(1e-3, 0.0 if source is None else source.solver.rel_gap)
     try:
         comparison = compare(
             target,
-            trace,
-            request.policies or tuple(POLICIES),
-            against=None if request.against == "none" else request.against,
-            settings=ReplaySettings(**settings),
-            out=request.out,
-            resume=not request.fresh,
-            progress=None if request.quiet else _tell,
+            conditions,
+            policies or tuple(POLICIES),
+            against=bound,
+            settings=ReplaySettings(rel_gap=rel_gap, **given),
+            out=out,
+            resume=not fresh,
+            progress=None if quiet else _tell,
         )
     except NoPlanError as error:
         say(str(error))
         return Exit.INFEASIBLE
     except InterruptedReplay as stopped:
-        return _interrupted(request, stopped.comparison)
-    if request.as_json:
-        put(json.dumps(comparison.to_dict(), indent=1))
+        return _interrupted(stopped.comparison, out, fresh, as_json)
+    if as_json:
+        put_json(comparison.to_dict(), allow_nan=True)
     else:
         show_comparison(comparison)
-    if request.out is not None and not request.quiet:
-        say(f"Written to {request.out}: summary.json, steps_POLICY.jsonl, timeline.svg")
+    if out is not None and not quiet:
+        say(f"Written to {out}: summary.json, steps_POLICY.jsonl, timeline.svg")
     return Exit.OK
 
 
-def _interrupted(request: Request, comparison: Comparison) -> Exit:
+def _interrupted(comparison: Comparison, out: Path | None, fresh: bool, as_json: bool) -> Exit:
     """Show the policies that were finished, and say how to go on."""
-    if comparison.summaries() and not request.as_json:
+    if comparison.summaries() and not as_json:
         show_comparison(comparison)
     done = ", ".join(comparison.summaries()) or "no policy"
     then = "run again with --out DIR to keep what is done"
-    if request.out is not None:
-        again = " without --fresh" if request.fresh else ""
-        then = f"run again{again} to go on from {request.out}"
+    if out is not None:
+        then = f"run again{' without --fresh' if fresh else ''} to go on from {out}"
     say(f"interrupted; finished: {done}; {then}")
     return Exit.INTERRUPTED
 
@@ -142,12 +190,6 @@ def _has_experts(path: Path) -> bool:
         return {"layer", "expert"} <= set(pq.read_schema(path).names)
     except (ImportError, OSError, ValueError):
         return False
-
-
-def _gap_of(target: Any) -> float:
-    """Return the gap that the configuration asks for, 1e-3 at least: plans are made in a hurry."""
-    solver = getattr(target, "solver", None)
-    return max(1e-3, getattr(solver, "rel_gap", 0.0))
 
 
 def _tell(policy: str, done: int, total: int) -> None:
@@ -208,23 +250,29 @@ def _token_file(spec: str) -> Path:
     return builtin_expert_traces().get(path.name.removesuffix(".npz"), path)
 
 
-def _replay_tokens(request: Request, target: Any) -> Exit:
+def _replay_tokens(
+    instance: Any,
+    trace: str,
+    policies: tuple[str, ...],
+    against: str | None,
+    out: Path | None,
+    fresh: bool,
+    as_json: bool,
+) -> Exit:
     """Replay the experts of tokens through cache policies."""
     from moe2opt.caching.policies import compare
     from moe2opt.caching.trace_reading import read_trace
+    from moe2opt.replay.journal import claim
 
-    instance = getattr(target, "instance", target)
-    trace = read_trace(_token_file(request.trace))
-    policies = tuple(request.policies or ("static", "lru", "lfu"))
-    against = None if request.against == "none" else request.against
-    comparison = compare(trace, instance, policies, against)
+    tokens = read_trace(_token_file(trace))
+    facts = {"instance": instance.name, "trace": tokens.name}
+    folder = None if out is None else claim(out, "experts of tokens", (), facts, not fresh)
+    comparison = compare(tokens, instance, policies or ("static", "lru", "lfu"), against)
     content = comparison.to_dict()
-    if request.out is not None:
-        from moe2opt.replay.journal import claim
-
-        facts = {"instance": instance.name, "trace": trace.name}
-        folder = claim(request.out, "experts of tokens", (), facts, not request.fresh)
-        text = json.dumps(content, indent=1)
-        write_text(folder / "summary.json", text)
-    put(json.dumps(content, indent=1) if request.as_json else comparison.summary())
+    if folder is not None:
+        write_text(folder / "summary.json", json.dumps(content, indent=1))
+    if as_json:
+        put_json(content, allow_nan=True)
+    else:
+        put(comparison.summary())
     return Exit.OK

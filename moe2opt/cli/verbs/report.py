@@ -2,79 +2,112 @@
 
 from __future__ import annotations
 
-import json
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Annotated, Any
+
+import typer
 
 from moe2opt.cli.exits import Exit, say
+from moe2opt.cli.flags import Json, Quiet
 from moe2opt.cli.folders import spare
-from moe2opt.cli.output import put
-from moe2opt.result import InputError
-from moe2opt.source import source_of
-
-if TYPE_CHECKING:
-    from moe2opt.report import Report
-    from moe2opt.report.reading import Evidence
+from moe2opt.cli.output import put, put_json
+from moe2opt.cli.target import source_of
+from moe2opt.errors import InputError
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What the command line asked of ``report``.
+def report(
+    folder: Annotated[
+        Path,
+        typer.Argument(
+            metavar="DIR",
+            help="Folder that solve, pareto or replay wrote with --out.",
+            show_default=False,
+        ),
+    ],
+    config: Annotated[
+        str | None,
+        typer.Option(
+            help="Configuration of the run, to replay its certificate; "
+            "default: the built-in problem of that name."
+        ),
+    ] = None,
+    grid: Annotated[
+        bool, typer.Option("--grid", help="Compute the grid of the explorer and keep it in DIR.")
+    ] = False,
+    axis: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=LOW:HIGH",
+            help="A budget of the grid and its range; twice. Default: energy and delay, or memory "
+            "and quality loss.",
+        ),
+    ] = None,
+    points: Annotated[int, typer.Option(min=2, max=100, help="Budgets on each axis.")] = 20,
+    time_limit: Annotated[
+        float, typer.Option(min=0, help="Seconds for each cell of the grid; it keeps its gap then.")
+    ] = 10.0,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write here; default DIR/report.html.")
+    ] = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> Exit:
+    """Make one HTML page of a folder of results, to be opened without a network.
 
-    Attributes
-    ----------
-    folder, config, out
-        What to read, the configuration of the run, and where to write.
-    grid, axes, points, time_limit_s
-        Whether to compute a grid, over which budgets, how fine, and the limit for each cell.
-    as_json, quiet
-        Flags.
+    It holds the problem in words, the plan, what is proven, how it was found, and, where the folder
+    holds a grid over two budgets, an explorer. Exit code 6 when the checker rejects the result.
     """
+    from moe2opt.report import write_report
 
-    folder: Path
-    config: str | None
-    grid: bool
-    axes: list[str]
-    points: int
-    time_limit_s: float
-    out: Path | None
-    as_json: bool
-    quiet: bool
-
-
-def run_report(request: Request) -> Exit:
-    """Write the page and return the exit code."""
-    from moe2opt.report import read_folder, write_report
-
-    if request.axes and not request.grid:
+    if axis and not grid:
         raise InputError("--axis: goes with --grid")
-    read = (path for path in request.folder.glob("*.*") if path.suffix != ".html")
-    spare(request.out, request.config, *read)
-    partly = request.grid and _add_grid(request, read_folder(request.folder))
-    report, path = write_report(request.folder, request.out, request.config)
-    _tell(request, report, path)
+    spare(out, config, *(path for path in folder.glob("*.*") if path.suffix != ".html"))
+    partly = grid and _add_grid(folder, config, axis or [], points, time_limit, quiet)
+    page, path = write_report(folder, out, config)
+    if as_json:
+        put_json(
+            {
+                "report": str(path),
+                "bytes": len(page.html.encode()),
+                "tone": page.badge.tone,
+                "badge": page.badge.title,
+                "explorer": page.explorer,
+            }
+        )
+    else:
+        put(f"{path}: {page.badge.title}")
+        if not quiet and not page.explorer and page.grid_flags:
+            named = "" if config is None else f" --config {config}"
+            next_step = f"moe2opt report {folder}{named} {page.grid_flags}"
+            put(f"No grid, hence no explorer. Next: {next_step}")
     if partly:
-        say(f"interrupted: {request.folder / 'grid.json'} holds what is known so far")
+        say(f"interrupted: {folder / 'grid.json'} holds what is known so far")
         return Exit.INTERRUPTED
-    return Exit.REJECTED if report.badge.tone == "bad" else Exit.OK
+    return Exit.REJECTED if page.badge.tone == "bad" else Exit.OK
 
 
-def _add_grid(request: Request, evidence: Evidence) -> bool:
+def _add_grid(
+    folder: Path,
+    config: str | None,
+    named: Sequence[str],
+    points: int,
+    time_limit_s: float,
+    quiet: bool,
+) -> bool:
     """Compute the grid and keep it; tell whether it was interrupted."""
+    from moe2opt.report import read_folder
     from moe2opt.report.gridding import add_grid, default_axes, parse_axes
     from moe2opt.report.judging import reopened
 
-    target: Any = reopened(evidence, request.config)
+    target: Any = reopened(read_folder(folder), config)
     if target is None:
-        raise InputError(
-            f"--grid: the configuration of {request.folder} is not at hand; name it: --config"
-        )
-    if request.axes:
-        axes = parse_axes(request.axes, request.points)
+        raise InputError(f"--grid: the configuration of {folder} is not at hand; name it: --config")
+    if named:
+        axes = parse_axes(named, points)
     elif source_of(target) is not None:
-        axes = default_axes(target, request.points)
+        axes = default_axes(target, points)
     else:
         raise InputError("--grid: name the two budgets: --axis NAME=LOW:HIGH, twice")
     total = math.prod(map(len, axes.values()))
@@ -84,24 +117,5 @@ def _add_grid(request: Request, evidence: Evidence) -> bool:
         if known * 10 // total != (known - 1) * 10 // total:
             say(f"{known} of {total} cells, {solved} of them solved")
 
-    listener = None if request.quiet else progress
-    found = add_grid(request.folder, target, axes, listener, request.time_limit_s)
+    found = add_grid(folder, target, axes, None if quiet else progress, time_limit_s)
     return bool(found.provenance.get("interrupted"))
-
-
-def _tell(request: Request, report: Report, path: Path) -> None:
-    if request.as_json:
-        content = {
-            "report": str(path),
-            "bytes": len(report.html.encode()),
-            "tone": report.badge.tone,
-            "badge": report.badge.title,
-            "explorer": report.explorer,
-        }
-        put(json.dumps(content, indent=1))
-        return
-    put(f"{path}: {report.badge.title}")
-    if not request.quiet and not report.explorer and report.grid_flags:
-        named = "" if request.config is None else f" --config {request.config}"
-        next_step = f"moe2opt report {request.folder}{named} {report.grid_flags}"
-        put(f"No grid, hence no explorer. Next: {next_step}")

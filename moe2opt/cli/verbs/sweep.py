@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+import typer
+
+from moe2opt.cli import flags
 from moe2opt.cli.exits import Exit, say
-from moe2opt.cli.output import print_table, put
+from moe2opt.cli.flags import Json, Outside, Quiet, at_least
+from moe2opt.cli.output import bar, print_table, put, put_json
+from moe2opt.present import Measure
 
 if TYPE_CHECKING:
     from moe2opt.sweep import Sweep
@@ -24,43 +27,70 @@ _MOST_ROWS = 40
 _SHOWN = ("status", "objective", "gap", "certified", "solve_s")
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What the command line asked of ``sweep``."""
+def sweep(
+    config: Annotated[
+        str,
+        typer.Argument(
+            help="YAML configuration, name of a built-in problem, or sweep file.",
+            show_default=False,
+        ),
+    ],
+    out: Annotated[
+        Path, typer.Option(metavar="DIR", help="Folder of the results.", show_default=False)
+    ],
+    over: Annotated[
+        list[str] | None,
+        typer.Option(metavar="A.B=1,2,3", help="Values of a key; may be repeated."),
+    ] = None,
+    scenarios: Annotated[
+        str | None,
+        typer.Option(metavar="X,Y", help="Scenarios; base is the file without any."),
+    ] = None,
+    backend: flags.Backend = "process",
+    workers: flags.Workers = None,
+    scheduler: flags.Scheduler = None,
+    solver: flags.Solver = None,
+    time_limit: Annotated[
+        float | None, typer.Option(help="Seconds for each cell.", callback=at_least(0))
+    ] = None,
+    gap: flags.Gap = None,
+    seed: flags.Seed = None,
+    allow_outside: Outside = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> Exit:
+    """Solve every combination of values in every scenario; running it again does what is missing.
 
-    config: str
-    out: Path
-    over: list[str]
-    scenarios: list[str] | None
-    backend: str
-    workers: int | None
-    scheduler: str | None
-    settings: dict[str, Any]
-    allow_outside: bool
-    as_json: bool
-    quiet: bool
+    Every cell uses one thread. A cell that fails is a row with its error, and is tried again next
+    time. Exit codes: 0 every cell has a result; 2 bad command line or file; 5 some cells failed;
+    130 interrupted, finished cells are kept.
+    """
+    from moe2opt.sweep import sweep as run_sweep
 
-
-def run_sweep(request: Request) -> Exit:
-    """Do what was asked and return the exit code."""
-    from moe2opt.sweep import sweep
-
-    with _bar(quiet=request.quiet) as on_step:
-        found = sweep(
-            request.config,
-            request.over,
-            request.scenarios,
-            out=request.out,
-            backend=request.backend,
-            workers=request.workers,
-            scheduler=request.scheduler,
-            allow_outside=request.allow_outside,
+    names = None if scenarios is None else [name.strip() for name in scenarios.split(",")]
+    with _progress(quiet) as on_step:
+        found = run_sweep(
+            config,
+            over or [],
+            names,
+            out=out,
+            backend="dask" if scheduler is not None else backend,
+            workers=workers,
+            scheduler=scheduler,
+            allow_outside=allow_outside,
             on_step=on_step,
-            **request.settings,
+            solver=solver,
+            time_limit_s=time_limit,
+            rel_gap=gap,
+            seed=seed,
         )
     for row in found.failures:
-        say(f"failed: {_coordinates(row)}: {row.get('error')}")
-    _print(request, found)
+        words = ", ".join(f"{name}={row[name]}" for name in _coordinates(row))
+        say(f"failed: {words}: {row.get('error')}")
+    if as_json:
+        put_json(_as_json(found), None)
+    elif found.rows:
+        _show(found, quiet)
     if found.missing:
         total = len(found) + found.missing
         say(f"interrupted: {len(found)} of {total} cells done; run again to resume")
@@ -69,12 +99,9 @@ def run_sweep(request: Request) -> Exit:
 
 
 @contextmanager
-def _bar(*, quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
+def _progress(quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
     """Yield a callback that moves a bar on a terminal, and prints tenths elsewhere."""
-    if quiet:
-        yield None
-        return
-    if not sys.stderr.isatty():
+    if not quiet and not sys.stderr.isatty():
         shown = [-1]
 
         def tenths(done: int, total: int) -> None:
@@ -84,48 +111,47 @@ def _bar(*, quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
 
         yield tenths
         return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    with Progress(
-        "cells", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console
-    ) as bar:
-        task = bar.add_task("cells", total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+    with bar("cells", quiet=quiet) as move:
+        yield move and (lambda done, total: move(done, total, f"{done}/{total}"))
 
 
-def _coordinates(row: dict[str, Any]) -> str:
-    names = list(row)[: list(row).index("status")]
-    return ", ".join(f"{name}={row[name]}" for name in names)
+def _coordinates(row: dict[str, Any]) -> list[str]:
+    return list(row)[: list(row).index("status")]
 
 
-def _print(request: Request, found: Sweep) -> None:
-    counts = Counter(row["status"] for row in found.rows)
-    if request.as_json:
-        content = {
-            "cells": len(found),
-            "reused": found.reused,
-            "missing": found.missing,
-            "statuses": dict(sorted(counts.items())),
-            "out": str(found.folder),
-            "rows": list(found.rows),
-        }
-        put(json.dumps(content, allow_nan=False))
-        return
-    if not found.rows:
-        return
-    first = found.rows[0]
-    names = [*list(first)[: list(first).index("status")], *_SHOWN]
-    rows = [[_text(row.get(name)) for name in names] for row in found.rows[:_MOST_ROWS]]
-    print_table(names, rows)
-    words = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
-    put(f"{len(found)} cells: {words}; {found.reused} were there before")
-    if not request.quiet:
+def _counts(found: Sweep) -> dict[str, int]:
+    return dict(sorted(Counter(row["status"] for row in found.rows).items()))
+
+
+def _as_json(found: Sweep) -> dict[str, Any]:
+    return {
+        "cells": len(found),
+        "reused": found.reused,
+        "missing": found.missing,
+        "statuses": _counts(found),
+        "out": str(found.folder),
+        "rows": list(found.rows),
+    }
+
+
+def _show(found: Sweep, quiet: bool) -> None:
+    from moe2opt.progress import STATUS_WORDS
+    from moe2opt.result import Status
+
+    def text(name: str, value: Any) -> str:
+        if value is None:
+            return "-"
+        if name == "status":
+            return STATUS_WORDS[Status(value)]
+        return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+    names = [*_coordinates(found.rows[0]), *_SHOWN]
+    unit = next((Measure(unit=row["unit"]).suffix for row in found.rows if "unit" in row), "")
+    header = [f"objective ({unit})" if unit and name == "objective" else name for name in names]
+    rows = [[text(name, row.get(name)) for name in names] for row in found.rows[:_MOST_ROWS]]
+    print_table(header, rows)
+    words = ", ".join(f"{n} {STATUS_WORDS[Status(status)]}" for status, n in _counts(found).items())
+    cells = f"{len(found)} {'cell' if len(found) == 1 else 'cells'}"
+    put(f"{cells}: {words}; {found.reused} were there before")
+    if not quiet:
         put(f"Written to {found.folder}: sweep.csv, cells/")
-
-
-def _text(value: Any) -> str:
-    if value is None:
-        return "-"
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
