@@ -1,8 +1,8 @@
-"""What a treatment of a layer has to say of itself, and what treatments with fixed places share.
+"""What a treatment of a layer says of itself, and what holds where it says nothing.
 
 A mode is one way to treat the experts of a layer: each by itself, as numbers per tier, behind a
 cache. Its file in `modes` says which options there are and what an assignment costs under it;
-`compile`, `judge`, the plan, the rules and the exports ask only this protocol.
+`compile`, `judge`, the plan, the rules and the exports ask only what stands here.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar, Protocol, Self
+from typing import ClassVar
 
 import numpy as np
 
@@ -22,74 +22,6 @@ from moe2opt.placement.figures import Baseline
 from moe2opt.placement.options import Options, Read
 from moe2opt.placement.sections import PlacementConfig
 from moe2opt.result import FloatArray, IntArray
-
-
-class Mode(Protocol):
-    """A treatment of the layers of one case.
-
-    Attributes
-    ----------
-    part
-        Section of the configuration that asks for it, empty for none.
-    beside
-        Other parts that go with it.
-    by_place
-        Whether tier, precision and form of the experts alone decide what an assignment costs.
-    """
-
-    part: ClassVar[str]
-    beside: ClassVar[frozenset[str]]
-    by_place: ClassVar[bool]
-
-    @property
-    def case(self) -> Case:
-        """What is treated."""
-
-    @classmethod
-    def asked(cls, config: PlacementConfig) -> bool:
-        """Tell whether a configuration asks for this mode."""
-
-    def of(self, case: Case) -> Self:
-        """Return the same mode of another case."""
-
-    def check(self) -> None:
-        """Raise `InputError` for a configuration that the mode cannot treat."""
-
-    def options(self) -> tuple[list[Options], Read]:
-        """Return the options of all groups, and how to read a choice."""
-
-    def placed(self, tier: IntArray, precision: IntArray) -> Assignment:
-        """Return experts that stay where they are; `tier` and `precision` are ``(L, E, 1)``."""
-
-    def uses(self, assignment: Assignment, shares: FloatArray) -> FloatArray:
-        """Return ``(L, E)`` uses per token of each stored expert under shares ``(L, E)``."""
-
-    def seconds(self, assignment: Assignment, shares: FloatArray) -> float:
-        """Return the seconds per token when experts are used in the given ``(L, E)`` shares."""
-
-    def joules(self, assignment: Assignment, shares: FloatArray) -> float:
-        """Return the joules per token; NaN where a power or a link's energy is unknown."""
-
-    def loads(self, assignment: Assignment, shares: FloatArray) -> float:
-        """Return the copies of experts per token."""
-
-    def layer_seconds(self, assignment: Assignment, shares: FloatArray) -> FloatArray:
-        """Return the ``(L,)`` seconds per token of the experts of each layer."""
-
-    def layer_loads(self, assignment: Assignment, shares: FloatArray) -> FloatArray:
-        """Return the ``(L,)`` copies of experts per token of each layer."""
-
-    def uncovered(self, assignment: Assignment) -> float:
-        """Return the layers per token whose experts are not all resident, NaN if not modelled."""
-
-    def loss(self, assignment: Assignment) -> float:
-        """Return the rise of the logarithm of perplexity; contributions add up (an assumption)."""
-
-    def held_bytes(self, assignment: Assignment) -> FloatArray:
-        """Return the ``(T,)`` bytes on each tier, without what the plan puts on the home tier."""
-
-    def baselines(self) -> Iterator[Baseline]:
-        """Yield what simple rules achieve."""
 
 
 def layer_sums(terms: list[FloatArray]) -> FloatArray:
@@ -103,11 +35,23 @@ def total(terms: list[FloatArray]) -> float:
 
 
 @dataclass(frozen=True, eq=False)
-class Additive(ABC):
-    """Costs of uses add up, each at the cost of its tier and precision.
+class Mode(ABC):
+    """A treatment of the layers of one case.
 
-    Modes override the terms that they treat otherwise. A term is an array whose first axis are the
-    layers.
+    A mode says its options and its rules. Without further words costs of uses add up, each at the
+    cost of its tier and precision; a mode overrides the terms that it treats otherwise. A term is
+    an array whose first axis are the layers.
+
+    Attributes
+    ----------
+    case
+        What is treated.
+    part
+        Section of the configuration that asks for it, empty for none.
+    beside
+        Other parts that go with it.
+    by_place
+        Whether tier, precision and form of the experts alone decide what an assignment costs.
     """
 
     case: Case
@@ -121,10 +65,6 @@ class Additive(ABC):
         """Tell whether a configuration asks for this mode: by its part."""
         return cls.part in config.parts
 
-    def of(self, case: Case) -> Self:
-        """Return the same mode of another case."""
-        return type(self)(case)
-
     @abstractmethod
     def options(self) -> tuple[list[Options], Read]:
         """Return the options of all groups, and how to read a choice."""
@@ -134,14 +74,14 @@ class Additive(ABC):
         """Yield what simple rules achieve."""
 
     def check(self) -> None:  # noqa: B027 - most modes refuse nothing
-        """Raise nothing."""
+        """Raise `InputError` for a configuration that the mode cannot treat."""
 
     def placed(self, tier: IntArray, precision: IntArray) -> Assignment:
         """Return experts that stay where they are; `tier` and `precision` are ``(L, E, 1)``."""
         return plain(tier, precision)
 
     def uses(self, assignment: Assignment, shares: FloatArray) -> FloatArray:
-        """Return ``(L, E)`` uses per token; `assignment` matters where experts are merged."""
+        """Return ``(L, E)`` uses per token of each stored expert under shares ``(L, E)``."""
         return uses_per_token(shares, self.case.config.batch)
 
     def second_terms(self, assignment: Assignment, shares: FloatArray) -> list[FloatArray]:
@@ -198,7 +138,7 @@ class Additive(ABC):
         return layer_sums(self.load_terms(assignment, shares))
 
     def uncovered(self, assignment: Assignment) -> float:
-        """Return NaN: only the part `coverage` models it."""
+        """Return the layers per token whose experts are not all resident, NaN if not modelled."""
         return math.nan
 
     def loss(self, assignment: Assignment) -> float:

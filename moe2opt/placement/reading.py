@@ -13,7 +13,7 @@ from moe2opt.placement.experts.distances import read_distances
 from moe2opt.placement.experts.hits import read_hits
 from moe2opt.placement.experts.laws import from_law, synthetic
 from moe2opt.placement.machine.rates import Rates, read_rates
-from moe2opt.placement.model.headers import shape_from_files
+from moe2opt.placement.model.files import shape_from_files
 from moe2opt.placement.model.precisions import Precision, read_precisions
 from moe2opt.placement.model.shape import ModelShape, builtin_table, shape_from_table
 from moe2opt.placement.sections import PlacementConfig

@@ -4,7 +4,7 @@ A further one is a file beside these, its section in `sections`, and its line he
 """
 
 from moe2opt.placement.case import Case
-from moe2opt.placement.mode import Additive, Mode
+from moe2opt.placement.mode import Mode
 from moe2opt.placement.modes.cache import Cached
 from moe2opt.placement.modes.coverage import Covered
 from moe2opt.placement.modes.pattern import Pattern
@@ -15,7 +15,7 @@ from moe2opt.placement.modes.tiers import Tiers
 from moe2opt.placement.modes.units import Units
 
 #: Of those that a configuration asks for, the last one treats its layers.
-MODES: tuple[type[Additive], ...] = (
+MODES: tuple[type[Mode], ...] = (
     Units,
     Tiers,
     Prefetched,

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from moe2opt.placement.assignment import Assignment
-from moe2opt.placement.mode import Additive
+from moe2opt.placement.mode import Mode
 from moe2opt.placement.options import Options, Read, undominated
 from moe2opt.result import FloatArray, InputError, IntArray
 from moe2opt.steps import step
@@ -60,7 +60,7 @@ class LayerMenu:
 
 
 @dataclass(frozen=True, eq=False)
-class Layered(Additive):
+class Layered(Mode):
     """A mode with one group per layer."""
 
     @abstractmethod

@@ -12,7 +12,7 @@ from moe2opt.placement.assignment import Assignment, plain
 from moe2opt.placement.baselines.rules import fixed_places
 from moe2opt.placement.figures import Baseline
 from moe2opt.placement.machine.topology import GIB
-from moe2opt.placement.mode import Additive
+from moe2opt.placement.mode import Mode
 from moe2opt.placement.options import Options, Read
 from moe2opt.placement.sections import Pattern as Section
 from moe2opt.result import FloatArray, InputError, IntArray
@@ -20,7 +20,7 @@ from moe2opt.steps import step
 
 
 @dataclass(frozen=True, eq=False)
-class Pattern(Additive):
+class Pattern(Mode):
     """Layers are on the fast or on the slow tier by a rule."""
 
     part: ClassVar[str] = "pattern"

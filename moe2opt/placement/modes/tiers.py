@@ -238,7 +238,7 @@ class Tiers(Layered):
     def _offload_only(self) -> Baseline:
         """Return the best marginal filling of the fast tier that merges nothing."""
         config = self.case.config.model_copy(update={"aggregation": None})
-        found = by_frequency(self.of(replace(self.case, config=config)))
+        found = by_frequency(type(self)(replace(self.case, config=config)))
         return replace(found, name="offload only (top-n by frequency)")
 
     def _aggregate_only(self) -> Baseline:

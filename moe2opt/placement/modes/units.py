@@ -14,7 +14,7 @@ from moe2opt.placement.case import Case
 from moe2opt.placement.experts.activation import uses_per_token
 from moe2opt.placement.figures import Baseline
 from moe2opt.placement.machine.topology import GIB
-from moe2opt.placement.mode import Additive
+from moe2opt.placement.mode import Mode
 from moe2opt.placement.options import Options, Read
 from moe2opt.placement.sections import PlacementConfig
 from moe2opt.result import BoolArray, FloatArray, InputError, IntArray
@@ -76,7 +76,7 @@ def _useful_precisions(case: Case) -> list[int]:
 
 
 @dataclass(frozen=True, eq=False)
-class Units(Additive):
+class Units(Mode):
     """Every unit has a tier and a precision of its own, or is pruned."""
 
     @classmethod

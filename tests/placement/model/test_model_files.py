@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from moe2opt.placement.model.headers import shape_from_files
+from moe2opt.placement.model.files import shape_from_files
 from moe2opt.placement.sections import Model
 from moe2opt.result import InputError
 
