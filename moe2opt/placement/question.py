@@ -12,18 +12,18 @@ import numpy as np
 from moe2opt.canonical import MultipleChoiceProblem
 from moe2opt.placement.assignment import Assignment
 from moe2opt.placement.case import Case
-from moe2opt.placement.checks import check_parts
+from moe2opt.placement.checks import check_case
 from moe2opt.placement.compile import Compiled, compiled
 from moe2opt.placement.figures import Baseline, Figures
 from moe2opt.placement.judge import evaluate, violations
-from moe2opt.placement.machine.topology import GIB, build_topology
+from moe2opt.placement.machine.topology import build_topology
 from moe2opt.placement.mode import Mode
 from moe2opt.placement.modes import mode_of
 from moe2opt.placement.plan import PlacementPlan, plan_of
 from moe2opt.placement.reading import Reader
 from moe2opt.placement.sections import PlacementConfig
 from moe2opt.present import Measure
-from moe2opt.result import InputError, IntArray
+from moe2opt.result import IntArray
 from moe2opt.source import Source
 
 
@@ -179,17 +179,5 @@ def build(
         rates=rates,
         tables=reader.tables(shape),
     )
-    _check_sizes(instance)
-    check_parts(instance.mode)
+    check_case(instance.mode)
     return instance
-
-
-def _check_sizes(instance: PlacementInstance) -> None:
-    """Raise when an expert fits no tier at any precision."""
-    least = float(instance.expert_bytes.min())
-    most = max(tier.free_bytes for tier in instance.topology.tiers)
-    if least > most:
-        raise InputError(
-            f"tiers: an expert of {least / GIB:.3f} GiB fits no tier; the largest has "
-            f"{most / GIB:.3f} GiB free"
-        )

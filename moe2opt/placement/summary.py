@@ -85,23 +85,22 @@ def rule_lines(baselines: Sequence[Baseline], objective: str) -> list[str]:
     better = [b for b in fits if (b.excess or 0.0) < -ABOUT_ZERO]
     static = [b for b in fits if b not in better]
     if static:
-        lines += ["", _verdict(min(static, key=lambda b: (b.excess or 0.0, b.name)))]
+        best = min(static, key=lambda b: (b.excess or 0.0, b.name))
+        excess = best.excess or 0.0
+        if excess <= ABOUT_ZERO:
+            verdict = (
+                f"The gap to the best simple rule that fits ('{best.name}') is about zero "
+                f"({_percent(excess, 3)}): the rule is as good as the plan here."
+            )
+        else:
+            verdict = f"The best simple rule that fits ('{best.name}') is {_percent(excess)} worse."
+        lines += ["", verdict]
     lines += [
         f"'{b.name}' is predicted to be {_percent(-(b.excess or 0.0))} better than the plan: it "
         "moves experts at run time, which this plan does not; see the part 'cache'."
         for b in better
     ]
     return lines
-
-
-def _verdict(best: Baseline) -> str:
-    assert best.excess is not None
-    if best.excess <= ABOUT_ZERO:
-        return (
-            f"The gap to the best simple rule that fits ('{best.name}') is about zero "
-            f"({_percent(best.excess, 3)}): the rule is as good as the plan here."
-        )
-    return f"The best simple rule that fits ('{best.name}') is {_percent(best.excess)} worse."
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

@@ -105,7 +105,7 @@ def from_counts(
     return Activation(
         domains=tuple(labels),
         weights=weights,
-        shares=_normalised(counts, top_k),
+        shares=np.minimum(top_k * counts / counts.sum(axis=2, keepdims=True), 1.0),
         saliency=saliency,
         note=f"activation: counts of {path.name}",
     )
@@ -165,11 +165,6 @@ def trace_shares(trace: IntArray, experts: int) -> FloatArray:
             for layer in range(trace.shape[1])
         ]
     )
-
-
-def _normalised(counts: FloatArray, top_k: int) -> FloatArray:
-    """Return shares that sum to top-k in every layer."""
-    return np.asarray(np.minimum(top_k * counts / counts.sum(axis=2, keepdims=True), 1.0))
 
 
 def _domain_weights(

@@ -41,7 +41,11 @@ def from_law(path: Path, shape: ModelShape, seed: int) -> Activation:
         use = row["use_sigma"] * rng.standard_normal(shape.experts)
         noise = row["saliency_sigma"] * rng.standard_normal(shape.experts)
         weight = np.exp(row["saliency_slope"] * use + noise)
-        shares.append(_scaled(np.exp(use), shape.top_k))
+        # The law is capped from its most used expert on.
+        order = np.argsort(-use, kind="stable")
+        share = np.empty_like(use)
+        share[order] = _capped(np.exp(use[order]), shape.top_k)
+        shares.append(share)
         saliency.append(row["saliency_share"] * weight / weight.sum())
     total = np.stack(saliency)
     return Activation(
@@ -52,13 +56,6 @@ def from_law(path: Path, shape: ModelShape, seed: int) -> Activation:
         note=f"activation: SYNTHETIC, drawn from the law of {path.name} per layer, seed {seed}",
         synthetic=True,
     )
-
-
-def _scaled(use: FloatArray, total: float) -> FloatArray:
-    order = np.argsort(-use, kind="stable")
-    scaled = np.empty_like(use)
-    scaled[order] = _capped(use[order], total)
-    return scaled
 
 
 def synthetic(

@@ -43,7 +43,9 @@ def export(judge: Judge) -> tuple[Export, ...]:
     assignment = best(judge, runtime)
     mapping = device_map(plan, family, assignment)
     text = json.dumps(mapping, indent=1)
-    if placed(json.loads(text), plan, family) != _planned(plan, assignment):
+    names = {int(t): device_of(plan, int(t)) for t in np.unique(assignment.tier)}
+    planned = [[names[t] for t in row] for row in assignment.tier[:, :, 0].tolist()]
+    if placed(json.loads(text), plan, family) != planned:
         raise RuntimeError("the device map does not give the planned devices")
     away = bool((assignment.tier != home_of(plan)).any())
     buffers = buffer_bytes(plan, runtime, assignment) if away else 0.0
@@ -121,8 +123,3 @@ def placed(mapping: dict[str, Device], plan: PlacementPlan, family: Family) -> l
             row += [mapping[name] for name in names]
         found.append(row)
     return found
-
-
-def _planned(plan: PlacementPlan, assignment: Assignment) -> list[list[Device]]:
-    names = {int(t): device_of(plan, int(t)) for t in np.unique(assignment.tier)}
-    return [[names[t] for t in row] for row in assignment.tier[:, :, 0].tolist()]

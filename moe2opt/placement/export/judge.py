@@ -35,10 +35,9 @@ class Judge:
             found = evaluate(self.mode, assignment).value(plan.objective)
             return found if math.isfinite(found) else None
         if plan.objective == "memory_gib":
-            home = _position(plan)
             before = float(expert_bytes_by_tier(plan, plan.assignment).sum())
             after = float(expert_bytes_by_tier(plan, assignment).sum())
-            plain = (plan.assignment.form == 0).all() and home >= 0
+            plain = (plan.assignment.form == 0).all()
             return plan.memory_gib + (after - before) / GIB if plain else None
         if plan.objective == "seconds_per_token" and self.additive:
             return seconds(plan, assignment)
@@ -67,10 +66,6 @@ class Judge:
         if self.mode is None or not self.mode.by_place:
             return []
         return violations(self.mode, assignment)
-
-
-def _position(plan: PlacementPlan) -> int:
-    return [tier.name for tier in plan.tiers].index(plan.home)
 
 
 def same(a: Assignment, b: Assignment) -> bool:

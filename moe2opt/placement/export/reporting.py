@@ -46,7 +46,7 @@ def report(
             *lost_forms(plan, runtime),
             *notes,
             *_finer(plan, unit, gap),
-            *_broken(judge, assignment),
+            *(f"a requirement does not hold: {text}" for text in judge.broken(assignment)),
         ),
         validated=tuple(validated),
     )
@@ -93,7 +93,3 @@ def _finer(plan: PlacementPlan, unit: str, gap: float | None) -> list[str]:
     if plan.granularity == unit or unit == "expert" or not (gap and gap > _WORTH_SAYING):
         return []
     return [f"a plan solved with `granularity: {unit}` is made for this runtime and loses no more"]
-
-
-def _broken(judge: Judge, assignment: Assignment) -> list[str]:
-    return [f"a requirement does not hold: {text}" for text in judge.broken(assignment)]

@@ -112,7 +112,8 @@ def read_rates(
     if (folder / TABLE).is_file():
         rows = read_table(folder / TABLE, COLUMNS, unique=UNIQUE)
         mine = _of_devices(rows, tiers, f"{folder.name}/{TABLE}")
-        same = [r for r in mine if (r["hidden"], r["weights"]) == _signature(shape)]
+        signature = shape.hidden, float(shape.params_per_expert)
+        same = [r for r in mine if (r["hidden"], r["weights"]) == signature]
         if any(row["quantity"] == "compute" for row in same):
             return _from_execution(folder.name, same, held, shape, precisions)
     if (folder / "constants.csv").is_file():
@@ -122,10 +123,6 @@ def read_rates(
         f"rates: '{folder.name}' has no experts of {shape.params_per_expert:.0f} weights; measure "
         f"them: moe2opt execute, then moe2opt profile --from-run"
     )
-
-
-def _signature(shape: ModelShape) -> tuple[int, float]:
-    return shape.hidden, float(shape.params_per_expert)
 
 
 def _of_devices(rows: Sequence[Row], tiers: Sequence[Any], where: str) -> list[Row]:

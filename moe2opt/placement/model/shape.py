@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from moe2opt.result import InputError
-from moe2opt.schema.csv import NAME, NOTE, POSITIVE, TEXT, Column, Row, read_table
+from moe2opt.schema.csv import NAME, NOTE, POSITIVE, TEXT, Column, read_table
 from moe2opt.schema.source import did_you_mean
 
 #: Routed experts of all layers together; tables of them are built.
@@ -138,10 +138,7 @@ def shape_from_table(path: Path, name: str, dense_bits: float, kv_bits: float) -
     if name not in rows:
         hint = did_you_mean(name, list(rows))
         raise InputError(f"model.table: no model '{name}' in {path.name}{hint}")
-    return _shape(rows[name], dense_bits, kv_bits)
-
-
-def _shape(row: Row, dense_bits: float, kv_bits: float) -> ModelShape:
+    row = rows[name]
     entries = row["kv_entries_per_token"]
     step = max(1, row["moe_step"])
     return ModelShape(
