@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 
 from moe2opt.result import FloatArray
@@ -112,7 +111,8 @@ class Baseline:
     feasible
         Whether it keeps every capacity and budget.
     excess
-        ``(value - plan) / plan`` of the objective, None without both figures.
+        ``(value - plan) / plan`` of the objective, None without both figures or where the plan's is
+        0.
     note
         Why it does not apply or does not fit, or what was chosen for it.
     exact
@@ -133,4 +133,4 @@ class Baseline:
         difference = self.value - value
         if abs(difference) <= 1e-12 * max(abs(value), 1e-300):
             return replace(self, excess=0.0)
-        return replace(self, excess=difference / abs(value) if value else math.inf)
+        return replace(self, excess=difference / abs(value) if value else None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -82,6 +83,19 @@ def test_baselines_are_feasible_plans_or_say_why(build: Any) -> None:
         else:
             assert rule.note
         assert rule.name in result.plan.summary()
+
+
+def test_a_plan_that_costs_nothing_reads_back(build: Any, tmp_path: Path) -> None:
+    """Rules have no relative gap to a plan of 0, and its file is one that can be read."""
+    result = mo.solve(build(objective="loads_per_token"))
+    assert result.plan.objective_value == 0
+    rules = {rule.name: rule for rule in result.plan.baselines}
+    assert rules["all on the last tier"].value > 0
+    assert rules["all on the last tier"].excess is None
+    result.save(tmp_path / "result.json")
+    assert mo.Result.load(tmp_path / "result.json").objective == 0
+    again = json.loads(json.dumps(result.plan.to_dict(), allow_nan=False))
+    assert PlacementPlan.from_dict(again) == result.plan
 
 
 def test_rules_beside_merging_on_two_machines(build: Any) -> None:
