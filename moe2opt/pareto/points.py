@@ -58,7 +58,8 @@ class Cell:
     objective, bound
         Value of the plan (``-inf`` without one) and the proven upper bound.
     certified
-        The independent checker accepted plan, bound and status.
+        The independent checker accepted plan, bound and status; never without a plan, unless it is
+        proven that there is none.
     used
         Use of every budget row by the plan, by its name; empty without a plan.
     x

@@ -11,7 +11,7 @@ import numpy as np
 from moe2opt.pareto.family import Posed
 from moe2opt.pareto.ledger import Known, Ledger
 from moe2opt.present import measure_of
-from moe2opt.result import IntArray, encode_float
+from moe2opt.result import IntArray, Status, encode_float
 
 
 @dataclass(slots=True)
@@ -44,7 +44,8 @@ def told(plans: Plans, posed: Posed, known: Known) -> dict[str, Any]:
         "limit": known.limit,
         "objective": known.objective,
         "bound": known.bound,
-        "certified": known.certified,
+        # A bound alone answers nothing, however well it is proven.
+        "certified": known.certified and known.status is not Status.NO_SOLUTION,
         "used": {} if known.x is None else posed.used(known.x),
         "x": None if known.x is None else tuple(known.x.tolist()),
         "plan": plans.number(posed, known.x),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +124,25 @@ def test_interrupted_fronts_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
     shown = run("pareto", "tiny", "--x", "energy_j_per_prompt", "--points", 60, "--quiet")
     assert "interrupted: 1 of 60 points" in shown.stdout
     assert shown.exit_code == 5
+
+
+@pytest.mark.parametrize("dimensions", [1, 2])
+def test_points_without_a_plan_are_not_certified(dimensions: int) -> None:
+    """A point that a limit left without a plan has a proven bound, and is not called certified."""
+    import moe2opt as mo
+    from moe2opt.pareto import grid, verify
+
+    tiny, settings = mo.load("tiny"), {"solver": "polyblock", "node_limit": 0}
+    axes = {"energy_j_per_prompt": [100, 200], "memory_gib[fast]": [16, 24]}
+    name = next(iter(axes))
+    found: Any = mo.pareto(tiny, name, budgets=axes[name], **settings)
+    if dimensions == 2:
+        found = grid(tiny, axes, **settings)
+    open_points = [cell for cell in found if cell.status == "NO_SOLUTION"]
+    assert open_points
+    assert all(math.isfinite(cell.bound) and not cell.certified for cell in open_points)
+    assert not found.certified
+    assert verify(found, tiny) == []
 
 
 def test_monotone_objectives_have_no_budget_axis() -> None:
