@@ -7,6 +7,7 @@ built.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import cache
@@ -264,8 +265,6 @@ def _documents(overrides: Mapping[str, Any] | Sequence[str] | None) -> list[Docu
 
 def _texts(overrides: Mapping[str, Any] | Sequence[str] | None) -> tuple[str, ...]:
     """Return overrides as texts that `parse_override` reads back."""
-    import json
-
     if isinstance(overrides, Mapping):
         documents = [python_override(key, value) for key, value in overrides.items()]
         pairs = [pair for document in documents for pair in document.data.items()]

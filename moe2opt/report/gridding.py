@@ -4,20 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from moe2opt.canonical import FacilityProblem, MultipleChoiceProblem
+from moe2opt.canonical import FacilityProblem, MultipleChoiceProblem, Problem
+from moe2opt.config import LoadedInstance
 from moe2opt.pareto import Grid, grid
 from moe2opt.questions import question_of
 from moe2opt.result import InputError
 from moe2opt.source import name_of, source_of
 from moe2opt.writing import check_ours
-
-if TYPE_CHECKING:
-    from moe2opt.canonical import Problem
-    from moe2opt.config import LoadedInstance
 
 #: Name of the file that holds the grid in a folder of results.
 FILE = "grid.json"

@@ -6,18 +6,18 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
+from moe2opt.canonical import Problem
+from moe2opt.config import LoadedInstance, load
+from moe2opt.files import read_json
+from moe2opt.pareto import Front, Grid, verify, with_results
 from moe2opt.progress import percent
 from moe2opt.report.reading import RESULT, Evidence
 from moe2opt.result import InputError, Result, Status
 from moe2opt.source import source_of
 from moe2opt.stored import found_in
-
-if TYPE_CHECKING:
-    from moe2opt.canonical import Problem
-    from moe2opt.config import LoadedInstance
-
+from moe2opt.verify import judged, read_stored
 
 #: Differences that the page tells one by one.
 _MOST_FAILURES = 10
@@ -55,8 +55,6 @@ def reopened(evidence: Evidence, config: str | None) -> LoadedInstance | Problem
     InputError
         When `config` was named and cannot be read, or describes other data.
     """
-    from moe2opt.config import load
-
     origin = evidence.provenance
     stem = Path(str(origin.get("file", "")).replace("\\", "/")).stem
     asked = f"{evidence.question.name}/" if evidence.question is not None else ""
@@ -89,8 +87,6 @@ def _reopened_front(evidence: Evidence) -> LoadedInstance | Problem | None:
     The configuration beside a front has paths relative to the original file, so it can only be
     read as it is when it names none; a built-in problem must agree with it to the letter.
     """
-    from moe2opt.config import load
-
     if not evidence.config:
         return None
     scenario, overrides = _origin_of_front(evidence)
@@ -142,8 +138,6 @@ def judged_evidence(
         return evidence, _badge_of_cells(evidence, target)
     if target is None:
         return evidence, _unchecked(result)
-    from moe2opt.verify import judged, read_stored
-
     found = judged(read_stored(evidence.folder / RESULT), evidence.folder, target)
     own: Result[Any] = found.result or replace(result, plan=None)
     plan = own.to_dict()["plan"]
@@ -181,9 +175,6 @@ def _badge_of_cells(evidence: Evidence, target: LoadedInstance | Problem | None)
 
 def _faults_of_cells(evidence: Evidence, target: LoadedInstance | Problem | None) -> list[str]:
     """Return what is wrong with the front or grid that `pareto --out` wrote with its proofs."""
-    from moe2opt.files import read_json
-    from moe2opt.pareto import Front, Grid, verify, with_results
-
     # A grid that `report --grid` added later has no proofs of its own.
     front = evidence.folder / "front.json"
     kind: Any = Front if front.is_file() else Grid

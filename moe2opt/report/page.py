@@ -5,9 +5,15 @@ from __future__ import annotations
 import base64
 import hashlib
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from moe2opt.canonical import Problem
+from moe2opt.config import LoadedInstance
 from moe2opt.report.gridding import flags_of
 from moe2opt.report.judging import Badge, judged_evidence, reopened
 from moe2opt.report.payload import payload_of
@@ -17,10 +23,6 @@ from moe2opt.report.words import answer, conflict_table, log_table, provenance_t
 from moe2opt.text import shown
 from moe2opt.view import View
 from moe2opt.writing import check_ours, write_text
-
-if TYPE_CHECKING:
-    from moe2opt.canonical import Problem
-    from moe2opt.config import LoadedInstance
 
 _HERE = Path(__file__).resolve().parent
 
@@ -117,11 +119,6 @@ def _notes(evidence: Evidence, view: View) -> tuple[str, ...]:
 
 
 def _filled(**content: Any) -> str:
-    from importlib.metadata import version
-
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-    from markupsafe import Markup
-
     environment = Environment(
         loader=FileSystemLoader(_HERE),
         autoescape=True,

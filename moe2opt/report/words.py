@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from moe2opt.canonical import Problem
+from moe2opt.config import LoadedInstance
 from moe2opt.progress import status_words
 from moe2opt.report.reading import Evidence
 from moe2opt.result import Status, encode_float
 from moe2opt.view import Table, View, number, table
-
-if TYPE_CHECKING:
-    from moe2opt.canonical import Problem
-    from moe2opt.config import LoadedInstance
 
 #: What is asked where no question is: a bare problem, and a replay.
 _BARE = "Which solution is worth most within the budgets?"
@@ -90,8 +89,6 @@ def provenance_table(evidence: Evidence) -> Table:
 
 
 def _digest(path: Path) -> str:
-    import hashlib
-
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
