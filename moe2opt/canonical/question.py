@@ -14,6 +14,7 @@ from typing import Any, Protocol, runtime_checkable
 from moe2opt.canonical.storage import Problem
 from moe2opt.result import IntArray, PlanT_co
 from moe2opt.result import Plan as Plan
+from moe2opt.view import Table
 from moe2opt.writing import write_text
 
 
@@ -104,6 +105,72 @@ class TextExport:
 Exporter = Callable[[Any, Any], Exported]
 
 
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What the user of ``execute`` says beside the configuration.
+
+    Attributes
+    ----------
+    result, against
+        The stored result whose plan is run, and one of an earlier plan to run beside it.
+    model, text
+        Folder of weights and held-out text; those of the configuration when None.
+    tokens, repeats
+        How many; those of the configuration when None.
+    calibrate
+        Whether a mixture of everything that is calibrated is run, too.
+    tolerance
+        Texts of ``--tolerance``.
+    allow_outside
+        Whether paths of the configuration may leave its folder.
+    on_step
+        Hears steps done and to be done.
+    """
+
+    result: Path
+    against: Path | None = None
+    model: Path | None = None
+    text: Path | None = None
+    tokens: int | None = None
+    repeats: int | None = None
+    calibrate: bool = False
+    tolerance: tuple[str, ...] = ()
+    allow_outside: bool = False
+    on_step: Callable[[int, int], None] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """A plan that was run.
+
+    Attributes
+    ----------
+    content
+        JSON-ready account.
+    shown
+        Tables and sentences that are printed, in order.
+    notes
+        What must be known to read them.
+    exceeded
+        Tolerances that are exceeded, in words.
+    follow_up
+        What to do with the written account; ``{run}`` stands for the file.
+    draw
+        Draws it into a file, None for no picture.
+    """
+
+    content: dict[str, Any]
+    shown: tuple[Table | str, ...]
+    notes: tuple[str, ...] = ()
+    exceeded: tuple[str, ...] = ()
+    follow_up: str = ""
+    draw: Callable[[Path], None] | None = None
+
+
+#: From an instance, a solution of its problem and an order to what was run.
+Runner = Callable[[Any, IntArray, Order], Ran]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
     """A question that configuration files can ask.
@@ -125,8 +192,8 @@ class Question:
     exporters
         What makes a plan into files, by the name of the format.
     runner
-        ``module:function`` of what ``execute`` calls, empty where plans cannot be run. Named, not
-        imported: running may need packages that nothing else needs.
+        ``module:function`` of the `Runner` that ``execute`` calls, empty where plans cannot be run.
+        Named, not imported: running may need packages that nothing else needs.
     problems
         Folder of its built-in problems, ``FILE.yaml`` is called ``name/FILE``; None for none. (Ours
         are in ``problems/``.)

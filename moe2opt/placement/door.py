@@ -52,6 +52,7 @@ QUESTION = Question(
     build=build,
     plan_from_dict=PlacementPlan.from_dict,
     exporters={to: partial(_exported, to=to) for to in FORMATS},
+    runner="moe2opt.executor.runners:placement",
     axes=_axes,
     checks=_checks,
 )

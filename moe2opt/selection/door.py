@@ -44,5 +44,6 @@ QUESTION = Question(
     build=build,
     plan_from_dict=plan_from_dict,
     exporters={"litellm": _litellm},
+    runner="moe2opt.executor.runners:selection",
     axes=_axes,
 )

@@ -47,14 +47,15 @@ def test_the_commands_of_the_page_print_what_it_shows(site: Path, run: Run, tmp_
             rules = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
             assert doctest.OutputChecker().check_output(wanted, printed, rules), printed
     verbs = {"check", "solve", "verify", "export", "report", "certificate", "pareto", "sweep"}
-    assert set(seen) == verbs | {"fleet"}
+    assert set(seen) == verbs | {"fleet", "execute"}
 
 
 def test_the_page_holds_the_whole_package(site: Path) -> None:
     """The files of the page are those of its table, the entry point and one built-in problem."""
     files = [path for path in site.rglob("*.*") if path.is_file() and "-1.0" not in str(path)]
     names = {path.relative_to(site).as_posix() for path in files if path.suffix != ".pyc"}
-    modules = {f"drafts/{name}.py" for name in ("sections", "case", "plan", "question")}
+    names_of = ("sections", "case", "plan", "question", "simulate")
+    modules = {f"drafts/{name}.py" for name in names_of}
     assert names - modules == {
         "pyproject.toml", "fleet.yaml", "drafts/problems/tiny.yaml", "drafts/problems/tiny.csv",
     }  # fmt: skip
