@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 
 import numpy as np
 
@@ -15,6 +14,7 @@ from moe2opt.profiles.formats import Format as WeightFormat
 from moe2opt.profiles.formats import engine_class, find_format
 from moe2opt.profiles.request import Load, load_of
 from moe2opt.result import FloatArray, InputError
+from moe2opt.selection.outcomes.files import with_hint
 from moe2opt.selection.outcomes.tables import ClusterTables, Llm
 from moe2opt.selection.sections import LlmPool, Precision, SelectionConfig, Server
 
@@ -220,7 +220,9 @@ def pool_of(pool: LlmPool, tables: ClusterTables) -> list[str]:
     for key, names in (("include", pool.include or ()), ("exclude", pool.exclude)):
         for name in names:
             if name not in known:
-                raise InputError(f"llms.{key}: '{name}' is not in the tables{_hint(name, known)}")
+                raise InputError(
+                    f"llms.{key}: '{name}' is not in the tables{with_hint(name, known)}"
+                )
     kept = [llm.name for llm in tables.llms if _keeps(pool, llm)]
     if not kept:
         raise InputError("llms: no LLM of the tables is left in the pool")
@@ -234,14 +236,9 @@ def deadlines(config: SelectionConfig, categories: tuple[str, ...]) -> FloatArra
         return np.full(len(categories), np.inf if limit is None else limit)
     for name in limit:
         if name not in categories:
-            hint = _hint(name, list(categories))
+            hint = with_hint(name, list(categories))
             raise InputError(f"delay.limit_s: '{name}' is not a category of the tables{hint}")
     return np.array([limit.get(name, np.inf) for name in categories])
-
-
-def _hint(name: str, known: list[str]) -> str:
-    near = get_close_matches(name, known, n=1)
-    return f"; did you mean '{near[0]}'?" if near else ""
 
 
 def _keeps(pool: LlmPool, llm: Llm) -> bool:
@@ -256,7 +253,7 @@ def _format(k: int, item: Precision, profiles: Profiles) -> Format:
     factor = item.quality_factor or row.get("quality_factor")
     if bits is None or factor is None:
         known = [r["precision"] for r in profiles.precisions]
-        hint = _hint(item.name, known) or "; give bits_per_weight and quality_factor"
+        hint = with_hint(item.name, known) or "; give bits_per_weight and quality_factor"
         raise InputError(f"precisions.{k}.name: '{item.name}' is not in precisions.csv{hint}")
     weights = find_format(row.get("quant", item.name), profiles.formats, float(bits))
     engine = engine_class(item.engine) or weights.engine

@@ -52,8 +52,32 @@ class Compiled:
         """Their limits with the numerical slack."""
         return np.array([*self.base.limits, *(measure.allowed for measure in self.measures)])
 
+    @property
+    def size(self) -> int:
+        """Number of experts N."""
+        return self.base.size
+
+    @property
+    def clusters(self) -> int:
+        """Number of rows of the objective C."""
+        return self.base.clusters
+
+    @property
+    def groups(self) -> tuple[IntArray, ...]:
+        """At most one expert of each."""
+        return self.base.groups
+
+    @property
+    def weighted(self) -> FloatArray:
+        """``(C, N)`` values of the best expert times weights."""
+        return self.base.weighted
+
     def usage_of(self, x: IntArray) -> FloatArray:
         """Return what the experts of a solution use; further variables are ignored."""
         chosen = np.asarray(x)[: self.base.size]
         used = [measure.use(chosen > 0) for measure in self.measures]
         return np.array([*self.base.usage_of(chosen), *used])
+
+    def is_feasible(self, x: IntArray) -> bool:
+        """Tell whether a set of experts keeps all budgets, groups and covers."""
+        return bool((self.usage_of(x) <= self.limits).all()) and bool(self.base.is_feasible(x))

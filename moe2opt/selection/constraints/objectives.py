@@ -16,7 +16,7 @@ import numpy as np
 from moe2opt.canonical.ratio import MaskedSoftmax
 from moe2opt.result import FloatArray, IntArray
 from moe2opt.selection.case import Mixture, Scored
-from moe2opt.selection.routing.prompts import log_odds
+from moe2opt.selection.routing.prompts import log_odds, softmax
 
 
 def mixture_oracle(mixture: Mixture, scored: Scored) -> MaskedSoftmax:
@@ -40,11 +40,7 @@ def mixture_weights(mixture: Mixture, scored: Scored, chosen: IntArray) -> Float
     if mixture.k is not None and mixture.k < len(chosen):
         last = np.argsort(-gating, axis=1, kind="stable")[:, mixture.k :]
         np.put_along_axis(gating, last, -np.inf, axis=1)
-    top = gating.max(axis=1, keepdims=True, initial=-np.inf)
-    raised = np.exp(gating - np.where(np.isfinite(top), top, 0.0))
-    total = raised.sum(axis=1, keepdims=True)
-    weights: FloatArray = np.divide(raised, total, out=np.zeros_like(raised), where=total > 0)
-    return weights
+    return softmax(gating)
 
 
 def mixture_value(mixture: Mixture, scored: Scored, chosen: IntArray) -> float:

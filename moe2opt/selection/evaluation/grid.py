@@ -11,13 +11,10 @@ import numpy as np
 from moe2opt.canonical import FacilityProblem
 from moe2opt.result import FloatArray, InputError, IntArray
 from moe2opt.selection.evaluation.grid_report import GridCell, GridEvaluation, Rival
-from moe2opt.selection.evaluation.policies import Outcome, Policy, TestPart
+from moe2opt.selection.evaluation.policies import Outcome, Policy, TestPart, mean_outcome
 from moe2opt.selection.evaluation.realised import by_category, expert_accuracy, retrained_scores
-from moe2opt.selection.evaluation.sets import baseline_sets, random_sets
+from moe2opt.selection.evaluation.sets import RANDOM, RANDOM_SETS, baseline_sets, random_sets
 from moe2opt.selection.question import GatedInstance
-
-_RANDOM = "random feasible set"
-_RANDOM_SETS = 20
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -153,10 +150,10 @@ class _Judge:
         for name, other in baseline_sets(cell.problem, worth, instance.joules).items():
             if other is not None:
                 yield name, self._outcome(instance, self._gated(name, instance, other))
-        drawn = random_sets(cell.problem, _RANDOM_SETS, self.seed)
+        drawn = random_sets(cell.problem, RANDOM_SETS, self.seed)
         if drawn:
             parts = [self._outcome(instance, self._gated("moe2", instance, s)) for s in drawn]
-            yield _RANDOM, _mean(parts)
+            yield RANDOM, mean_outcome(parts)
         equal = test.everybody(chosen, equal=True)
         routings = [
             ("majority vote", equal, "vote"),
@@ -184,12 +181,6 @@ class _Judge:
             delay = instance.delay_s[instance.outcomes.category_of[test.prompts]]
             self._outcomes[key] = test.outcome(policy, delay, test.energy)
         return self._outcomes[key]
-
-
-def _mean(parts: list[Outcome]) -> Outcome:
-    names = ("score", "quantised", "delay_s", "energy_j", "all_energy_j")
-    means = {name: np.mean([getattr(part, name) for part in parts], axis=0) for name in names}
-    return Outcome(**means, answered=np.all([part.answered for part in parts], axis=0))
 
 
 def _rival(name: str, other: Outcome, plan: Outcome) -> Rival:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -72,6 +73,13 @@ class Outcome:
     energy_j: FloatArray
     all_energy_j: FloatArray
     answered: BoolArray
+
+
+def mean_outcome(parts: Sequence[Outcome]) -> Outcome:
+    """Return the mean over several outcomes on the same prompts; answered where all are."""
+    names = ("score", "quantised", "delay_s", "energy_j", "all_energy_j")
+    means = {name: np.mean([getattr(part, name) for part in parts], axis=0) for name in names}
+    return Outcome(**means, answered=np.all([part.answered for part in parts], axis=0))
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,7 +11,7 @@ from moe2opt.canonical import FacilityProblem
 from moe2opt.result import FloatArray, InputError, IntArray
 from moe2opt.selection.evaluation.policies import Policy, TestPart, answered_by
 from moe2opt.selection.evaluation.report import Evaluation, build_report
-from moe2opt.selection.evaluation.sets import OwnBudgets, baseline_sets, random_sets
+from moe2opt.selection.evaluation.sets import RANDOM, RANDOM_SETS, baseline_sets, random_sets
 from moe2opt.selection.gate.train import train_gate
 from moe2opt.selection.gated import SCORE_DECIMALS
 from moe2opt.selection.plan.prompts import evaluated
@@ -23,8 +23,6 @@ from moe2opt.selection.routing.prompts import Routing
 
 #: Name of the policy that the others are compared with.
 PLAN = "moe2"
-
-_RANDOM_SETS = 20
 
 #: Energy budget of cost-aware routing as a share of what the plan's own routing is expected to use.
 _SHARE_OF_ENERGY = 0.75
@@ -131,14 +129,14 @@ def _selected_on_train(test: TestPart, solve: Solver) -> Iterator[Policy]:
 
 
 def _other_sets(test: TestPart, seed: int) -> Iterator[Policy]:
-    instance, problem = test.instance, OwnBudgets(test.instance.compiled)
+    instance, problem = test.instance, test.instance.compiled
     worth = expert_accuracy(instance)
     for name, chosen in baseline_sets(problem, worth, instance.joules).items():
         single = name == "best single LLM"
         note = "chosen on all but the test part" if single else "routed by the gate"
         yield from _named(test, name, chosen, note)
-    for number, chosen in enumerate(random_sets(problem, _RANDOM_SETS, seed)):
-        yield from _named(test, f"random feasible set #{number}", chosen, "routed by the gate")
+    for number, chosen in enumerate(random_sets(problem, RANDOM_SETS, seed)):
+        yield from _named(test, f"{RANDOM} #{number}", chosen, "routed by the gate")
 
 
 def _named(test: TestPart, name: str, chosen: IntArray | None, note: str) -> Iterator[Policy]:
@@ -248,7 +246,7 @@ def _largest(test: TestPart) -> Policy:
     note = f"{instance.experts[best].llm}: ignores budgets and deadlines"
     x = np.zeros(len(instance.experts), dtype=np.int64)
     x[best] = 1
-    fits = OwnBudgets(instance.compiled).is_feasible(x)
+    fits = instance.compiled.is_feasible(x)
     return Policy(
         "largest LLM of the pool", np.array([best]), answered_by(answer), note=note, feasible=fits
     )
@@ -271,13 +269,6 @@ def category_accuracy(instance: GatedInstance) -> FloatArray:
     An LLM without outcomes in a category takes its overall mean.
     """
     learn = instance.split.members("train", "validation", "select")
-    score, category = instance.pool.score[learn], instance.outcomes.category_of[learn]
-    known = ~np.isnan(score)
-    totals = np.zeros((len(instance.categories), score.shape[1]))
-    counts = np.zeros_like(totals)
-    np.add.at(totals, category, np.nan_to_num(score))
-    np.add.at(counts, category, known.astype(np.float64))
-    overall = np.broadcast_to(totals.sum(axis=0) / counts.sum(axis=0), totals.shape).copy()
-    means = np.divide(totals, counts, out=overall, where=counts > 0)
+    means = instance.pool.category_means(instance.pool.score, learn)
     accuracy: FloatArray = means[:, instance.model_of] * instance.factors
     return accuracy

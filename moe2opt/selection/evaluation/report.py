@@ -10,13 +10,12 @@ import numpy as np
 
 from moe2opt.result import FloatArray
 from moe2opt.selection.evaluation.intervals import Estimate, bootstrap_means, difference, estimate
-from moe2opt.selection.evaluation.policies import Outcome, Policy, TestPart
+from moe2opt.selection.evaluation.policies import Outcome, Policy, TestPart, mean_outcome
+from moe2opt.selection.evaluation.sets import RANDOM
 from moe2opt.selection.plan.words import text_table
 
 if TYPE_CHECKING:
     import pandas as pd
-
-_RANDOM = "random feasible set"
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,31 +204,25 @@ def _averaged(
     policies: list[Policy], outcomes: list[Outcome]
 ) -> tuple[list[Policy], list[Outcome]]:
     """Replace the random sets by one policy with their mean outcome on every prompt."""
-    drawn = [k for k, policy in enumerate(policies) if policy.name.startswith(_RANDOM)]
+    drawn = [k for k, policy in enumerate(policies) if policy.name.startswith(RANDOM)]
     if not drawn:
         return policies, outcomes
-    group = [outcomes[k] for k in drawn]
-    fields = ("score", "quantised", "delay_s", "energy_j", "all_energy_j")
-    means = {name: np.mean([getattr(o, name) for o in group], axis=0) for name in fields}
-    answered = np.all([o.answered for o in group], axis=0)
-    mean = Outcome(**means, answered=answered)
+    mean = mean_outcome([outcomes[k] for k in drawn])
     promised = [policies[k].promised or 0.0 for k in drawn]
     note = f"mean of {len(drawn)} sets, {policies[drawn[0]].note}"
     policy = replace(
         policies[drawn[0]],
-        name=_RANDOM,
+        name=RANDOM,
         chosen=np.zeros(0, dtype=np.int64),
         promised=float(np.mean(promised)),
         note=note,
     )
-    kept = [k for k in range(len(policies)) if k not in drawn]
-    at = drawn[0]
-    order = [k for k in kept if k < at]
-    later = [k for k in kept if k > at]
-    return (
-        [*(policies[k] for k in order), policy, *(policies[k] for k in later)],
-        [*(outcomes[k] for k in order), mean, *(outcomes[k] for k in later)],
-    )
+    both = [
+        (policy, mean) if k == drawn[0] else (policies[k], outcomes[k])
+        for k in range(len(policies))
+        if k == drawn[0] or k not in drawn
+    ]
+    return [own for own, _ in both], [own for _, own in both]
 
 
 def _flat(row: PolicyReport) -> dict[str, Any]:

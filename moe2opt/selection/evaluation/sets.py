@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import numpy as np
 
 from moe2opt.result import FloatArray, IntArray
 
-if TYPE_CHECKING:
-    from moe2opt.selection.constraints.compiled import Compiled
+#: Name of random sets in tables, and how many are drawn.
+RANDOM, RANDOM_SETS = "random feasible set", 20
 
 #: Random orders tried for each random set before giving up.
 _TRIES = 50
 
 
 class Deployable(Protocol):
-    """Budgets, groups and covers of a set of experts; a facility problem has them."""
+    """Budgets, groups and covers of a set of experts: a facility problem, or a compiled case."""
 
     @property
     def size(self) -> int:
@@ -45,53 +44,6 @@ class Deployable(Protocol):
 
     def is_feasible(self, x: IntArray) -> bool:
         """Tell whether a set keeps everything."""
-
-
-@dataclass(frozen=True, slots=True)
-class OwnBudgets:
-    """All budgets of an instance, those included that are no sums over experts.
-
-    Attributes
-    ----------
-    compiled
-        The compiled instance.
-    """
-
-    compiled: Compiled
-
-    @property
-    def size(self) -> int:
-        """Number of experts N."""
-        return self.compiled.base.size
-
-    @property
-    def clusters(self) -> int:
-        """Number of rows of the objective C."""
-        return self.compiled.base.clusters
-
-    @property
-    def groups(self) -> tuple[IntArray, ...]:
-        """At most one expert of each."""
-        return self.compiled.base.groups
-
-    @property
-    def limits(self) -> FloatArray:
-        """Budgets with the numerical slack."""
-        return self.compiled.limits
-
-    @property
-    def weighted(self) -> FloatArray:
-        """``(C, N)`` values of the best expert times weights."""
-        return self.compiled.base.weighted
-
-    def usage_of(self, x: IntArray) -> FloatArray:
-        """Return the use of every budget."""
-        return self.compiled.usage_of(x)
-
-    def is_feasible(self, x: IntArray) -> bool:
-        """Tell whether a set keeps everything."""
-        kept = bool((self.usage_of(x) <= self.limits).all())
-        return kept and bool(self.compiled.base.is_feasible(x))
 
 
 def grow(problem: Deployable, order: Iterable[int]) -> IntArray | None:
@@ -132,7 +84,8 @@ def greedy_on_objective(problem: Deployable) -> IntArray | None:
 
 def best_single(problem: Deployable, worth: FloatArray) -> IntArray | None:
     """Return the feasible single expert that is worth most; None when no single one is feasible."""
-    able = [i for i in range(problem.size) if problem.is_feasible(_unit(problem.size, i))]
+    alone = np.eye(problem.size, dtype=np.int64)
+    able = [i for i in range(problem.size) if problem.is_feasible(alone[i])]
     return np.array([max(able, key=lambda i: (worth[i], -i))]) if able else None
 
 
@@ -170,9 +123,3 @@ def random_sets(problem: Deployable, count: int, seed: int) -> list[IntArray]:
         if chosen is not None:
             found.append(chosen)
     return found
-
-
-def _unit(size: int, i: int) -> IntArray:
-    x = np.zeros(size, dtype=np.int64)
-    x[i] = 1
-    return x

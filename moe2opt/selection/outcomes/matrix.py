@@ -106,7 +106,8 @@ class OutcomeMatrix:
 
         Means are over the training and validation parts.
         """
-        means = self._category_means(self.output_tokens, split)[self.category_of]
+        learn = split.members("train", "validation")
+        means = self.category_means(self.output_tokens, learn)[self.category_of]
         return np.where(np.isnan(self.output_tokens), means, self.output_tokens)
 
     def category_tables(self, split: Split) -> ClusterTables:
@@ -123,7 +124,7 @@ class OutcomeMatrix:
         np.add.at(correct, place, np.nan_to_num(self.score))
         prompts = np.zeros(shape[:2], dtype=np.int64)
         np.add.at(prompts, place, 1)
-        lengths = self.prompt_tokens[:, None]
+        lengths, learn = self.prompt_tokens[:, None], split.members("train", "validation")
         return ClusterTables(
             llms=self.llms,
             clusters=self.categories,
@@ -132,17 +133,19 @@ class OutcomeMatrix:
             run=run.astype(np.int64),
             correct=np.rint(correct).astype(np.int64),
             accuracy=np.clip(pooled_ratio(correct[0], run[0], self.categories), 0, 1),
-            prompt_tokens=self._category_means(lengths, split)[:, 0],
-            output_tokens=self._category_means(self.output_tokens, split),
+            prompt_tokens=self.category_means(lengths, learn)[:, 0],
+            output_tokens=self.category_means(self.output_tokens, learn),
             provenance={**self.provenance, "split": split.record()},
         )
 
-    def _category_means(self, values: FloatArray, split: Split) -> FloatArray:
-        """Return ``(K, columns)`` means over training and validation prompts."""
-        learn = split.members("train", "validation")
+    def category_means(self, values: FloatArray, prompts: IntArray) -> FloatArray:
+        """Return ``(K, columns)`` means over some prompts, NaN left out.
+
+        A column without values in a category takes its mean over all.
+        """
         totals = np.zeros((len(self.categories), values.shape[1]))
         counts = np.zeros_like(totals)
-        np.add.at(totals, self.category_of[learn], np.nan_to_num(values[learn]))
-        np.add.at(counts, self.category_of[learn], ~np.isnan(values[learn]))
+        np.add.at(totals, self.category_of[prompts], np.nan_to_num(values[prompts]))
+        np.add.at(counts, self.category_of[prompts], ~np.isnan(values[prompts]))
         with np.errstate(invalid="ignore"):
             return pooled_ratio(totals, counts, self.categories)

@@ -78,7 +78,7 @@ def route(
     kept = np.take_along_axis(open_to, order, axis=1)
     gating = log_odds(part) if logits is None else logits[:, chosen]
     values = np.where(kept, np.take_along_axis(gating, order, axis=1), -np.inf)
-    return Routing(np.where(kept, chosen[order], -1), _softmax(values))
+    return Routing(np.where(kept, chosen[order], -1), softmax(values))
 
 
 def log_odds(chances: FloatArray) -> FloatArray:
@@ -141,8 +141,9 @@ def majority_score(score: FloatArray, routing: Routing) -> FloatArray:
     return np.where(total > 0, won, np.nan)
 
 
-def _softmax(values: FloatArray) -> FloatArray:
-    top = values.max(axis=1, keepdims=True)
+def softmax(values: FloatArray) -> FloatArray:
+    """Return weights along the rows that sum to 1; 0 for ``-inf``, and where all of them are."""
+    top = values.max(axis=1, keepdims=True, initial=-np.inf)
     raised = np.exp(values - np.where(np.isfinite(top), top, 0.0))
     total = raised.sum(axis=1, keepdims=True)
     weights: FloatArray = np.divide(raised, total, out=np.zeros_like(raised), where=total > 0)

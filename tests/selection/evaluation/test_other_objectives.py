@@ -11,7 +11,7 @@ import pytest
 import moe2opt as mo
 from moe2opt.selection.evaluation.policies import TestPart
 from moe2opt.selection.evaluation.realised import evaluate_on_test
-from moe2opt.selection.evaluation.sets import OwnBudgets, baseline_sets, random_sets
+from moe2opt.selection.evaluation.sets import baseline_sets, random_sets
 from moe2opt.selection.plan import GatedPlan
 from moe2opt.selection.routing.prompts import log_odds
 
@@ -73,7 +73,7 @@ def test_mixtures_are_judged_as_mixtures() -> None:
 def test_baselines_keep_every_budget(override: str) -> None:
     """Budgets that are no sums bind the baselines as they bind the plan."""
     instance = mo.load("tiny_gate", overrides=[override])
-    own = OwnBudgets(instance.compiled)
+    own = instance.compiled
     ones = np.ones(own.size)
     found = [*baseline_sets(own, ones, ones).values(), *random_sets(own, 5, 0)]
     assert any(chosen is not None for chosen in found)
