@@ -220,10 +220,15 @@ def pool_of(pool: LlmPool, tables: ClusterTables) -> list[str]:
     for key, names in (("include", pool.include or ()), ("exclude", pool.exclude)):
         for name in names:
             if name not in known:
-                raise InputError(
-                    f"llms.{key}: '{name}' is not in the tables{with_hint(name, known)}"
-                )
-    kept = [llm.name for llm in tables.llms if _keeps(pool, llm)]
+                hint = with_hint(name, known)
+                raise InputError(f"llms.{key}: '{name}' is not in the tables{hint}")
+    kept = [
+        llm.name
+        for llm in tables.llms
+        if (pool.max_params_b is None or llm.params_total_b <= pool.max_params_b)
+        and (pool.include is None or llm.name in pool.include)
+        and llm.name not in pool.exclude
+    ]
     if not kept:
         raise InputError("llms: no LLM of the tables is left in the pool")
     return kept
@@ -239,12 +244,6 @@ def deadlines(config: SelectionConfig, categories: tuple[str, ...]) -> FloatArra
             hint = with_hint(name, list(categories))
             raise InputError(f"delay.limit_s: '{name}' is not a category of the tables{hint}")
     return np.array([limit.get(name, np.inf) for name in categories])
-
-
-def _keeps(pool: LlmPool, llm: Llm) -> bool:
-    small = pool.max_params_b is None or llm.params_total_b <= pool.max_params_b
-    listed = pool.include is None or llm.name in pool.include
-    return small and listed and llm.name not in pool.exclude
 
 
 def _format(k: int, item: Precision, profiles: Profiles) -> Format:

@@ -82,27 +82,17 @@ def completed(case: Case, compiled: Compiled, x: IntArray) -> IntArray:
 
 
 def _rows(case: Case) -> Iterator[Row]:
-    yield from _memory_rows(case)
-    yield from _energy_rows(case)
-    yield from _delay_rows(case)
-    if case.max_experts is not None:
-        yield Row("experts", np.ones(len(case.experts)), case.max_experts)
-
-
-def _memory_rows(case: Case) -> Iterator[Row]:
     memory = np.array([expert.memory_gib for expert in case.experts])
     for host in case.hosts:
         yield Row(f"memory_gib[{host.name}]", memory * case.on(host.name), host.capacity_gib)
-
-
-def _energy_rows(case: Case) -> Iterator[Row]:
     limit = case.energy_limit_j_per_prompt
-    if limit is None:
-        return
-    if case.energy_counts == "all":
+    if limit is not None and case.energy_counts == "all":
         yield Row(ENERGY, case.joules, limit)
-    elif case.energy_counts == "one":
+    elif limit is not None and case.energy_counts == "one":
         yield Row("experts_over_energy", (case.joules > limit).astype(np.float64), 0)
+    yield from _delay_rows(case)
+    if case.max_experts is not None:
+        yield Row("experts", np.ones(len(case.experts)), case.max_experts)
 
 
 def _delay_rows(case: Case) -> Iterator[Row]:

@@ -24,7 +24,12 @@ ENERGY = "energy_j_per_prompt"
 
 def measures_of(case: Case) -> tuple[Measure, ...]:
     """Return the budgets that are no sums over experts."""
-    return (*_energy(case), *_delays(case), *_waits(case))
+    energy: list[Measure] = []
+    limit = case.energy_limit_j_per_prompt
+    if limit is not None and case.energy_counts == "largest":
+        joules, k = case.joules, case.energy_largest
+        energy = [Measure(ENERGY, limit, largest_sum(joules, k), digest_of(joules, k))]
+    return (*energy, *_delays(case), *_waits(case))
 
 
 def times_add_up(case: Case) -> bool:
@@ -35,23 +40,11 @@ def times_add_up(case: Case) -> bool:
     """
     samples = case.samples
     together = samples is not None and samples.comonotone
-    if case.delay_counts == "all":
-        return together and _no_spread(case)
-    return case.delay_statistic == "mean" or together
-
-
-def _no_spread(case: Case) -> bool:
-    """Whether one row of samples decides, so that the last answer is that of the slowest part."""
-    samples = case.samples
-    assert samples is not None
-    return case.delay_statistic == "quantile" or all(len(rows) == 1 for rows in samples.rows)
-
-
-def _energy(case: Case) -> Iterator[Measure]:
-    limit = case.energy_limit_j_per_prompt
-    if limit is not None and case.energy_counts == "largest":
-        energy, k = case.joules, case.energy_largest
-        yield Measure(ENERGY, limit, largest_sum(energy, k), digest_of(energy, k))
+    if case.delay_counts != "all":
+        return case.delay_statistic == "mean" or together
+    # The last answer is that of the slowest part only where one row of samples decides.
+    single = samples is not None and all(len(rows) == 1 for rows in samples.rows)
+    return together and (case.delay_statistic == "quantile" or single)
 
 
 def _delays(case: Case) -> Iterator[Measure]:

@@ -115,7 +115,8 @@ def _policies(test: TestPart, solve: Solver, seed: int) -> Iterator[Policy]:
     yield from _other_sets(test, seed)
     yield from _other_routings(test, chosen)
     yield from _cost_aware(test, chosen, solve)
-    yield _oracle(test, chosen)
+    everybody = test.everybody(chosen, equal=True)
+    yield Policy("per-prompt oracle of the set", chosen, everybody, "oracle", note=_ORACLE_NOTE)
     yield _largest(test)
 
 
@@ -198,7 +199,9 @@ def _cost_aware(test: TestPart, chosen: IntArray, solve: Solver) -> Iterator[Pol
     if not select.allowed[:, chosen].any(axis=1).all():
         return
     found = price(select.restricted_to(chosen))
-    note = _budget_words(limits)
+    note = f"expected energy at most {limits[0]:.4g} J per prompt"
+    if np.isfinite(limits[1]):
+        note += f", expected delay at most {limits[1]:.4g} s"
     kept = found.answer is not None
     answer = chosen[own.restricted_to(chosen).response(found.prices)]
     yield Policy(
@@ -223,18 +226,6 @@ def _cost_aware(test: TestPart, chosen: IntArray, solve: Solver) -> Iterator[Pol
         note += f"; set and prices together, at most {joint.bound:.4f} is possible"
         routing = answered_by(answer)
         yield Policy("joint set and prices", joint.chosen, routing, "first", joint.value, note)
-
-
-def _budget_words(limits: FloatArray) -> str:
-    words = [f"expected energy at most {limits[0]:.4g} J per prompt"]
-    if np.isfinite(limits[1]):
-        words.append(f"expected delay at most {limits[1]:.4g} s")
-    return ", ".join(words)
-
-
-def _oracle(test: TestPart, chosen: IntArray) -> Policy:
-    routing = test.everybody(chosen, equal=True)
-    return Policy("per-prompt oracle of the set", chosen, routing, "oracle", note=_ORACLE_NOTE)
 
 
 def _largest(test: TestPart) -> Policy:

@@ -115,7 +115,7 @@ def deployments(
         if file is None:
             file = f"{plain(llm)}-{formats.get(precision, plain(precision))}.gguf"
             missing.append(f"weight file of {llm} at {precision} (serving.model_files)")
-        name = _unused(plain(f"{llm}-{precision}-{server}"), made)
+        name = _free(plain(f"{llm}-{precision}-{server}"), [own.name for own in made])
         path = str(PurePosixPath(serving.model_folder) / file)
         made.append(
             Deployment(name, llm, precision, server, host, port, listen, path, tuple(missing))
@@ -136,10 +136,6 @@ def _named(where: str, value: object) -> str:
 def plain(text: str) -> str:
     """Return a text as at most `_LONGEST` letters, digits, dots, dashes and underscores."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-")[:_LONGEST] or "x"
-
-
-def _unused(name: str, made: Sequence[Deployment]) -> str:
-    return _free(name, [deployment.name for deployment in made])
 
 
 def _free(name: str, taken: Sequence[str]) -> str:

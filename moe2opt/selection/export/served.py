@@ -31,6 +31,7 @@ from moe2opt.selection.export.routing_table import (
 from moe2opt.selection.gate import Gate
 from moe2opt.selection.gated import GatedCase
 from moe2opt.selection.judge import expert_indices
+from moe2opt.selection.plan import GatedPlan
 from moe2opt.selection.sections import Serving
 from moe2opt.source import source_of
 from moe2opt.writing import replacing, writing
@@ -142,7 +143,9 @@ def served(plan: Any, instance: Case | None) -> Served:
     serving = Serving.model_validate({} if source is None else source.effective.get("serving", {}))
     if instance is not None:
         check_serving(serving, instance)
-    placed = deployments(content["experts"], serving, _formats())
+    # The usual weight format of each precision, such as Q4_K_M for q4.
+    formats = {row["precision"]: row["quant"] for row in read_profiles(BUILTIN).precisions}
+    placed = deployments(content["experts"], serving, formats)
     names = [deployment.name for deployment in placed]
     gate = instance.gate if isinstance(instance, GatedCase) else None
     if instance is None:
@@ -152,29 +155,21 @@ def served(plan: Any, instance: Case | None) -> Served:
         table = table_of(instance, chosen, names)
     table = within_sets(table, content.get("sets") or ())
     files = litellm_files(table, placed, serving, gated=gate is not None)
-    return Served(table, placed, serving, files, gate, tuple(_notes(content, instance, table)))
+    return Served(table, placed, serving, files, gate, tuple(_notes(plan, instance, table)))
 
 
-def _formats() -> dict[str, str]:
-    """Return the usual weight format of each precision, such as Q4_K_M for q4."""
-    return {row["precision"]: row["quant"] for row in read_profiles(BUILTIN).precisions}
-
-
-def _notes(plan: dict[str, Any], instance: Case | None, table: RoutingTable) -> list[str]:
-    notes = _about_routing(plan, instance, table)
-    if plan.get("objective", "best expert") != "best expert":
-        notes.append(f"the objective is '{plan['objective']}'; the router asks the best one only")
-    return notes
-
-
-def _about_routing(plan: dict[str, Any], instance: Case | None, table: RoutingTable) -> list[str]:
-    gated = isinstance(plan.get("routing"), dict)
+def _notes(plan: Any, instance: Case | None, table: RoutingTable) -> list[str]:
+    gated = isinstance(plan, GatedPlan)
     if instance is None:
         missing = "gate, prices, hosts and files are" if gated else "hosts and files are"
-        return [f"without --config, {missing} left out: requests are routed by category"]
-    if not gated:
-        return ["there is no gate: requests are routed by category, not by cluster"]
-    if not table.price_per_j and not table.price_per_s:
-        return ["no prices: `routing` has no budget that binds; ties go to the cheaper expert"]
-    prices = f"{table.price_per_j:.3g} per joule, {table.price_per_s:.3g} per second"
-    return [f"prices of routing, in expected score: {prices}"]
+        notes = [f"without --config, {missing} left out: requests are routed by category"]
+    elif not gated:
+        notes = ["there is no gate: requests are routed by category, not by cluster"]
+    elif not table.price_per_j and not table.price_per_s:
+        notes = ["no prices: `routing` has no budget that binds; ties go to the cheaper expert"]
+    else:
+        prices = f"{table.price_per_j:.3g} per joule, {table.price_per_s:.3g} per second"
+        notes = [f"prices of routing, in expected score: {prices}"]
+    if plan.objective != "best expert":
+        notes.append(f"the objective is '{plan.objective}'; the router asks the best one only")
+    return notes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Literal
 
 from moe2opt.result import InputError
@@ -66,6 +67,4 @@ class GateSettings:
         """The backend that ``auto`` stands for on this machine."""
         if self.backend != "auto":
             return self.backend
-        from importlib.util import find_spec
-
         return "torch" if find_spec("torch") is not None else "sklearn"

@@ -122,6 +122,7 @@ def _record(
 ) -> dict[str, Any]:
     chances = gate.scores(matrix.vectors, matrix.category)
     members = {name: split.members(name) for name in PARTS}
+    trainer = "torch" if settings.backend == "torch" else "scikit-learn"
     return {
         "settings": asdict(settings),
         "split": split.record(),
@@ -130,10 +131,5 @@ def _record(
         "measures": {
             name: measure(chances[k], matrix.score[k]).to_dict() for name, k in members.items()
         },
-        "versions": _versions(settings),
+        "versions": {name: metadata.version(name) for name in ("moe2opt", "numpy", trainer)},
     }
-
-
-def _versions(settings: GateSettings) -> dict[str, str]:
-    trainer = "torch" if settings.backend == "torch" else "scikit-learn"
-    return {name: metadata.version(name) for name in ("moe2opt", "numpy", trainer)}

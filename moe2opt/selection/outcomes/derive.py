@@ -88,7 +88,9 @@ def derive_tables(
         accuracy=accuracy,
         prompt_tokens=_training_means(lengths[:, None], part)[:, 0],
         output_tokens=_training_means(np.where(np.isnan(correct), np.nan, tokens), part),
-        assignment=_assignment(outcomes, part),
+        assignment=tuple(
+            zip(map(str, outcomes.index), part.cluster.tolist(), part.split.tolist(), strict=True)
+        ),
         provenance={**(provenance or {}), **rules},
     )
 
@@ -167,11 +169,6 @@ def _training_means(values: FloatArray, part: Partition) -> FloatArray:
     fallback = pooled_ratio(totals, counts, part.categories)
     means: FloatArray = np.divide(totals, counts, out=fallback, where=counts > 0)
     return means
-
-
-def _assignment(outcomes: pd.DataFrame, part: Partition) -> tuple[tuple[str, int, int], ...]:
-    prompts = [str(prompt) for prompt in outcomes.index]
-    return tuple(zip(prompts, part.cluster.tolist(), part.split.tolist(), strict=True))
 
 
 def _rules(

@@ -11,6 +11,7 @@ import numpy as np
 from moe2opt.archive import read_npz
 from moe2opt.result import FloatArray, InputError
 from moe2opt.schema.frames import LARGEST_CELLS, read_frame
+from moe2opt.selection.outcomes.text import hashed_text
 from moe2opt.text import near
 
 if TYPE_CHECKING:
@@ -124,8 +125,6 @@ def _finite(path: Path, vectors: FloatArray, ids: list[str]) -> None:
 
 
 def _hashed(prompts: pd.DataFrame) -> FloatArray:
-    from moe2opt.selection.outcomes.text import hashed_text
-
     if "question" not in prompts.columns:
         raise InputError("prompts: features `text` needs a column 'question'")
     texts: list[Any] = prompts["question"].fillna("").astype(str).to_list()

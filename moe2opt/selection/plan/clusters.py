@@ -53,6 +53,7 @@ def _decode_for(
 ) -> SelectionPlan:
     """Return the plan that deploys `chosen`; category k asks those of ``asked[k]``, or all."""
     route = best_experts(case, chosen, asked)
+    rows = np.flatnonzero(route >= 0)
     place = {int(i): k for k, i in enumerate(chosen)}
     reports = tuple(_report(case, k, route) for k in range(len(case.categories)))
     correct = sum(report.test_correct for report in reports)
@@ -68,7 +69,8 @@ def _decode_for(
         ),
         budgets=budgets,
         by_category=reports,
-        predicted_accuracy=_worth(case, route),
+        # Each product is rounded once, and so is their sum.
+        predicted_accuracy=math.fsum(case.quality[rows, route[rows]] * case.tables.weights[rows]),
         test_correct=correct,
         test_prompts=prompts,
         test_accuracy=correct / prompts if prompts else None,
@@ -77,12 +79,6 @@ def _decode_for(
         delay_statistic=case.delay_words,
         objective=case.objective_words,
     )
-
-
-def _worth(case: Case, route: IntArray) -> float:
-    """Return the expected share of correct answers, each product rounded once."""
-    rows = np.flatnonzero(route >= 0)
-    return math.fsum(case.quality[rows, route[rows]] * case.tables.weights[rows])
 
 
 def best_experts(case: Case, chosen: IntArray, asked: BoolArray | None = None) -> IntArray:

@@ -27,7 +27,8 @@ def decode(case: GatedCase, compiled: Compiled, x: IntArray) -> GatedPlan:
     answer, tested = (routed(case, part, chosen) for part in (rows, test))
     score = test_scores(case, test, tested)
     known = ~np.isnan(score)
-    joules = _expected_j(case, rows, answer)
+    energy = case.energy_j[case.outcomes.category_of[rows], np.maximum(answer, 0)]
+    joules = np.where(answer >= 0, energy, 0.0)
     plan = GatedPlan(
         instance=case.name,
         experts=tuple(
@@ -75,11 +76,6 @@ def evaluated(case: GatedCase, chosen: IntArray) -> float:
         return 0.0
     scores = np.where(case.in_time, case.expert_scores, 0.0)[np.ix_(rows, chosen)]
     return math.fsum(scores.max(axis=1)) / len(rows)
-
-
-def _expected_j(case: GatedCase, prompts: IntArray, answer: IntArray) -> FloatArray:
-    energy = case.energy_j[case.outcomes.category_of[prompts], np.maximum(answer, 0)]
-    return np.where(answer >= 0, energy, 0.0)
 
 
 def _report(

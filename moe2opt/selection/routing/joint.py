@@ -88,9 +88,9 @@ def solve_jointly(
         if x is None:
             break
         chosen = np.flatnonzero(x)
-        found = price(market.restricted_to(chosen))
-        cuts += found.cuts
-        cuts.append(_cut(market, chosen, prices))
+        part = market.restricted_to(chosen)
+        found = price(part)
+        cuts += [*found.cuts, part.worth(part.response(prices))]
         if found.value > best.value:
             best = Joint(chosen, found, found.value, upper, number)
         raised, promised = lowest_prices(cuts, market.limits)
@@ -124,8 +124,3 @@ def _ceiling(market: Market, prices: FloatArray) -> FloatArray:
     charge = np.tensordot(prices, market.costs, axes=1)
     highest: FloatArray = np.where(market.allowed, charge, 0.0).max(axis=1)
     return highest
-
-
-def _cut(market: Market, chosen: IntArray, prices: FloatArray) -> tuple[float, FloatArray]:
-    part = market.restricted_to(chosen)
-    return part.worth(part.response(prices))
