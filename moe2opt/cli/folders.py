@@ -36,8 +36,11 @@ def write_config(folder: Path, target: object) -> None:
         write_text(place_in(folder), marked(source.effective_yaml(), *origin))
 
 
-def spare(out: Path | None, *inputs: str | Path | None) -> None:
-    """Raise `InputError` before the work when a file cannot be written, or is one that is read."""
+def spare(out: Path | None, *inputs: str | Path | None, folder: bool = False) -> None:
+    """Raise `InputError` before the work when `out` cannot be written, or is a file that is read.
+
+    With `folder` it may be one, or become one, together with the folders above it.
+    """
     if out is None:
         return
     if out.exists():
@@ -45,6 +48,8 @@ def spare(out: Path | None, *inputs: str | Path | None) -> None:
             if name is not None and Path(name).exists() and out.samefile(name):
                 raise InputError(f"--out {out}: this file is read; name another one")
     if out.is_dir():
-        raise InputError(f"--out {out}: {os.strerror(errno.EISDIR)}")
-    if out.is_file() or not out.exists():  # not a device or a pipe
+        if not folder:
+            raise InputError(f"--out {out}: {os.strerror(errno.EISDIR)}")
+        _try_writing(out, out)
+    elif out.is_file() or not (folder or out.exists()):  # not a device or a pipe
         _try_writing(out.parent, out)

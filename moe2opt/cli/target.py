@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from moe2opt.errors import InputError
+
 if TYPE_CHECKING:
     from moe2opt.canonical import Problem
     from moe2opt.config import LoadedInstance
@@ -19,6 +21,25 @@ def opened(
     from moe2opt.config import load
 
     return load(config, scenario, overrides or (), allow_outside=allow_outside)
+
+
+def gated(
+    verb: str,
+    config: str,
+    scenario: str | None,
+    overrides: Sequence[str] | None,
+    allow_outside: bool,
+) -> Any:
+    """Return a selection with single outcomes, which some verbs need; raise `InputError` else."""
+    from moe2opt.selection.question import GatedInstance
+
+    instance = opened(config, scenario, overrides, allow_outside)
+    if not isinstance(instance, GatedInstance):
+        raise InputError(
+            f"{config}: `{verb}` needs single outcomes: a selection file with "
+            "`experts: {outcomes: FOLDER}` (docs/reference/outcome-format.md)"
+        )
+    return instance
 
 
 def source_of(target: object) -> Source | None:

@@ -1,199 +1,131 @@
-"""The verbs ``gate train`` and ``evaluate``."""
+"""The verb ``evaluate``: plan and baselines on prompts that nothing was tuned on."""
 
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from moe2opt import progress
-from moe2opt.cli.exits import Exit
+import typer
+
+from moe2opt.cli.exits import Exit, say
+from moe2opt.cli.flags import Config, Json, Outside, Overrides, Quiet, Scenario
 from moe2opt.cli.folders import create, writing
-from moe2opt.cli.output import print_table, put
-from moe2opt.config import SolverSection, load
-from moe2opt.result import InputError
+from moe2opt.cli.output import put, put_json
+from moe2opt.cli.target import gated, told
+from moe2opt.errors import InputError
 from moe2opt.writing import write_frame, write_text
 
 if TYPE_CHECKING:
-    from moe2opt.selection.gate import Gate
+    from moe2opt.pareto import Grid
 
 _FILES = ("evaluation.json", "evaluation.csv")
 
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What the command line asked of ``gate train`` or ``evaluate``.
-
-    Attributes
-    ----------
-    config, scenario, overrides, allow_outside
-        What to load.
-    out
-        Folder for the files; None for none (``gate train``: the folder that the file names).
-    as_json, quiet
-        Flags.
-    """
-
-    config: str
-    scenario: str | None
-    overrides: list[str]
-    allow_outside: bool
-    out: Path | None
-    as_json: bool
-    quiet: bool
+_GRID_FILES = (
+    "grid.json",
+    "grid_evaluation.json",
+    "grid_evaluation.csv",
+    "grid_sets.csv",
+    *(f"grid_{name}.png" for name in ("map", "curves", "curves_reverse")),
+)
 
 
-def run_train(request: Request) -> Exit:
-    """Train a gate, save it and print how good it is."""
-    _, instance = _loaded(request, "gate train")
-    folder = request.out or instance.gate_folder
-    create(folder)
-    start = time.perf_counter()
-    with _bar(request.quiet, "Training") as step:
-        gate = instance.train(on_step=step)
-    seconds = time.perf_counter() - start
-    with writing(folder):
-        gate.save(folder)
-    if request.as_json:
-        content = {"folder": str(folder), "seconds": seconds, "llms": list(gate.llms)}
-        put(json.dumps({**content, **gate.record}, indent=1, allow_nan=False))
-    elif not request.quiet:
-        _show_gate(request, gate, folder, seconds)
-    return Exit.OK
-
-
-def run_evaluate(
-    request: Request, replicates: int, seed: int, grid: Sequence[str] = (), *, retrain: bool = False
+def evaluate(
+    config: Config,
+    replicates: Annotated[
+        int, typer.Option("--bootstrap", min=1, help="Resamples of the prompts.")
+    ] = 2000,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of resamples and random sets.")] = 0,
+    grid: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=LOW:HIGH:COUNT",
+            help="A budget row or key that varies (also NAME=A,B,C); give it twice for a map.",
+        ),
+    ] = None,
+    retrain: Annotated[
+        bool, typer.Option("--retrain", help="Grid: train a gate for each deployed set, too.")
+    ] = False,
+    scenario: Scenario = None,
+    overrides: Overrides = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Write evaluation.json and .csv (grid: grid*) here."),
+    ] = None,
+    allow_outside: Outside = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
 ) -> Exit:
-    """Compare the plan with the baselines on the test part, print and write the table."""
-    if grid:
-        return _run_grid(request, seed, grid, retrain)
-    if retrain:
-        raise InputError("--retrain: goes with --grid; without it a gate is always trained anew")
+    """Report realised accuracy, energy and delay on the test part, beside every baseline.
+
+    Needs `experts.outcomes`. The test part is used for nothing else. With `--grid`, plan and
+    baselines are compared at every combination of budgets.
+    """
+    from moe2opt.pareto.axes import axes_of, check_axes
+    from moe2opt.pareto.judging import judged
     from moe2opt.selection.evaluation.realised import evaluate_on_test
     from moe2opt.solve import run
 
-    if request.out is not None:
-        create(request.out, *_FILES)
-    with nullcontext() if request.quiet else progress.on_stderr(always=True):
-        solver, instance = _loaded(request, "evaluate")
-        settings = _settings(solver)
-        done = evaluate_on_test(
-            instance,
-            lambda target: run(target, **settings),
-            replicates=replicates,
-            seed=seed,
-            on_step=lambda name: progress.logger.info(f"  {name}"),
-        )
+    if retrain and not grid:
+        raise InputError("--retrain: goes with --grid; without it a gate is always trained anew")
+    axes = axes_of(grid or ())
+    if out is not None and not grid:
+        create(out, *_FILES)
+    solved: Grid | None = None
+    done: Any
+    with told(quiet) as tell:
+        instance = gated("evaluate", config, scenario, overrides, allow_outside)
+        solver = instance.source.solver
+        settings = {"time_limit_s": solver.time_limit_s, "rel_gap": solver.rel_gap}
+        if grid:
+            check_axes(instance.source.effective, tuple(axes))
+            if out is not None:
+                create(out, *_GRID_FILES)
+            solved, done = judged(instance, axes, retrain=retrain, seed=seed, **settings)
+        else:
+            settings |= {"seed": solver.seed, "threads": solver.threads,
+                         "node_limit": solver.node_limit}  # fmt: skip
+            named = {} if solver.name == "auto" else {"solver": solver.name}
+            done = evaluate_on_test(
+                instance,
+                lambda target: run(target, **named, **settings),
+                replicates=replicates,
+                seed=seed,
+                on_step=lambda name: tell(f"  {name}"),
+            )
     try:
-        if request.out is not None:
-            _write(request.out, done)
+        if out is not None:
+            _write(out, done, solved)
     finally:
-        if request.as_json:
-            put(json.dumps(done.to_dict(), indent=1, allow_nan=False))
+        if as_json:
+            put_json(done.to_dict())
         else:
             put(done.summary())
-    if request.out is not None and not (request.quiet or request.as_json):
-        put("\nWritten to {}: {}, {}".format(request.out, *_FILES))
+    if out is not None and not (quiet or as_json):
+        names = sorted(path.name for path in out.glob("grid*")) if grid else _FILES
+        put(f"\nWritten to {out}: {', '.join(names)}")
+    if solved is not None and solved.provenance.get("interrupted"):
+        say("interrupted: cells that were not reached have the plan and the bound known so far")
+        return Exit.INTERRUPTED
     return Exit.OK
 
 
-def _run_grid(request: Request, seed: int, grid: Sequence[str], retrain: bool) -> Exit:
-    from moe2opt.cli.verbs.evaluate_grid import axes_of, check_axes, run_grid
-
-    axes = axes_of(grid)
-    with nullcontext() if request.quiet else progress.on_stderr(always=True):
-        solver, target = _loaded(request, "evaluate")
-        check_axes(target.source.effective, tuple(axes))
-        settings = {"time_limit_s": solver.time_limit_s, "rel_gap": solver.rel_gap}
-        judging: dict[str, Any] = {"retrain": retrain, "seed": seed}
-        flags = {"as_json": request.as_json, "quiet": request.quiet}
-        return run_grid(target, axes, request.out, settings, **judging, **flags)
-
-
-def _loaded(request: Request, verb: str) -> tuple[SolverSection, Any]:
-    """Return the solver section and the instance of the file."""
-    from moe2opt.selection.question import GatedInstance
-
-    target: Any = load(
-        request.config, request.scenario, request.overrides, allow_outside=request.allow_outside
-    )
-    if not isinstance(target, GatedInstance):
-        raise InputError(
-            f"{request.config}: `{verb}` needs single outcomes: a selection file with "
-            "`experts: {outcomes: FOLDER}` (docs/reference/outcome-format.md)"
-        )
-    assert target.source is not None
-    return target.source.solver, target
-
-
-def _settings(section: SolverSection) -> dict[str, Any]:
-    """Return the settings of the solver section, for problems derived from the instance too."""
-    kept = {"time_limit_s": section.time_limit_s, "seed": section.seed, "threads": section.threads}
-    name = {} if section.name == "auto" else {"solver": section.name}
-    return {**name, **kept, "rel_gap": section.rel_gap, "node_limit": section.node_limit}
-
-
-def _write(folder: Path, done: Any) -> None:
-    with writing(folder, *_FILES):
-        text = json.dumps(done.to_dict(), indent=1, allow_nan=False)
-        write_frame(folder / "evaluation.csv", done.to_frame())
-        write_text(folder / "evaluation.json", text + "\n")
-
-
-@contextmanager
-def _bar(quiet: bool, title: str) -> Iterator[Callable[[int, int, str], None] | None]:
-    """Yield a listener that moves a progress bar on stderr; None when nobody watches."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
-    console = Console(stderr=True)
-    if quiet or not console.is_terminal:
-        yield None
+def _write(out: Path, done: Any, solved: Grid | None) -> None:
+    """Write the table and, of a grid, what was solved, the deployed sets and the pictures."""
+    text = json.dumps(done.to_dict(), indent=1, allow_nan=False) + "\n"
+    if solved is None:
+        with writing(out, *_FILES):
+            write_frame(out / "evaluation.csv", done.to_frame())
+            write_text(out / "evaluation.json", text)
         return
-    columns = (
-        TextColumn(title),
-        BarColumn(),
-        TimeElapsedColumn(),
-        TextColumn("{task.description}"),
-    )
-    with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("")
+    from moe2opt.plotting import save
+    from moe2opt.plotting.evaluated import chosen_sets, pictures
 
-        def step(done: int, total: int, line: str) -> None:
-            bar.update(task, completed=done, total=total, description=line)
-
-        yield step
-
-
-def _show_gate(request: Request, gate: Gate, folder: Path, seconds: float) -> None:
-    settings = gate.record["settings"]
-    put(
-        f"{settings['head']} gate for {len(gate.llms)} LLMs, trained with {settings['backend']} in "
-        f"{seconds:.1f} s, {settings['calibration']} calibration"
-    )
-    header = ("part", "prompts", "log-loss", "Brier", "calibration error", "routed %", "best LLM %")
-    rows = [
-        (part, f"{m['prompts']:.0f}", *(_digits(m[k], 4) for k in _LOSSES),
-         *(_digits(None if m[k] is None else 100 * m[k], 2) for k in _SHARES))
-        for part, m in gate.record["measures"].items()
-    ]  # fmt: skip
-    print_table(header, rows)
-    put(
-        "routed: the LLM with the highest score, of all LLMs; best LLM: the best single one in "
-        "hindsight"
-    )
-    if not request.quiet:
-        put(f"Written to {folder}. Next: moe2opt solve {request.config}")
-
-
-_LOSSES = ("log_loss", "brier", "calibration_error")
-_SHARES = ("routed_accuracy", "best_single_accuracy")
-
-
-def _digits(value: float | None, digits: int) -> str:
-    return "-" if value is None else f"{value:.{digits}f}"
+    with writing(out, *_GRID_FILES):
+        solved.save(out / "grid.json")
+        write_frame(out / "grid_evaluation.csv", done.to_frame())
+        write_frame(out / "grid_sets.csv", chosen_sets(done))
+        write_text(out / "grid_evaluation.json", text)
+    if len(done.axes) == 2:
+        for name, figure in pictures(done):
+            save(figure, out / f"grid_{name}.png")

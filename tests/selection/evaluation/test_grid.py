@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 import moe2opt as mo
 from moe2opt.canonical import FacilityProblem
 from moe2opt.cli.app import app
-from moe2opt.cli.verbs.evaluate_grid import axes_of, check_axes
+from moe2opt.pareto.axes import axes_of, check_axes
 from moe2opt.result import InputError
 from moe2opt.selection.evaluation.grid import SolvedCell, evaluate_grid
 from moe2opt.selection.evaluation.grid_report import GridEvaluation, Rival
