@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, Union, cast
 from pydantic import Field, TypeAdapter, create_model
 
 from moe2opt import library
-from moe2opt.canonical import Instance, load_problem
+from moe2opt.canonical import Instance, Plan, load_problem
 from moe2opt.questions import QUESTIONS as QUESTIONS
 from moe2opt.questions import Question as Question
 from moe2opt.questions import known, question_names
@@ -77,7 +77,7 @@ class FileKeys(Section):
 
 
 @runtime_checkable
-class LoadedInstance(Instance[Any], Protocol):
+class LoadedInstance(Instance[Plan], Protocol):
     """What `load` makes of a configuration: the question's own instance, which carries its file."""
 
     @property
