@@ -103,7 +103,7 @@ def solve(
         Seed of everything random; default 0.
     threads
         Threads of a solver that can use several (`brb` on facility problems with many cheap
-        boxes, `milp`); default 1. The result is the same for a given number of threads.
+        nodes, `milp`); default 1. The result is the same for a given number of threads.
     warm_start
         A solution to start from, in the variables of the canonical problem, or the result of an
         earlier run (without effect when that has no solution); ignored when infeasible.

@@ -37,7 +37,7 @@ from moe2opt.solvers.tuning import DEFAULT, Tuning
 #: Seconds between two clock ticks in the progress log.
 TICK_S = 1.0
 
-#: Errors of a bound within which big whole numbers count as equal: boxes differ in their errors.
+#: Errors of a bound within which big whole numbers count as equal: nodes differ in their errors.
 _BLURS = 8.0
 
 #: Values of `Options.proof`.
@@ -255,26 +255,26 @@ class Search:
         if self.first_feasible:
             return math.inf
         bound = self.objective + self.tolerance * max(1e-10, abs(self.objective))
-        # The status goes by the quotient: what closes every box must close the run.
+        # The status goes by the quotient: what closes every node must close the run.
         while relative_gap(self.objective, bound) > self.tolerance:
             bound = math.nextafter(bound, -math.inf)
         return bound
 
     @property
     def target(self) -> float:
-        """A bound below this value closes a box: what a dual ascent should aim at."""
+        """A bound below this value prunes a node: what a dual ascent should aim at."""
         if self.x is None:
             return self.bound - 1e-3 * abs(self.bound) if math.isfinite(self.bound) else 0.0
         if not self.problem.is_integral or not math.isfinite(self.cutoff):
             return self.cutoff
         return math.floor(self.cutoff) + 1.0 - min(0.5, 2e-9 * max(1.0, abs(self.cutoff)))
 
-    def closes(self, bound: float) -> bool:
+    def prunes(self, bound: float) -> bool:
         """Tell whether a node with this upper bound need not be explored."""
         return self.rounded(bound) <= self.cutoff
 
-    def closes_each(self, bounds: FloatArray) -> BoolArray:
-        """Return `closes` for an array of bounds."""
+    def prunes_each(self, bounds: FloatArray) -> BoolArray:
+        """Return `prunes` for an array of bounds."""
         if self.problem.is_integral:
             bounds = np.floor(bounds)
         return np.asarray(bounds <= self.cutoff)

@@ -1,7 +1,8 @@
 """Branch-reduce-and-bound (Tuy, Al-Khayyal, Thach 2005) with pluggable bounds and certificates.
 
-One loop serves all three problems; what a box is, how it is reduced and how it is bounded is the
-business of a relaxation, chosen by the declared structure of the problem.
+One loop serves all three problems (`explore`): select a node, bound it, fix and tighten, record,
+and prune or branch. What a node is and how it is bounded is the business of a relaxation, chosen
+by the declared structure of the problem.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from moe2opt.solvers.tree import Leaf, SplitTree
 
 @dataclass(eq=False, slots=True)
 class _Node:
-    """An open box; the smallest in the heap has the largest bound, then the largest depth."""
+    """An open node; the smallest in the heap has the largest bound, then the largest depth."""
 
     key: tuple[float, int, int]
     bound: float
@@ -62,7 +63,7 @@ def solve(problem: Problem, search: Search) -> Outcome:
     search.offer_start()
     explored = explore(relaxation, search)
     bound = max(explored.bound, search.objective)
-    if bound == math.inf:  # stopped before the first box: the best of everything bounds it
+    if bound == math.inf:  # stopped before the first node: the best of everything bounds it
         bound = ceiling(problem)
     certificate = relaxation.certificate(bound)
     stats = {"leaves": certificate.leaves}
@@ -85,7 +86,12 @@ def choose_relaxation(problem: Problem, search: Search) -> Relaxation | Explorer
 
 
 def explore(relaxation: Relaxation | Explorer, search: Search) -> Explored:
-    """Work through the tree, best bound first, until it is closed or a limit is hit."""
+    """Work through the tree, best bound first, until nothing is open or a limit is hit.
+
+    What a node is, how it is bounded and what can be fixed in it is the business of the relaxation
+    (`Relaxation.examine`, in `facility/relaxation.py`, `choice/relaxation.py` and
+    `monotone/relaxation.py`); what becomes of it is decided here.
+    """
     if isinstance(relaxation, Explorer):
         return relaxation.explore(search)
     frontier = _Frontier(relaxation, search)
@@ -97,39 +103,48 @@ def explore(relaxation: Relaxation | Explorer, search: Search) -> Explored:
             limit = frontier.report()
             if limit is not None:
                 return frontier.stop(limit)
-            for node, finish in crew.started(frontier.take(crew.size)):
-                frontier.examine(node, finish)
-    return Explored(frontier.closed_bound, None)
+            for node, finish in crew.started(frontier.select(crew.size)):
+                if frontier.prune(node):  # an incumbent came up since it was selected
+                    continue
+                examined = frontier.examine(node, finish)  # bound, fix, tighten, round
+                if examined is None:  # a limit was hit inside; the next report says which
+                    continue
+                node = frontier.record(node, examined)
+                if examined.leaf is not None or examined.branch is None:
+                    frontier.end(node, examined.leaf)
+                elif not frontier.prune(node):
+                    frontier.branch(node, examined.branch)
+    return Explored(frontier.pruned_bound, None)
 
 
 @dataclass(frozen=True, slots=True)
 class _GivenUp:
-    """A tree that another one took the place of, with its open boxes and its closed bound."""
+    """A tree that another one took the place of, with its open nodes and its pruned bound."""
 
     tree: SplitTree
     heap: list[_Node]
-    closed_bound: float
+    pruned_bound: float
 
     @property
     def bound(self) -> float:
-        """The bound that the tree proves; without open boxes, that of the closed ones."""
-        return max([self.closed_bound, *(node.bound for node in self.heap[:1])])
+        """The bound that the tree proves; without open nodes, that of the pruned ones."""
+        return max([self.pruned_bound, *(node.bound for node in self.heap[:1])])
 
 
 class _Frontier:
-    """The open boxes of a tree, and the largest bound of the closed ones."""
+    """The open nodes of a tree, and the largest bound of the pruned ones."""
 
     def __init__(self, relaxation: Relaxation, search: Search) -> None:
         self.relaxation, self.search = relaxation, search
         self.heap = [_Node.of(math.inf, 0, 0, relaxation.root(), ("corner", 0))]
-        self.closed_bound = -math.inf
+        self.pruned_bound = -math.inf
         self.reduced_root: tuple[_Node, float] | None = None
         self.given_up: _GivenUp | None = None
 
     @property
     def bound(self) -> float:
-        """The bound that the tree proves; it has open boxes."""
-        return max(self.heap[0].bound, self.closed_bound)
+        """The bound that the tree proves while nodes are open."""
+        return max(self.heap[0].bound, self.pruned_bound)
 
     def restart(self) -> None:
         """Begin again at the reduced root; incumbent, cuts and experience stay.
@@ -139,8 +154,8 @@ class _Frontier:
         """
         assert self.reduced_root is not None, "trees are given up after their root was split"
         if self.given_up is None or self.bound < self.given_up.bound:
-            self.given_up = _GivenUp(self.relaxation.tree, self.heap, self.closed_bound)
-        root, self.closed_bound = self.reduced_root
+            self.given_up = _GivenUp(self.relaxation.tree, self.heap, self.pruned_bound)
+        root, self.pruned_bound = self.reduced_root
         self.relaxation.tree = self.relaxation.tree.before(root.position)
         self.heap, self.reduced_root = [root], None
 
@@ -153,74 +168,70 @@ class _Frontier:
         return self.search.limit_reached()
 
     def stop(self, limit: Limit) -> Explored:
-        """Close every open box by the proof it has."""
+        """Prune every open node by the proof it has."""
         if self.given_up is not None and self.given_up.bound < self.bound:
             self.relaxation.tree, self.heap = self.given_up.tree, self.given_up.heap
-            self.closed_bound = self.given_up.closed_bound
+            self.pruned_bound = self.given_up.pruned_bound
         for node in self.heap:
-            self.relaxation.tree.close(node.position, node.proof)
+            self.relaxation.tree.prune(node.position, node.proof)
         return Explored(self.bound, limit)
 
-    def take(self, count: int) -> list[_Node]:
-        """Remove up to `count` boxes that are worth examining, and close those that are not."""
-        taken: list[_Node] = []
-        while self.heap and len(taken) < count:
+    def select(self, count: int) -> list[_Node]:
+        """Remove up to `count` nodes of the largest bounds from the open ones; prune on the way."""
+        selected: list[_Node] = []
+        while self.heap and len(selected) < count:
             node = heapq.heappop(self.heap)
-            if not self._close(node):
-                taken.append(node)
-        return taken
+            if not self.prune(node):
+                selected.append(node)
+        return selected
 
-    def examine(self, node: _Node, finish: Callable[[], Examined]) -> None:
-        """Reduce, bound and branch on a box, whose examination `finish` completes."""
-        if self._close(node):  # an incumbent came up since it was taken
-            return
-        search = self.search
-        search.nodes += 1
-        try:
-            examined = finish()
-        except LimitReachedError:  # the box stays as it was; the next report says which limit
-            search.nodes -= 1
-            heapq.heappush(self.heap, node)
-            return
-        shaved = max((step.bound for step in examined.steps), default=-math.inf)
-        self.closed_bound = max(self.closed_bound, search.rounded(shaved))
-        node = _advance(self.relaxation, node, examined, search)
-        if examined.leaf is not None:
-            self.relaxation.tree.close(node.position, examined.leaf)
-        elif examined.branch is None:
-            # A single point, which no split can bound any better.
-            self.closed_bound = max(self.closed_bound, node.bound)
-            self.relaxation.tree.close(node.position, node.proof)
-        elif not self._close(node):
-            self.reduced_root = self.reduced_root or (node, self.closed_bound)
-            _branch(self.relaxation, self.heap, node, examined.branch)
-
-    def _close(self, node: _Node) -> bool:
-        """Close a box whose bound cannot improve on the incumbent; return whether it did."""
-        if not self.search.closes(node.bound):
+    def prune(self, node: _Node) -> bool:
+        """Prune a node whose bound cannot improve on the incumbent; return whether it did."""
+        if not self.search.prunes(node.bound):
             return False
-        self.closed_bound = max(self.closed_bound, node.bound)
-        self.relaxation.tree.close(node.position, node.proof)
+        self.pruned_bound = max(self.pruned_bound, node.bound)
+        self.relaxation.tree.prune(node.position, node.proof)
         return True
 
+    def examine(self, node: _Node, finish: Callable[[], Examined]) -> Examined | None:
+        """Return what the relaxation finds out; None at a limit, and the node stays open."""
+        self.search.nodes += 1
+        try:
+            return finish()
+        except LimitReachedError:
+            self.search.nodes -= 1
+            heapq.heappush(self.heap, node)
+            return None
 
-def _advance(relaxation: Relaxation, node: _Node, examined: Examined, search: Search) -> _Node:
-    """Return the node after its reductions, with the better of the old and the new bound."""
-    position = relaxation.tree.reduce(node.position, examined.steps)
-    depth = -node.key[1]
-    bound = search.rounded(examined.bound)
-    if bound < node.bound:
-        return _Node.of(bound, depth, position, examined.box, examined.proof)
-    return _Node.of(node.bound, depth, position, examined.box, node.proof)
+    def record(self, node: _Node, examined: Examined) -> _Node:
+        """Write fixings and tightenings into the tree; return the node that they leave.
 
+        Its bound is the better one of its own and that of the node before.
+        """
+        search, depth = self.search, -node.key[1]
+        shaved = max((side.bound for side in examined.tightenings), default=-math.inf)
+        self.pruned_bound = max(self.pruned_bound, search.rounded(shaved))
+        position = self.relaxation.tree.tighten(node.position, examined.tightenings)
+        bound, proof = search.rounded(examined.bound), examined.proof
+        if bound >= node.bound:
+            bound, proof = node.bound, node.proof
+        return _Node.of(bound, depth, position, examined.box, proof)
 
-def _branch(relaxation: Relaxation, heap: list[_Node], node: _Node, at: tuple[int, int]) -> None:
-    """Split a node and push both halves."""
-    axis, cut = at
-    positions = relaxation.tree.split(node.position, axis, cut)
-    halves = relaxation.split(node.box, axis, cut)
-    for position, half in zip(positions, halves, strict=True):
-        heapq.heappush(heap, _Node.of(node.bound, 1 - node.key[1], position, half, node.proof))
+    def end(self, node: _Node, leaf: Leaf | None) -> None:
+        """Make a leaf of a node: one without feasible points, or a single point without `leaf`."""
+        if leaf is None:
+            self.pruned_bound = max(self.pruned_bound, node.bound)
+        self.relaxation.tree.prune(node.position, leaf or node.proof)
+
+    def branch(self, node: _Node, at: tuple[int, int]) -> None:
+        """Split a node along an axis at a cut; both halves are open with its bound and proof."""
+        self.reduced_root = self.reduced_root or (node, self.pruned_bound)
+        axis, cut = at
+        positions = self.relaxation.tree.split(node.position, axis, cut)
+        halves = self.relaxation.split(node.box, axis, cut)
+        for position, half in zip(positions, halves, strict=True):
+            child = _Node.of(node.bound, 1 - node.key[1], position, half, node.proof)
+            heapq.heappush(self.heap, child)
 
 
 class _Crew:
@@ -245,7 +256,7 @@ class _Crew:
 
     @property
     def size(self) -> int:
-        """How many boxes to take at a time."""
+        """How many nodes to take at a time."""
         return self.threads if self.starter is not None and self.starter.can_start() else 1
 
     def started(self, nodes: Sequence[_Node]) -> Iterator[tuple[_Node, Callable[[], Examined]]]:

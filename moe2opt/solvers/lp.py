@@ -1,4 +1,4 @@
-"""An incremental linear programme on HiGHS: maximise c x under rows A x ≤ b and bounds."""
+"""An incremental LP on HiGHS: maximise c x under rows A x ≤ b and bounds."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from moe2opt.result import FloatArray, IntArray
 
 @dataclass(frozen=True, slots=True)
 class LinearSolution:
-    """What one solve of the programme returned.
+    """What one solve of the LP returned.
 
     Attributes
     ----------
     x
         ``(n,)`` primal point, None unless optimal.
     price
-        ``(m,)`` non-negative duals of the rows; for an infeasible programme, weights of the rows
+        ``(m,)`` non-negative duals of the rows; for an infeasible LP, weights of the rows
         that together contradict the bounds (a dual ray). None when neither exists.
     infeasible
-        Whether the solver calls the programme infeasible. Callers verify `price` themselves.
+        Whether the solver calls the LP infeasible. Callers verify `price` themselves.
     """
 
     x: FloatArray | None

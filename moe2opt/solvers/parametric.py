@@ -32,7 +32,7 @@ from moe2opt.result import (
 )
 from moe2opt.solvers.base import Options, Search
 from moe2opt.solvers.brb import solve
-from moe2opt.solvers.choice.kernels import CLOSED, INFEASIBLE, descend
+from moe2opt.solvers.choice.kernels import INFEASIBLE, PRUNED, descend
 from moe2opt.solvers.choice.model import ChoiceModel, Part
 from moe2opt.solvers.choice.repair import settle
 from moe2opt.solvers.choice.tree import RootTree, sealed
@@ -281,7 +281,7 @@ class ParametricChoice:
             tree.leaf("farkas", at.direction)
             return self._answer(None, -math.inf, "infeasible", tree)
         tree.leaf("dual", at.price)
-        if ending != CLOSED:
+        if ending != PRUNED:
             rounded = self._settled(core, at.profit, self._rounded_choice(at))
             if rounded is not None and self._sum(core, rounded) > worth:
                 return self._answer(rounded, self._floor(bound), "rounded", tree)

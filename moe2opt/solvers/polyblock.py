@@ -49,10 +49,10 @@ def solve(problem: Problem, search: Search) -> Outcome:
     """
     search.offer_start()
     polyblock = _Polyblock(problem, search)
-    heap, closed_bound, limit = polyblock.run()
-    bound = max([closed_bound, search.objective, *(vertex.bound for vertex in heap)])
+    heap, pruned_bound, limit = polyblock.run()
+    bound = max([pruned_bound, search.objective, *(vertex.bound for vertex in heap)])
     for vertex in heap:
-        polyblock.tree.close(vertex.position, ("corner", 0))
+        polyblock.tree.prune(vertex.position, ("corner", 0))
     certificate = polyblock.tree.certificate(problem, bound, kind="monotone")
     stats = {"cuts": polyblock.cuts, "leaves": certificate.leaves}
     return Outcome(bound=bound, limit=limit, certificate=certificate, stats=stats)
@@ -67,40 +67,40 @@ class _Polyblock:
         self.tree = SplitTree()
         self.pool: list[IntArray] = []
         self.cuts = 0
-        self.closed_bound = -math.inf
+        self.pruned_bound = -math.inf
         self.heap: list[_Vertex] = []
 
     def run(self) -> tuple[list[_Vertex], float, Limit | None]:
-        """Cut the best vertex until every vertex is closed or a limit is hit."""
+        """Select the best vertex and prune or cut it, until none is open or a limit is hit."""
         search = self.search
         root = self.problem.lower, self.problem.upper
         self._push(0, root, self._bound(root))
         while self.heap:
             search.open_nodes = len(self.heap)
             search.reserve(len(self.tree.records))
-            search.improve_bound(max(self.heap[0].bound, self.closed_bound))
+            search.improve_bound(max(self.heap[0].bound, self.pruned_bound))
             search.tick()
             limit = search.limit_reached()
             if limit is not None:
-                return self.heap, self.closed_bound, limit
+                return self.heap, self.pruned_bound, limit
             vertex = heapq.heappop(self.heap)
             search.nodes += 1
             if vertex.bound <= search.cutoff:
-                self._close(vertex.position, vertex.bound)
-            else:
-                self._try_to_cut(vertex)
-        return [], self.closed_bound, None
-
-    def _try_to_cut(self, vertex: _Vertex) -> None:
-        """Cut a vertex, or leave it as it was when a limit is hit before anything has changed."""
-        try:
-            self._cut(vertex)
-        except LimitReachedError:
-            self.search.nodes -= 1
-            heapq.heappush(self.heap, vertex)
+                self._prune(vertex.position, vertex.bound)
+                continue
+            try:
+                if self._fits(vertex.box[1]):
+                    # Its value did not prune it although it is feasible: a mixed objective.
+                    self._halve(vertex)
+                else:
+                    self._cut(vertex)  # new boxes are bounded, pruned or kept by `_push`
+            except LimitReachedError:  # before anything changed: the vertex stays as it was
+                search.nodes -= 1
+                heapq.heappush(self.heap, vertex)
+        return [], self.pruned_bound, None
 
     def _push(self, position: int, box: Box, above: float) -> None:
-        """Close a new box if it is hopeless, offer its vertex if feasible, else keep it.
+        """Prune a new box if it is hopeless, offer its vertex if feasible, else keep it.
 
         Once a limit is hit it is kept unseen, with the bound `above` of a box that holds it.
         """
@@ -109,19 +109,19 @@ class _Polyblock:
             return
         leaf = infeasible_corner(self.problem, box)
         if leaf is not None:
-            self.tree.close(position, leaf)
+            self.tree.prune(position, leaf)
             return
         if self._fits(box[1]):
             self.search.offer(_own_variables(self.original, box[1]), "P")
         bound = self._bound(box)
         if bound <= self.search.cutoff:
-            self._close(position, bound)
+            self._prune(position, bound)
         else:
             heapq.heappush(self.heap, _Vertex((-bound, position), bound, position, box))
 
-    def _close(self, position: int, bound: float) -> None:
-        self.closed_bound = max(self.closed_bound, bound)
-        self.tree.close(position, ("corner", 0))
+    def _prune(self, position: int, bound: float) -> None:
+        self.pruned_bound = max(self.pruned_bound, bound)
+        self.tree.prune(position, ("corner", 0))
 
     def _bound(self, box: Box) -> float:
         """Return the value at the upper corner; that of a view is the same on every machine."""
@@ -133,10 +133,6 @@ class _Polyblock:
 
     def _cut(self, vertex: _Vertex) -> None:
         """Replace a vertex by the disjoint boxes that avoid a minimal infeasible point."""
-        if self._fits(vertex.box[1]):
-            # Its value did not close it although it is feasible: a mixed-monotone objective.
-            self._halve(vertex)
-            return
         self.cuts += 1
         point = self._infeasible_point(vertex.box)
         position, (lower, upper) = vertex.position, vertex.box
@@ -148,7 +144,7 @@ class _Polyblock:
             lower = above
             leaf = infeasible_corner(self.problem, (lower, upper))
             if leaf is not None:
-                self.tree.close(position, leaf)
+                self.tree.prune(position, leaf)
                 return
         raise InputError(
             f"constraints: one does not increase: positive at x = {point.tolist()}, but not at "
@@ -158,7 +154,7 @@ class _Polyblock:
     def _halve(self, vertex: _Vertex) -> None:
         branch = longest_edge(vertex.box)
         if branch is None:
-            self._close(vertex.position, vertex.bound)
+            self._prune(vertex.position, vertex.bound)
             return
         lower, upper = vertex.box
         axis, cut = branch

@@ -1,4 +1,4 @@
-"""What branch-reduce-and-bound asks of a family of problems: boxes, reductions, bounds."""
+"""What branch-reduce-and-bound asks of a family: nodes, their bounds, fixing and tightening."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ from typing import Any, Protocol, runtime_checkable
 from moe2opt.canonical import Problem
 from moe2opt.result import Certificate, InputError, Limit
 from moe2opt.solvers.base import Search
-from moe2opt.solvers.tree import Exclusions, Leaf, SplitTree, Step
+from moe2opt.solvers.tree import Exclusions, Leaf, SplitTree, Tightening
 
 
 @dataclass(frozen=True, slots=True)
 class Examined:
-    """What a relaxation found out about one box.
+    """What a relaxation found out about one node.
 
     Attributes
     ----------
-    steps
-        Reductions, in the order in which they were made.
+    tightenings
+        Fixings and tightenings, in the order in which they were made.
     box
-        The box that they leave.
+        What they leave of the node.
     leaf
-        Set when the box holds no feasible point.
+        Set when the node holds no feasible point.
     bound, proof
-        Upper bound over the box and the leaf that proves it.
+        Upper bound over the node and the leaf that proves it.
     branch
         Axis and cut of the next split; None only for a single point.
     """
 
-    steps: Sequence[Step | Exclusions]
+    tightenings: Sequence[Tightening | Exclusions]
     box: Any
     leaf: Leaf | None = None
     bound: float = -math.inf
@@ -40,7 +40,7 @@ class Examined:
 
 
 class Relaxation(Protocol):
-    """Boxes, reductions and bounds of one family of problems.
+    """Nodes of one family of problems: their boxes, what can be fixed in them, and their bounds.
 
     Attributes
     ----------
@@ -51,13 +51,13 @@ class Relaxation(Protocol):
     tree: SplitTree
 
     def root(self) -> Any:
-        """Return the whole box."""
+        """Return the whole node."""
 
     def examine(self, box: Any, search: Search) -> Examined:
-        """Reduce and bound a box; offer any solution found on the way."""
+        """Bound a node, fix and tighten in it; offer any solution found on the way."""
 
     def split(self, box: Any, axis: int, cut: int) -> tuple[Any, Any]:
-        """Return the two halves of a box."""
+        """Return the two halves of a node."""
 
     def certificate(self, claim: float) -> Certificate:
         """Return the certificate of the finished tree."""
@@ -92,13 +92,13 @@ class Restarting(Protocol):
 
 @runtime_checkable
 class Startable(Protocol):
-    """A relaxation that can start boxes in threads, without touching what they share."""
+    """A relaxation that can start nodes in threads, without touching what they share."""
 
     def can_start(self) -> bool:
         """Tell whether `start` makes sense at this time."""
 
     def start(self, box: Any, target: float) -> Any:
-        """Return what the costly part of examining a box gives, for a bound below `target`."""
+        """Return what the costly part of examining a node gives, for a bound below `target`."""
 
     def resume(self, box: Any, search: Search, start: Any) -> Examined:
         """Return what `examine` would, with the costly part done."""

@@ -24,8 +24,8 @@ Leaf = tuple[str, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
-    """A reduction: one side of a split is closed at once, the search goes on in the other.
+class Tightening:
+    """One side of a split is pruned at once, the search goes on in the other; fixes a 0/1 axis.
 
     Attributes
     ----------
@@ -36,7 +36,7 @@ class Step:
     keep_right
         Whether the right side (above the cut, or chosen) is the one that stays.
     leaf
-        Why the other side is closed.
+        Why the other side is pruned.
     bound
         Upper bound over the other side; ``-inf`` when it holds no feasible point.
     """
@@ -50,7 +50,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Exclusions:
-    """Several 0/1 axes that are excluded for one reason, like as many steps.
+    """Several 0/1 axes that are fixed to zero for one reason, like as many tightenings.
 
     Attributes
     ----------
@@ -59,7 +59,7 @@ class Exclusions:
     leaf
         Why none of them can be chosen.
     bound
-        Largest upper bound over the sides closed.
+        Largest upper bound over the sides pruned.
     """
 
     axes: IntArray
@@ -68,9 +68,9 @@ class Exclusions:
 
 
 class PriceNumber(int):
-    """Number of multipliers, which carries them until a leaf or a reduction uses them.
+    """Number of multipliers, which carries them until a leaf or a fixing uses them.
 
-    What no record uses vanishes with the last box that could have used it.
+    What no record uses vanishes with the last node that could have used it.
     """
 
     vectors: Multipliers
@@ -159,14 +159,14 @@ class SplitTree:
         self.children[position] = (left, left + 1)
         return left, left + 1
 
-    def close(self, position: int, leaf: Leaf) -> None:
+    def prune(self, position: int, leaf: Leaf) -> None:
         """Make `position` a leaf."""
         self._keep(leaf)
         self.records[position] = (leaf[0], int(leaf[1]), 0)
 
-    def reduce(self, position: int, steps: Sequence[Step | Exclusions]) -> int:
-        """Record reductions one below the other; return the position that is left."""
-        for step in steps:
+    def tighten(self, position: int, tightenings: Sequence[Tightening | Exclusions]) -> int:
+        """Record tightenings one below the other; return the position that is left."""
+        for step in tightenings:
             if isinstance(step, Exclusions):
                 position = self._narrow(position, "out", step.leaf, step.axes)
             elif step.cut is None:
@@ -174,8 +174,8 @@ class SplitTree:
                 position = self._narrow(position, side, step.leaf, step.axis)
             else:
                 left, right = self.split(position, step.axis, step.cut)
-                closed, position = (left, right) if step.keep_right else (right, left)
-                self.close(closed, step.leaf)
+                pruned, position = (left, right) if step.keep_right else (right, left)
+                self.prune(pruned, step.leaf)
         return position
 
     def _narrow(self, position: int, side: str, leaf: Leaf, axes: Any) -> int:
@@ -205,7 +205,7 @@ class SplitTree:
             self.multipliers[int(number)] = self.store.kept(number.vectors)
 
     def preorder(self) -> Records:
-        """Return the records in preorder; every position must be closed or split."""
+        """Return the records in preorder; every position must be pruned or split."""
         kinds: dict[str, int] = {}
         columns: tuple[list[int], list[int], list[int]] = ([], [], [])
         pending = [0]

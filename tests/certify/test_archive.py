@@ -195,8 +195,8 @@ def test_unused_multipliers_are_dropped() -> None:
     tree = SplitTree()
     numbers = [tree.price(np.full(3, k), np.zeros(1), np.zeros(0)) for k in range(5)]
     left, right = tree.split(0, 0, 0)
-    tree.close(left, ("dual", numbers[3]))
-    tree.close(right, ("farkas", numbers[1]))
+    tree.prune(left, ("dual", numbers[3]))
+    tree.prune(right, ("farkas", numbers[1]))
     assert sorted(tree.multipliers) == [1, 3]
     found = tree.certificate(mo.FacilityProblem([[1.0]], [[1.0]], [1.0]), 1.0)
     assert [m.cluster[0] for m in found.multipliers] == [1.0, 3.0]

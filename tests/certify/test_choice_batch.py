@@ -99,7 +99,7 @@ def test_both_walks_agree_on_changed_proofs(seed: int, integral: bool) -> None:
 
 
 def test_proofs_of_other_relaxations_are_walked_too() -> None:
-    """Trees of the relaxation with a programme per node, which split otherwise, are accepted."""
+    """Trees of the relaxation with an LP per node, which split otherwise, are accepted."""
     for seed in range(3):
         problem = a_problem(seed, integral=True)
         certificate = mo.solve(problem, "brb", bound="lagrangian").certificate

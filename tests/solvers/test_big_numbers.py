@@ -117,21 +117,21 @@ def test_a_bound_below_the_next_whole_number_closes_a_box() -> None:
     """No size of the values makes a bound of less than one unit above the incumbent open."""
     for value in (7.0, 1e9, 1e12, 2.0**52):
         search = search_on([0.0, value])
-        assert search.closes(np.nextafter(value + 1, 0))
-        assert not search.closes(value + 1)
+        assert search.prunes(np.nextafter(value + 1, 0))
+        assert not search.prunes(value + 1)
         assert search.target < value + 1
 
 
 def test_blurred_bounds_close_within_their_errors() -> None:
     """Where bounds are off by half a unit or more, some of their errors count as no gap."""
     search = search_on([0.0, 1e12])
-    assert not search.closes(1e12 + 1)
+    assert not search.prunes(1e12 + 1)
     search.blur(0.5)
-    assert search.closes(1e12 + 4)
-    assert not search.closes(1e12 + 5)
+    assert search.prunes(1e12 + 4)
+    assert not search.prunes(1e12 + 5)
     search.blur(1e9)
-    assert search.closes(1e12 + 1000)
-    assert not search.closes(1e12 + 1001)
+    assert search.prunes(1e12 + 1000)
+    assert not search.prunes(1e12 + 1001)
 
 
 def test_values_below_every_scale_raise_no_warning() -> None:

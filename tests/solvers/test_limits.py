@@ -22,6 +22,7 @@ from moe2opt.solvers.baselines import (
     improving_facility,
 )
 from moe2opt.solvers.monotone.relaxation import CornerRelaxation
+from moe2opt.solvers.tuning import DEFAULT
 
 #: Calls of oracles that may still be made once a limit is hit.
 MOST_CALLS_AFTER = 12
@@ -67,7 +68,7 @@ def test_a_wide_box_is_reduced_in_few_steps(bits: int) -> None:
     before = next(calls)
     examined = relaxation.examine(relaxation.root(), search)
     assert next(calls) - before < 30 * bits
-    assert examined.branch is not None or search.closes(examined.bound)
+    assert examined.branch is not None or search.prunes(examined.bound)
 
 
 @pytest.mark.parametrize("solver", ["brb", "polyblock", "local_search", "greedy"])
@@ -189,7 +190,7 @@ def test_memory_for_writing_the_proof_is_set_aside(
     result = run(problem, solver, memory_limit_bytes=used + 20_000)
     assert result.limit is Limit.MEMORY
     records = len(result.certificate.tree)
-    assert 0 < records * base._WRITE_BYTES <= 20_000 * 1.5
+    assert 0 < records * DEFAULT.tree.write_bytes <= 20_000 * 1.5
     assert certify(problem, result).ok
 
 
@@ -197,7 +198,7 @@ def test_time_for_writing_the_proof_is_set_aside() -> None:
     """A time limit leaves the seconds that writing down a large tree takes."""
     search = Search(wide(8), Options(time_limit_s=3600))
     assert search.limit_reached() is None
-    search.reserve(round(3600 / base._WRITE_S))
+    search.reserve(round(3600 / DEFAULT.tree.write_s))
     assert search.limit_reached() is Limit.TIME
 
 

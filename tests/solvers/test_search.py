@@ -22,8 +22,8 @@ def test_bounds_below_the_target_close_a_box(rel_gap: float, factor: float) -> N
     search = Search(problem, Options(rel_gap=rel_gap))
     assert search.offer(np.eye(12, dtype=np.int64)[0], "H")
     hair = 1e-8 * search.target
-    assert search.closes(search.target - hair)
-    assert not search.closes(search.target + hair)
+    assert search.prunes(search.target - hair)
+    assert not search.prunes(search.target + hair)
 
 
 def test_what_closes_every_box_closes_the_run() -> None:

@@ -26,9 +26,9 @@ from moe2opt.solvers.choice.state import (
     QUEUED,
     REFUSED,
     SINGLE,
-    close_node,
     grown,
     new_state,
+    prune_node,
 )
 from moe2opt.solvers.choice.vertex import new_vertex
 
@@ -76,7 +76,7 @@ class CoreSearch:
         if self.state.counts[CURRENT] >= 0:
             nodes = np.append(nodes, self.state.counts[CURRENT])
         largest = self.state.node_bound[nodes].max(initial=-math.inf)
-        return max(float(self.state.closed[0]), float(largest))
+        return max(float(self.state.pruned[0]), float(largest))
 
     def run(self, nodes: float = math.inf) -> Limit | Literal[Shrunk.SHRUNK] | None:
         """Search to the end, for some nodes, to a limit, or until the core should shrink."""
@@ -135,10 +135,10 @@ class CoreSearch:
             return self.search.offer(x, "L")
         over = problem.usage_of(x) > problem.limits
         if over.any():
-            close_node(self.state, node, BUDGET, int(np.argmax(over)), -math.inf)
+            prune_node(self.state, node, BUDGET, int(np.argmax(over)), -math.inf)
             return False
         improved = self.search.offer(x, "B")
-        close_node(self.state, node, CORNER, 0, problem.evaluate(x))
+        prune_node(self.state, node, CORNER, 0, problem.evaluate(x))
         return improved
 
     def _should_shrink(self) -> bool:
@@ -149,7 +149,7 @@ class CoreSearch:
         profit = core.values - core.costs @ self.price
         best = np.maximum.reduceat(profit, core.starts[:-1])
         bounds = self.root_bound - best[core.group_of] + profit + core.error * core.size
-        return bool((~self.search.closes_each(bounds)).sum() < self.tuning.shrink * len(profit))
+        return bool((~self.search.prunes_each(bounds)).sum() < self.tuning.shrink * len(profit))
 
     def _no_room_to_write(self) -> Limit | None:
         """Return the limit that writing the certificate down would break."""

@@ -27,7 +27,7 @@ from moe2opt.solvers.base import Search
 from moe2opt.solvers.choice.heuristics import greedy_choice, improve_choice
 from moe2opt.solvers.lp import LinearProgram
 from moe2opt.solvers.relaxation import Examined
-from moe2opt.solvers.tree import Exclusions, SplitTree, Step
+from moe2opt.solvers.tree import Exclusions, SplitTree, Tightening
 
 #: A rounded row is worth adding when its left side exceeds the right one by this share.
 _VIOLATION = 1e-6
@@ -87,7 +87,7 @@ class CountsRelaxation:
         norms = np.maximum(np.abs(self.limits), self.costs.max(axis=1, initial=0.0))
         self.row_scale = 1.0 / np.where((norms > 0) & np.isfinite(norms), norms, 1.0)
         self.scale = 1000.0 / max(float(np.abs(self.values).max()), 1e-300)
-        self.lp = self._program()
+        self.lp = self._new_lp()
         stop, self.tuning = search.pressed, search.options.tuning.choice
         start = greedy_choice(problem, stop=stop, tuning=self.tuning)
         if start is not None:
@@ -126,22 +126,22 @@ class CountsRelaxation:
         if priced.infeasible:
             return Examined((), box, ("farkas", index))
         proof = ("dual", index)
-        if not search.closes(priced.value):
+        if not search.prunes(priced.value):
             self._round(box, priced, search)
-        if search.closes(priced.value):
+        if search.prunes(priced.value):
             return Examined((), box, bound=priced.value, proof=proof)
-        steps, box = self._tighten(box, priced, index, search)
+        tightenings, box = self._tighten(box, priced, index, search)
         empty = self._empty_class(box)
         if empty is not None:
-            return Examined(steps, box, ("group", empty))
+            return Examined(tightenings, box, ("group", empty))
         branch = self._branch(box, priced)
         if branch is None:
-            return self._single_point(steps, box, search)
-        return Examined(steps, box, None, priced.value, proof, branch)
+            return self._single_point(tightenings, box, search)
+        return Examined(tightenings, box, None, priced.value, proof, branch)
 
     # ------------------------------------------------------------------ bound
 
-    def _program(self) -> LinearProgram:
+    def _new_lp(self) -> LinearProgram:
         top = self.sizes[self.class_of].astype(np.float64)
         lp = LinearProgram(self.values * self.scale, np.zeros(len(top)), top)
         columns, ones = np.arange(len(top)), np.ones(len(top))
@@ -167,7 +167,7 @@ class CountsRelaxation:
         if search.first_feasible:
             return priced
         for _ in range(self.tuning.rounded_rounds):
-            if priced.counts is None or search.closes(priced.value):
+            if priced.counts is None or search.prunes(priced.value):
                 return priced
             new = self._violated(priced.counts)[: self.tuning.rounded_rows - len(self.rounded)]
             if not new:
@@ -259,7 +259,7 @@ class CountsRelaxation:
 
     def _tighten(
         self, box: _Box, priced: _Priced, index: int, search: Search
-    ) -> tuple[list[Step | Exclusions], _Box]:
+    ) -> tuple[list[Tightening | Exclusions], _Box]:
         """Rule out that options are chosen more often than they must be, by the prices.
 
         One more of an option that the best counts do not take replaces the least profitable one.
@@ -267,7 +267,7 @@ class CountsRelaxation:
         taken, least = self._filled(box, priced.profit)
         bounds = priced.value - least[self.class_of] + priced.profit
         room = (box.upper > box.lower) & (taken == box.lower) & np.isfinite(bounds)
-        useless = np.flatnonzero(room & search.closes_each(bounds))
+        useless = np.flatnonzero(room & search.prunes_each(bounds))
         if not len(useless):
             return [], box
         upper = box.upper.copy()
@@ -293,13 +293,15 @@ class CountsRelaxation:
         axis = int(open_axes[np.argmax(priced.profit[open_axes])])
         return axis, int((box.lower[axis] + box.upper[axis] - 1) // 2)
 
-    def _single_point(self, steps: list[Step | Exclusions], box: _Box, search: Search) -> Examined:
+    def _single_point(
+        self, tightenings: list[Tightening | Exclusions], box: _Box, search: Search
+    ) -> Examined:
         x = self._spread(box.lower)
         over = self.problem.usage_of(x) > self.problem.limits
         if over.any():
-            return Examined(steps, box, ("budget", int(np.argmax(over))))
+            return Examined(tightenings, box, ("budget", int(np.argmax(over))))
         search.offer(x, "B")
-        return Examined(steps, box, bound=self.problem.evaluate(x), proof=("corner", 0))
+        return Examined(tightenings, box, bound=self.problem.evaluate(x), proof=("corner", 0))
 
     # ------------------------------------------------------------------ incumbents
 

@@ -52,9 +52,9 @@ class ChoiceEngine:
         search.improve_bound(search.rounded(bound))
         self._first_incumbents(whole, vertex, search)
         self.tree.leaf("dual", vertex.price)
-        if not search.closes(bound):
+        if not search.prunes(bound):
             self._dive(whole, vertex, bound, search)
-        if search.closes(bound):
+        if search.prunes(bound):
             return Explored(search.rounded(bound), None)
         limit = search.limit_reached()
         if limit is not None:
@@ -131,7 +131,7 @@ class ChoiceEngine:
         regret[keys] = 0.0
         for options in self.tuning.dive_options:
             place = len(self.model.starts) + options
-            if len(regret) <= place or search.closes(bound):
+            if len(regret) <= place or search.prunes(bound):
                 return
             level = np.partition(regret, place)[place]
             box = regret < level
@@ -168,5 +168,5 @@ class ChoiceEngine:
         regret = self._regrets(vertex)
         regret[whole.options[vertex.key]] = 0.0
         bounds = bound - regret + self.model.error * self.model.size
-        fixed = search.closes_each(bounds) & (regret > 0)
+        fixed = search.prunes_each(bounds) & (regret > 0)
         return fixed, float(bounds[fixed].max(initial=-math.inf))

@@ -29,7 +29,7 @@ from moe2opt.solvers.choice.vertex import (
 from moe2opt.solvers.jit import entry, inner, no_literal
 
 #: How a descent ends.
-OPTIMAL, CLOSED, INFEASIBLE = 0, 1, 2
+OPTIMAL, PRUNED, INFEASIBLE = 0, 1, 2
 
 #: Numbers that are no literals for numba: no group, and the top of the heap.
 NOBODY, _TOP = no_literal(-1), no_literal(0)
@@ -208,7 +208,7 @@ def follow(
 
 
 @inner
-def closes(core: Core, bound: float, cutoff: float) -> bool:
+def prunes(core: Core, bound: float, cutoff: float) -> bool:
     """Tell whether a bound leaves no room for a better solution than the cutoff."""
     if core.integral and abs(bound) < np.inf:
         return bool(np.floor(bound) <= cutoff)
@@ -236,15 +236,23 @@ def _contradicts(core: Core, at: Vertex, box: FlagArray) -> bool:
 
 @entry
 def descend(core: Core, at: Vertex, box: FlagArray, cutoff: float, steps: int) -> tuple[int, float]:
-    """Walk downhill from a vertex until the bound closes, cannot fall, or falls without end."""
+    """Walk downhill from a vertex until the bound prunes, cannot fall, or falls without end.
+
+    The dual simplex of the multiple-choice LP in the space of its K row prices (for one row,
+    the problem of Dyer 1984 and Zemel 1984). Each step inverts the K x K matrix
+    of the hyperplanes that meet, takes the one whose weight is most negative per unit of its edge,
+    and follows that edge past every kink at which the function still falls, which a heap of the
+    groups' next kinks hands out in order. Cost per step: K cubed, K times the options for profits
+    and rates, and a logarithm of the groups per kink.
+    """
     value = np.inf
     for _ in range(steps):
         locate(core, at)
         value = lagrangian(core, at, box)
         if core.aimless:
             value = core.base
-        if closes(core, value, cutoff):
-            return CLOSED, value
+        if prunes(core, value, cutoff):
+            return PRUNED, value
         leave, side, moved = -2, 0.0, False
         for _ in range(len(at.price) + 2):
             _weigh(core, at)
@@ -276,4 +284,4 @@ def descend(core: Core, at: Vertex, box: FlagArray, cutoff: float, steps: int) -
     locate(core, at)
     value = core.base if core.aimless else lagrangian(core, at, box)
     _weigh(core, at)
-    return (CLOSED if closes(core, value, cutoff) else OPTIMAL), value
+    return (PRUNED if prunes(core, value, cutoff) else OPTIMAL), value

@@ -89,7 +89,7 @@ def fill(model: ChoiceModel, price: FloatArray, bound: float, search: Search) ->
         for start, order in itertools.product(
             (model.starts + search.x, filling.best), filling.orders
         ):
-            if search.closes(bound) or search.limit_reached() is not None:
+            if search.prunes(bound) or search.limit_reached() is not None:
                 return
             picked = filling.filled(start, order, gap)
             if (filling.left(picked) >= 0).all():
@@ -234,6 +234,10 @@ def _cheapest(
     """Return which items sum to at most `left` at least regret plus `worth` per unit unused.
 
     None where `left` is too far away for a few items; the first items only where they are many.
+
+    A 0/1 knapsack of signed steps by dynamic programming over what is used (Bellman), within a
+    window of sums, and the choice read back from one flag per item and sum. Cost: items times the
+    window, in time and in bytes.
     """
     largest = int(np.abs(step).max(initial=0))
     if abs(left) > tuning.away * largest or not largest:

@@ -27,7 +27,7 @@ def polish(model: ChoiceModel, price: FloatArray, bound: float, search: Search) 
     picked = model.starts + search.x
     failures, tuning = 0, search.options.tuning.choice
     while failures < tuning.failures:
-        if search.closes(bound) or search.limit_reached() is not None:
+        if search.prunes(bound) or search.limit_reached() is not None:
             return
         rng = search.rng if failures else None
         gap = bound - search.objective
@@ -50,7 +50,12 @@ def _combination(
     rng: np.random.Generator | None,
     tuning: ChoiceTuning,
 ) -> IntArray | None:
-    """Return the options of the best combination of moves that a beam search meets."""
+    """Return the options of the best combination of moves that a beam search meets.
+
+    A state is what is left of the rows and what was lost and gained so far; states that agree in
+    cells of the priced use count as alike. Cost per move of a combination: beam times moves times
+    rows, in time and in memory.
+    """
     now = picked[model.group_of]
     extra = regret - regret[now]
     extra[picked] = np.inf

@@ -20,7 +20,7 @@ from moe2opt.solvers.choice.engine import ChoiceEngine
 from moe2opt.solvers.choice.heuristics import greedy_choice, improve_choice
 from moe2opt.solvers.lp import LinearProgram, LinearSolution
 from moe2opt.solvers.relaxation import Examined, unknown_bound
-from moe2opt.solvers.tree import Leaf, SplitTree, Step
+from moe2opt.solvers.tree import Leaf, SplitTree, Tightening
 
 BOUNDS = ("auto", "core", "counts", "lagrangian", "corner")
 
@@ -57,7 +57,7 @@ class _Priced:
 
 
 class ChoiceRelaxation:
-    """Boxes are flags of allowed options; an option is excluded or chosen."""
+    """Nodes are flags of allowed options; an option is fixed to be out, or to be chosen."""
 
     def __init__(self, problem: MultipleChoiceProblem, search: Search, *, priced: bool) -> None:
         self.problem = problem
@@ -67,7 +67,7 @@ class ChoiceRelaxation:
         norms = np.maximum(np.abs(problem.limits), problem.costs.max(axis=1, initial=0.0))
         self.row_scale = 1.0 / np.where(norms > 0, norms, 1.0)
         self.scale = 1000.0 / max(float(np.abs(problem.flat_values).max()), 1e-300)
-        self.lp = self._programme() if priced else None
+        self.lp = self._new_lp() if priced else None
         self._start(search)
 
     def _start(self, search: Search) -> None:
@@ -88,65 +88,65 @@ class ChoiceRelaxation:
         return self.tree.certificate(self.problem, claim)
 
     def examine(self, box: BoolArray, search: Search) -> Examined:
-        steps, box, leaf = self._propagate(box)
+        fixings, box, leaf = self._propagate(box)
         if leaf is not None:
-            return Examined(steps, box, leaf)
+            return Examined(fixings, box, leaf)
         if np.count_nonzero(box) == self.problem.size:
-            return self._single_point(steps, box, search)
+            return self._single_point(fixings, box, search)
         priced = self._bound(box, search)
         if not self.tree.prices:
             search.blur(priced.error)
         nothing = np.zeros(0)
         index = self.tree.price(nothing, priced.row, nothing)
         if priced.infeasible:
-            return Examined(steps, box, ("farkas", index))
+            return Examined(fixings, box, ("farkas", index))
         proof = ("dual", index)
-        if not search.closes(priced.value):
+        if not search.prunes(priced.value):
             self._round(box, priced, search)
-        if search.closes(priced.value):
-            return Examined(steps, box, bound=priced.value, proof=proof)
+        if search.prunes(priced.value):
+            return Examined(fixings, box, bound=priced.value, proof=proof)
         fixed, box = self._fix(box, priced, proof, search)
         implied, box, leaf = self._propagate(box)
-        steps += fixed + implied
+        fixings += fixed + implied
         if leaf is not None:
-            return Examined(steps, box, leaf)
+            return Examined(fixings, box, leaf)
         if np.count_nonzero(box) == self.problem.size:
-            return self._single_point(steps, box, search)
-        return Examined(steps, box, None, priced.value, proof, self._branch(box, priced))
+            return self._single_point(fixings, box, search)
+        return Examined(fixings, box, None, priced.value, proof, self._branch(box, priced))
 
-    def _single_point(self, steps: list[Step], box: BoolArray, search: Search) -> Examined:
+    def _single_point(self, fixings: list[Tightening], box: BoolArray, search: Search) -> Examined:
         x = np.flatnonzero(box) - self.starts
         over = self.problem.usage_of(x) > self.problem.limits
         if over.any():
-            return Examined(steps, box, ("budget", int(np.argmax(over))))
+            return Examined(fixings, box, ("budget", int(np.argmax(over))))
         search.offer(x, "B")
-        return Examined(steps, box, bound=self.problem.evaluate(x), proof=("corner", 0))
+        return Examined(fixings, box, bound=self.problem.evaluate(x), proof=("corner", 0))
 
-    # ------------------------------------------------------------------ reductions
+    # ------------------------------------------------------------------ fixing
 
-    def _propagate(self, box: BoolArray) -> tuple[list[Step], BoolArray, Leaf | None]:
+    def _propagate(self, box: BoolArray) -> tuple[list[Tightening], BoolArray, Leaf | None]:
         """Exclude options that break a budget even with the lightest choice everywhere else."""
-        steps: list[Step] = []
+        fixings: list[Tightening] = []
         problem = self.problem
         limits = problem.limits + _MARGIN * np.abs(problem.limits)
         while True:
             empty = np.add.reduceat(box.astype(np.int64), self.starts) == 0
             if empty.any():
-                return steps, box, ("group", int(np.argmax(empty)))
+                return fixings, box, ("group", int(np.argmax(empty)))
             costs = np.where(box[None, :], problem.costs, np.inf)
             least = np.minimum.reduceat(costs, self.starts, axis=1)
             base = least.sum(axis=1)
             over = base > limits
             if over.any():
-                return steps, box, ("budget", int(np.argmax(over)))
+                return fixings, box, ("budget", int(np.argmax(over)))
             extra = problem.costs - least[:, self.group_of]
             heavy = (base[:, None] + extra > limits[:, None]) & box[None, :]
             options = np.flatnonzero(heavy.any(axis=0))
             if not len(options):
-                return steps, box, None
+                return fixings, box, None
             rows = np.argmax(heavy[:, options], axis=0)
-            steps += [
-                Step(int(option), None, False, ("budget", int(row)))
+            fixings += [
+                Tightening(int(option), None, False, ("budget", int(row)))
                 for option, row in zip(options, rows, strict=True)
             ]
             box = box.copy()
@@ -154,15 +154,16 @@ class ChoiceRelaxation:
 
     def _fix(
         self, box: BoolArray, priced: _Priced, proof: Leaf, search: Search
-    ) -> tuple[list[Step], BoolArray]:
+    ) -> tuple[list[Tightening], BoolArray]:
         """Exclude options whose choice the prices already rule out."""
         best = np.maximum.reduceat(np.where(box, priced.profit, -np.inf), self.starts)
         bounds = priced.value - best[self.group_of] + priced.profit
-        useless = box & search.closes_each(bounds)
-        steps = [
-            Step(int(m), None, False, proof, float(bounds[m])) for m in np.flatnonzero(useless)
+        useless = box & search.prunes_each(bounds)
+        fixings = [
+            Tightening(int(m), None, False, proof, float(bounds[m]))
+            for m in np.flatnonzero(useless)
         ]
-        return steps, box & ~useless
+        return fixings, box & ~useless
 
     def _excluded(self, box: BoolArray, option: int) -> BoolArray:
         smaller = box.copy()
@@ -176,7 +177,7 @@ class ChoiceRelaxation:
 
     # ------------------------------------------------------------------ bound
 
-    def _programme(self) -> LinearProgram:
+    def _new_lp(self) -> LinearProgram:
         problem = self.problem
         options = len(self.group_of)
         lp = LinearProgram(problem.flat_values * self.scale, np.zeros(options), np.ones(options))
@@ -195,9 +196,9 @@ class ChoiceRelaxation:
         solution = self.lp.solve(search.time_left_s)
         if solution.price is None:
             return free
-        return self._from_programme(box, solution, free)
+        return self._from_lp(box, solution, free)
 
-    def _from_programme(self, box: BoolArray, solution: LinearSolution, free: _Priced) -> _Priced:
+    def _from_lp(self, box: BoolArray, solution: LinearSolution, free: _Priced) -> _Priced:
         assert solution.price is not None
         count = len(self.problem.limits)
         row = solution.price[:count] * self.row_scale

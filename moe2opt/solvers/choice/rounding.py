@@ -12,7 +12,11 @@ FRACTION = 1e-7
 
 @inner
 def round_choice(core: Core, at: Vertex, state: State, left: FloatArray) -> bool:
-    """Round the fractional choice and use up what is left; tell whether it fits."""
+    """Round the fractional choice and use up what is left; tell whether it fits.
+
+    The larger half of each tie first, then single moves that relieve rows at least regret, then
+    single upgrades, each found by a pass over all options: options times rows per move.
+    """
     rows = len(left)
     x = state.candidate
     assign(x, at.key)

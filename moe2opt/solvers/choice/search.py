@@ -1,7 +1,7 @@
 """Compiled branch and bound over the core of a multiple-choice problem.
 
 The tree is kept in flat arrays: position 0 is the root of the core, every position is open, an
-inner node with one child (a reduction) or two (a split), or a leaf. An open node stores only the
+inner node with one child (a fixing) or two (a split), or a leaf. An open node stores only the
 hyperplanes of its parent's vertex; its box follows from the path to the root.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from moe2opt.result import FloatArray
-from moe2opt.solvers.choice.kernels import CLOSED, INFEASIBLE, NOBODY, closes, descend, follow
+from moe2opt.solvers.choice.kernels import INFEASIBLE, NOBODY, PRUNED, descend, follow, prunes
 from moe2opt.solvers.choice.rounding import FRACTION, is_promising, round_choice, worth
 from moe2opt.solvers.choice.state import (
     BUDGET,
@@ -32,9 +32,9 @@ from moe2opt.solvers.choice.state import (
     REFUSED,
     SINGLE,
     State,
-    close,
     exclude,
     pop,
+    prune,
     restore,
     split,
     store_price,
@@ -94,10 +94,10 @@ def _tighten(core: Core, state: State, node: int, least: FloatArray, base: Float
 
 
 @inner
-def _reduce(
+def _fix(
     core: Core, at: Vertex, state: State, node: int, value: float, cutoff: float, number: int
 ) -> int:
-    """Exclude options that the prices rule out; return how many groups are still open."""
+    """Fix to zero the options that the prices rule out; return how many groups are still open."""
     open_groups = 0
     for g in range(len(core.starts) - 1):
         best, allowed = -np.inf, 0
@@ -109,9 +109,9 @@ def _reduce(
             for o in range(core.starts[g], core.starts[g + 1]):
                 if state.box[o] and at.profit[o] < best:
                     bound = value - (best - at.profit[o]) + core.error * core.size
-                    if closes(core, bound, cutoff):
+                    if prunes(core, bound, cutoff):
                         exclude(state, node, OUT_DUAL, o, number)
-                        state.closed[0] = max(state.closed[0], bound)
+                        state.pruned[0] = max(state.pruned[0], bound)
                         allowed -= 1
         if allowed > 1:
             open_groups += 1
@@ -200,41 +200,41 @@ def _examine(
     small_core: int,
     always: int,
 ) -> int:
-    """Bound, reduce and split the current node; return why the caller is needed, or PAUSED."""
+    """Bound, fix and split the current node; return why the caller is needed, or PAUSED."""
     least, left = state.least, state.left
     restore(core, state, node)
     over = _tighten(core, state, node, least, left)
     if over >= 0:
         rows = len(left)
         if over < rows:
-            close(state, node, BUDGET, over, -np.inf)
+            prune(state, node, BUDGET, over, -np.inf)
         else:
-            close(state, node, GROUP, over - rows, -np.inf)
+            prune(state, node, GROUP, over - rows, -np.inf)
         return PAUSED
     _enter(core, at, state, node)
     ending, value = descend(core, at, state.box, cutoff, 40 + 20 * len(left))
     if ending == INFEASIBLE:
-        close(state, node, FARKAS, store_price(state, at.direction), -np.inf)
+        prune(state, node, FARKAS, store_price(state, at.direction), -np.inf)
         return PAUSED
     if core.aimless:
         clear(at.price)
     number = state.node_prices[node]
     if value <= state.node_bound[node]:
-        # Even at an equal bound these may be other prices, and reductions need their own.
+        # Even at an equal bound these may be other prices, and fixings need their own.
         number = store_price(state, at.price)
     if value < state.node_bound[node]:
         state.node_bound[node], state.node_prices[node] = value, number
-    if ending == CLOSED:
-        close(state, node, DUAL, state.node_prices[node], state.node_bound[node])
+    if ending == PRUNED:
+        prune(state, node, DUAL, state.node_prices[node], state.node_bound[node])
         return PAUSED
     tried = state.counts[REFUSED] == node or not is_promising(core, at, state, node)
     fits = not tried and round_choice(core, at, state, left)
     if fits and (core.aimless or worth(core, state) > best):
         return CANDIDATE
-    # In a large core, reductions that exclude little would fill the memory with records.
+    # In a large core, fixings that exclude little would fill the memory with records.
     often = len(state.box) <= always or value - cutoff < 0.6 * state.node_gap[node]
     if value <= state.node_bound[node] and often:
-        groups = _reduce(core, at, state, node, value, cutoff, number)
+        groups = _fix(core, at, state, node, value, cutoff, number)
         state.node_gap[node] = value - cutoff
     else:
         groups = 1 if _any_open(core, at, state.box) >= 0 else 0
@@ -262,12 +262,18 @@ def explore(
 ) -> int:
     """Work through up to `nodes` nodes; return why the search came back.
 
+    Best bound first, and depth first below a node until it is pruned: select, tighten by rows,
+    descend to the node's dual vertex from its parent's, round, fix by reduced profits, branch on
+    the fractional option whose two sides lose most (`_examine`). A node stores only the K
+    hyperplanes of its vertex; its box is rebuilt from the path to the root. Cost per node: that of
+    a few steps of `descend`, and options times rows for tightening and rounding.
+
     Parameters
     ----------
     core, at, state
         The problem, room for a vertex, and the tree; tree and vertex change.
     cutoff
-        Bounds up to this close.
+        Bounds up to this are pruned.
     best
         Candidates worth more than this come back.
     nodes
@@ -284,8 +290,8 @@ def explore(
                 return DONE
             counts[CURRENT] = pop(state)
         node = counts[CURRENT]
-        if closes(core, state.node_bound[node], cutoff):
-            close(state, node, DUAL, state.node_prices[node], state.node_bound[node])
+        if prunes(core, state.node_bound[node], cutoff):
+            prune(state, node, DUAL, state.node_prices[node], state.node_bound[node])
             continue
         if done >= nodes:
             return PAUSED

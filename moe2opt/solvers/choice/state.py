@@ -43,8 +43,8 @@ class State(NamedTuple):
         Heap of open nodes by falling bound, and unused node numbers.
     counts
         Counters, see the constants of this module.
-    closed
-        ``(1,)`` largest bound of everything closed so far.
+    pruned
+        ``(1,)`` largest bound of everything pruned so far.
     candidate
         ``(G,)`` options found by rounding.
     box
@@ -69,7 +69,7 @@ class State(NamedTuple):
     queue: Int32Array
     freed: Int32Array
     counts: IntArray
-    closed: FloatArray
+    pruned: FloatArray
     candidate: IntArray
     box: FlagArray
     least: FloatArray
@@ -98,7 +98,7 @@ def new_state(core: Core, at: Vertex, bound: float) -> State:
         queue=np.zeros(nodes, np.int32),
         freed=np.arange(nodes - 1, -1, -1, dtype=np.int32),
         counts=np.zeros(7, np.int64),
-        closed=np.full(1, -np.inf),
+        pruned=np.full(1, -np.inf),
         candidate=np.zeros(groups, np.int64),
         box=np.ones(options, np.uint8),
         least=np.zeros((groups, rows)),
@@ -182,18 +182,18 @@ def pop(state: State) -> int:
     return int(top)
 
 
-def close_node(state: State, node: int, kind: int, index: int, bound: float) -> None:
+def prune_node(state: State, node: int, kind: int, index: int, bound: float) -> None:
     """Turn the current node into a leaf."""
     position = state.node_position[node]
     state.kind[position], state.axis[position], state.number[position] = kind, index, 0
-    state.closed[0] = max(state.closed[0], bound)
+    state.pruned[0] = max(state.pruned[0], bound)
     state.freed[state.counts[FREED]] = node
     state.counts[FREED] += 1
     state.counts[CURRENT] = -1
 
 
 #: The same for other kernels.
-close = inner(close_node)
+prune = inner(prune_node)
 
 
 @inner

@@ -1,4 +1,4 @@
-"""Writing down the tree of the multiple-choice engine: root reductions in bulk, then the core."""
+"""Writing down the tree of the multiple-choice engine: root fixings in bulk, then the core."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class RootTree:
     row_scale
         ``(K,)`` what turns scaled prices into prices of the rows.
     last
-        Reason and scaled prices of the leaf below the reductions; ``core`` for a tree.
+        Reason and scaled prices of the leaf below the fixings; ``core`` for a tree.
     excluded, price
         Options that the root rules out, and the scaled prices that do it.
     core
@@ -76,7 +76,7 @@ class RootTree:
 
 
 def core_records(part: Part, state: State) -> CoreRecords:
-    """Return the tree of a core; open nodes are closed by the prices of their parents."""
+    """Return the tree of a core; open nodes are pruned by the prices of their parents."""
     nodes = state.queue[: state.counts[QUEUED]]
     if state.counts[CURRENT] >= 0:
         nodes = np.append(nodes, state.counts[CURRENT])
@@ -118,7 +118,7 @@ def _one_leaf(tree: RootTree) -> tuple[Records, FloatArray]:
 
 
 def _below_root(tree: RootTree) -> tuple[Records, FloatArray]:
-    """Return the records of the root's reductions and of the core, and their prices."""
+    """Return the records of the root's fixings and of the core, and their prices."""
     assert tree.core is not None
     rows, prices = tree.core.rows, tree.core.prices
     if not len(tree.excluded):

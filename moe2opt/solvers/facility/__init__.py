@@ -1,1 +1,1 @@
-"""The engine of facility problems: cuts, Lagrangian bounds, reductions and heuristics."""
+"""The engine of facility problems: cuts, Lagrangian bounds, fixing and heuristics."""

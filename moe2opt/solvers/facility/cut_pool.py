@@ -149,6 +149,10 @@ def cut_rows(
 ) -> None:
     """Fill per cut the experts' values above its thresholds, summed, and the thresholds' sum.
 
+    The cut of block k is theta_k <= sum over its clusters of [l_c + sum_i max(0, W_ci - l_c) y_i]
+    (Nemhauser and Wolsey 1981, aggregated as in Fischetti, Ljubic and Sinnl 2016). Cost: the values
+    above the thresholds of the cuts.
+
     Parameters
     ----------
     ranked, experts
@@ -221,6 +225,9 @@ def average(
     cluster: FloatArray,
 ) -> None:
     """Replace in `cluster` the thresholds of blocks with cuts by the average over their cuts.
+
+    The right-hand side of a cut is convex in its thresholds, so the average by the LP's duals
+    bounds no worse than the LP. Cost: cuts with a dual times the clusters of their blocks.
 
     Parameters
     ----------

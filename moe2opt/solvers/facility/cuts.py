@@ -1,6 +1,6 @@
 r"""Projected cutting planes: the strong linear relaxation of a facility problem, without its size.
 
-The programme has one variable per expert and one per block of clusters,
+The LP has one variable per expert and one per block of clusters,
 
 .. math:: \max \sum_k \theta_k \quad\text{s.t. rows},\; 0 \le y \le 1,\;
           \theta_k \le \sum_{c \in k} \Big[\lambda_c + \sum_i (W_{ci}-\lambda_c)^+ y_i\Big]
@@ -9,7 +9,7 @@ The programme has one variable per expert and one per block of clusters,
 For fixed y the best cut is closed form: walk the experts of a cluster by falling value until their
 y sum to one; the value reached is the threshold (Nemhauser and Wolsey's cut, also the Benders cut).
 By convexity, thresholds averaged with the duals of a block's cuts have a Lagrangian value no worse
-than the linear programme, so the duals are the multipliers of the certificate.
+than the LP, so the duals are the multipliers of the certificate.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ from moe2opt.solvers.lp import LinearProgram, LinearSolution
 
 
 class CutBound:
-    """Multipliers from the projected linear programme; cuts are global and shared by all nodes."""
+    """Multipliers from the projected LP; cuts are global and shared by all nodes."""
 
     def __init__(self, model: FacilityModel) -> None:
         self.model = model
         self.pool = CutPool(_blocks(model.values, _block_count(model)))
-        # The programme works with values and rows of order one thousand and one.
+        # The LP works with values and rows of order one thousand and one.
         total = float(model.best_values.sum())
         self.scale = 1000.0 / total if total > 0 else 1.0
         self.work_before = 0
-        self.lp = self._programme()
+        self.lp = self._new_lp()
         self._add_cuts(model.best_values, np.ones(self.blocks, dtype=bool))
         self.at_root = True
         self.inner = np.zeros(0)
@@ -48,11 +48,11 @@ class CutBound:
 
     @property
     def work(self) -> int:
-        """Work of the programme so far, see `LinearProgram`."""
+        """Work of the LP so far, see `LinearProgram`."""
         return self.work_before + self.lp.work
 
     def bound(self, box: Subset, search: Search) -> Bounded:
-        """Return the programme's multipliers; at the root, rounded rows make it tighter first."""
+        """Return the LP's multipliers; at the root, rounded rows make it tighter first."""
         if self.at_root and search.x is not None:
             self._begin_at(np.asarray(search.x) > 0)
         bounded = self._alternate(box, search)
@@ -82,7 +82,7 @@ class CutBound:
         self.inner[experts] = 1.0
 
     def _worth_tightening(self, bounded: Bounded, search: Search) -> bool:
-        if bounded.fractional is None or search.closes(bounded.price.value):
+        if bounded.fractional is None or search.prunes(bounded.price.value):
             return False
         return search.limit_reached() is None and self.model.tighten(bounded.fractional)
 
@@ -93,13 +93,13 @@ class CutBound:
         return replace(bounded, price=replace(bounded.price, row=row))
 
     def _rebuild(self) -> None:
-        """Set the programme up again, with the model's present rows and all cuts."""
+        """Set the LP up again, with the model's present rows and all cuts."""
         self.work_before += self.lp.work
-        self.lp = self._programme()
+        self.lp = self._new_lp()
         self._append(0)
 
     def _alternate(self, box: Subset, search: Search) -> Bounded:
-        """Alternate between the programme and cuts until it closes, stands still or slows down."""
+        """Alternate between the LP and cuts until it closes, stands still or slows down."""
         size = self.model.problem.size
         self.lp.set_bounds(
             np.arange(size), box.forced.astype(np.float64), box.allowed.astype(np.float64)
@@ -119,7 +119,7 @@ class CutBound:
                 if best
                 else Bounded(price, y)
             )
-            if search.closes(best.price.value) or not self._separate(y, solution.x[size:]):
+            if search.prunes(best.price.value) or not self._separate(y, solution.x[size:]):
                 break
             if not self.at_root and self._slow(last, best.price.value, search):
                 break
@@ -135,7 +135,7 @@ class CutBound:
     def _without_solution(
         self, box: Subset, solution: LinearSolution, best: Bounded | None
     ) -> Bounded:
-        """Turn an infeasible programme into a contradiction, else fall back to plain values."""
+        """Turn an infeasible LP into a contradiction, else fall back to plain values."""
         if solution.infeasible and solution.price is not None:
             found = self.model.contradiction(box, *self._row_prices(solution.price, 1.0))
             if found is not None:
@@ -146,9 +146,9 @@ class CutBound:
         zero = np.zeros(len(self.model.limits)), np.zeros(len(self.model.covers))
         return Bounded(self.model.price(box, corner, *zero))
 
-    # ------------------------------------------------------------------ programme
+    # ------------------------------------------------------------------ the LP
 
-    def _programme(self) -> LinearProgram:
+    def _new_lp(self) -> LinearProgram:
         model, size, blocks = self.model, self.model.problem.size, self.blocks
         norms = np.maximum(np.abs(model.limits), model.rows.max(axis=1, initial=0.0))
         self.row_scale = 1.0 / np.where(norms > 0, norms, 1.0)
@@ -170,7 +170,7 @@ class CutBound:
         return price[:count] * self.row_scale / scale, price[count : self.fixed_rows] / scale
 
     def _price(self, box: Subset, solution: LinearSolution) -> Price:
-        """Return the Lagrangian value of the programme's duals."""
+        """Return the Lagrangian value of the LP's duals."""
         assert solution.price is not None
         dual = solution.price[self.fixed_rows :]
         cluster = self.pool.averaged(dual, self.model.best_values)
@@ -180,11 +180,11 @@ class CutBound:
     # ------------------------------------------------------------------ cuts
 
     def _separate(self, y: FloatArray, theta: FloatArray) -> bool:
-        """Add the closed-form cut of every block whose value the programme overestimates.
+        """Add the closed-form cut of every block whose value the LP overestimates.
 
-        At the root, cuts are first separated halfway between the programme's point and a point
+        At the root, cuts are first separated halfway between the LP's point and a point
         that follows it (in-out separation, Ben-Ameur and Neto 2007): these are deeper, and take
-        about half the rounds. Cuts at the programme's point itself are added if they do not bite.
+        about half the rounds. Cuts at the LP's point itself are added if they do not bite.
         """
         if self.at_root and len(self.inner):
             outer = self.model.tuning.outer
@@ -200,7 +200,7 @@ class CutBound:
         return bool(violated.any())
 
     def _violated(self, theta: FloatArray, value: FloatArray) -> BoolArray:
-        """Tell which blocks the programme takes to be worth more than `value`."""
+        """Tell which blocks the LP takes to be worth more than `value`."""
         actual = self.scale * value
         return np.asarray(theta > actual + self.model.tuning.violation * np.maximum(1.0, actual))
 
@@ -211,7 +211,7 @@ class CutBound:
             self._append(known)
 
     def _append(self, start: int) -> None:
-        """Add the rows of the cuts from `start` on to the programme."""
+        """Add the rows of the cuts from `start` on to the LP."""
         rows, constants = self.pool.rows(self.model, start)
         rows *= -self.scale
         blocks = self.pool.block[start:]

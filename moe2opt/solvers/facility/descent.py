@@ -279,6 +279,13 @@ def descend(
 ) -> tuple[float, FloatArray, FloatArray, FloatArray]:
     """Lower the Lagrangian value of a box by deflected subgradient steps towards `target`.
 
+    The dual is convex and piecewise linear in thresholds and row prices; a step evaluates it, finds
+    the choice that attains it (the best free expert of each part), and moves against a blend of
+    this choice's slack and the last direction (Camerini, Fratta and Maffioli 1975), as far as
+    Polyak's rule says on the way to the target. Any multipliers are a valid bound, so that nothing
+    here has to converge. Cost per step: with few free experts clusters times these, else the
+    entries copied around the thresholds; and clusters times the experts of the attained choice.
+
     Thresholds never fall below the value of the forced experts, whose profit is then their bonus.
 
     Parameters

@@ -1,8 +1,9 @@
 """Compiled inner loops of the facility engine.
 
-All of them walk the clusters' experts from the best downwards and stop at the threshold, so that
-their cost grows with the experts above it, not with all. They are compiled on first use and cached
-on disk (numba falls back to a folder of the user where the package folder is read-only).
+Those that look at values walk each cluster's experts from the best downwards and stop at the
+threshold, so that their cost is the number of values above thresholds, not clusters times experts.
+They are compiled on first use and cached on disk (numba falls back to a folder of the user where
+the package folder is read-only).
 """
 
 from __future__ import annotations
@@ -22,6 +23,9 @@ def excess_above(
     ranked: FloatArray, experts: IndexArray, thresholds: FloatArray, size: int
 ) -> FloatArray:
     """Return per expert the sum over clusters of its value above the cluster's threshold.
+
+    It is what choosing the expert adds to the Lagrangian value when every cluster pays its
+    threshold (Cornuejols, Fisher and Nemhauser 1977). Cost: the values above thresholds.
 
     Parameters
     ----------
@@ -49,6 +53,9 @@ def fill_to_one(
     """Return per cluster the value at which the experts, best first, reach a total y of one.
 
     The second array is the cluster's value under y: the y-weighted best values up to that point.
+    These values solve a cluster's part of the strong LP for fixed y (a fractional knapsack of one),
+    and the thresholds are its duals, hence the coefficients of the deepest cut of Nemhauser and
+    Wolsey (1981). Cost: the experts that a cluster's unit of y reaches.
     """
     clusters, depth = ranked.shape
     thresholds = np.zeros(clusters)
@@ -89,9 +96,11 @@ def best_swap(
 ) -> tuple[float, int, int]:
     """Return the best exchange of one chosen expert for another one, or a plain addition.
 
-    Fast interchange (Whitaker 1983): one pass over the values gives, for every expert coming in,
-    its gain and the loss of every expert going out. Copies of an expert share their values, so the
-    pass goes over those of which they are copies.
+    Fast interchange (Whitaker 1983; with the table of savings Resende and Werneck 2004): one pass
+    over the values gives, for every expert coming in, its gain and the loss of every expert going
+    out. Copies of an expert share their values, so the pass goes over those of which they are
+    copies. Cost: the values above each cluster's second best choice, and then experts times chosen
+    ones times rows.
 
     Parameters
     ----------
@@ -194,6 +203,10 @@ def add_by_gain(
 ) -> None:
     """Add experts by falling score while they fit and gain: lazily, since gains only ever shrink.
 
+    The lazy greedy algorithm (Minoux 1978): a gain from before is an upper bound now, so only the
+    expert on top is computed anew, at the cost of one pass over the clusters; finding the top is a
+    scan of all experts.
+
     Parameters
     ----------
     gains
@@ -203,7 +216,7 @@ def add_by_gain(
     costs, left
         ``(K, N)`` rows and ``(K,)`` what is left of them, changed.
     groups
-        ``(G, N)`` indicators of sets of which at most one may be chosen.
+        ``(G, N)`` indicators of cliques.
     smallest_gain
         Smaller gains count as none.
     best
@@ -256,6 +269,9 @@ def find_excluded(
 ) -> int:
     """Return the first row that the forced experts break, -1 if none, and why others must stay out.
 
+    Propagation of linear rows: what is left of a row after the forced experts fixes to zero whoever
+    needs more. Cost: rows times experts.
+
     Parameters
     ----------
     rows, limits
@@ -293,6 +309,9 @@ def best_of_parts(
     forced_sum: FloatArray,
 ) -> None:
     """Fill the best free profit of each part and the sum of its forced ones.
+
+    Parts are disjoint cliques (at most one of each), so the Lagrangian value is their sum. Cost:
+    the experts.
 
     Parameters
     ----------

@@ -1,8 +1,8 @@
-r"""Many cheap nodes: Lagrangian bounds by a few compiled subgradient steps per box.
+r"""Many cheap nodes: Lagrangian bounds by a few compiled subgradient steps per node.
 
-A box inherits the multipliers of the box it was cut from, which are nearly right. A handful of
-deflected steps towards the cutoff either close it or give its children a better start. The first
-box starts from what a good choice suggests.
+A node inherits the multipliers of its parent, which are nearly right. A handful of deflected steps
+towards the cutoff either prune it or give its children a better start. The root starts from what a
+good choice suggests.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _FREE = 1e-12
 
 
 class LagrangianBound:
-    """Multipliers from subgradient steps that start at those of the parent box."""
+    """Multipliers from subgradient steps that start at those of the parent node."""
 
     def __init__(self, model: FacilityModel) -> None:
         self.model, self.started = model, False
@@ -34,18 +34,18 @@ class LagrangianBound:
         self.row_step[limits <= 0] = 0.0
 
     def bound(self, box: Subset, search: Search) -> Bounded:
-        """Return multipliers for `box`; without a start, those of the linear programme."""
+        """Return multipliers for `box`; without a start, those of the LP."""
         if box.parent is None:
             self.started = True
             return CutBound(self.model).bound(box, search)
         return self.bound_cheaply(box, search.target)
 
     def is_cheap(self) -> bool:
-        """Tell whether the next box is bounded by steps alone."""
+        """Tell whether the next node is bounded by subgradient steps alone."""
         return self.started
 
     def begin(self, box: Subset, search: Search) -> Bounded:
-        """Return multipliers for the first box, by steps from what the incumbent suggests."""
+        """Return multipliers for the first node, by steps from what the incumbent suggests."""
         cluster, row = self._suggested(np.asarray(search.x) > 0)
         bounded = Bounded(self.model.price(box, cluster, row, np.zeros(0)))
         tuning = self.model.tuning
@@ -87,7 +87,7 @@ class LagrangianBound:
         return cluster, row
 
     def bound_cheaply(self, box: Subset, target: float, length: float | None = None) -> Bounded:
-        """Return multipliers for a box with a start, by steps towards `target`."""
+        """Return multipliers for a node with a start, by steps towards `target`."""
         assert box.parent is not None
         tuning = self.model.tuning
         model, start = self.model, box.parent.price
@@ -121,13 +121,13 @@ class LagrangianBound:
 
 
 class AutomaticBound:
-    """Cheap boxes first; the linear programme where they do not finish and it is quick.
+    """Cheap nodes first; the LP where they do not finish and it is quick.
 
-    Small trees end within the first cheap boxes, and need no programme at all unless its rows
-    matter. Where they do not end, a second tree starts from the programme's root, and the data
+    Small trees end within the first cheap nodes, and need no LP at all unless its rows
+    matter. Where they do not end, a second tree starts from the LP's root, and the data
     decide: with few experts that matter (a real catalogue), or a relaxation that is nearly tight
-    (p-median), the programme takes a few pivots per box and its bound saves most of the tree; on
-    large or unstructured data it takes hundreds, and many cheap boxes win. Work is counted in
+    (p-median), the LP takes a few pivots per node and its bound saves most of the tree; on
+    large or unstructured data it takes hundreds, and many cheap nodes win. Work is counted in
     pivots times rows and columns, not timed, so that a run can be repeated.
     """
 
@@ -136,18 +136,18 @@ class AutomaticBound:
         self._cuts: CutBound | None = None
         self.cheap = LagrangianBound(model)
         self.kinds = len(model.best_values)
-        self.cheap_boxes = 0
-        self.programme_boxes = 0
+        self.cheap_nodes = 0
+        self.lp_nodes = 0
         self.root_work, self.root_bound = 0, np.inf
         self.quick: bool | None = None
-        # Prices of covers, of overlapping sets and of rounded rows only come from the programme.
+        # Prices of covers, of overlapping cliques and of rounded rows only come from the LP.
         self.first_tree = _only_budgets(model)
         self.next_look, self.closed_before = model.tuning.first_look, 0.0
         self._restart = False
 
     @property
     def cuts(self) -> CutBound:
-        """The linear programme, set up once it is wanted."""
+        """The LP, set up once it is wanted."""
         self._cuts = self._cuts or CutBound(self.model)
         return self._cuts
 
@@ -159,48 +159,48 @@ class AutomaticBound:
         return (self.cheap if self.is_cheap() else self.cuts).bound(box, search)
 
     def count(self, bounded: Bounded, search: Search) -> None:
-        """Take note of what bounded a box."""
+        """Take note of what bounded a node."""
         if self.first_tree:
             self._count_first(bounded, search)
             return
         if bounded.cheap:
-            self.cheap_boxes += 1
+            self.cheap_nodes += 1
             return
-        self.programme_boxes += 1
-        if self.programme_boxes == 1:
+        self.lp_nodes += 1
+        if self.lp_nodes == 1:
             self.root_work = self.cuts.work
             self.root_bound = search.rounded(bounded.price.value)
         elif self.quick is None:
             self._judge(self.cuts.work - self.root_work, search)
 
     def _count_first(self, bounded: Bounded, search: Search) -> None:
-        """Take note of a box of the first tree, and end that tree where it makes no progress."""
-        if self.cheap_boxes == 0:
+        """Take note of a node of the first tree, and end that tree where it makes no progress."""
+        if self.cheap_nodes == 0:
             self.root_bound = search.rounded(bounded.price.value)
-        self.cheap_boxes += 1
-        if self.cheap_boxes == self.next_look:
+        self.cheap_nodes += 1
+        if self.cheap_nodes == self.next_look:
             closed = self._closed(search)
             least = self.model.tuning.least_progress * (1.0 - self.closed_before)
             if closed - self.closed_before < least:
-                self.first_tree, self.cheap_boxes, self._restart = False, 0, True
+                self.first_tree, self.cheap_nodes, self._restart = False, 0, True
             self.closed_before = closed
             self.next_look *= 2
 
     def _judge(self, spent: int, search: Search) -> None:
-        """Decide for or against the programme, after the trial or once it took too long."""
+        """Decide for or against the LP, after the trial or once it took too long."""
         tuning = self.model.tuning
         stalled = self._closed(search) < tuning.stalled
         rate = tuning.stalled_work if stalled else tuning.node_work
         slow = spent > rate * self.kinds * tuning.trial
-        if slow or self.programme_boxes > tuning.trial:
+        if slow or self.lp_nodes > tuning.trial:
             self.quick = self._restart = not slow
 
     def is_cheap(self) -> bool:
-        """Tell whether the next box is bounded by steps alone."""
-        if self.first_tree or self.programme_boxes == 0:
+        """Tell whether the next node is bounded by subgradient steps alone."""
+        if self.first_tree or self.lp_nodes == 0:
             return self.first_tree
         if self.quick is None:
-            return self.cheap_boxes < self.model.tuning.cheap_first
+            return self.cheap_nodes < self.model.tuning.cheap_first
         return not self.quick
 
     def _closed(self, search: Search) -> float:
@@ -209,17 +209,17 @@ class AutomaticBound:
         return (self.root_bound - search.bound) / gap if gap > 0 else 1.0
 
     def wants_restart(self) -> bool:
-        """Tell, where the first tree ended or the programme proved quick, to begin another."""
+        """Tell, where the first tree ended or the LP proved quick, to begin another."""
         wanted, self._restart = self._restart, False
         return wanted
 
     def bound_cheaply(self, box: Subset, target: float) -> Bounded:
-        """Return multipliers for a box with a start, by steps towards `target`."""
+        """Return multipliers for a node with a start, by steps towards `target`."""
         return self.cheap.bound_cheaply(box, target)
 
 
 def _only_budgets(model: FacilityModel) -> bool:
-    """Tell whether budgets and disjoint sets of which at most one is chosen are all there is."""
+    """Tell whether budgets and disjoint cliques are all there is."""
     sets = model.rows[len(model.problem.limits) :]
     overlapping = bool((sets.sum(axis=0) > 1.0).any())
     return not (len(model.covers) or model.merged.types or overlapping)

@@ -134,10 +134,11 @@ class FacilityModel:
     near, nearest, last
         The first columns of `ranked` and `experts`, close together in memory, and per kind a
         value that every expert beyond them is at most.
-    chains, sets, parts
-        Dominance chains, all at-most-one sets, and a disjoint partition made of them.
+    chains, cliques, parts
+        Dominance chains, all cliques (sets of which at most one expert is chosen), and a disjoint
+        partition made of them.
     rows, limits
-        Budget rows followed by one row per at-most-one set and one per entry of `rounded`.
+        Budget rows followed by one row per clique and one per entry of `rounded`.
     rounded
         Budget rows and numbers of parts of the rounded rows that `tighten` added.
     covers
@@ -173,13 +174,13 @@ class FacilityModel:
         self.best_values = self.columns.max(axis=0, initial=0.0)
         self.focused = problem.size
         self._look_near()
-        self.sets = at_most_one_sets(problem.groups, self.chains)
-        self.parts = partition(self.sets, problem.size)
+        self.cliques = at_most_one_sets(problem.groups, self.chains)
+        self.parts = partition(self.cliques, problem.size)
         self.part_of = np.empty(problem.size, dtype=np.int64)
         for number, members in enumerate(self.parts):
             self.part_of[members] = number
-        self.rows = np.vstack([problem.costs, indicators(self.sets, problem.size)])
-        self.limits = np.concatenate([problem.limits, np.ones(len(self.sets))])
+        self.rows = np.vstack([problem.costs, indicators(self.cliques, problem.size)])
+        self.limits = np.concatenate([problem.limits, np.ones(len(self.cliques))])
         self.rounded: list[tuple[int, int]] = []
         self.covers = indicators(problem.covers, problem.size)
 

@@ -7,7 +7,7 @@ the multipliers come from:
 * ``cuts``: projected cutting planes. The strong linear relaxation depends only on which experts
   are in; for a fractional choice its value per cluster is closed form, and gives the
   Nemhauser-Wolsey cut :math:`\theta_c \le \lambda_c + \sum_i (W_{ci}-\lambda_c)^+ y_i`. Cuts are
-  added per block of clusters until the programme stands still. Its duals are the multipliers.
+  added per block of clusters until the LP stands still. Its duals are the multipliers.
 * ``submodular``: thresholds at the value of the forced experts, the best single budget priced at
   its critical ratio (the fractional knapsack over marginal gains).
 * ``corner``: the value of everything allowed.
@@ -40,7 +40,7 @@ from moe2opt.solvers.facility.model import (
 from moe2opt.solvers.facility.polish import Polisher
 from moe2opt.solvers.facility.warm import warm_up
 from moe2opt.solvers.relaxation import Examined, unknown_bound
-from moe2opt.solvers.tree import Exclusions, Leaf, SplitTree, Step
+from moe2opt.solvers.tree import Exclusions, Leaf, SplitTree, Tightening
 
 BOUNDS = ("auto", "cuts", "lagrangian", "submodular", "corner")
 
@@ -70,12 +70,17 @@ def _bounder(name: str, model: FacilityModel) -> Bounder:
     return AutomaticBound(model) if name == "auto" else LagrangianBound(model)
 
 
-#: Reductions of a box, what they leave, and why nothing is left of it.
-_Reduced = tuple[list[Step], Subset, Leaf | None]
+#: Fixings of a node, what they leave, and why nothing is left of it.
+_Propagated = tuple[list[Tightening], Subset, Leaf | None]
 
 
 class FacilityRelaxation:
-    """Reductions by budgets, groups and covers; bound and fixing by Lagrangian prices."""
+    """What branch-reduce-and-bound does in a node of a facility problem.
+
+    `resume` is one node from top to bottom: propagate, bound, round, prune, fix, propagate again,
+    choose where to branch. Bounds come from `facility/lagrangian.py` (cheap nodes) and
+    `facility/cuts.py` (the LP), incumbents from `facility/polish.py`.
+    """
 
     def __init__(self, model: FacilityModel, bounder: Bounder, search: Search) -> None:
         assert isinstance(search.problem, FacilityProblem)
@@ -122,30 +127,30 @@ class FacilityRelaxation:
         return wanted
 
     def can_start(self) -> bool:
-        """Tell whether boxes are bounded by steps that threads can take side by side."""
+        """Tell whether nodes are bounded by steps that threads can take side by side."""
         cheap = self.bounder
         return isinstance(cheap, AutomaticBound | LagrangianBound) and cheap.is_cheap()
 
-    def start(self, box: Subset, target: float) -> tuple[_Reduced, Bounded | None]:
-        """Propagate a box and bound it if it is still open, without any effect elsewhere."""
-        reduced = self._propagate(box)
-        _, small, leaf = reduced
+    def start(self, box: Subset, target: float) -> tuple[_Propagated, Bounded | None]:
+        """Propagate a node and bound it if it is still open, without any effect elsewhere."""
+        propagated = self._propagate(box)
+        _, small, leaf = propagated
         done = leaf is not None or not small.free.any()
         assert isinstance(self.bounder, AutomaticBound | LagrangianBound)
-        return reduced, None if done else self.bounder.bound_cheaply(small, target)
+        return propagated, None if done else self.bounder.bound_cheaply(small, target)
 
     def examine(self, box: Subset, search: Search) -> Examined:
         return self.resume(box, search, (self._propagate(box), None))
 
     def resume(
-        self, box: Subset, search: Search, start: tuple[_Reduced, Bounded | None]
+        self, box: Subset, search: Search, start: tuple[_Propagated, Bounded | None]
     ) -> Examined:
-        """Return what `examine` does, with reductions and perhaps the bound given."""
-        (steps, box, leaf), ahead = start
+        """Return what `examine` does, with the propagation and perhaps the bound given."""
+        (fixings, box, leaf), ahead = start
         if leaf is not None:
-            return Examined(steps, box, leaf)
+            return Examined(fixings, box, leaf)
         if not box.free.any():
-            return self._single_point(steps, box, search)
+            return self._single_point(fixings, box, search)
         bounded = ahead or self.bounder.bound(box, search)
         if isinstance(self.bounder, AutomaticBound):
             self.bounder.count(bounded, search)
@@ -155,57 +160,57 @@ class FacilityRelaxation:
         self.scores.learn(box, price.value)
         index = self.tree.price(self.model.kinds.each(price.cluster), price.row, price.cover)
         if price.infeasible:
-            return Examined(steps, box, ("farkas", index))
+            return Examined(fixings, box, ("farkas", index))
         proof = ("dual", index)
-        if not search.closes(price.value):
+        if not search.prunes(price.value):
             self._round(box, bounded, search)
-        if search.closes(price.value):
-            return Examined(steps, box, bound=price.value, proof=proof)
+        if search.prunes(price.value):
+            return Examined(fixings, box, bound=price.value, proof=proof)
         fixed, box = self._fix(box, price, proof, search)
         implied, box, leaf = self._propagate(box)
-        reductions = [*steps, *fixed, *implied]
+        every = [*fixings, *fixed, *implied]
         if leaf is not None:
-            return Examined(reductions, box, leaf)
+            return Examined(every, box, leaf)
         if not box.free.any():
-            return self._single_point(reductions, box, search)
+            return self._single_point(every, box, search)
         if self.at_root:
             self.model.focus(box.allowed)
             self.at_root = False
         box = replace(box, parent=bounded, branch=-1)
-        return Examined(reductions, box, None, price.value, proof, (self._branch(box, bounded), 0))
+        return Examined(every, box, None, price.value, proof, (self._branch(box, bounded), 0))
 
     def _single_point(
-        self, steps: Sequence[Step | Exclusions], box: Subset, search: Search
+        self, fixings: Sequence[Tightening | Exclusions], box: Subset, search: Search
     ) -> Examined:
         problem = self.model.problem
         over = problem.usage_of(box.forced) > problem.limits
         if over.any():
-            return Examined(steps, box, ("budget", int(np.argmax(over))))
+            return Examined(fixings, box, ("budget", int(np.argmax(over))))
         point = self.polisher.unmerged(box.forced)
         if point is not None:
             search.offer(point, "B")
-        return Examined(steps, box, bound=problem.evaluate(box.forced), proof=("corner", 0))
+        return Examined(fixings, box, bound=problem.evaluate(box.forced), proof=("corner", 0))
 
-    # ------------------------------------------------------------------ reductions
+    # ------------------------------------------------------------------ fixing
 
-    def _propagate(self, box: Subset) -> _Reduced:
+    def _propagate(self, box: Subset) -> _Propagated:
         """Exclude what no longer fits and force what covers need, until nothing changes."""
-        steps: list[Step] = []
+        fixings: list[Tightening] = []
         while True:
             leaf, new = self._by_rows(box)
             leaf = leaf or self._bare_cover(box) or self._overfull(box)
             if leaf is not None:
-                return steps, box, leaf
+                return fixings, box, leaf
             new = new or self._forcing(box) or self._unpackable(box)
             if not new:
-                return steps, box, None
-            steps += new
+                return fixings, box, None
+            fixings += new
             box = _after(box, new)
 
-    def _by_rows(self, box: Subset) -> tuple[Leaf | None, list[Step]]:
+    def _by_rows(self, box: Subset) -> tuple[Leaf | None, list[Tightening]]:
         """Return the budget or set that is broken, else the experts that would break one."""
         model = self.model
-        number = len(model.problem.limits) + len(model.sets)
+        number = len(model.problem.limits) + len(model.cliques)
         row_of = np.full(model.problem.size, -1)
         broken = find_excluded(
             model.rows[:number], model.limits[:number], _MARGIN, box.forced, box.allowed, row_of
@@ -213,7 +218,7 @@ class FacilityRelaxation:
         if broken >= 0:
             return self._row_leaf(broken), []
         out = np.flatnonzero(row_of >= 0)
-        return None, [Step(int(i), None, False, self._row_leaf(int(row_of[i]))) for i in out]
+        return None, [Tightening(int(i), None, False, self._row_leaf(int(row_of[i]))) for i in out]
 
     def _row_leaf(self, row: int) -> Leaf:
         budgets = len(self.model.problem.limits)
@@ -229,15 +234,15 @@ class FacilityRelaxation:
         overfull = self.model.overfull_type(box.forced)
         return None if overfull is None else ("packing", overfull)
 
-    def _unpackable(self, box: Subset) -> list[Step]:
+    def _unpackable(self, box: Subset) -> list[Tightening]:
         """Exclude experts that do not pack into the rows of their type beside the forced ones."""
         return [
-            Step(int(i), None, False, ("packing", t))
+            Tightening(int(i), None, False, ("packing", t))
             for t in range(len(self.model.merged.types))
             for i in self.model.unpackable(box, t)
         ]
 
-    def _forcing(self, box: Subset) -> list[Step]:
+    def _forcing(self, box: Subset) -> list[Tightening]:
         if not len(self.model.covers):
             return []
         members = self.model.covers > 0
@@ -247,25 +252,25 @@ class FacilityRelaxation:
             return []
         cover = int(single[0])
         expert = int(np.argmax(members[cover] & box.allowed))
-        return [Step(expert, None, True, ("cover", cover))]
+        return [Tightening(expert, None, True, ("cover", cover))]
 
     def _fix(
         self, box: Subset, price: Price, proof: Leaf, search: Search
-    ) -> tuple[list[Step | Exclusions], Subset]:
+    ) -> tuple[list[Tightening | Exclusions], Subset]:
         """Exclude and force experts whose other side the prices already rule out."""
         free_best, forced = self.model.part_profits(box, price.profit)
         open_part = np.isnan(forced)
         best = np.where(open_part, np.maximum(free_best, 0.0), 0.0)
         chosen_bound = price.value - best[self.model.part_of] + price.profit
-        steps: list[Step | Exclusions] = []
+        fixings: list[Tightening | Exclusions] = []
         allowed, forced_in = box.allowed.copy(), box.forced.copy()
-        useless = box.free & open_part[self.model.part_of] & search.closes_each(chosen_bound)
+        useless = box.free & open_part[self.model.part_of] & search.prunes_each(chosen_bound)
         if useless.any():
             out = np.flatnonzero(useless)
-            steps.append(Exclusions(out, proof, float(chosen_bound[out].max())))
+            fixings.append(Exclusions(out, proof, float(chosen_bound[out].max())))
         allowed &= ~useless
         # Without its best expert a part can at most be left empty or filled by the next best.
-        for part in np.flatnonzero((best > 0) & search.closes_each(price.value - best)):
+        for part in np.flatnonzero((best > 0) & search.prunes_each(price.value - best)):
             members = self.model.parts[part]
             members = members[allowed[members] & ~forced_in[members]]
             if not len(members):
@@ -274,10 +279,10 @@ class FacilityRelaxation:
             first = int(np.argmax(profit))
             second = float(np.delete(profit, first).max(initial=0.0))
             bound = float(price.value - best[part] + second)
-            if search.closes(bound):
-                steps.append(Step(int(members[first]), None, True, proof, bound))
+            if search.prunes(bound):
+                fixings.append(Tightening(int(members[first]), None, True, proof, bound))
                 forced_in[members[first]] = True
-        return steps, replace(box, allowed=allowed, forced=forced_in)
+        return fixings, replace(box, allowed=allowed, forced=forced_in)
 
     # ------------------------------------------------------------------ incumbents, branching
 
@@ -302,11 +307,11 @@ class FacilityRelaxation:
         return int(free[np.argmax(self.scores.of(free, bounded.fractional[free]))])
 
 
-def _after(box: Subset, steps: Sequence[Step]) -> Subset:
-    """Return what reductions leave of a box."""
+def _after(box: Subset, fixings: Sequence[Tightening]) -> Subset:
+    """Return what fixings leave of a node."""
     allowed, forced = box.allowed.copy(), box.forced.copy()
-    allowed[[step.axis for step in steps if not step.keep_right]] = False
-    forced[[step.axis for step in steps if step.keep_right]] = True
+    allowed[[fixing.axis for fixing in fixings if not fixing.keep_right]] = False
+    forced[[fixing.axis for fixing in fixings if fixing.keep_right]] = True
     return replace(box, allowed=allowed, forced=forced)
 
 

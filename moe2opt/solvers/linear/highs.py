@@ -133,7 +133,7 @@ def maximise(
         With verdict ``limit`` when `should_stop` ended the run. What was found until then went
         through `on_news`.
     """
-    run = _Run(_programme(model, settings), settings.factor)
+    run = _Run(_loaded(model, settings), settings.factor)
     run.thread.start()
     try:
         return _follow(run, on_news, should_stop, settings.tuning)
@@ -244,7 +244,7 @@ def subscribe(highs: Any, on_callback: Callable[..., None]) -> None:
         highs.startCallbackInt(_callback(name))
 
 
-def _programme(model: LinearModel, settings: Settings) -> Any:
+def _loaded(model: LinearModel, settings: Settings) -> Any:
     """Return a HiGHS object that holds the scaled model and the options."""
     highs = highspy._core._Highs()  # noqa: SLF001 - its Python wrapper adds cost per callback
     for name, value in _options(settings, len(model.objective)).items():

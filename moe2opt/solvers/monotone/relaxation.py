@@ -1,9 +1,9 @@
 """Bounds at the upper corner of a box: any monotone or mixed-monotone objective.
 
-Reductions follow Tuy, Al-Khayyal and Thach (2005, sect. 7.6): what lies so low that it cannot beat
+Tightening follows Tuy, Al-Khayyal and Thach (2005, sect. 7.6): what lies so low that it cannot beat
 the incumbent is cut off from below, what lies so high that it breaks a constraint from above. A
 mixed-monotone objective can also fall short because a lower end is too high, so there both halves
-of every axis are bounded, which closes some of them and tells where a split moves the bound most.
+of every axis are bounded, which prunes some of them and tells where a split moves the bound most.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from moe2opt.result import BoolArray, Certificate, FloatArray, IntArray
 from moe2opt.solvers.base import Search
 from moe2opt.solvers.monotone.heuristics import offer_climbs
 from moe2opt.solvers.relaxation import Examined, unknown_bound
-from moe2opt.solvers.tree import Leaf, SplitTree, Step
+from moe2opt.solvers.tree import Leaf, SplitTree, Tightening
 
 Values = TypeVar("Values", float, FloatArray)
 
@@ -69,24 +69,24 @@ class CornerRelaxation:
         return self.tree.certificate(self.problem, claim)
 
     def examine(self, box: Box, search: Search) -> Examined:
-        steps: list[Step] = []
+        tightenings: list[Tightening] = []
         for rounds in itertools.count(1):
             search.check()
             leaf = infeasible_corner(self.problem, box)
             if leaf is not None:
-                return Examined(steps, box, leaf)
+                return Examined(tightenings, box, leaf)
             before = box[1] - box[0]
             fitting = self._reduce_above(box, search)
-            box = apply_steps(box, fitting)
+            box = tightened(box, fitting)
             bound, proof = self._bound(box)
-            steps += fitting
-            if search.closes(bound):
-                return Examined(steps, box, bound=bound, proof=proof)
+            tightenings += fitting
+            if search.prunes(bound):
+                return Examined(tightenings, box, bound=bound, proof=proof)
             meeting = reduce_unmet(self.problem, box, search)
-            box = apply_steps(box, meeting)
+            box = tightened(box, meeting)
             winning, branch = self._reduce_poor(box, search)
-            box = apply_steps(box, winning)
-            steps += meeting + winning
+            box = tightened(box, winning)
+            tightenings += meeting + winning
             if not (fitting or meeting or winning):
                 break
             after = box[1] - box[0]
@@ -94,10 +94,10 @@ class CornerRelaxation:
                 rounds >= search.options.tuning.monotone.rounds
                 and not (2 * after <= before)[before > 0].any()
             ):
-                branch = longest_edge(box)  # a split gets further than ever smaller reductions
+                branch = longest_edge(box)  # a split gets further than ever smaller tightenings
                 break
         self._offer_corners(box, search)
-        return Examined(steps, box, bound=bound, proof=proof, branch=branch)
+        return Examined(tightenings, box, bound=bound, proof=proof, branch=branch)
 
     def _bound(self, box: Box) -> tuple[float, Leaf]:
         corner = float(self._upper_values(box[1][None, :], box[0][None, :])[0])
@@ -110,7 +110,7 @@ class CornerRelaxation:
     def _upper_values(self, upper: IntArray, lower: IntArray) -> FloatArray:
         return outward(self.problem.upper_values(upper, lower), self.problem)
 
-    def _reduce_above(self, box: Box, search: Search) -> list[Step]:
+    def _reduce_above(self, box: Box, search: Search) -> list[Tightening]:
         """Lower each upper end to the largest level that fits on top of the lower corner."""
         lower, upper = box
         axes = np.flatnonzero(upper > lower)
@@ -123,11 +123,11 @@ class CornerRelaxation:
         cut = first <= upper[axes]
         broken = self.problem.constraint_values(raised(lower, axes[cut], first[cut])) > 0
         return [
-            Step(int(axis), int(level) - 1, False, ("budget", int(np.argmax(row))))
+            Tightening(int(axis), int(level) - 1, False, ("budget", int(np.argmax(row))))
             for axis, level, row in zip(axes[cut], first[cut], broken, strict=True)
         ]
 
-    def _reduce_poor(self, box: Box, search: Search) -> tuple[list[Step], Branch]:
+    def _reduce_poor(self, box: Box, search: Search) -> tuple[list[Tightening], Branch]:
         """Raise each lower end to the least level that can still win; say where to split next."""
         lower, upper = box
         axes = np.flatnonzero(upper > lower)
@@ -136,16 +136,16 @@ class CornerRelaxation:
             return self._upper_values(points, np.broadcast_to(lower, points.shape))
 
         def winning(levels: IntArray) -> BoolArray:
-            return ~search.closes_each(values(raised(upper, axes, levels)))
+            return ~search.prunes_each(values(raised(upper, axes, levels)))
 
         first = first_true(winning, lower[axes], upper[axes], search)
         cut = first > lower[axes]
         losing = raised(upper, axes[cut], first[cut] - 1)
-        steps = [
-            Step(int(axis), int(level) - 1, True, ("corner", 0), float(value))
+        tightenings = [
+            Tightening(int(axis), int(level) - 1, True, ("corner", 0), float(value))
             for axis, level, value in zip(axes[cut], first[cut], values(losing), strict=True)
         ]
-        return steps, longest_edge(box)
+        return tightenings, longest_edge(box)
 
     def _offer_corners(self, box: Box, search: Search) -> None:
         for corner in (box[1], box[0]):
@@ -155,13 +155,13 @@ class CornerRelaxation:
 class MixedRelaxation(CornerRelaxation):
     """Mixed-monotone objective over the box, and over both halves along every axis."""
 
-    def _reduce_poor(self, box: Box, search: Search) -> tuple[list[Step], Branch]:
+    def _reduce_poor(self, box: Box, search: Search) -> tuple[list[Tightening], Branch]:
         """Drop the halves that cannot win; split where the better half has the least bound."""
         halves = self._halves(box)
-        below, above = search.closes_each(halves.below), search.closes_each(halves.above)
-        # Where both halves lose, raising the lower end is enough: the next bound closes the box.
-        steps = [*halves.steps(below, True), *halves.steps(above & ~below, False)]
-        return steps, halves.branch()
+        below, above = search.prunes_each(halves.below), search.prunes_each(halves.above)
+        # Where both halves lose, raising the lower end is enough: the next bound prunes the node.
+        tightenings = [*halves.tightenings(below, True), *halves.tightenings(above & ~below, False)]
+        return tightenings, halves.branch()
 
     def _halves(self, box: Box) -> _Halves:
         lower, upper = box
@@ -184,11 +184,13 @@ class _Halves:
     below: FloatArray
     above: FloatArray
 
-    def steps(self, closed: BoolArray, keep_right: bool) -> list[Step]:
+    def tightenings(self, pruned: BoolArray, keep_right: bool) -> list[Tightening]:
         bounds = self.below if keep_right else self.above
         return [
-            Step(int(self.axes[k]), int(self.cuts[k]), keep_right, ("corner", 0), float(bounds[k]))
-            for k in np.flatnonzero(closed)
+            Tightening(
+                int(self.axes[k]), int(self.cuts[k]), keep_right, ("corner", 0), float(bounds[k])
+            )
+            for k in np.flatnonzero(pruned)
         ]
 
     def branch(self) -> Branch:
@@ -198,7 +200,7 @@ class _Halves:
         return int(self.axes[k]), int(self.cuts[k])
 
 
-def reduce_unmet(problem: MonotoneProblem, box: Box, search: Search) -> list[Step]:
+def reduce_unmet(problem: MonotoneProblem, box: Box, search: Search) -> list[Tightening]:
     """Raise each lower end to the least level at which the upper corner meets the reverse rows."""
     if not problem.reverse_constraints:
         return []
@@ -212,7 +214,7 @@ def reduce_unmet(problem: MonotoneProblem, box: Box, search: Search) -> list[Ste
     cut = first > lower[axes]
     unmet = problem.reverse_values(raised(upper, axes[cut], first[cut] - 1)) < 0
     return [
-        Step(int(axis), int(level) - 1, True, ("cover", int(np.argmax(row))))
+        Tightening(int(axis), int(level) - 1, True, ("cover", int(np.argmax(row))))
         for axis, level, row in zip(axes[cut], first[cut], unmet, strict=True)
     ]
 
@@ -259,15 +261,15 @@ def first_true(
     return low
 
 
-def apply_steps(box: Box, steps: list[Step]) -> Box:
-    """Return the box that reductions leave (possibly an empty one)."""
+def tightened(box: Box, tightenings: list[Tightening]) -> Box:
+    """Return the box that tightenings leave (possibly an empty one)."""
     lower, upper = box[0].copy(), box[1].copy()
-    for step in steps:
-        cut = step.cut or 0  # None stands for the only cut of a 0/1 axis
-        if step.keep_right:
-            lower[step.axis] = cut + 1
+    for tightening in tightenings:
+        cut = tightening.cut or 0  # None stands for the only cut of a 0/1 axis
+        if tightening.keep_right:
+            lower[tightening.axis] = cut + 1
         else:
-            upper[step.axis] = cut
+            upper[tightening.axis] = cut
     return lower, upper
 
 

@@ -1,4 +1,4 @@
-"""Starting a tree again from its root, where it stalls or the linear programme is quick."""
+"""Starting a tree again from its root, where it stalls or the LP is quick."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_more_nodes_never_prove_less_across_a_restart(restarts: list[int]) -> No
 
 
 def test_rows_may_be_added_after_the_first_tree(restarts: list[int]) -> None:
-    """What the first tree proved stays valid when the programme's root adds rounded rows."""
+    """What the first tree proved stays valid when the LP's root adds rounded rows."""
     added = 0
     for seed in range(10):
         drawn = uniform(14, 60, 0.35, seed)
@@ -77,7 +77,7 @@ def test_rows_may_be_added_after_the_first_tree(restarts: list[int]) -> None:
 
 
 def test_quick_trees_are_not_started_again() -> None:
-    """What the first cheap boxes close needs no programme."""
+    """What the first cheap nodes close needs no LP."""
     problem = structured(12, 30, 0.3, 0)
     relaxation = facility_relaxation(problem, search := Search(problem, Options()))
     assert brb.explore(relaxation, search).bound == search.objective

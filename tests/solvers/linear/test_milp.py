@@ -429,7 +429,7 @@ def test_a_refused_model_never_reaches_the_caller(monkeypatch: pytest.MonkeyPatc
     def refuse(*_: Any) -> Any:
         raise SolverError("HiGHS does not accept the model")
 
-    monkeypatch.setattr(highs, "_programme", refuse)
+    monkeypatch.setattr(highs, "_loaded", refuse)
     result = run(FACILITY, "milp")
     assert (result.status, result.objective) == (Status.OPTIMAL, brute_force(FACILITY))
     assert "does not accept the model" in result.stats["doubt"]
@@ -517,7 +517,7 @@ class FakeHighs:
 def test_a_run_that_does_not_stop_is_left_to_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     """When HiGHS ignores the interrupt, the caller goes on, and at exit the run is silenced."""
     fake = FakeHighs()
-    monkeypatch.setattr(highs, "_programme", lambda *_: fake)
+    monkeypatch.setattr(highs, "_loaded", lambda *_: fake)
     monkeypatch.setattr(highs, "_abandoned", [])
     model = matrices(pyomo_model(FACILITY))
     hasty = Settings(1.0, False, tuning=LinearTuning(grace_s=0.0))
@@ -531,7 +531,7 @@ def test_a_run_that_does_not_stop_is_left_to_itself(monkeypatch: pytest.MonkeyPa
 def test_an_exception_of_the_caller_stops_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
     """A second Ctrl-C, or a failing callback, goes through at once and tells HiGHS to stop."""
     fake = FakeHighs()
-    monkeypatch.setattr(highs, "_programme", lambda *_: fake)
+    monkeypatch.setattr(highs, "_loaded", lambda *_: fake)
     monkeypatch.setattr(highs, "_abandoned", [])
 
     def press() -> bool:
@@ -548,7 +548,7 @@ def test_an_exception_in_the_thread_reaches_the_caller(monkeypatch: pytest.Monke
     """A failure inside the worker is raised where the solver was called."""
     fake = FakeHighs()
     monkeypatch.setattr(fake, "run", lambda: 1 / 0)
-    monkeypatch.setattr(highs, "_programme", lambda *_: fake)
+    monkeypatch.setattr(highs, "_loaded", lambda *_: fake)
     model = matrices(pyomo_model(FACILITY))
     with pytest.raises(ZeroDivisionError):
         highs.maximise(model, Settings(1.0, False), lambda _: None, lambda: False)
@@ -560,12 +560,12 @@ def test_refused_options_and_models_are_errors(monkeypatch: pytest.MonkeyPatch) 
 
     model = matrices(pyomo_model(FACILITY))
     with pytest.raises(SolverError, match="threads = -3"):
-        highs._programme(model, Settings(1.0, False, threads=-3))
+        highs._loaded(model, Settings(1.0, False, threads=-3))
     broken = highspy.HighsLp()
     broken.num_col_ = 3
     monkeypatch.setattr(highs, "_scaled", lambda *_: broken)
     with pytest.raises(SolverError, match="model"):
-        highs._programme(model, Settings(1.0, False))
+        highs._loaded(model, Settings(1.0, False))
 
 
 def test_callback_passes_on_news_and_the_wish_to_stop() -> None:

@@ -77,7 +77,7 @@ def test_iterations_are_counted_and_limited(batch: int, iterations: int) -> None
     ],
 )
 def test_other_limits_stop_after_the_whole_box(limits: BoxLimits, limit: Limit) -> None:
-    """A limit that is hit at once leaves the bound of the whole box and its lower corner."""
+    """A limit that is hit at once leaves the bound of the whole node and its lower corner."""
     result = solve_box(parabola, [0.0], [2.0], limits=limits)
     assert (result.limit, result.iterations, result.open_boxes) == (limit, 1, 1)
     assert (result.objective, result.bound) == (0.0, 4.0)
