@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from moe2opt.canonical import Problem
+from moe2opt.config import load
 from moe2opt.result import InputError, MoeOptError
 from moe2opt.source import source_of
 
@@ -101,8 +102,6 @@ def build_case(recipe: str, arguments: dict[str, Any], data: Path | None) -> Bui
 
 def build_file(arguments: dict[str, Any], data: Path | None) -> Built:
     """Read a problem file, a configuration, or a built-in problem."""
-    from moe2opt.config import load
-
     target: Any = load(arguments["path"], arguments.get("scenario"))
     return Built(target if source_of(target) is None else target.problem())
 

@@ -11,9 +11,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from moe2opt.archive import read_npz
 from moe2opt.bench.cases import Built, data_file
@@ -24,9 +25,6 @@ from moe2opt.schema import read_file
 from moe2opt.selection import SelectionConfig
 from moe2opt.selection.outcomes.tables import ClusterTables, read_tables
 from moe2opt.selection.question import assemble
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 #: Joules per prompt of each energy level; None for no budget.
 ENERGY_J_PER_PROMPT: dict[str, float | None] = {"tight": 500.0, "medium": 3000.0, "none": None}
@@ -55,8 +53,6 @@ def build_catalogue_case(arguments: dict[str, Any], data: Path | None) -> Built:
 
 def single_prompts(tables: ClusterTables, count: int, data: Path | None) -> ClusterTables:
     """Return tables whose clusters are `count` single prompts outside the training split."""
-    import pandas as pd
-
     folder = data_file(data, "routing", "mmlu_pro")
     prompts = pd.read_parquet(folder / "prompts.parquet")
     correct = pd.read_parquet(folder / "correct.parquet")[[llm.name for llm in tables.llms]]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from moe2opt import plotting
 from moe2opt.bench.growth import Fit
@@ -63,8 +64,6 @@ def gap_over_time(row: Row, times_s: FloatArray) -> FloatArray:
 
 def plot_growth(fits: Sequence[Fit], path: Path) -> None:
     """Draw seconds and peak memory against size, with the fitted powers."""
-    from matplotlib.figure import Figure
-
     figure = Figure(figsize=(9.0, 3.8), layout="constrained")
     panels: Any = figure.subplots(1, 2)
     for fit in fits:
@@ -82,8 +81,6 @@ def plot_growth(fits: Sequence[Fit], path: Path) -> None:
 
 
 def _figure() -> tuple[Any, Any]:
-    from matplotlib.figure import Figure
-
     figure = Figure(figsize=_SIZE_INCHES, layout="constrained")
     return figure, figure.subplots()
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from moe2opt.bench.job import Job, Row
+from moe2opt.bench.peers import PEERS
 from moe2opt.bench.tally import conflicts
 
 #: Seconds beyond the limit before a solver that does not stop is killed, at least this.
@@ -94,8 +95,6 @@ class Launcher:
         if grace is None:
             grace = max(GRACE_S, GRACE_SHARE * job.time_limit_s)
         if job.certify:
-            from moe2opt.bench.peers import PEERS
-
             ours = job.peer not in PEERS or PEERS[job.peer].module.endswith("ours")
             grace += max(_CHECK_S, _CHECK_SHARE * job.time_limit_s) if ours else 0.0
         started, ready, peak = time.monotonic(), None, 0

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.sparse.csgraph import floyd_warshall
 
 from moe2opt.bench.cases import Built, data_file
 from moe2opt.canonical import FacilityProblem, MonotoneProblem, MultipleChoiceProblem
@@ -99,8 +100,6 @@ def p_median(path: Path) -> tuple[FacilityProblem, float]:
     Distances are shortest paths, the last of repeated edges counts. Values are the largest
     distance minus the distance.
     """
-    from scipy.sparse.csgraph import floyd_warshall
-
     numbers = _numbers(path)
     n, edges, p = (int(next(numbers)) for _ in range(3))
     length = np.full((n, n), np.inf)

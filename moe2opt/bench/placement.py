@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from moe2opt.bench.cases import Built, data_file
 from moe2opt.canonical import MultipleChoiceProblem
@@ -85,8 +86,6 @@ def placement(
 
 def _statistics(path: Path, layers: int) -> tuple[FloatArray, FloatArray]:
     """Return selections per token and saliency of every expert of the first `layers` layers."""
-    import pandas as pd
-
     table = pd.read_parquet(path)
     table = table[table["domain"] == "all"].sort_values(["layer", "expert"])
     count = table["cnt"].to_numpy(dtype=np.float64)[: layers * EXPERTS]

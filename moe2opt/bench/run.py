@@ -183,6 +183,7 @@ class Report:
 
     def write(self, folder: Path) -> list[Path]:
         """Write ``bench.json`` and the plots; return what was written."""
+        # Not at the top: the processes that run a solver must not carry matplotlib's weight.
         from moe2opt.bench.figures import plot_gap, plot_growth, plot_profile
 
         folder.mkdir(parents=True, exist_ok=True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from moe2opt.bench.cases import Case
+from moe2opt.library import find
 from moe2opt.result import InputError
 
 #: Experts, clusters and share of the total cost of the generated instances.
@@ -158,8 +159,6 @@ def cases_of(name: str, seeds: int) -> list[Case]:
     """
     if name in SUITES:
         return list(SUITES[name].cases(seeds))
-    from moe2opt.library import find
-
     try:
         path = find(name)
     except InputError as error:

@@ -28,6 +28,7 @@ from moe2opt.bench.peers import (
     peer_of,
 )
 from moe2opt.canonical import Problem, load_problem, save_problem
+from moe2opt.certify import certify
 from moe2opt.result import InputError, encode_float, relative_gap
 from moe2opt.writing import write_text
 
@@ -145,6 +146,7 @@ def _warmed(job: Job, function: PeerFunction, problem: Problem) -> tuple[float, 
     """Compile the kernels of a solver of ours; return the seconds and the function to call."""
     if job.peer in PEERS and PEERS[job.peer].module != "moe2opt.bench.peers.ours":
         return 0.0, function
+    # Not at the top: the processes of peers must not carry the weight of our kernels.
     from moe2opt.bench.peers import ours
 
     return ours.warm_up(problem, job.peer), partial(ours.solve, solver=job.peer)
@@ -154,8 +156,6 @@ def _checked(job: Job, problem: Problem, answer: Answer) -> tuple[str, float, st
     """Check the certificate; return its kind, the seconds, and what is wrong with it."""
     if answer.result is None or not job.certify:
         return "", 0.0, ""
-    from moe2opt.certify import certify
-
     start = time.perf_counter()
     verdict = certify(problem, answer.result)
     check_s = time.perf_counter() - start

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 
+from moe2opt.caching import kernels
+from moe2opt.caching.prefetch import Ahead
 from moe2opt.caching.result import (
     DROPPED,
     LATE_LOW,
@@ -34,9 +36,6 @@ from moe2opt.caching.slots import (
 )
 from moe2opt.caching.trace import ByteArray, ExpertTrace, IdArray
 from moe2opt.result import BoolArray, FloatArray, InputError, IntArray
-
-if TYPE_CHECKING:
-    from moe2opt.caching.prefetch import Ahead
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,8 +187,6 @@ def steps_of(
     mixed
         Whether part of the memory holds low-precision copies.
     """
-    from moe2opt.caching import kernels
-
     trace, settings = prepared.trace, prepared.settings
     shape = trace.experts.shape
     asked = np.zeros(shape, dtype=np.uint8) if classes is None else classes
@@ -216,8 +213,6 @@ def steps_of(
 
 
 def _rules(prepared: Prepared, cache: Cache) -> IntArray:
-    from moe2opt.caching import kernels
-
     modes = {"static": kernels.FIXED, "belady": kernels.CLAIRVOYANT, "lru": kernels.RECENT}
     mode = modes.get(cache.rule, kernels.SCORED)
     size = (prepared.trace.n_experts, prepared.trace.n_layers)
@@ -227,8 +222,6 @@ def _rules(prepared: Prepared, cache: Cache) -> IntArray:
 def _fresh_state(
     trace: ExpertTrace, caps: IntArray
 ) -> tuple[IntArray, FloatArray, IntArray, IntArray, IntArray]:
-    from moe2opt.caching import kernels
-
     width = trace.n_layers * trace.n_experts
     ints = np.zeros((kernels.INT_ROWS, width), dtype=np.int64)
     ints[:2] = -1

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from moe2opt.caching.adapmoe import dropped_by_gate
 from moe2opt.caching.caches import Cache, Prepared, prepare, run
@@ -23,10 +23,9 @@ from moe2opt.caching.settings import TokenSettings as TokenSettings
 from moe2opt.caching.settings import link_costs as link_costs
 from moe2opt.caching.settings import settings_of as settings_of
 from moe2opt.caching.trace import ExpertTrace
+from moe2opt.placement.question import PlacementInstance
 from moe2opt.result import InputError
-
-if TYPE_CHECKING:
-    from moe2opt.placement.question import PlacementInstance
+from moe2opt.schema.source import did_you_mean
 
 #: The clairvoyant policies.
 CLAIRVOYANT = ("belady", "belady-global", "belady-filled")
@@ -132,8 +131,6 @@ def policy_named(name: str) -> TokenPolicy:
     InputError
         For an unknown name, with a guess at what was meant.
     """
-    from moe2opt.schema.source import did_you_mean
-
     if name not in POLICIES:
         hint = did_you_mean(name, list(POLICIES)) or f" (policies: {', '.join(POLICIES)})"
         raise InputError(f"policy: no policy '{name}'{hint}")

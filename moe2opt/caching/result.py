@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from moe2opt.result import FloatArray, IntArray
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 #: What can become of one expert of one token: columns of `TokenReplay.outcomes`.
 OUTCOMES = ("hit", "low_hit", "late", "late_low", "loaded", "loaded_low", "skipped", "dropped")
@@ -139,8 +137,6 @@ class TokenReplay:
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row per layer."""
-        import pandas as pd
-
         frame = pd.DataFrame(self.outcomes, columns=list(OUTCOMES))
         frame.insert(0, "layer", np.arange(len(frame)))
         frame["prefetched"] = self.prefetched[:, :2].sum(axis=1)
@@ -191,8 +187,6 @@ class TokenComparison:
 
     def to_frame(self) -> pd.DataFrame:
         """Return the rows, indexed by policy."""
-        import pandas as pd
-
         return pd.DataFrame(self.rows()).set_index("policy")
 
     def to_dict(self) -> dict[str, Any]:

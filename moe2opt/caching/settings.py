@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from moe2opt.caching.trace import ExpertTrace
+from moe2opt.placement.modes.cache import slot_limit
+from moe2opt.placement.question import PlacementInstance
 from moe2opt.result import InputError
-
-if TYPE_CHECKING:
-    from moe2opt.placement.question import PlacementInstance
 
 #: Bytes of a low-precision copy per byte of a full one where nothing else is known: FP16 replaced
 #: by INT4, as HOBBIT (arXiv 2411.01433) does.
@@ -189,8 +188,6 @@ def settings_of(
     knobs
         Further fields of `TokenSettings`; `slots` and `costs` replace what the instance says.
     """
-    from moe2opt.placement.modes.cache import slot_limit
-
     full = int(np.argmax(instance.expert_bytes))
     if "slots" not in knobs:
         knobs["slots"] = slot_limit(instance, full)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from moe2opt.caching.stack_kernels import next_uses, stack_depths
 from moe2opt.caching.trace import ExpertTrace, IdArray
 from moe2opt.result import BoolArray, FloatArray, IntArray
 
@@ -56,8 +57,6 @@ def resident_experts(shares: FloatArray, slots: int, *, per_layer: bool) -> Bool
 
 def next_use_steps(trace: ExpertTrace, restart: bool) -> IntArray:
     """Return the ``(tokens, L, k)`` step (token times L plus layer) of each expert's next use."""
-    from moe2opt.caching.stack_kernels import next_uses
-
     return next_uses(trace.experts, trace.fresh, restart, trace.n_experts)
 
 
@@ -86,8 +85,6 @@ def lru_cliff(trace: ExpertTrace) -> int:
 
 
 def _depths(experts: IdArray, trace: ExpertTrace, restart: bool) -> IntArray:
-    from moe2opt.caching.stack_kernels import stack_depths
-
     experts = np.ascontiguousarray(experts)
     last = np.full(experts.shape[1] * trace.n_experts, -1, dtype=np.int64)
     tree = np.zeros(experts.size + 1, dtype=np.int64)

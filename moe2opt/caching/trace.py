@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from moe2opt.result import BoolArray, FloatArray, InputError, IntArray
 from moe2opt.writing import replacing
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 #: Expert numbers, kept small because there are tokens x layers x k of them.
 IdArray = npt.NDArray[np.int16]
@@ -138,8 +136,6 @@ class ExpertTrace:
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row per token, layer and expert, as `read_trace` reads them."""
-        import pandas as pd
-
         tokens, layers, top_k = self.experts.shape
         number = np.cumsum(self.fresh) - 1
         step = np.arange(tokens) - self.starts[number]

@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from moe2opt.archive import read_npz
 from moe2opt.caching.trace import ExpertTrace
+from moe2opt.library import roots
 from moe2opt.result import InputError, IntArray
 from moe2opt.schema.frames import read_frame
 from moe2opt.text import fault_of_name
@@ -68,8 +70,6 @@ def read_trace(
 
 def _located(path: Path) -> Path:
     """Return the file itself, else the built-in trace of this name, else the path as it is."""
-    from moe2opt.library import roots
-
     if path.is_file() or len(path.parts) != 1:
         return path
     places = [root / "traces" / path.name for root in roots()]
@@ -241,8 +241,6 @@ def _whole(path: Path, table: Any, name: str) -> IntArray:
 
 
 def _reals(path: Path, column: Any) -> npt.NDArray[np.float64]:
-    import pandas as pd
-
     values = np.asarray(pd.to_numeric(column, errors="coerce"), dtype=np.float64)
     bad = ~np.isfinite(values)
     if bad.any():

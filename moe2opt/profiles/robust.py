@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+from scipy.optimize import nnls
 
 from moe2opt.result import FloatArray
 
@@ -43,8 +44,6 @@ def robust_nnls(
     noise
         Relative standard deviation of a good measurement.
     """
-    from scipy.optimize import nnls
-
     if not len(target):
         return centre.copy()
     relative = columns / target[:, None]

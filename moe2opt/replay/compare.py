@@ -6,20 +6,19 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
 
 from moe2opt.replay.journal import EVERY, Journal, claim, key_of, summarise
 from moe2opt.replay.policies import POLICIES, ReplaySettings
 from moe2opt.replay.replay import clairvoyant, model_of, start_run, starting_plan, steps
+from moe2opt.replay.resolve import Planned
+from moe2opt.replay.timeline import timeline
 from moe2opt.replay.trace import Trace
 from moe2opt.replay.world import World, build_world
 from moe2opt.result import InputError
 from moe2opt.writing import replacing, write_text
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from moe2opt.replay.resolve import Planned
 
 #: Told after every so many steps: policy, steps done, steps in all.
 Progress = Callable[[str, int, int], None]
@@ -74,8 +73,6 @@ class Comparison:
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row per policy."""
-        import pandas as pd
-
         return pd.DataFrame.from_dict(self.summaries(), orient="index").rename_axis("policy")
 
     def to_dict(self) -> dict[str, Any]:
@@ -220,8 +217,6 @@ def _one(
 
 
 def _write(folder: Path, comparison: Comparison) -> None:
-    from moe2opt.replay.timeline import timeline
-
     content = comparison.to_dict()
     write_text(folder / "summary.json", json.dumps(content, indent=1))
     best = comparison.records.get("clairvoyant")

@@ -5,19 +5,18 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import networkx as nx
 import numpy as np
 
 from moe2opt.canonical import MultipleChoiceProblem
 from moe2opt.placement.experts.activation import uses_per_token
 from moe2opt.placement.machine.topology import GIB
 from moe2opt.placement.modes.units import menu_of
+from moe2opt.placement.question import PlacementInstance
 from moe2opt.replay.paths import PathTable, Table
 from moe2opt.result import BoolArray, FloatArray, InputError, IntArray
-
-if TYPE_CHECKING:
-    from moe2opt.placement.question import PlacementInstance
 
 #: Parts of a placement that a replay does not follow.
 _PARTS = (
@@ -249,8 +248,6 @@ class ReplayModel:
 
     def beyond(self, link: int) -> list[int]:
         """Return the tiers other than stores that the home tier reaches only over a link."""
-        import networkx as nx
-
         graph: Any = self.topology.graph.copy()
         graph.remove_edge(self.topology.links[link].a, self.topology.links[link].b)
         home = self.topology.names[self.topology.home]

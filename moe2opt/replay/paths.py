@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass
 
+import networkx as nx
 import numpy as np
 
 from moe2opt.placement.machine.topology import Topology
@@ -86,8 +87,6 @@ class PathTable:
 
     def _list_paths(self) -> None:
         """List the paths between every two tiers, pair after pair."""
-        import networkx as nx
-
         names, graph = self.topology.names, self.topology.graph
         numbers = {frozenset((link.a, link.b)): k for k, link in enumerate(self.topology.links)}
         rows: list[FloatArray] = []

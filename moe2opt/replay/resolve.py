@@ -11,6 +11,7 @@ import numpy as np
 from moe2opt.replay.model import Conditions, ReplayModel
 from moe2opt.replay.paths import Table
 from moe2opt.result import FloatArray, IntArray, Status
+from moe2opt.solvers.choice.vertex import new_vertex
 from moe2opt.solvers.parametric import Answer, ParametricChoice
 
 
@@ -102,8 +103,6 @@ class Planner:
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go back to what `state` returned."""
-        from moe2opt.solvers.choice.vertex import new_vertex
-
         self._limits = np.array(state["limits"])
         self.choice.update(values=state["values"], budgets=self._limits)
         picked = np.array(state["picked"], dtype=np.int64)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from moe2opt.replay.journal import latencies
 from moe2opt.replay.world import World
@@ -16,8 +17,6 @@ _POINTS = 600
 
 def timeline(world: World, records: Mapping[str, Sequence[dict[str, Any]]]) -> Any:
     """Return a matplotlib figure of the steps of all policies in a world."""
-    from matplotlib.figure import Figure
-
     figure = Figure(figsize=(9, 7), layout="constrained")
     rate, latency, moved = figure.subplots(3, 1, sharex=True)
     seconds = world.trace.t_s - world.trace.t_s[0]

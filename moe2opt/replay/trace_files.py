@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 
 from moe2opt.files import read_text
+from moe2opt.library import roots
 from moe2opt.replay.trace import Trace, build_trace
 from moe2opt.replay.trace_csv import read_trace
 from moe2opt.result import FloatArray, InputError
@@ -49,8 +50,6 @@ def builtin_expert_traces() -> dict[str, Path]:
 
 
 def _builtin(pattern: str) -> dict[str, Path]:
-    from moe2opt.library import roots
-
     found: dict[str, Path] = {}
     for root in reversed(roots()):
         found |= {path.stem: path for path in sorted((root / "traces").glob(pattern))}

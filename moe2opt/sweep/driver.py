@@ -8,7 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
 
 from moe2opt.content import Content
 from moe2opt.sweep.backends import finished
@@ -16,9 +18,6 @@ from moe2opt.sweep.interrupts import stoppable
 from moe2opt.sweep.spec import Spec, check_keys, spec_of
 from moe2opt.sweep.store import Addresses, Store
 from moe2opt.writing import ours, replacing, write_frame, write_text
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 _FILES = ("sweep.json", "sweep.csv", "sweep.parquet", "cells")
 
@@ -58,8 +57,6 @@ class Sweep(Content):
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row per cell; infinite bounds are infinite numbers."""
-        import pandas as pd
-
         frame = pd.DataFrame(list(self.rows))
         for name in ("objective", "bound", "gap"):
             if name in frame:

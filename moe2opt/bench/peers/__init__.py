@@ -13,6 +13,7 @@ import numpy as np
 
 from moe2opt.canonical import Problem
 from moe2opt.result import InputError, IntArray, MoeOptError
+from moe2opt.solvers import SOLVERS
 
 #: Shortest distance between two points of a trajectory that differ only in time.
 _TICK_S = 0.25
@@ -253,8 +254,6 @@ def peer_of(name: str) -> PeerInfo:
     InputError
         For an unknown name.
     """
-    from moe2opt.solvers import SOLVERS
-
     if name in PEERS:
         return PEERS[name]
     if name in SOLVERS:

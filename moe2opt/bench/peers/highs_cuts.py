@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import highspy
 import numpy as np
 
 from moe2opt.bench.peers import Answer, Run, UnsupportedError
@@ -60,8 +61,6 @@ class _Loop:
 
     def branch(self) -> Answer:
         """Solve integer programmes, cutting off what each overestimates."""
-        import highspy
-
         integer = [highspy.HighsVarType.kInteger] * self.problem.size
         self.highs.changeColsIntegrality(
             self.problem.size, self.columns[: self.problem.size], integer

@@ -6,7 +6,9 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import highspy
 import numpy as np
+from highspy import cb
 
 from moe2opt.bench.peers import Answer, Run
 from moe2opt.bench.peers.linear import Matrices, solution_of, strong_model
@@ -40,8 +42,6 @@ def solve(run: Run) -> Answer:
 
 def new_highs(run: Run) -> Any:
     """Return a silent HiGHS with one thread and the options of the run."""
-    import highspy
-
     highs = highspy._core._Highs()  # noqa: SLF001 - its Python wrapper adds cost per callback
     highs.setOptionValue("log_to_console", False)
     highs.setOptionValue("output_flag", False)
@@ -53,8 +53,6 @@ def new_highs(run: Run) -> Any:
 
 def programme(model: Matrices) -> Any:
     """Return the model as a ``HighsLp``."""
-    import highspy
-
     rows, columns = model.rows.shape
     lp = highspy.HighsLp()
     lp.num_col_, lp.num_row_ = columns, rows
@@ -77,8 +75,6 @@ def listen(
     should_stop: Callable[[], bool],
 ) -> None:
     """Report the solutions and bounds of HiGHS while it runs, and stop it on demand."""
-    from highspy import cb
-
     kinds = cb.HighsCallbackType
 
     def callback(kind: Any, message: str, out: Any, into: Any, user: Any) -> None:

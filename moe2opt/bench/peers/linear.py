@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from scipy.sparse import coo_array, csr_array, hstack, vstack
 
 from moe2opt.bench.peers import TooLargeError, UnsupportedError
 from moe2opt.canonical import FacilityProblem, MultipleChoiceProblem, Problem
 from moe2opt.result import FloatArray, IntArray
-
-if TYPE_CHECKING:
-    from scipy.sparse import csr_array
 
 #: Columns above which a strong model is not built: HiGHS needs about a kilobyte for each.
 MOST_COLUMNS = 4_000_000
@@ -82,8 +80,6 @@ def side_rows(problem: FacilityProblem) -> tuple[FloatArray, FloatArray, FloatAr
 
 
 def _facility(problem: FacilityProblem) -> Matrices:
-    from scipy.sparse import coo_array, csr_array, hstack, vstack
-
     n, clusters = problem.size, problem.clusters
     cluster, expert = np.nonzero(problem.weighted > 0)
     pairs = len(cluster)
@@ -109,8 +105,6 @@ def _facility(problem: FacilityProblem) -> Matrices:
 
 
 def _choice(problem: MultipleChoiceProblem) -> Matrices:
-    from scipy.sparse import coo_array, csr_array, vstack
-
     options = len(problem.flat_values)
     group = np.repeat(np.arange(problem.size), np.diff(problem.offsets))
     shape = (problem.size, options)

@@ -142,7 +142,7 @@ def _copy_kernel() -> Kernel:
 
 def _compiled(function: Kernel) -> Kernel:
     """Compile with wide additions and without the interpreter lock, so that threads overlap."""
-    import numba
+    import numba  # half a second that only this step needs
 
     compiled: Kernel = numba.njit(nogil=True, fastmath=True)(function)
     tiny = np.ones(8)
