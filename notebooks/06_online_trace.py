@@ -37,7 +37,7 @@ from moe2opt.replay.compare import compare as compare_policies
 from moe2opt.caching.trace_reading import read_trace
 from moe2opt.replay.policies import ReplaySettings
 from moe2opt.caching.policies import TokenSettings, compare
-from moe2opt.replay.trace import build_trace
+from moe2opt.replay.traces.trace import build_trace
 from moe2opt.solve import versions
 
 # %config InlineBackend.figure_formats = ["svg"]

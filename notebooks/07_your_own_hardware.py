@@ -35,8 +35,8 @@ import moe2opt as mo
 from moe2opt import plotting
 from moe2opt.library import find
 from moe2opt.profiles import read_profiles
-from moe2opt.profiles.llamabench import Told, import_llama_bench
-from moe2opt.profiles.llamabench_writing import Stated, write_imported
+from moe2opt.profiles.llamabench.reading import Told, import_llama_bench
+from moe2opt.profiles.llamabench.writing import Stated, write_imported
 from moe2opt.solve import versions
 
 # %config InlineBackend.figure_formats = ["svg"]

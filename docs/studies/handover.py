@@ -22,12 +22,12 @@ import numpy as np
 
 from moe2opt.canonical import MultipleChoiceProblem
 from moe2opt.certify import certify
+from moe2opt.replay.compiled import Conditions, ReplayModel
 from moe2opt.replay.device import Device
 from moe2opt.replay.journal import latencies
-from moe2opt.replay.model import Conditions, ReplayModel
 from moe2opt.replay.policies import ReplaySettings, Seen
 from moe2opt.replay.replay import model_of, start_run, starting_plan, steps
-from moe2opt.replay.trace import Trace
+from moe2opt.replay.traces.trace import Trace
 from moe2opt.replay.world import World, build_world
 from moe2opt.result import FloatArray, InputError, IntArray, Result
 from moe2opt.solvers.parametric import ParametricChoice

@@ -15,7 +15,7 @@ import json
 from pathlib import Path
 
 from moe2opt.profiles import read_profiles
-from moe2opt.profiles.fit import to_dict
+from moe2opt.profiles.fitting.fit import to_dict
 
 FOLDER = Path(__file__).resolve().parents[2] / "problems" / "profiles"
 

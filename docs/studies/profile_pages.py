@@ -24,11 +24,11 @@ import matplotlib.ticker
 import numpy as np
 
 from moe2opt.profiles import Profiles, builtin_profiles, read_profiles
-from moe2opt.profiles.calibrate import QUANTITIES, Samples, samples_of
-from moe2opt.profiles.decode import COEFFICIENTS
+from moe2opt.profiles.fitting.calibrate import QUANTITIES, Samples, samples_of
+from moe2opt.profiles.fitting.decode import COEFFICIENTS
+from moe2opt.profiles.fitting.holdout import HoldOut
+from moe2opt.profiles.fitting.leaveout import predict
 from moe2opt.profiles.formats import CLASSES, EAGER
-from moe2opt.profiles.holdout import HoldOut
-from moe2opt.profiles.leaveout import predict
 
 FOLDER = Path(__file__).resolve().parents[1] / "reference" / "devices"
 
@@ -132,7 +132,7 @@ def _scatter(axes: Any, profiles: Profiles, samples: Samples, device: str, quant
 
 
 def _caps(axes: Any, profiles: Profiles, device: str, curves: list[Any]) -> None:
-    from moe2opt.profiles.caps import workload_of
+    from moe2opt.profiles.fitting.caps import workload_of
 
     colours = dict(zip((c.workload for c in curves), COLOURS.values(), strict=False))
     for curve in curves:

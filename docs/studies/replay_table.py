@@ -20,7 +20,7 @@ import pandas as pd
 import moe2opt as mo
 from moe2opt.replay.compare import compare
 from moe2opt.replay.policies import ReplaySettings
-from moe2opt.replay.trace import Trace, build_trace
+from moe2opt.replay.traces.trace import Trace, build_trace
 from moe2opt.solvers.parametric import ParametricChoice
 
 POLICIES = ("static", "periodic", "trigger", "exact-mpc", "lyapunov")

@@ -3,8 +3,8 @@
 from moe2opt.replay.compare import Comparison
 from moe2opt.replay.compare import compare as compare_policies
 from moe2opt.replay.policies import ReplaySettings
-from moe2opt.replay.trace import Trace, build_trace
-from moe2opt.replay.trace_files import open_trace
+from moe2opt.replay.traces.files import open_trace
+from moe2opt.replay.traces.trace import Trace, build_trace
 
 __all__ = [
     "Comparison",

@@ -15,7 +15,7 @@ from moe2opt.replay.policies import POLICIES, ReplaySettings
 from moe2opt.replay.replay import clairvoyant, model_of, start_run, starting_plan, steps
 from moe2opt.replay.resolve import Planned
 from moe2opt.replay.timeline import timeline
-from moe2opt.replay.trace import Trace
+from moe2opt.replay.traces.trace import Trace
 from moe2opt.replay.world import World, build_world
 from moe2opt.result import InputError
 from moe2opt.writing import replacing, write_text

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from moe2opt.replay.model import ReplayModel
+from moe2opt.replay.compiled import ReplayModel
 from moe2opt.replay.paths import Table
 from moe2opt.result import FloatArray, IntArray
 

@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
+from moe2opt.replay.compiled import Conditions, ReplayModel
 from moe2opt.replay.device import Device
 from moe2opt.replay.estimate import EwmaEstimator
-from moe2opt.replay.model import Conditions, ReplayModel
 from moe2opt.replay.paths import Table
 from moe2opt.replay.resolve import Planned, Planner
 from moe2opt.replay.switching import switching_bytes, switching_s

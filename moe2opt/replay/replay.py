@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from moe2opt.replay.compiled import Conditions, ReplayModel
 from moe2opt.replay.device import Device, Moved
-from moe2opt.replay.model import Conditions, ReplayModel
 from moe2opt.replay.paths import Table
 from moe2opt.replay.policies import (
     POLICIES,

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from moe2opt.replay.model import Conditions, ReplayModel
+from moe2opt.replay.compiled import Conditions, ReplayModel
 from moe2opt.replay.paths import Table
 from moe2opt.result import FloatArray, IntArray, Status
 from moe2opt.solvers.choice.vertex import new_vertex

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from moe2opt.replay.compiled import ReplayModel
 from moe2opt.replay.device import Device
-from moe2opt.replay.model import ReplayModel
 from moe2opt.replay.paths import Table
 from moe2opt.result import FloatArray
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from moe2opt.replay.model import Conditions, ReplayModel
-from moe2opt.replay.trace import Trace
+from moe2opt.replay.compiled import Conditions, ReplayModel
+from moe2opt.replay.traces.trace import Trace
 from moe2opt.result import FloatArray, InputError
 
 _BITS_PER_BYTE = 8.0

@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from moe2opt.profiles import Profiles
-from moe2opt.profiles.answer import Answer, answers, is_far, trust
 from moe2opt.profiles.formats import Format as WeightFormat
 from moe2opt.profiles.formats import engine_class, find_format
-from moe2opt.profiles.request import Load, load_of
+from moe2opt.profiles.predicting.answer import Answer, answers, is_far, trust
+from moe2opt.profiles.predicting.request import Load, load_of
 from moe2opt.result import FloatArray, InputError
 from moe2opt.selection.outcomes.files import with_hint
 from moe2opt.selection.outcomes.tables import ClusterTables, Llm

@@ -26,10 +26,10 @@ from moe2opt.errors import InputError
 from moe2opt.fleet import load_fleet, verify_fleet
 from moe2opt.pareto import Front
 from moe2opt.placement import PlacementPlan
-from moe2opt.profiles.llamabench_formats import read_tests
+from moe2opt.profiles.llamabench.formats import read_tests
 from moe2opt.proof import Multipliers, packed
 from moe2opt.replay.journal import Journal
-from moe2opt.replay.trace_files import open_trace
+from moe2opt.replay.traces.files import open_trace
 from moe2opt.report.replays import read_replay
 from moe2opt.selection.gate.calibrate import Calibrator
 from moe2opt.selection.gate.features import FeatureMap

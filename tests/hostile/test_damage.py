@@ -58,7 +58,7 @@ def watched() -> Iterator[None]:
 def planted(tmp_path_factory: pytest.TempPathFactory, checkout: Path) -> Path:
     """Return a folder with every seed."""
     folder = tmp_path_factory.mktemp("seeds")
-    plant(folder, checkout / "problems", checkout / "tests/profiles_measure/fixtures")
+    plant(folder, checkout / "problems", checkout / "tests/profiles/llamabench/fixtures")
     return folder
 
 

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 import moe2opt as mo
 from moe2opt.cli import app
 from moe2opt.errors import InputError
-from moe2opt.replay.trace_files import open_trace
+from moe2opt.replay.traces.files import open_trace
 from moe2opt.schema import ConfigError, inside
 from moe2opt.schema.csv import NAME, NOTE, read_table
 from moe2opt.text import fault_of_name, fault_of_text, shown

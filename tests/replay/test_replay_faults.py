@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 
 import moe2opt as mo
 from moe2opt.replay.compare import compare
+from moe2opt.replay.compiled import ReplayModel
 from moe2opt.replay.device import Device
 from moe2opt.replay.journal import summarise
-from moe2opt.replay.model import ReplayModel
 from moe2opt.replay.policies import POLICIES, ReplaySettings
 from moe2opt.replay.replay import NoPlanError, clairvoyant, replay, starting_plan
 from moe2opt.replay.resolve import Planner
-from moe2opt.replay.trace import Trace, build_trace
+from moe2opt.replay.traces.trace import Trace, build_trace
 from moe2opt.replay.world import build_world
 
 QUICK = ReplaySettings(rel_gap=1e-2)

@@ -187,8 +187,8 @@ def _imported(
 ) -> Exit:
     """Import runs of llama-bench: what they do not say is told, what no table knows is stated."""
     from moe2opt.profiles import read_profiles
-    from moe2opt.profiles.llamabench import Told, describe, import_llama_bench
-    from moe2opt.profiles.llamabench_writing import Stated, write_imported
+    from moe2opt.profiles.llamabench.reading import Told, describe, import_llama_bench
+    from moe2opt.profiles.llamabench.writing import Stated, write_imported
 
     imported = import_llama_bench(list(files), Told(*told))
     notices, written = list(imported.notices), list[Path]()

@@ -98,7 +98,7 @@ def replay(
     from moe2opt.replay.compare import InterruptedReplay, compare
     from moe2opt.replay.policies import POLICIES, ReplaySettings
     from moe2opt.replay.replay import NoPlanError
-    from moe2opt.replay.trace_files import open_trace
+    from moe2opt.replay.traces.files import open_trace
 
     settings = {
         "link": link,
@@ -178,7 +178,7 @@ def is_token_trace(spec: str) -> bool:
 
 
 def _is_builtin_of_experts(path: Path) -> bool:
-    from moe2opt.replay.trace_files import builtin_expert_traces
+    from moe2opt.replay.traces.files import builtin_expert_traces
 
     return not path.exists() and str(path) in builtin_expert_traces()
 
@@ -242,7 +242,7 @@ def _row(name: str, found: dict[str, Any]) -> list[str]:
 
 def _token_file(spec: str) -> Path:
     """Return a file, or the built-in trace of that name, with or without its suffix."""
-    from moe2opt.replay.trace_files import builtin_expert_traces
+    from moe2opt.replay.traces.files import builtin_expert_traces
 
     path = Path(spec)
     if path.is_file() or len(path.parts) != 1:

@@ -21,7 +21,7 @@ from moe2opt.profiles.measure import Effort, arithmetic, session
 
 Run = Callable[..., Ran]
 
-FIXTURES = Path(__file__).resolve().parents[2] / "profiles_measure" / "fixtures"
+FIXTURES = Path(__file__).resolve().parents[2] / "profiles" / "llamabench" / "fixtures"
 
 #: A selection instance on the tables of the built-in one, served by a machine called `box`.
 SELECTION = """\

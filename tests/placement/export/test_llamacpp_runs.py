@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from profiles_measure import tiny_gguf
+from profiles.llamabench import tiny_gguf
 from small_plans import make_plan, tier
 
 from moe2opt.placement.export import export

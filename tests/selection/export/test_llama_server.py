@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from profiles_measure.tiny_gguf import write_tiny_model
+from profiles.llamabench.tiny_gguf import write_tiny_model
 from ruamel.yaml import YAML
 
 from moe2opt.selection.export.litellm_router import gate_router

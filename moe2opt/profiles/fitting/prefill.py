@@ -1,0 +1,126 @@
+r"""Seconds of a prompt: a roofline of arithmetic and bandwidth, plus a fixed time.
+
+.. math::
+    t(n) = k_m \left(\max\left(\frac{2 P n}{F},\; \theta_B \frac{B}{W}\right)
+        + \theta_r \frac{B}{W} + \theta_0 \frac{10^9}{W}\right),
+
+with all the weights :math:`B` (a long prompt meets every expert), :math:`\theta_B` from decoding,
+and an arithmetic rate :math:`F` that is expressed per byte of peak bandwidth, which makes devices
+comparable. Mixtures of experts have a rate of their own: their matrices are small.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from moe2opt.profiles.fitting.points import Points
+from moe2opt.profiles.fitting.robust import group_weights, robust_nnls, weighted_sum
+from moe2opt.result import BoolArray, FloatArray
+
+#: Coefficients: peak bytes per operation of dense and of mixture models, repeated reads of the
+#: weights, fixed time in 1e9 bytes.
+COEFFICIENTS = ("dense", "moe", "reread", "fixed")
+
+_CENTRE = np.array([1 / 65.0, 1 / 30.0, 0.3, 1.0])
+_SPREAD = np.array([1.0, 2.0, 2.0, 3.0])
+_DEVICE_SPREAD = np.array([0.4, 2.0, 1.5, 1.5])
+_POOL_NOISE, _DEVICE_NOISE = 0.2, 0.1
+#: A coefficient that vanishes for all devices may still show on one: least share of the centre.
+_LEAST = 0.25
+_ROUNDS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class PrefillPool:
+    """Coefficients ``(4,)`` of all devices together, in the order of `COEFFICIENTS`."""
+
+    coefficients: FloatArray
+
+
+def columns(points: Points, bound: BoolArray) -> FloatArray:
+    """Return ``(n, 4)`` seconds per unit; arithmetic is hidden where bandwidth is the `bound`."""
+    operations = np.where(bound, 0.0, 2.0 * points.active_params * points.prompt_tokens)
+    dense, moe = operations * (1 - points.moe), operations * points.moe
+    table = np.stack([dense, moe, points.all_bytes, np.full(len(points), 1e9)], axis=1)
+    return table / points.bandwidth_bytes_per_s[:, None]
+
+
+def arithmetic_s(points: Points, coefficients: FloatArray) -> FloatArray:
+    """Return the ``(n,)`` seconds of arithmetic alone."""
+    none = np.zeros(len(points), dtype=bool)
+    return weighted_sum(columns(points, none)[:, :2], coefficients[:2])
+
+
+def predict_seconds(
+    points: Points, coefficients: FloatArray, reading: float, pace: FloatArray
+) -> FloatArray:
+    """Return the ``(n,)`` seconds of the prompts.
+
+    Parameters
+    ----------
+    points
+        Requests.
+    coefficients
+        ``(4,)`` of the device.
+    reading
+        Decode coefficient of the bytes: inverse share of the peak bandwidth that is reached.
+    pace
+        Factors of the power modes.
+    """
+    read_s = reading * points.all_bytes / points.bandwidth_bytes_per_s
+    bound = read_s > arithmetic_s(points, coefficients)
+    rest = weighted_sum(columns(points, bound), coefficients)
+    return (rest + np.where(bound, read_s, 0.0)) * pace
+
+
+def fit_pool(points: Points, seconds: FloatArray, reading: float) -> PrefillPool:
+    """Fit the coefficients of all devices together; `seconds` are in the reference power mode."""
+    weights = group_weights(points.group) * group_weights(points.device)
+    return PrefillPool(
+        _fit(points, seconds, reading, weights, _CENTRE, _SPREAD, _POOL_NOISE),
+    )
+
+
+def fit_device(
+    points: Points, seconds: FloatArray, reading: float, centre: FloatArray
+) -> FloatArray:
+    """Return the ``(4,)`` coefficients of one device, drawn towards `centre`."""
+    weights = group_weights(points.group)
+    around = np.maximum(centre, _LEAST * _CENTRE)
+    return _fit(points, seconds, reading, weights, around, _DEVICE_SPREAD, _DEVICE_NOISE)
+
+
+def centre_of(pool: PrefillPool, bandwidth_gb_per_s: float, tflops: float | None) -> FloatArray:
+    """Return where a device's coefficients are drawn to.
+
+    A known peak arithmetic rate bounds the dense rate: no device is expected to exceed it.
+    """
+    centre = pool.coefficients.copy()
+    if tflops is not None:
+        peak = bandwidth_gb_per_s / (1e3 * tflops)
+        centre[:2] = np.maximum(centre[:2], peak)
+    return centre
+
+
+def _fit(
+    points: Points,
+    seconds: FloatArray,
+    reading: float,
+    weights: FloatArray,
+    centre: FloatArray,
+    spread: FloatArray,
+    noise: float,
+) -> FloatArray:
+    """Alternate between which side of the roofline binds and the coefficients."""
+    read_s = reading * points.all_bytes / points.bandwidth_bytes_per_s
+    found = centre.copy()
+    for _ in range(_ROUNDS):
+        bound = (read_s > arithmetic_s(points, found)) & (read_s < seconds)
+        table = columns(points, bound)
+        target = seconds - np.where(bound, read_s, 0.0)
+        # A relative error of the whole weighs as much where only a part is left to explain.
+        scale = (target / seconds) ** 2
+        found = robust_nnls(table, target, weights * scale, centre, spread, noise)
+    return found

@@ -1,0 +1,1 @@
+"""Predictions from fits and tables: seconds, joules and intervals of a request."""

@@ -1,0 +1,169 @@
+"""Predict seconds per token when part of the experts lies in a slower tier of memory."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from moe2opt.profiles.fitting.offload import OffloadCurve
+from moe2opt.profiles.fitting.robust import upper_error
+from moe2opt.profiles.formats import find_format
+from moe2opt.profiles.predicting.predict import Prediction, predict, tables_of
+from moe2opt.profiles.predicting.request import positive
+from moe2opt.profiles.tables.tables import Profiles
+from moe2opt.result import InputError
+
+#: Share of the active bytes that are experts, where a caller does not say: the middle of the
+#: mixture models in ``moe_models.csv``.
+_EXPERT_SHARE = 0.6
+
+
+def predict_offload(
+    expert_share_gpu: float,
+    *,
+    series: str | None = None,
+    device: str | None = None,
+    weights_bytes: float | None = None,
+    precision: str = "Q4_K_M",
+    active_params_b: float | None = None,
+    expert_bytes_per_token: float | None = None,
+    tier_gb_per_s: float | None = None,
+    latency_s: float = 0.0,
+    overlap: float = 0.0,
+    level: float = 0.9,
+    profiles: Profiles | str | Path | None = None,
+) -> Prediction:
+    """Predict the seconds per output token of a mixture of experts that does not fit.
+
+    Either name a published `series` (any part of its name that is unique), whose fitted curve is
+    read off, or describe the model and the tier: the GPU reads what it holds, the tier delivers
+    the rest at its bandwidth, and up to the share `overlap` of the shorter time is hidden.
+
+    Parameters
+    ----------
+    expert_share_gpu
+        Share of the experts on the GPU, 0 to 1.
+    series
+        Part of the name of a series in ``offload_runs.csv``.
+    device, weights_bytes, precision, active_params_b
+        The GPU and the model, as for `predict`.
+    expert_bytes_per_token
+        Bytes of experts that a token reads; 60 % of the active bytes when left out.
+    tier_gb_per_s
+        Effective bandwidth of the slower tier in 1e9 bytes per second; the middle of the published
+        hosts when left out.
+    latency_s
+        Seconds per token of going to the tier at all.
+    overlap
+        0 for one after the other, 1 for fully at the same time.
+    level
+        Probability of the interval.
+    profiles
+        Tables or their folder; the built-in ones when left out.
+
+    Raises
+    ------
+    InputError
+        For an unknown or ambiguous series, or a number that makes no sense.
+
+    Examples
+    --------
+    >>> from moe2opt.profiles import predict_offload
+    >>> half = predict_offload(0.5, series="frequency")
+    >>> full = predict_offload(1.0, series="frequency")
+    >>> half.value > full.value, half.unit
+    (True, 's/token')
+    """
+    if not 0 <= expert_share_gpu <= 1:
+        raise InputError(f"expert_share_gpu: {expert_share_gpu!r} is outside 0..1")
+    if not 0 <= overlap <= 1:
+        raise InputError(f"overlap: {overlap!r} is outside 0..1")
+    if tier_gb_per_s is not None:
+        positive("tier_gb_per_s", tier_gb_per_s)
+    tables = tables_of(profiles)
+    if series is not None:
+        return _of_series(_find(series, tables.fit.offload_curves), expert_share_gpu, level)
+    if device is None or weights_bytes is None or active_params_b is None:
+        raise InputError("series: give it, or device, weights_bytes and active_params_b")
+    form = find_format(precision, tables.formats)
+    active = active_params_b * 1e9 * form.bits_per_weight / 8
+    experts = expert_bytes_per_token or _EXPERT_SHARE * active
+    missed = (1.0 - expert_share_gpu) * min(experts, active)
+    on_gpu = predict(
+        device,
+        weights_bytes,
+        precision,
+        quantity="s_per_token",
+        active_params_b=active_params_b,
+        level=level,
+        profiles=tables,
+    )
+    kept = (active - missed) / active
+    speeds = [tier_gb_per_s * 1e9] * 3 if tier_gb_per_s else _tier_speeds(tables)
+    values = [
+        _joined(own * kept, missed / speed + latency_s * (missed > 0), overlap)
+        for own, speed in zip((on_gpu.value, on_gpu.lower, on_gpu.upper), speeds, strict=True)
+    ]
+    reasons = [*on_gpu.reasons]
+    if missed > 0:
+        reasons.append("built from a bandwidth, not from runs of this model on this host")
+    return Prediction(
+        value=values[0],
+        lower=values[1],
+        upper=values[2],
+        unit="s/token",
+        level=level,
+        extrapolated=bool(reasons),
+        reasons=tuple(reasons),
+        error=on_gpu.error,
+    )
+
+
+def _joined(first_s: float, second_s: float, overlap: float) -> float:
+    return first_s + second_s - overlap * min(first_s, second_s)
+
+
+def _find(name: str, curves: Sequence[OffloadCurve]) -> OffloadCurve:
+    found = [curve for curve in curves if name.lower() in curve.series.lower()]
+    if len(found) == 1:
+        return found[0]
+    known = "; ".join(curve.series for curve in (found or curves))
+    what = "names several of" if found else "is not part of"
+    raise InputError(f"series: '{name}' {what} the known series: {known}")
+
+
+def _of_series(curve: OffloadCurve, share: float, level: float) -> Prediction:
+    value = curve.seconds(share)
+    measured = len(curve.errors) > 0
+    spread = math.log1p(upper_error(curve.errors, level)) if measured else math.log(2.0)
+    reasons = () if measured else (f"only {curve.points} runs: no hold-out error, a factor of 2",)
+    error = f"mean error at a left-out share {100 * curve.mean_error:.1f} %" if measured else ""
+    return Prediction(
+        value=value,
+        lower=value * math.exp(-spread),
+        upper=value * math.exp(spread),
+        unit="s/token",
+        level=level,
+        extrapolated=not measured,
+        reasons=reasons,
+        error=error or "no hold-out error",
+    )
+
+
+def _tier_speeds(tables: Profiles) -> list[float]:
+    """Return the middle effective bandwidth of the published hosts of one GPU, and its range.
+
+    Few hosts are published, so the range reaches a factor of two beyond them.
+    """
+    single = {run["series"] for run in tables.offload_runs if run["devices"] == 1}
+    known = [
+        curve.tier_bytes_per_s
+        for curve in tables.fit.offload_curves
+        if curve.series in single and math.isfinite(curve.tier_bytes_per_s)
+    ]
+    if not known:
+        raise InputError("tier_gb_per_s: missing, and the tables hold no series of one GPU")
+    return [float(np.median(known)), 2.0 * max(known), 0.5 * min(known)]

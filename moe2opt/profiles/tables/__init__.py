@@ -1,0 +1,1 @@
+"""Tables of devices, models and measured runs: reading and checking them."""
