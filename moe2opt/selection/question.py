@@ -1,7 +1,4 @@
-"""The door: what a configuration becomes, and what is asked of it.
-
-An instance is a case that compiles itself, reads solutions back as plans and judges plans.
-"""
+"""Instances: cases that compile themselves, read solutions back as plans, and judge plans."""
 
 from __future__ import annotations
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Protocol
 
 import numpy as np
 
+from moe2opt.canonical import FacilityProblem
 from moe2opt.result import FloatArray, IntArray
+from moe2opt.selection.constraints.compiled import Compiled
 
 #: Name of random sets in tables, and how many are drawn.
 RANDOM, RANDOM_SETS = "random feasible set", 20
@@ -16,34 +17,8 @@ RANDOM, RANDOM_SETS = "random feasible set", 20
 _TRIES = 50
 
 
-class Deployable(Protocol):
-    """Budgets, groups and covers of a set of experts: a facility problem, or a compiled case."""
-
-    @property
-    def size(self) -> int:
-        """Number of experts N."""
-
-    @property
-    def clusters(self) -> int:
-        """Number of rows of the objective C."""
-
-    @property
-    def groups(self) -> tuple[IntArray, ...]:
-        """At most one expert of each."""
-
-    @property
-    def limits(self) -> FloatArray:
-        """Budgets with the numerical slack."""
-
-    @property
-    def weighted(self) -> FloatArray:
-        """``(C, N)`` values times weights, for lazy greedy."""
-
-    def usage_of(self, x: IntArray) -> FloatArray:
-        """Return the use of every budget."""
-
-    def is_feasible(self, x: IntArray) -> bool:
-        """Tell whether a set keeps everything."""
+#: Budgets, groups and covers of a set of experts.
+Deployable = FacilityProblem | Compiled
 
 
 def grow(problem: Deployable, order: Iterable[int]) -> IntArray | None:
