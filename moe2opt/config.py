@@ -8,7 +8,7 @@ built.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -247,8 +247,6 @@ def _pick(variants: dict[str | None, Document], scenario: str | None) -> Documen
 
 
 def _documents(overrides: Mapping[str, Any] | Sequence[str] | None) -> list[Document]:
-    if isinstance(overrides, str):
-        raise InputError(f"overrides: expected a list of texts or a dictionary, got {overrides!r}")
     if isinstance(overrides, Mapping):
         return [python_override(key, value) for key, value in overrides.items()]
     documents: list[Document] = []
@@ -265,6 +263,12 @@ def _documents(overrides: Mapping[str, Any] | Sequence[str] | None) -> list[Docu
 
 def _texts(overrides: Mapping[str, Any] | Sequence[str] | None) -> tuple[str, ...]:
     """Return overrides as texts that `parse_override` reads back."""
+    given = () if overrides is None else overrides
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        raise InputError(f"overrides: expected a list of texts or a dictionary, got {overrides!r}")
+    for text in given:
+        if not isinstance(text, str):
+            raise InputError(f"overrides: {text!r} is no text")
     if isinstance(overrides, Mapping):
         documents = [python_override(key, value) for key, value in overrides.items()]
         pairs = [pair for document in documents for pair in document.data.items()]

@@ -125,7 +125,7 @@ def json_of(text: str, name: str) -> Any:
     def refuse(reason: str) -> NoReturn:
         raise InputError(f"{name}: {reason}")
 
-    if sum(map(text.count, ",[{")) > MOST_VALUES:
+    if has_too_many_values(text):
         refuse(f"more than {MOST_VALUES:,} values")
     try:
         content = json.loads(
@@ -141,6 +141,11 @@ def json_of(text: str, name: str) -> Any:
         refuse("too large for the memory")
     _check(content, refuse)
     return content
+
+
+def has_too_many_values(text: str) -> bool:
+    """Tell whether a JSON text is refused for the number of its values."""
+    return sum(map(text.count, ",[{")) > MOST_VALUES
 
 
 def _check(content: Any, refuse: Callable[[str], NoReturn]) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from contextlib import suppress
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 
 from moe2opt.questions import QUESTIONS, known, question_names
@@ -90,6 +91,8 @@ def find(config: str | Path) -> Path:
     InputError
         When there is neither, or a short name fits several built-in problems.
     """
+    if not isinstance(config, str | PathLike):
+        raise InputError(f"expected the name of a file or a problem, got {type(config).__name__}")
     path = Path(config)
     if not path.name or "\0" in str(config):
         raise InputError(f"{str(config)!r} names no file and no built-in problem")

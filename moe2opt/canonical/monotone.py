@@ -116,6 +116,8 @@ class MonotoneProblem(Canonical):
             oracles = getattr(self, name)
             if callable(oracles):
                 raise InputError(f"{name}: expected a sequence of oracles, got one callable")
+            if not isinstance(oracles, Sequence):
+                raise InputError(f"{name}: expected a sequence of oracles, got {oracles!r:.60}")
             for k, oracle in enumerate(oracles):
                 if not callable(oracle):
                     raise InputError(f"{name}[{k}]: {type(oracle).__name__} is not callable")
@@ -250,7 +252,10 @@ class MonotoneProblem(Canonical):
             raw = oracle(*points)
         else:
             raw = [oracle(*(p[b] for p in points)) for b in range(len(points[0]))]
-        values = np.asarray(raw, dtype=np.float64)
+        try:
+            values = np.asarray(raw, dtype=np.float64)
+        except (TypeError, ValueError) as error:
+            raise InputError(f"{name} returned what are no numbers: {error}") from error
         if values.shape != (len(points[0]),):
             raise InputError(
                 f"{name} returned shape {values.shape} for {len(points[0])} points of shape "

@@ -13,7 +13,7 @@ from moe2opt.canonical.choice import MultipleChoiceProblem
 from moe2opt.canonical.facility import FacilityProblem
 from moe2opt.canonical.monotone import MonotoneProblem
 from moe2opt.errors import DAMAGE
-from moe2opt.files import MOST_BYTES, read_json
+from moe2opt.files import MOST_BYTES, has_too_many_values, read_json
 from moe2opt.result import InputError
 from moe2opt.writing import replacing, write_text
 
@@ -30,10 +30,12 @@ def save_problem(problem: Problem, path: str | Path) -> None:
         For another suffix, or for a `MonotoneProblem`, which holds code.
     """
     path = Path(path)
+    if not isinstance(problem, Problem):
+        raise InputError(f"expected a problem, got {type(problem).__name__}")
     content = problem.to_dict()
     if path.suffix == ".json":
         text = json.dumps(content)
-        if len(text) > MOST_BYTES:
+        if len(text) > MOST_BYTES or has_too_many_values(text):
             raise InputError(f"{path}: too large for JSON; use the suffix .npz")
         write_text(path, text)
     elif path.suffix == ".npz":

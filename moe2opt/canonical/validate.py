@@ -122,6 +122,8 @@ def index_sets(name: str, value: Any, size: int, axis: Axis, *, flat: bool) -> t
     """
     if value is None:
         return ()
+    if not isinstance(value, Iterable):
+        raise InputError(f"{name}: expected sets of indices, got {type(value).__name__}")
     entries = list(value.values() if isinstance(value, Mapping) else value)
     if entries and not any(isinstance(e, AbstractSet) or np.ndim(e) for e in entries):
         if not flat:

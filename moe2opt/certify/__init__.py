@@ -47,6 +47,7 @@ from moe2opt.result import (
     Certificate,
     CertificationError,
     Conflict,
+    InputError,
     Record,
     Relaxation,
     Result,
@@ -112,7 +113,16 @@ def certify(target: Problem | Instance[Any], result: Result[Any]) -> Verdict:
     Verdict
         With kind ``checked`` when the certificate was replayed, else ``claimed``. Whatever the
         result holds, there is a verdict: what cannot be understood is a failure.
+
+    Raises
+    ------
+    InputError
+        For what is no problem, no instance or no result.
     """
+    if not isinstance(result, Result):
+        raise InputError(f"expected a result of moe2opt.solve, got {type(result).__name__}")
+    if not isinstance(target, (*_FAMILIES, Instance)):
+        raise InputError(f"expected an instance or a problem, got {type(target).__name__}")
     if result.x is None and result.certificate is None:
         problem: Any = None  # nothing is claimed that the problem could refute
     else:

@@ -70,6 +70,8 @@ def solve_fleet(
     Each site's part is proven by a certificate about its priced problem, see
     `moe2opt.fleet.priced`.
     """
+    if not isinstance(fleet, Fleet):
+        raise InputError(f"expected a fleet of moe2opt.load_fleet, got {type(fleet).__name__}")
     if not 0 < rel_gap < math.inf:
         raise InputError(f"rel_gap = {rel_gap} is not understood; it must be positive")
     with Crew(backend, workers, scheduler, executor) as crew:

@@ -84,6 +84,8 @@ class Family:
 
     def kind(self, name: str) -> Literal["row", "key"]:
         """Return what an axis is; raise `InputError` when there is no such row or key."""
+        if not isinstance(name, str):
+            raise InputError(f"expected the name of a budget row or a key, got {name!r:.60}")
         rows = row_names(self.target)
         if name in rows:
             return "row"
@@ -98,7 +100,10 @@ class Family:
 
     def axis(self, name: str, values: Sequence[float]) -> Axis:
         """Return an axis with ascending, distinct budgets."""
-        ordered = np.unique(np.asarray(values, dtype=np.float64))
+        try:
+            ordered = np.unique(np.asarray(values, dtype=np.float64))
+        except (TypeError, ValueError) as error:
+            raise InputError(f"{name}: budgets must be numbers, got {values!r:.60}") from error
         if not len(ordered) or not np.isfinite(ordered).all():
             raise InputError(f"{name}: budgets must be finite numbers, at least one")
         return Axis(name, self.kind(name), tuple(ordered.tolist()))

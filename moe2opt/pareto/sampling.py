@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -93,8 +94,7 @@ def pareto(
     >>> [(point.budget, point.objective, point.certified) for point in front]
     [(0.0, 0.0, True), (1.0, 5.0, True), (2.0, 6.0, True), (3.0, 7.0, True)]
     """
-    if points is not None and points < 1:
-        raise InputError(f"points = {points} is not understood; it must be at least 1")
+    _check_numbers(points, low, high)
     family = Family(target, (x,))
     ledger = Ledger(family, settings_of(target, settings), on_step)
     with ledger.listening():
@@ -107,6 +107,14 @@ def pareto(
         else:
             search.staircase(low, high)
     return front_of(ledger, search.steps, complete=search.complete)
+
+
+def _check_numbers(points: Any, low: Any, high: Any) -> None:
+    if points is not None and (not isinstance(points, Integral) or int(points) < 1):
+        raise InputError(f"points = {points!r} is not understood; it must be at least 1")
+    for name, end in (("low", low), ("high", high)):
+        if end is not None and not isinstance(end, Real):
+            raise InputError(f"{name} = {end!r} is not understood; it must be a number")
 
 
 def _range(family: Family, x: str, low: float | None, high: float | None) -> tuple[float, float]:

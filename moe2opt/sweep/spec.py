@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -151,6 +151,8 @@ def spec_of(
     file = library.find(config)
     chosen = {name: value for name, value in settings.items() if value is not None}
     values = _texts(over)
+    if isinstance(scenarios, str) or not isinstance(scenarios, Iterable | None):
+        raise InputError(f"scenarios: expected a list of names, got {scenarios!r}")
     names = tuple(scenarios or ())
     stored = _sweep_file(file)
     if stored is None:
@@ -180,7 +182,12 @@ def _texts(over: Mapping[str, Sequence[Any]] | Sequence[str] | None) -> dict[str
     if over is None:
         return {}
     if isinstance(over, Mapping):
+        for key, values in over.items():
+            if isinstance(values, str) or not isinstance(values, Iterable):
+                raise InputError(f"over: {key}: expected a list of values, got {values!r}")
         return {key: tuple(json.dumps(value) for value in values) for key, values in over.items()}
+    if isinstance(over, str) or not isinstance(over, Iterable):
+        raise InputError(f"over: expected a dictionary or a list of texts, got {over!r}")
     found: dict[str, tuple[str, ...]] = {}
     for text in over:
         key, equals, values = text.partition("=")
