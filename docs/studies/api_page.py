@@ -75,7 +75,7 @@ PARTS = (
     Part("Traces and re-planning", "moe2opt.replay"),
     Part("Caches of experts", "moe2opt.caching"),
     Part("Running plans", "moe2opt.executor"),
-    Part("Memory of llama.cpp", "moe2opt.llamacpp"),
+    Part("Memory of a runtime", "moe2opt.llamacpp"),
     Part("Profiles", "moe2opt.profiles"),
 )
 
