@@ -165,11 +165,11 @@ def _check_shapes(table: RoutingTable) -> None:
 
 
 def table_of(case: Case, chosen: IntArray, names: Sequence[str]) -> RoutingTable:
-    """Return the routing table of some experts of an instance.
+    """Return the routing table of some experts of a case.
 
     Parameters
     ----------
-    instance
+    case
         With a gate or with cluster tables.
     chosen
         Indices of the deployed experts.
@@ -182,7 +182,10 @@ def table_of(case: Case, chosen: IntArray, names: Sequence[str]) -> RoutingTable
         When routing has budgets and no deployed expert is in time for some prompt.
     """
     if isinstance(case, GatedCase):
-        prices, (shares, worth) = _prices(case, chosen), _by_prompt(case, chosen)
+        category = case.outcomes.category_of[case.members()]
+        counts = np.bincount(category, minlength=len(case.categories)).astype(np.float64)
+        prices, shares = _prices(case, chosen), counts / counts.sum()
+        worth = np.array(category_table(case, chosen)["worth"])
     else:
         prices, (shares, worth) = np.zeros(2), _by_cluster(case, chosen)
     picked = [case.experts[i] for i in chosen]
@@ -217,19 +220,10 @@ def _prices(case: GatedCase, chosen: IntArray) -> FloatArray:
     return prices
 
 
-def _by_prompt(case: GatedCase, chosen: IntArray) -> tuple[FloatArray, FloatArray]:
-    """Return shares and mean scores of the categories over the prompts of the objective."""
-    category = case.outcomes.category_of[case.members()]
-    counts = np.bincount(category, minlength=len(case.categories)).astype(np.float64)
-    worth = np.array(category_table(case, chosen)["worth"])
-    return counts / counts.sum(), worth
-
-
 def _by_cluster(case: Case, chosen: IntArray) -> tuple[FloatArray, FloatArray]:
     """Return shares and mean accuracies of the categories over their clusters."""
     weights, category = case.tables.weights, case.category_of
-    factors = case.factors[chosen]
-    accuracy = case.tables.accuracy[:, case.model_of[chosen]] * factors
+    accuracy = case.tables.accuracy[:, case.model_of[chosen]] * case.factors[chosen]
     shares: FloatArray = np.zeros(len(case.categories))
     np.add.at(shares, category, weights)
     totals = np.zeros((len(shares), len(chosen)))

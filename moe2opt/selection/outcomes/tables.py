@@ -7,6 +7,7 @@ sidecar ``provenance.json``; no prompt and no single outcome is stored.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -174,7 +175,13 @@ def write_tables(tables: ClusterTables, folder: str | Path) -> None:
         for m in tables.llms
     )
     write_table(folder / "llms.csv", list(_LLM_COLUMNS), llms)
-    write_table(folder / "clusters.csv", list(_CLUSTER_COLUMNS), _cluster_rows(tables))
+    clusters = (
+        (name, category, *prompts.tolist(), _short(tokens))
+        for name, category, prompts, tokens in zip(
+            tables.clusters, tables.categories, tables.prompts.T, tables.prompt_tokens, strict=True
+        )
+    )
+    write_table(folder / "clusters.csv", list(_CLUSTER_COLUMNS), clusters)
     write_table(folder / "outcomes.csv", list(_OUTCOME_COLUMNS), _outcome_rows(tables))
     split = ((p, tables.clusters[c], SPLITS[s]) for p, c, s in tables.assignment)
     write_table(folder / "split.csv", list(_SPLIT_COLUMNS), split)
@@ -201,6 +208,9 @@ def read_tables(folder: str | Path) -> ClusterTables:
     llms = tuple(_llm(row) for row in llm_rows)
     names, places = [m.name for m in llms], [row["cluster"] for row in clusters]
     grid = _grid(path, outcomes, places, names)
+    provenance = read_json(folder / "provenance.json")
+    if not isinstance(provenance, dict):
+        raise InputError(f"{folder / 'provenance.json'}: expected an object")
     return ClusterTables(
         llms=llms,
         clusters=tuple(places),
@@ -212,30 +222,16 @@ def read_tables(folder: str | Path) -> ClusterTables:
         prompt_tokens=np.array([row["mean_prompt_tokens"] for row in clusters], dtype=np.float64),
         output_tokens=_layer(grid, "mean_output_tokens"),
         assignment=_read_split(folder / "split.csv", places),
-        provenance=_read_provenance(folder / "provenance.json"),
+        provenance=provenance,
     )
 
 
-def _cluster_rows(tables: ClusterTables) -> list[tuple[object, ...]]:
-    return [
-        (
-            name,
-            tables.categories[c],
-            *tables.prompts[:, c].tolist(),
-            _short(tables.prompt_tokens[c]),
-        )
-        for c, name in enumerate(tables.clusters)
-    ]
-
-
-def _outcome_rows(tables: ClusterTables) -> list[tuple[object, ...]]:
-    rows: list[tuple[object, ...]] = []
+def _outcome_rows(tables: ClusterTables) -> Iterator[tuple[object, ...]]:
     for c, cluster in enumerate(tables.clusters):
         for m, llm in enumerate(tables.llms):
             counts = [int(part[s, c, m]) for s in range(3) for part in (tables.run, tables.correct)]
             accuracy, tokens = tables.accuracy[c, m], tables.output_tokens[c, m]
-            rows.append((cluster, llm.name, *counts, f"{accuracy:.6f}", _short(tokens)))
-    return rows
+            yield (cluster, llm.name, *counts, f"{accuracy:.6f}", _short(tokens))
 
 
 def _short(value: float) -> str:
@@ -282,10 +278,3 @@ def _read_split(path: Path, clusters: list[str]) -> tuple[tuple[str, int, int], 
     if unknown:
         raise InputError(f"{path}: prompt {unknown[0]['prompt']}: unknown cluster")
     return tuple((r["prompt"], place[r["cluster"]], SPLITS.index(r["split"])) for r in rows)
-
-
-def _read_provenance(path: Path) -> dict[str, Any]:
-    content = read_json(path)
-    if not isinstance(content, dict):
-        raise InputError(f"{path}: expected an object")
-    return content
