@@ -128,9 +128,7 @@ def json_of(text: str, name: str) -> Any:
     if has_too_many_values(text):
         refuse(f"more than {MOST_VALUES:,} values")
     try:
-        content = json.loads(
-            text, parse_int=_whole, parse_constant=_constant, object_pairs_hook=_section
-        )
+        content = DECODER.decode(text)
     except RecursionError:
         refuse(f"nested deeper than {MOST_NESTING} levels")
     except json.JSONDecodeError as error:
@@ -209,6 +207,10 @@ def _section(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _constant(word: str) -> NoReturn:
     raise ValueError(f"{word} is not a number of JSON")
+
+
+#: Reads JSON as `json_of` does: no key twice, no NaN; what it refuses is a `ValueError`.
+DECODER = json.JSONDecoder(parse_int=_whole, parse_constant=_constant, object_pairs_hook=_section)
 
 
 def _named(path: str | Path) -> str:

@@ -16,6 +16,7 @@ from typing import Any
 from moe2opt.bench.job import Job, Row
 from moe2opt.bench.peers import PEERS
 from moe2opt.bench.tally import conflicts
+from moe2opt.files import read_bytes, read_text
 
 #: Seconds beyond the limit before a solver that does not stop is killed, at least this.
 GRACE_S = 5.0
@@ -141,7 +142,7 @@ def _environment() -> dict[str, str]:
 
 def _lines(path: Path) -> list[dict[str, Any]]:
     found = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in read_text(path).splitlines():
         with suppress(json.JSONDecodeError):  # the last line of a killed process may be cut off
             found.append(json.loads(line))
     return found
@@ -170,7 +171,7 @@ def _blank(job: Job, end: str) -> Row:
 
 
 def _last_words(log: Path) -> str:
-    text = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    text = read_bytes(log).decode(errors="replace").strip().splitlines()
     return f": {text[-1]}" if text else ""
 
 

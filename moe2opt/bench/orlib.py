@@ -16,6 +16,7 @@ from scipy.sparse.csgraph import floyd_warshall
 
 from moe2opt.bench.cases import Built, data_file
 from moe2opt.canonical import FacilityProblem, MonotoneProblem, MultipleChoiceProblem
+from moe2opt.files import read_text
 from moe2opt.result import FloatArray, InputError
 
 
@@ -43,13 +44,12 @@ def build_orlib(arguments: dict[str, Any], data: Path | None) -> Built:
 
 def read_values(folder: Path) -> dict[str, Known]:
     """Return the published value of every instance in ``folder/values.csv``."""
-    with (folder / "values.csv").open(newline="", encoding="utf-8") as file:
-        return {
-            row["instance"]: Known(
-                float(row["best_known"]), row["is_optimum"] == "True", row.get("file", "")
-            )
-            for row in csv.DictReader(file)
-        }
+    return {
+        row["instance"]: Known(
+            float(row["best_known"]), row["is_optimum"] == "True", row.get("file", "")
+        )
+        for row in csv.DictReader(read_text(folder / "values.csv").splitlines())
+    }
 
 
 def knapsacks(path: Path) -> Iterator[MultipleChoiceProblem]:
@@ -176,7 +176,7 @@ def _best_open(savings: FloatArray, points: Any) -> FloatArray:
 
 def _numbers(path: Path) -> Iterator[float]:
     """Yield the numbers of a file; words (capa and capc hold one) are read as 0."""
-    for word in path.read_text(encoding="utf-8").split():
+    for word in read_text(path).split():
         yield float(word) if word[0].isdigit() or word[0] in "+-." else 0.0
 
 

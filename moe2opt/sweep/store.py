@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from moe2opt.errors import DAMAGE
-from moe2opt.files import read_json
+from moe2opt.files import open_regular, read_bytes, read_json
 from moe2opt.result import InputError, Result, Status, encode_float
 from moe2opt.sweep.spec import Task
 from moe2opt.writing import write_bytes
@@ -128,7 +128,7 @@ class Addresses:
 
     def _named(self, file: Path, values: list[str]) -> Iterator[tuple[str, str]]:
         """Yield path and digest of the files and folders that texts of the configuration name."""
-        texts = {*re.findall(r"[\w./-]+", file.read_text(encoding="utf-8", errors="ignore"))}
+        texts = {*re.findall(r"[\w./-]+", read_bytes(file).decode(errors="ignore"))}
         for value in values:
             texts |= {*re.findall(r"[\w./-]+", value)}
         for text in sorted(texts):
@@ -142,7 +142,9 @@ class Addresses:
             files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
             for part in files:
                 digest.update(str(part.relative_to(path.parent)).encode() + b"\0")
-                digest.update(part.read_bytes())
+                with open_regular(part) as stream:
+                    while block := stream.read(2**20):
+                        digest.update(block)
             self._digests[path] = digest.hexdigest()
         return self._digests[path]
 

@@ -15,13 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from moe2opt.files import DECODER, read_text
 from moe2opt.result import InputError
 
 #: Fields without which a test says nothing.
 NEEDED = ("model_type", "model_size", "model_n_params", "n_prompt", "n_gen", "avg_ts")
-
-#: Largest file that is read.
-_MOST_BYTES = 64 * 2**20
 
 _UNITS = {"MiB": 2**20, "GiB": 2**30, "KiB": 2**10, "M": 1e6, "B": 1e9, "K": 1e3, "T": 1e12}
 
@@ -94,27 +92,15 @@ def read_tests(path: str | Path) -> tuple[BenchTest, ...]:
         wrote it.
     """
     path = Path(path)
-    text = _content(path)
+    text = read_text(path)
+    if not text.strip():
+        raise InputError(f"{path}:1: the file is empty")
     tests = tuple(_format_of(path, text)(path, text))
     if not tests:
         raise InputError(f"{path}:1: holds no test of llama-bench")
     for test in tests:
         _check(test)
     return tests
-
-
-def _content(path: Path) -> str:
-    try:
-        if path.stat().st_size > _MOST_BYTES:
-            raise InputError(f"{path}: larger than {_MOST_BYTES // 2**20} MiB, not llama-bench")
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not text: {error.reason} at byte {error.start}") from error
-    if not text.strip():
-        raise InputError(f"{path}:1: the file is empty")
-    return text
 
 
 def _format_of(path: Path, text: str) -> Callable[[Path, str], Iterator[BenchTest]]:
@@ -150,7 +136,7 @@ def _check(test: BenchTest) -> None:
 
 
 def _json(path: Path, text: str) -> Iterator[BenchTest]:
-    decoder, position, count = json.JSONDecoder(), text.index("[") + 1, 0
+    position, count = text.index("[") + 1, 0
     while True:
         position = _after_blank(text, position)
         line = text.count("\n", 0, position) + 1
@@ -159,9 +145,13 @@ def _json(path: Path, text: str) -> Iterator[BenchTest]:
         if text[position] == "]":
             return
         try:
-            content, end = decoder.raw_decode(text, position)
+            content, end = DECODER.raw_decode(text, position)
         except json.JSONDecodeError as error:
-            raise InputError(_broken(path, text, error, count)) from None
+            cut = not text[error.pos :].strip() or "Unterminated" in error.msg
+            why = f"the file is cut off after {count} tests" if cut else f"not JSON: {error.msg}"
+            raise InputError(f"{path}:{error.lineno}: {why}") from None
+        except ValueError as error:
+            raise InputError(f"{path}:{line}: not JSON: {error}") from None
         yield _object(path, line, content)
         count += 1
         position = _after_blank(text, end)
@@ -172,23 +162,19 @@ def _jsonl(path: Path, text: str) -> Iterator[BenchTest]:
     lines = [(k, line) for k, line in enumerate(text.splitlines(), start=1) if line.strip()]
     for count, (number, line) in enumerate(lines):
         try:
-            yield _object(path, number, json.loads(line))
+            yield _object(path, number, DECODER.decode(line))
         except json.JSONDecodeError as error:
             last = number == lines[-1][0]
             why = f"the line is cut off after {count} tests" if last else f"not JSON: {error.msg}"
             raise InputError(f"{path}:{number}: {why}") from None
+        except ValueError as error:
+            raise InputError(f"{path}:{number}: not JSON: {error}") from None
 
 
 def _object(path: Path, line: int, content: Any) -> BenchTest:
     if not isinstance(content, dict):
         raise InputError(f"{path}:{line}: expected a test of llama-bench, found {content!r:.40}")
     return BenchTest(path, line, content)
-
-
-def _broken(path: Path, text: str, error: json.JSONDecodeError, count: int) -> str:
-    if not text[error.pos :].strip() or "Unterminated" in error.msg:
-        return f"{path}:{error.lineno}: the file is cut off after {count} tests"
-    return f"{path}:{error.lineno}: not JSON: {error.msg}"
 
 
 def _after_blank(text: str, position: int) -> int:

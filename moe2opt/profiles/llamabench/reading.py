@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from moe2opt.files import read_bytes
 from moe2opt.profiles.columns import FORMAT_COLUMNS
 from moe2opt.profiles.llamabench.formats import BenchTest, read_tests
 from moe2opt.profiles.tables.tables import builtin_profiles
@@ -136,7 +137,7 @@ def import_llama_bench(files: Sequence[str | Path], told: Told | None = None) ->
     _check_told(told)
     runs, notices = dict[str, Row](), list[str]()
     for path in map(Path, files):
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()[:8] if path.is_file() else ""
+        digest = hashlib.sha256(read_bytes(path)).hexdigest()[:8] if path.is_file() else ""
         for number, test in enumerate(read_tests(path), start=1):
             if test.number("n_prompt") and test.number("n_gen"):
                 notices.append(f"{path}:{test.line}: left out: one rate for prompt and generation")

@@ -6,6 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
+from moe2opt.files import read_bytes
 from moe2opt.profiles.columns import DEVICE_COLUMNS, RUN_COLUMNS
 from moe2opt.profiles.llamabench.reading import Imported
 from moe2opt.profiles.measure.writing import check_writable, merge_table
@@ -115,7 +116,7 @@ def _keep(files: tuple[Path, ...], folder: Path) -> list[Path]:
         folder.mkdir(exist_ok=True)
         kept = []
         for path in files:
-            content = path.read_bytes()
+            content = read_bytes(path)
             digest = hashlib.sha256(content).hexdigest()[:8]
             target = folder / f"llama-bench-{digest}{path.suffix}"
             write_bytes(target, content)

@@ -347,11 +347,20 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     binary.write_bytes(b"GGUF\x03\xff\xfe\x00")
     for path, message in (
         (tmp_path / "none.json", "No such file"),
-        (tmp_path, "Is a directory"),
-        (binary, "not text"),
+        (tmp_path, "is a folder, not a file"),
+        (binary, "not UTF-8 text"),
     ):
         with pytest.raises(InputError, match=message):
             import_llama_bench([path])
+
+
+@pytest.mark.parametrize("form", ["[{}]", "{}"])
+def test_a_field_that_stands_twice_is_named(form: str, tmp_path: Path) -> None:
+    """Of two rates in one test neither is believed; the message has the line and the field."""
+    path = tmp_path / "twice.json"
+    path.write_text(form.replace("{}", '{"avg_ts": 1.0, "avg_ts": 2.0}'), encoding="utf-8")
+    with pytest.raises(InputError, match=r'twice.json:1: not JSON: the key "avg_ts" stands twice'):
+        import_llama_bench([path])
 
 
 # ---------------------------------------------------------------------- writing
