@@ -65,6 +65,11 @@ class Mode(ABC):
         """Tell whether a configuration asks for this mode: by its part."""
         return cls.part in config.parts
 
+    @property
+    def granularity(self) -> str:
+        """What is placed as one piece."""
+        return self.case.config.granularity
+
     @abstractmethod
     def options(self) -> tuple[list[Options], Read]:
         """Return the options of all groups, and how to read a choice."""

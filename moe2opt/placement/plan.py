@@ -275,7 +275,7 @@ def plan_of(mode: Mode, assignment: Assignment, baselines: Sequence[Baseline]) -
         layers=case.shape.layers,
         n_layers=case.shape.n_layers,
         top_k=case.shape.top_k,
-        granularity=config.granularity if config.pattern is None else config.pattern.kind,
+        granularity=mode.granularity,
         precisions=tuple(
             PrecisionInfo(p.name, p.bits_per_weight, float(b))
             for p, b in zip(case.precisions, case.expert_bytes, strict=True)

@@ -162,12 +162,11 @@ def build(
     """
     reader = Reader(config, folder, allow_outside)
     shape = reader.shape()
-    reserved = shape.dense_bytes + shape.context_bytes(config.model.context_tokens)
+    context = shape.context_bytes(config.model.context_tokens)
     precisions = reader.precisions(shape)
     rates = reader.rates(shape, precisions)
-    reserved += 0.0 if rates is None else rates.working_bytes
-    if config.piped:
-        reserved = 0.0
+    working = 0.0 if rates is None else rates.working_bytes
+    reserved = 0.0 if config.piped else shape.dense_bytes + context + working
     instance = PlacementInstance(
         config=config,
         shape=shape,

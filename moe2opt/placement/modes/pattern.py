@@ -33,6 +33,11 @@ class Pattern(Mode):
         assert section is not None
         return section
 
+    @property
+    def granularity(self) -> str:
+        """Kind of the pattern."""
+        return self.section.kind
+
     def check(self) -> None:
         """Raise `InputError` for an objective that a pattern does not have."""
         if self.case.config.objective == "loads_per_token":
