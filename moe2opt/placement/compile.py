@@ -63,9 +63,8 @@ def compiled(mode: Mode) -> Compiled:
     rounded: Callable[[float], float] = float
     if case.activation.robust:
         grid = _grid(case, blocks)
-        rows += _domain_rows(case, blocks, grid)
+        rows = _with_worst_case(case, blocks, rows, grid)
         values = [np.zeros(block.size) for block in blocks] + [-grid[None, :]]
-        rows = [_with_grid(row, len(grid)) for row in rows]
         rounded = _next_on(grid)
     flat_values = [row for value in values for row in value]
     stacked = [
@@ -150,19 +149,19 @@ def _total(domain: Sequence[FloatArray | None], d: int, which: str) -> float:
     )
 
 
-def _domain_rows(case: Case, blocks: Sequence[Options], grid: FloatArray) -> Iterator[_Row]:
-    """Yield one row per domain: its seconds, plus what the grid value leaves, ≤ the last value."""
+def _with_worst_case(
+    case: Case, blocks: Sequence[Options], rows: Sequence[_Row], grid: FloatArray
+) -> list[_Row]:
+    """Return the rows with the group of the worst case, and a row for each domain.
+
+    A domain's seconds, and what the grid value leaves, are at most the last value.
+    """
     top = float(grid[-1]) * (1 + 1e-9)
+    found = [_Row(row.name, [*row.usage, np.zeros((1, len(grid)))], row.limit) for row in rows]
     for d, name in enumerate(case.activation.domains):
         usage = [np.asarray(block.domain_s)[:, :, d] for block in blocks]
-        yield _Row(f"seconds_per_token[{name}]", [*usage, (top - grid)[None, :]], top)
-
-
-def _with_grid(row: _Row, options: int) -> _Row:
-    """Return the row with no use by the group of the worst case unless it has one already."""
-    if row.name.startswith("seconds_per_token["):
-        return row
-    return _Row(row.name, [*row.usage, np.zeros((1, options))], row.limit)
+        found.append(_Row(f"seconds_per_token[{name}]", [*usage, (top - grid)[None, :]], top))
+    return found
 
 
 def _next_on(grid: FloatArray) -> Callable[[float], float]:
