@@ -326,8 +326,8 @@ def test_placement_page_shows_where_experts_live(
     plan = solve_into(tmp_path, "three_tier_edge").plan
     opened(browser, write_report(tmp_path)[1], PHONE, "dark")
     boxes = browser.execute_script(
-        "return [...document.querySelectorAll('#map rect[data-layer]')].map(r => "
-        "[r.dataset.layer, Number(r.getAttribute('width'))])"
+        "return [...document.querySelectorAll('#map rect[data-row]')].map(r => "
+        "[r.dataset.row, Number(r.getAttribute('width'))])"
     )
     widths: dict[str, float] = {}
     for layer, width in boxes:
