@@ -19,6 +19,9 @@ FREE = (
     "provenance.utc",
 )
 
+#: What results of earlier versions do not say; a wrong value is rejected, a missing one is not.
+LACKING = ("provenance.question",)
+
 Path = tuple[str | int, ...]
 
 
@@ -98,7 +101,8 @@ def mutations(
     plan = [
         (path, how) for path in leaves(content) for how in range(len(changed(at(content, path))))
     ]
-    plan += [(path, "removed") for path in _entries(content)]
+    gone = [path for path in _entries(content) if name_of(path) not in LACKING]
+    plan += [(path, "removed") for path in gone]
     plan += [(path, "added") for path in containers(content)]
     plan = [(path, how) for path, how in plan if path and not is_free(path, free)]
     if most is not None and len(plan) > most:

@@ -18,7 +18,7 @@ from random import Random
 from typing import Any
 
 from campaign.checking import Tally, guarded
-from mutations_of_results import FREE, at, is_free, name_of
+from mutations_of_results import FREE, LACKING, at, is_free, name_of
 
 import moe2opt as mo
 from moe2opt.verify import judged
@@ -39,7 +39,7 @@ RUNS: dict[str, tuple[str, tuple[str, ...], dict[str, Any]]] = {
 }
 
 #: What names the question is read before the plan is judged by it.
-LEFT_ALONE = (*FREE, "provenance.scenario", "provenance.overrides", "provenance.axes")
+LEFT_ALONE = (*(*FREE, *LACKING, "provenance.scenario", "provenance.overrides", "provenance.axes"),)
 
 Place = tuple[Any, ...]
 
