@@ -89,11 +89,26 @@ class CountsProof:
     def split(self, box: _Counts, axis: int, cut: int) -> tuple[_Counts, _Counts]:
         if not 0 <= axis < len(self.class_of):
             raise RejectedError(f"split of option {axis}, which does not exist")
+        if cut == -1:
+            return self._halves(box, axis)
         if not box.lower[axis] <= cut < box.upper[axis]:
             raise RejectedError(f"split of option {axis} at {cut} does not cut the box")
         upper, lower = box.upper.copy(), box.lower.copy()
         upper[axis], lower[axis] = cut, cut + 1
         return _Counts(box.lower, upper), _Counts(lower, box.upper)
+
+    def _halves(self, box: _Counts, axis: int) -> tuple[_Counts, _Counts]:
+        """Return the boxes in which the one choice of a class lies up to an option, or after it."""
+        c = int(self.class_of[axis])
+        if self.sizes[c] != 1:
+            raise RejectedError(f"option {axis} is not of a class of one group")
+        places = np.arange(len(self.class_of))
+        own = self.class_of == c
+        before, after = own & (places <= axis), own & (places > axis)
+        return (
+            _Counts(box.lower, np.where(after, 0, box.upper)),
+            _Counts(box.lower, np.where(before, 0, box.upper)),
+        )
 
     def holds(self, reason: str, index: int, box: _Counts) -> bool:
         problem, claim = self.problem, self.certificate.claim

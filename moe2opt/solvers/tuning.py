@@ -275,6 +275,12 @@ class ChoiceTuning:
 
     # ---- counts in classes of equal groups
 
+    sharing: float = 1.5
+    """Groups per class of equal ones from which on counting pays."""
+
+    counted_options: int = 4000
+    """Options of all classes up to which the LP of a node takes about a millisecond."""
+
     rounded_rows: int = 60
     """Rounded rows at most: each makes the bound better and the LP slower."""
 

@@ -126,6 +126,7 @@ def a_proof() -> tuple[mo.MultipleChoiceProblem, mo.Result[Any], Certificate]:
         ({"rounded": ((0, 0),)}, "no rounded row of a budget of 41.0 in 0 parts"),
         ({"kind": "multiple_choice"}, ""),
         ({"tree": (("split", 0, 6), ("dual", 0, 0), ("dual", 0, 0))}, "does not cut the box"),
+        ({"tree": (("split", 0, -1), ("dual", 0, 0), ("dual", 0, 0))}, "not of a class of one"),
         ({"tree": (("split", 99, 0), ("dual", 0, 0), ("dual", 0, 0))}, "does not exist"),
         ({"tree": (("out:dual", 0, 0), ("out:dual", 0, 0), ("dual", 0, 0))}, ""),
         ({"tree": (("in:dual", 0, 0), ("dual", 0, 0))}, "is not understood"),

@@ -28,6 +28,7 @@ from moe2opt.solvers.choice.heuristics import greedy_choice, improve_choice
 from moe2opt.solvers.lp import LinearProgram
 from moe2opt.solvers.relaxation import Examined
 from moe2opt.solvers.tree import Exclusions, SplitTree, Tightening
+from moe2opt.solvers.tuning import ChoiceTuning
 
 #: A rounded row is worth adding when its left side exceeds the right one by this share.
 _VIOLATION = 1e-6
@@ -42,6 +43,14 @@ def classes_of(problem: MultipleChoiceProblem) -> tuple[tuple[int, ...], ...]:
     for g, (values, usage) in enumerate(zip(problem.values, problem.usage, strict=True)):
         classes[values.tobytes() + usage.tobytes()].append(g)
     return tuple(map(tuple, classes.values()))
+
+
+def counting_pays(
+    problem: MultipleChoiceProblem, classes: tuple[tuple[int, ...], ...], tuning: ChoiceTuning
+) -> bool:
+    """Tell whether groups are alike enough, and the linear relaxation small enough."""
+    columns = sum(len(problem.values[members[0]]) for members in classes)
+    return problem.size >= tuning.sharing * len(classes) and columns <= tuning.counted_options
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -99,6 +108,12 @@ class CountsRelaxation:
         return _Box(np.zeros(len(self.class_of), np.int64), self.sizes[self.class_of])
 
     def split(self, box: _Box, axis: int, cut: int) -> tuple[_Box, _Box]:
+        if cut == -1:
+            places, own = np.arange(len(self.class_of)), self.class_of == self.class_of[axis]
+            return (
+                _Box(box.lower, np.where(own & (places > axis), 0, box.upper)),
+                _Box(box.lower, np.where(own & (places <= axis), 0, box.upper)),
+            )
         upper, lower = box.upper.copy(), box.lower.copy()
         upper[axis], lower[axis] = cut, cut + 1
         return _Box(box.lower, upper), _Box(lower, box.upper)
@@ -276,7 +291,13 @@ class CountsRelaxation:
         return [step], _Box(box.lower, upper)
 
     def _branch(self, box: _Box, priced: _Priced) -> tuple[int, int] | None:
-        """Return where to cut: the count that is least whole, weighted by what is at stake."""
+        """Return where to cut: the count that is least whole, weighted by what is at stake.
+
+        Of a class of one group, the options are halved: one of them alone would rule out little.
+        """
+        halves = self._halves(priced)
+        if halves is not None:
+            return halves
         open_axes = np.flatnonzero(box.upper > box.lower)
         if not len(open_axes):
             return None
@@ -292,6 +313,20 @@ class CountsRelaxation:
                 return axis, math.floor(counts[axis])
         axis = int(open_axes[np.argmax(priced.profit[open_axes])])
         return axis, int((box.lower[axis] + box.upper[axis] - 1) // 2)
+
+    def _halves(self, priced: _Priced) -> tuple[int, int] | None:
+        """Return where the fractional choice of the first group that has one is halved."""
+        if priced.counts is None:
+            return None
+        for c in np.flatnonzero(self.sizes == 1):
+            start, end = int(self.starts[c]), int(self.starts[c + 1])
+            shares = priced.counts[start:end]
+            if end - start > 2 and shares.max() < 1 - _WHOLE:
+                mean = float(shares @ np.arange(end - start))
+                used = np.flatnonzero(shares > _WHOLE)
+                at = int(np.clip(math.floor(mean), used[0], used[-1] - 1))
+                return start + at, -1
+        return None
 
     def _single_point(
         self, tightenings: list[Tightening | Exclusions], box: _Box, search: Search

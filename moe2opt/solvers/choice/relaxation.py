@@ -15,7 +15,7 @@ import numpy as np
 from moe2opt.canonical import MultipleChoiceProblem
 from moe2opt.result import BoolArray, Certificate, FloatArray, IntArray
 from moe2opt.solvers.base import Search
-from moe2opt.solvers.choice.counts import CountsRelaxation, classes_of
+from moe2opt.solvers.choice.counts import CountsRelaxation, classes_of, counting_pays
 from moe2opt.solvers.choice.engine import ChoiceEngine
 from moe2opt.solvers.choice.heuristics import greedy_choice, improve_choice
 from moe2opt.solvers.lp import LinearProgram, LinearSolution
@@ -34,9 +34,11 @@ def choice_relaxation(
     name = search.options.bound
     if name not in BOUNDS:
         raise unknown_bound(name, problem, BOUNDS)
-    if name == "counts":
-        return CountsRelaxation(problem, search, classes_of(problem))
     tuning = search.options.tuning.choice
+    if name == "counts" or (name == "auto" and search.options.proof == "any"):
+        classes = classes_of(problem)
+        if name == "counts" or counting_pays(problem, classes, tuning):
+            return CountsRelaxation(problem, search, classes)
     many = len(problem.flat_values) >= tuning.core_options
     large = many and len(problem.limits) <= tuning.most_rows
     if name == "core" or (name == "auto" and large):
