@@ -16,6 +16,7 @@ from moe2opt.source import source_of
 QUESTIONS: dict[str, str | Question] = {
     "selection": "moe2opt.selection.door:QUESTION",
     "placement": "moe2opt.placement.door:QUESTION",
+    "place": "moe2opt.place.door:QUESTION",
 }
 
 

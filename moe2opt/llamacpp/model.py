@@ -78,6 +78,8 @@ class LlamaLayer:
         biases); empty in a dense layer.
     ffn_width
         Width of its dense feed-forward part, 0 where it has experts.
+    other_weights, expert_weights
+        Numbers of weights behind `other_bytes` and behind all of `experts`.
     """
 
     index: int
@@ -89,6 +91,8 @@ class LlamaLayer:
     largest_other_bytes: int
     experts: Mapping[str, int] = field(default_factory=dict)
     ffn_width: int = 0
+    other_weights: int = 0
+    expert_weights: int = 0
 
     @property
     def expert_bytes(self) -> int:
@@ -411,14 +415,16 @@ def _layer(
     kind: tuple[Attention, bool],
 ) -> LlamaLayer:
     attention, recurrent = kind
-    other, largest = 0, 0
+    other, largest, weights, expert_weights = 0, 0, 0, 0
     experts: dict[str, int] = {}
     for name, tensor in tensors:
         found = _EXPERTS.fullmatch(name)
         if found:
             experts[found["matrix"]] = experts.get(found["matrix"], 0) + tensor.size
+            expert_weights += tensor.weights
         else:
             other += tensor.size
+            weights += tensor.weights
             largest = max(largest, tensor.size)
     window, heads = attention is Attention.WINDOW, facts.kv_heads[index]
     keys, values = heads * facts.key_values(window), heads * facts.value_values(window)
@@ -436,4 +442,6 @@ def _layer(
         largest_other_bytes=largest,
         experts=experts,
         ffn_width=0 if experts else facts.per_layer("feed_forward_length")[index],
+        other_weights=weights,
+        expert_weights=expert_weights,
     )

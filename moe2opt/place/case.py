@@ -1,0 +1,248 @@
+"""Everything that a plan is decided by: the model, the machine, the line, and derived seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import combinations
+
+import numpy as np
+
+from moe2opt.errors import InputError
+from moe2opt.llamacpp import Line, LlamaLayer, LlamaModel, context_bytes
+from moe2opt.llamacpp.compute import compute_bytes, host_compute_bytes
+from moe2opt.llamacpp.context import read_bytes
+from moe2opt.place.machine import HOP_S, RAM_HOP_S, Device, Machine
+from moe2opt.place.sections import PlaceConfig
+from moe2opt.result import FloatArray, IntArray
+
+#: Devices up to which every subset may be used; with more, all of them or the first ones.
+_FEW_DEVICES = 4
+
+#: What a compute buffer is multiplied by: 147 measured ones lie below 1.15 times the formula and
+#: 16 MiB, which the margin holds (see `moe2opt.llamacpp.compute`).
+COMPUTE_MARGIN = 1.15
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """What is decided once for a whole run.
+
+    Attributes
+    ----------
+    devices
+        Numbers of the devices that hold layers, in order; empty for none.
+    ubatch
+        Tokens computed at once.
+    offloads
+        Whether experts may lie elsewhere than with their layer, or layers in RAM.
+    """
+
+    devices: tuple[int, ...]
+    ubatch: int
+    offloads: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """A model on a machine.
+
+    Attributes
+    ----------
+    config, model, machine
+        The sections, the model and the machine.
+    """
+
+    config: PlaceConfig
+    model: LlamaModel
+    machine: Machine
+
+    @cached_property
+    def variants(self) -> tuple[Variant, ...]:
+        """Every variant, those with all devices first, the processor alone last."""
+        count = len(self.machine.devices)
+        numbers = tuple(range(count))
+        if count <= _FEW_DEVICES:
+            subsets = [s for k in range(count, 0, -1) for s in combinations(numbers, k)]
+        else:
+            subsets = [numbers[:k] for k in range(count, 0, -1)]
+        found = [
+            Variant(subset, ubatch, offloads)
+            for subset in subsets
+            for ubatch in sorted(self.config.ubatch)
+            for offloads in (True, False)
+        ]
+        alone = [Variant((), ubatch, offloads=True) for ubatch in sorted(self.config.ubatch)]
+        return (*found, *alone)
+
+    def line(self, ubatch: int) -> Line:
+        """Return the memory settings of a command line."""
+        context = self.config.context
+        return Line(
+            context_tokens=context.tokens,
+            ubatch=ubatch,
+            batch=max(self.config.batch, ubatch),
+            sequences=context.parallel,
+            unified=False,
+            type_k=context.type_k,
+            type_v=context.type_v,
+            flash_attention=self.config.flash_attention,
+        )
+
+    @property
+    def depth(self) -> int:
+        """Filled tokens of a sequence at which speed is counted."""
+        context = self.config.context
+        room = context.tokens // context.parallel
+        if context.depth is None:
+            return room // 2
+        if context.depth > room:
+            raise InputError(
+                f"context.depth: {context.depth} tokens do not fit into a sequence of {room}"
+            )
+        return context.depth
+
+    # ------------------------------------------------------------------ bytes
+
+    def layer_bytes(self, ubatch: int) -> IntArray:
+        """Return the ``(blocks,)`` bytes that go with the home of each block, context included."""
+        line, sizes = self.line(ubatch), np.zeros(self.model.blocks, dtype=np.int64)
+        for layer in self.model.layers:
+            held = layer.other_bytes + context_bytes(self.model, layer, line)
+            sizes[layer.index] = int(np.ceil(held))
+        return sizes
+
+    def compute_bytes(self, variant: Variant, device: int) -> int:
+        """Return what a device keeps for computing, with its margin, whatever layers it holds."""
+        if device not in variant.devices:
+            return 0
+        copied = 0
+        if variant.offloads:
+            copied = max(
+                max(layer.experts.values(), default=layer.largest_other_bytes)
+                for layer in self.model.layers
+            )
+        need = compute_bytes(
+            self.model,
+            self.model.layers,
+            self.line(variant.ubatch),
+            output=device == variant.devices[-1],
+            copied_bytes=copied,
+            pipeline=not variant.offloads and len(variant.devices) > 1,
+        )
+        return int(np.ceil(COMPUTE_MARGIN * need))
+
+    def host_bytes(self, variant: Variant) -> int:
+        """Return what RAM holds besides layers and experts."""
+        need = COMPUTE_MARGIN * host_compute_bytes(self.model, self.line(variant.ubatch))
+        output = 0 if variant.devices else self.model.output_bytes
+        return self.model.input_bytes + output + int(np.ceil(need))
+
+    def usable_bytes(self, device: int) -> int:
+        """Return what a device offers, its margin taken off."""
+        own = self.machine.devices[device]
+        return own.capacity_bytes - own.margin_bytes
+
+    # ------------------------------------------------------------------ seconds
+
+    @property
+    def _share(self) -> float:
+        """Share of the experts of a layer that a token uses."""
+        return self.model.top_k / self.model.experts if self.model.experts else 0.0
+
+    def home_s(self, layer: LlamaLayer, device: Device | None) -> float:
+        """Return seconds per answered token of a layer's attention and dense part."""
+        read = read_bytes(self.model, layer, self.line(512), self.depth)
+        if device is None:
+            return (layer.other_bytes + read) * self.machine.ram_byte_s
+        return device.reading_s(layer.other_bytes, layer.other_weights) + read * device.byte_s
+
+    def experts_s(self, layer: LlamaLayer, device: Device | None) -> float:
+        """Return seconds per answered token of a layer's routed experts."""
+        size = layer.expert_bytes * self._share
+        if device is None:
+            return size * self.machine.ram_byte_s + RAM_HOP_S
+        return device.reading_s(size, layer.expert_weights * self._share)
+
+    def output_s(self, variant: Variant) -> float:
+        """Return seconds per answered token of the output and of what no layer says."""
+        if not variant.devices:
+            return self.model.output_bytes * self.machine.ram_byte_s
+        used = [self.machine.devices[d] for d in variant.devices]
+        hops = (len(used) - 1) * HOP_S
+        return self.model.output_bytes * used[-1].byte_s + max(d.fixed_s for d in used) + hops
+
+    def prompt_home_s(self, layer: LlamaLayer, device: Device | None) -> float:
+        """Return seconds per prompt token of a layer's attention and dense part."""
+        operations = 2.0 * layer.other_weights
+        if device is None:
+            return self._slowest(operations, 0.0)
+        return operations * device.operation_s[0]
+
+    def prompt_experts_s(self, layer: LlamaLayer, device: Device | None, ubatch: int) -> float:
+        """Return seconds per prompt token of a layer's experts; those in RAM are copied."""
+        operations = 2.0 * layer.expert_weights * self._share
+        if device is not None:
+            return operations * device.operation_s[1]
+        copied = layer.expert_bytes * self.machine.copy_byte_s / ubatch
+        return copied + self._slowest(0.0, operations)
+
+    def _slowest(self, dense: float, routed: float) -> float:
+        rates = [d.operation_s for d in self.machine.devices]
+        if not rates:
+            # A processor does about a tenth of what a small device does.
+            return (dense + routed) * 1e-12
+        return dense * max(r[0] for r in rates) + routed * max(r[1] for r in rates)
+
+    @property
+    def prompt_matters(self) -> bool:
+        """Whether the goal counts the reading of prompts."""
+        goal = self.config.goal
+        return goal.prompt_tokens > 0 or goal.least_prefill_tok_s is not None
+
+    @property
+    def weights(self) -> tuple[float, float]:
+        """Share of a prompt token and of an answered one in the objective, per answered token."""
+        goal = self.config.goal
+        return goal.prompt_tokens / goal.answer_tokens, 1.0
+
+    # ------------------------------------------------------------------ classes
+
+    @cached_property
+    def classes(self) -> tuple[tuple[LlamaLayer, ...], ...]:
+        """Layers with experts, those of equal experts together, in order of the first of each."""
+        found: dict[tuple[object, ...], list[LlamaLayer]] = {}
+        for layer in self.model.layers:
+            if layer.experts:
+                key = (tuple(sorted(layer.experts.items())), layer.expert_weights)
+                found.setdefault(key, []).append(layer)
+        return tuple(map(tuple, found.values()))
+
+    def before(self, c: int) -> IntArray:
+        """Return the ``(blocks + 1,)`` numbers of layers of a class among the first blocks."""
+        flags = np.zeros(self.model.blocks, dtype=np.int64)
+        flags[[layer.index for layer in self.classes[c]]] = 1
+        return np.concatenate([[0], np.cumsum(flags)])
+
+    def ubatches(self) -> Iterator[int]:
+        """Yield the micro-batches that experts in RAM are told apart by."""
+        yield from sorted(self.config.ubatch) if self.prompt_matters else self.config.ubatch[:1]
+
+    def home_seconds(self, device: Device | None) -> FloatArray:
+        """Return the ``(blocks + 1,)`` weighted seconds of the homes of the first blocks."""
+        prompt, answer = self.weights
+        own = np.zeros(self.model.blocks)
+        for layer in self.model.layers:
+            own[layer.index] = answer * self.home_s(layer, device)
+            if prompt:
+                own[layer.index] += prompt * self.prompt_home_s(layer, device)
+        return np.concatenate([[0.0], np.cumsum(own)])
+
+    def expert_seconds(self, layer: LlamaLayer, device: Device | None, ubatch: int) -> float:
+        """Return the weighted seconds of a layer's experts."""
+        prompt, answer = self.weights
+        found = answer * self.experts_s(layer, device)
+        if prompt:
+            found += prompt * self.prompt_experts_s(layer, device, ubatch)
+        return found

@@ -1,0 +1,124 @@
+"""What a layout costs: seconds and bytes from its own layers, not from the problem."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from moe2opt.llamacpp import CPU, DeviceMemory, Layout, LlamaLayer, memory_of
+from moe2opt.place.case import COMPUTE_MARGIN, Case, Variant
+from moe2opt.place.machine import HOP_S, RAM_SPREAD, Device
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """Tokens per second, and the interval in which a new run lies nine times out of ten."""
+
+    value: float
+    low: float
+    high: float
+
+    def to_dict(self) -> dict[str, float]:
+        """Return JSON-ready content."""
+        return {"value": self.value, "low": self.low, "high": self.high}
+
+
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """Judges layouts of one case."""
+
+    case: Case
+
+    def memory(self, layout: Layout, ubatch: int) -> list[DeviceMemory]:
+        """Return the bytes of each device, and last of RAM."""
+        case = self.case
+        return memory_of(case.model, case.line(ubatch), layout, len(case.machine.devices))
+
+    def margin_bytes(self, held: DeviceMemory, device: int) -> float:
+        """Return what a device keeps free: its margin and that of its compute buffer."""
+        return (
+            self.case.machine.devices[device].margin_bytes
+            + (COMPUTE_MARGIN - 1) * held.compute_bytes
+        )
+
+    def faults(self, layout: Layout, ubatch: int) -> list[str]:
+        """Return what does not fit, a line each."""
+        machine, found = self.case.machine, []
+        *held, ram = self.memory(layout, ubatch)
+        for d, own in enumerate(held):
+            device = machine.devices[d]
+            over = own.total_bytes + self.margin_bytes(own, d) - device.capacity_bytes
+            if d in layout.homes and over > 0:
+                found.append(f"{device.name} lacks {over / 2**20:,.0f} MiB")
+        over = ram.total_bytes - (machine.ram_bytes or float("inf"))
+        if over > 0:
+            found.append(f"RAM lacks {over / 2**20:,.0f} MiB")
+        return found
+
+    # ------------------------------------------------------------------ seconds
+
+    def seconds(self, layout: Layout, ubatch: int) -> float:
+        """Return the weighted seconds of the goal."""
+        prompt, answer = self.case.weights
+        found = answer * self.answer_s(layout)
+        return found + prompt * self.prompt_s(layout, ubatch) if prompt else found
+
+    def answer_s(self, layout: Layout) -> float:
+        """Return seconds per answered token."""
+        parts = self._answer_parts(layout)
+        return sum(s for _, s in parts)
+
+    def prompt_s(self, layout: Layout, ubatch: int) -> float:
+        """Return seconds per prompt token."""
+        case = self.case
+        total = 0.0
+        for layer, home, experts in self._layers(layout):
+            total += case.prompt_home_s(layer, home)
+            if layer.experts:
+                total += case.prompt_experts_s(layer, experts, ubatch)
+        return total
+
+    def decode_rate(self, layout: Layout) -> Rate:
+        """Return answered tokens per second, with an interval from errors on runs held out."""
+        low = high = value = 0.0
+        for device, seconds in self._answer_parts(layout):
+            spread = RAM_SPREAD if device is None else device.spread
+            value += seconds
+            low += seconds / spread
+            high += seconds * spread
+        return Rate(1 / value, 1 / high, 1 / low)
+
+    def prefill_rate(self, layout: Layout, ubatch: int) -> Rate:
+        """Return prompt tokens per second, with an interval."""
+        devices = self.case.machine.devices
+        used = [devices[d] for d in set(layout.homes) if d != CPU]
+        spread = max((d.prompt_spread for d in used), default=4.0)
+        value = 1 / self.prompt_s(layout, ubatch)
+        return Rate(value, value / spread, value * spread)
+
+    def _answer_parts(self, layout: Layout) -> Iterator[tuple[Device | None, float]]:
+        """Yield where seconds of an answered token are spent, and how many."""
+        case = self.case
+        for layer, home, experts in self._layers(layout):
+            yield home, case.home_s(layer, home)
+            if layer.experts:
+                yield experts, case.experts_s(layer, experts)
+                if experts is not None and experts is not home:
+                    yield experts, 2 * HOP_S
+        used = tuple(sorted(set(layout.homes) - {CPU}))
+        variant = Variant(used, 512, offloads=True)
+        yield case.machine.devices[used[-1]] if used else None, case.output_s(variant)
+
+    def _layers(self, layout: Layout) -> Iterator[tuple[LlamaLayer, Device | None, Device | None]]:
+        """Yield each layer with the devices of its home and of its experts; None for RAM."""
+        devices = self.case.machine.devices
+
+        def at(place: int) -> Device | None:
+            return None if place == CPU else devices[place]
+
+        for layer in self.case.model.layers:
+            home = layout.homes[layer.index]
+            own = {layout.of_experts(layer.index, matrix) for matrix in layer.experts}
+            # Matrices of one layer in several places are priced as the slowest of them.
+            place = CPU if CPU in own else max(own, default=home)
+            yield layer, at(home), at(place)

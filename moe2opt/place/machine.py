@@ -1,0 +1,173 @@
+"""Devices with the rates at which they read weights and compute."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from moe2opt.errors import InputError
+from moe2opt.place.sections import Gpu, PlaceConfig
+from moe2opt.profiles.fitting import decode, prefill
+from moe2opt.profiles.formats import CLASSES, weight_class
+from moe2opt.profiles.predicting.predict import tables_of
+from moe2opt.profiles.tables.tables import Profiles
+
+GIB = 2**30
+
+#: Share of the rate at which RAM is read that decoding with experts there attains, and seconds per
+#: layer of handing over to the processor and back; published series of single requests lie within
+#: a factor of `RAM_SPREAD` of what these give (see docs/guides/fit-a-model.md).
+RAM_SHARE, RAM_HOP_S, RAM_SPREAD = 0.75, 3e-5, 1.8
+
+#: Bandwidth of a device of which only the size is known.
+ASSUMED_GB_PER_S = 500.0
+
+#: Seconds of handing an activation from one device to the next.
+HOP_S = 2e-5
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A device that holds layers and computes them.
+
+    Attributes
+    ----------
+    name
+        As the user calls it.
+    capacity_bytes, margin_bytes
+        Its memory, and what is kept free of it.
+    gb_per_s
+        Peak bandwidth of its memory.
+    byte_s, weight_s, fixed_s
+        Seconds to read a byte, to unpack a weight (by class of formats), and per token.
+    operation_s
+        Seconds of an operation of a prompt, in dense and in routed parts.
+    spread, prompt_spread
+        Factors around seconds per token, of answers and of prompts, between which new runs lie.
+    measured
+        Whether runs of this device stand behind it.
+    """
+
+    name: str
+    capacity_bytes: int
+    margin_bytes: int
+    gb_per_s: float
+    byte_s: float
+    weight_s: dict[str, float]
+    fixed_s: float
+    operation_s: tuple[float, float]
+    spread: float
+    prompt_spread: float
+    measured: bool
+
+    def reading_s(self, size: float, weights: float) -> float:
+        """Return seconds to use tensors of so many bytes and weights once."""
+        kind = weight_class(8 * size / weights) if weights else "16-bit"
+        return size * self.byte_s + weights * self.weight_s.get(kind, 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """Devices, RAM, and the rates between them.
+
+    Attributes
+    ----------
+    devices
+        In the order in which llama.cpp lists them.
+    ram_bytes
+        Memory of the processor that may be used, None for no limit.
+    ram_byte_s
+        Seconds to use a byte in RAM for a token.
+    copy_byte_s
+        Seconds to copy a byte from RAM to a device.
+    """
+
+    devices: tuple[Device, ...]
+    ram_bytes: int | None
+    ram_byte_s: float
+    copy_byte_s: float
+
+
+def machine_of(config: PlaceConfig, profiles: Profiles | None = None) -> Machine:
+    """Return the machine that a configuration names.
+
+    Raises
+    ------
+    InputError
+        For a device that is neither known by name nor given by size and bandwidth.
+    """
+    tables = tables_of(profiles)
+    devices = [_device(gpu, k, config.margin_gib, tables) for k, gpu in enumerate(config.gpus)]
+    names = [device.name for device in devices]
+    if len(set(names)) < len(names):
+        devices = [_renamed(device, k) for k, device in enumerate(devices)]
+    ram = config.ram
+    ram_bytes = None if ram.gib is None else int((ram.gib - ram.margin_gib) * GIB)
+    if ram_bytes is not None and ram_bytes <= 0:
+        raise InputError(f"ram.gib: {ram.gib:g} GiB are no more than the margin of the system")
+    return Machine(
+        devices=tuple(devices),
+        ram_bytes=ram_bytes,
+        ram_byte_s=1 / (RAM_SHARE * ram.gb_per_s * 1e9),
+        copy_byte_s=1 / (config.pcie_gb_per_s * 1e9),
+    )
+
+
+def _renamed(device: Device, k: int) -> Device:
+    return replace(device, name=f"{device.name} #{k}")
+
+
+def _device(gpu: Gpu, k: int, margin_gib: float, tables: Profiles) -> Device:
+    gib, bandwidth, name = gpu.gib, gpu.gb_per_s, gpu.name or f"gpu{k}"
+    known = None
+    if gpu.name is not None and gib is None:
+        try:
+            known = tables.device(gpu.name)
+        except InputError as error:
+            raise InputError(
+                f"gpus.{k}.name: {error}; or give gib and gb_per_s of a device of your own"
+            ) from error
+        name = known["device"]
+        gib = gib or float(known["memory_gib"])
+        bandwidth = bandwidth or float(known["memory_bandwidth_gb_per_s"])
+    if gib is None:
+        raise InputError(f"gpus.{k}: give name, or gib and gb_per_s")
+    bandwidth = bandwidth or ASSUMED_GB_PER_S
+    margin = margin_gib if gpu.margin_gib is None else gpu.margin_gib
+    if margin >= gib:
+        raise InputError(f"gpus.{k}: the margin of {margin:g} GiB is no less than its memory")
+    found = tables.fit.calibration
+    own = found.decode.get(name) if known is not None else None
+    reading = found.pools.decode.coefficients if own is None else own
+    prompt = found.prefill.get(name) if known is not None else None
+    if prompt is None:
+        tflops = known["fp16_tflops"] if known is not None else None
+        prompt = prefill.centre_of(found.pools.prefill, bandwidth, tflops)
+    peak = bandwidth * 1e9
+    terms = dict(zip(decode.COEFFICIENTS, reading.tolist(), strict=True))
+    own_name = name if own is not None else None
+    return Device(
+        name=name,
+        capacity_bytes=int(gib * GIB),
+        margin_bytes=int(margin * GIB),
+        gb_per_s=bandwidth,
+        byte_s=terms["bytes"] / peak,
+        weight_s={kind: terms[kind] / peak for kind in list(CLASSES)[1:]},
+        fixed_s=(terms["fixed"] + terms["moe"]) * 1e9 / peak,
+        operation_s=(float(prompt[0]) / peak, float(prompt[1]) / peak),
+        spread=_spread(tables, own_name, "decode"),
+        prompt_spread=_spread(tables, own_name, "prefill"),
+        measured=own is not None,
+    )
+
+
+def _spread(tables: Profiles, device: str | None, quantity: str) -> float:
+    """Return the factor around a prediction of seconds, from errors on runs held out."""
+    errors = tables.fit.errors
+    found = errors.inside.get(f"{device}|{quantity}|compiled", ())
+    found = found or errors.outside.get(f"{quantity}|compiled", ())
+    if not found:
+        return 2.0
+    # A new source is further off than another run of a known one.
+    return float(1 + max(np.quantile(np.abs(found), 0.9), 0.1))

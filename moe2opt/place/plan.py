@@ -1,0 +1,312 @@
+"""The plan: which device holds what, how fast that is, and the line that says so."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from moe2opt import present
+from moe2opt.content import Content
+from moe2opt.errors import DAMAGE, InputError
+from moe2opt.llamacpp import CPU, Layout
+from moe2opt.place.baselines import Rule, rules
+from moe2opt.place.case import Case
+from moe2opt.place.command import command_of
+from moe2opt.place.compile import Compiled
+from moe2opt.place.judge import Judge, Rate
+from moe2opt.result import IntArray
+from moe2opt.view import Bar, View, table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+GIB = 2**30
+
+#: How the processor and its RAM are called in plans.
+RAM = "cpu"
+
+ASKS = "Which device holds which layers and experts, so that a token is fastest?"
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class PlacePlan(Content):
+    """A command line of llama.cpp with what it stands for.
+
+    Attributes
+    ----------
+    name, model
+        Names of the instance and of the model.
+    layout
+        Device of every block and of its experts.
+    ubatch
+        Tokens computed at once.
+    devices
+        Per device, and last for RAM: name and bytes of weights, context, compute, margin, free.
+    layers
+        One entry per loaded block: its number, and where its dense part and its experts lie.
+    decode, prefill
+        Tokens per second of answers and of prompts.
+    baselines
+        What rules in use would have given on the same machine, by the same model of speed.
+    command
+        The line.
+    notes
+        What must be known.
+    """
+
+    name: str
+    model: str
+    layout: Layout
+    ubatch: int
+    devices: tuple[dict[str, Any], ...]
+    layers: tuple[dict[str, Any], ...]
+    decode: Rate
+    prefill: Rate
+    baselines: tuple[Rule, ...]
+    command: str
+    notes: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON-ready content."""
+        return {
+            "instance": self.name,
+            "model": self.model,
+            "ubatch": self.ubatch,
+            "homes": list(self.layout.homes),
+            "devices": [dict(device) for device in self.devices],
+            "layers": [dict(layer) for layer in self.layers],
+            "decode_tok_s": self.decode.to_dict(),
+            "prefill_tok_s": self.prefill.to_dict(),
+            "baselines": [rule.to_dict() for rule in self.baselines],
+            "command": self.command,
+            "notes": list(self.notes),
+        }
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> PlacePlan:
+        """Rebuild a plan from `to_dict`; raise `InputError` for anything else."""
+        try:
+            names = [device["name"] for device in data["devices"]]
+            places = {name: k for k, name in enumerate(names[:-1])} | {RAM: CPU}
+            experts = {
+                layer["layer"]: {"experts": places[layer["experts"]]}
+                for layer in data["layers"]
+                if layer["experts"] not in (None, layer["dense"])
+            }
+            return cls(
+                name=data["instance"],
+                model=data["model"],
+                layout=Layout(tuple(map(int, data["homes"])), experts),
+                ubatch=int(data["ubatch"]),
+                devices=tuple(dict(device) for device in data["devices"]),
+                layers=tuple(dict(layer) for layer in data["layers"]),
+                decode=Rate(**data["decode_tok_s"]),
+                prefill=Rate(**data["prefill_tok_s"]),
+                baselines=tuple(Rule(**rule) for rule in data["baselines"]),
+                command=data["command"],
+                notes=tuple(data["notes"]),
+            )
+        except DAMAGE as error:
+            raise InputError(f"plan: not understood: {type(error).__name__}: {error}") from error
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return one row per layer."""
+        import pandas as pd
+
+        return pd.DataFrame(list(self.layers))
+
+    def summary(self) -> str:
+        """Return the plan in words: speed, memory per device, rules, and the line."""
+        lines = [
+            f"{_rate(self.decode)} tokens/s of answers, {_rate(self.prefill)} of prompts "
+            "(by the stated model of speed)",
+            "",
+            f"{'device':<24}{'weights':>10}{'context':>10}{'compute':>10}{'margin':>10}{'free':>10}",
+        ]
+        lines += [
+            f"{device['name']:<24}"
+            + "".join(
+                f"{_gib(device[key]):>10}"
+                for key in (
+                    "weights_bytes", "context_bytes", "compute_bytes", "margin_bytes", "free_bytes",
+                )
+            )
+            for device in self.devices
+        ]  # fmt: skip
+        lines += ["", *(rule.words(self.decode.value) for rule in self.baselines)]
+        lines += ["", self.command, *(f"  note: {note}" for note in self.notes)]
+        return "\n".join(lines)
+
+    def view(self) -> View:
+        """Return what a page shows."""
+        figures = (
+            ("answers", f"{_rate(self.decode)} tokens/s"),
+            ("prompts", f"{_rate(self.prefill)} tokens/s"),
+            ("command", self.command),
+        )
+        bars = [
+            Bar(
+                device["name"],
+                f"{_gib(device['capacity_bytes'] - device['free_bytes'])} GiB",
+                f"{_gib(device['capacity_bytes'])} GiB",
+                1 - device["free_bytes"] / device["capacity_bytes"],
+            )
+            for device in self.devices
+            if device["capacity_bytes"]
+        ]
+        runs = table("Where the layers are", ("layers", "dense part", "experts"), self._runs())
+        rivals = table(
+            "What rules in use give",
+            ("rule", "tokens/s", "line"),
+            [(r.name, present.number(r.decode_tok_s, 4), r.line or r.note) for r in self.baselines],
+        )
+        return View(ASKS, figures, tuple(bars), (runs, rivals), self.notes)
+
+    def _runs(self) -> list[tuple[str, str, str]]:
+        """Return runs of layers that lie alike."""
+        runs: list[list[Any]] = []
+        for layer in self.layers:
+            own = (layer["dense"], layer["experts"] or "none")
+            if runs and runs[-1][2] == own:
+                runs[-1][1] = layer["layer"]
+            else:
+                runs.append([layer["layer"], layer["layer"], own])
+        return [(f"{a}" if a == b else f"{a} to {b}", *own) for a, b, own in runs]
+
+
+def _rate(rate: Rate) -> str:
+    return (
+        f"{present.number(rate.value, 3)} ({present.number(rate.low, 3)} to "
+        f"{present.number(rate.high, 3)})"
+    )
+
+
+def _gib(size: float | None) -> str:
+    return "-" if size is None else f"{size / GIB:.2f}"
+
+
+def plan_of(case: Case, compiled: Compiled, x: IntArray) -> PlacePlan:
+    """Return the plan of a solution of the compiled problem.
+
+    Which layers of a class keep their experts makes no difference to speed and bytes; the last of
+    each device do, so that what is in RAM is a run that one option can say.
+    """
+    devices, blocks = case.machine.devices, case.model.blocks
+    variant = compiled.variants[int(x[0])]
+    cuts = [int(t) for t in x[1 : 1 + len(devices)]]
+    homes = np.full(blocks, CPU)
+    for d, start in enumerate(cuts):
+        homes[start:] = d
+    last = variant.devices[-1] if variant.devices else CPU
+    layout = Layout((*map(int, homes), last), _experts(case, compiled, x, homes))
+    judge = Judge(case)
+    return PlacePlan(
+        name=case.config.name,
+        model=case.model.name,
+        layout=layout,
+        ubatch=variant.ubatch,
+        devices=tuple(device_rows(case, layout, variant.ubatch)),
+        layers=tuple(_layer_rows(case, layout)),
+        decode=judge.decode_rate(layout),
+        prefill=judge.prefill_rate(layout, variant.ubatch),
+        baselines=tuple(rules(case)),
+        command=command_of(case, layout, variant.ubatch),
+        notes=tuple(_notes(case, layout)),
+    )
+
+
+def _experts(
+    case: Case, compiled: Compiled, x: IntArray, homes: IntArray
+) -> dict[int, dict[str, int]]:
+    """Return where experts lie that are not with their layers."""
+    chosen = x[1 + len(case.machine.devices) :]
+    order = sorted(layer.index for members in case.classes for layer in members)
+    site_of = {index: compiled.sites[int(s)] for index, s in zip(order, chosen, strict=True)}
+    found: dict[int, dict[str, int]] = {}
+    for members in case.classes:
+        sites = [site_of[layer.index] for layer in members]
+        at_home = {d: sum(s.device == d and not s.away for s in sites) for d in set(homes) - {CPU}}
+        away = sorted(s.device for s in sites if s.away)
+        for layer in reversed(members):
+            home = int(homes[layer.index])
+            if at_home.get(home, 0):
+                at_home[home] -= 1
+                continue
+            # A device that has room for others' experts never takes those of its own away.
+            other = next((d for d in away if d != home), None) if home != CPU else None
+            if other is not None:
+                away.remove(other)
+            place = CPU if other is None else other
+            if place != home:
+                found[layer.index] = dict.fromkeys(layer.experts, place)
+    return found
+
+
+def device_rows(case: Case, layout: Layout, ubatch: int) -> list[dict[str, Any]]:
+    """Return bytes per device and last of RAM, as ``place --json`` writes them."""
+    judge, machine = Judge(case), case.machine
+    *held, ram = judge.memory(layout, ubatch)
+    rows = []
+    for d, own in enumerate(held):
+        device = machine.devices[d]
+        used = d in layout.homes or any(d in m.values() for m in layout.experts.values())
+        margin = judge.margin_bytes(own, d) if used else 0.0
+        rows.append(_row(device.name, device.capacity_bytes, own, margin))
+    limit = None if machine.ram_bytes is None else machine.ram_bytes
+    system = 0.0
+    if limit is not None and case.config.ram.gib is not None:
+        system = case.config.ram.gib * GIB - limit
+    rows.append(_row(RAM, None if limit is None else limit + system, ram, system))
+    return rows
+
+
+def _row(name: str, capacity: float | None, held: Any, margin: float) -> dict[str, Any]:
+    free = None if capacity is None else capacity - held.total_bytes - margin
+    return {
+        "name": name,
+        "capacity_bytes": None if capacity is None else round(capacity),
+        "weights_bytes": round(held.weights_bytes),
+        "context_bytes": round(held.context_bytes),
+        "compute_bytes": math.ceil(held.compute_bytes),
+        "margin_bytes": math.ceil(margin),
+        "free_bytes": None if free is None else math.floor(free),
+    }
+
+
+def _layer_rows(case: Case, layout: Layout) -> list[dict[str, Any]]:
+    names = [device.name for device in case.machine.devices]
+
+    def at(place: int) -> str:
+        return RAM if place == CPU else names[place]
+
+    rows = []
+    for layer in case.model.layers:
+        places = {layout.of_experts(layer.index, matrix) for matrix in layer.experts}
+        experts = at(CPU if CPU in places else max(places)) if places else None
+        rows.append(
+            {"layer": layer.index, "dense": at(layout.homes[layer.index]), "experts": experts}
+        )
+    return rows
+
+
+def _notes(case: Case, layout: Layout) -> list[str]:
+    notes = list(case.model.notes)
+    notes += [
+        f"{device.name}: a bandwidth of {device.gb_per_s:g} GB/s is assumed"
+        for device, gpu in zip(case.machine.devices, case.config.gpus, strict=True)
+        if gpu.name is None and gpu.gb_per_s is None
+    ]
+    guessed = [d.name for d in case.machine.devices if not d.measured]
+    if guessed:
+        notes.append(
+            f"no runs of {', '.join(guessed)} stand behind the speed: it follows from the bandwidth"
+        )
+    if any(CPU in own.values() for own in layout.experts.values()) or CPU in layout.homes:
+        notes.append(
+            f"RAM is read at {case.config.ram.gb_per_s:g} GB/s, of which decoding attains about "
+            "three quarters; a cache that follows the router can be faster than any fixed plan"
+        )
+    return notes

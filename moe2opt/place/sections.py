@@ -1,0 +1,106 @@
+"""YAML sections of the question ``place``."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+
+from moe2opt.schema import FileName, Name, Section
+
+Positive = Annotated[float, Field(gt=0, le=1e9)]
+Tokens = Annotated[int, Field(ge=1, le=2**30)]
+
+CacheType = Literal["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl"]
+
+
+class Gpu(Section):
+    """A device that computes: a name of the device table, or its size and bandwidth."""
+
+    name: Name | None = None
+    """Name or alias of a device of the profile tables, such as `RTX 4090`; or any name where
+    `gib` and `gb_per_s` are given."""
+    gib: Positive | None = None
+    """Memory in GiB; from the table when left out."""
+    gb_per_s: Positive | None = None
+    """Memory bandwidth in GB/s; when left out, from the table, or 500 (an assumption) where `gib`
+    is given."""
+    margin_gib: Annotated[float, Field(ge=0, le=1e6)] | None = None
+    """Kept free on this device, in GiB; see `margin_gib` of the file."""
+
+
+class Ram(Section):
+    """The memory of the processor."""
+
+    gib: Positive | None = None
+    """Size in GiB; no limit when left out."""
+    gb_per_s: Positive = 50.0
+    """Rate in GB/s at which it is read; 50 (two channels of DDR5) when left out, an assumption."""
+    margin_gib: Annotated[float, Field(ge=0, le=1e6)] = 2.0
+    """Left to the system, in GiB."""
+
+
+class Context(Section):
+    """What the conversation takes."""
+
+    tokens: Tokens = 8192
+    """Tokens of all sequences together that have room (`-c`)."""
+    depth: Annotated[int, Field(ge=0, le=2**30)] | None = None
+    """Filled tokens at which speed is counted; half of the room of a sequence when left out."""
+    type_k: CacheType = "f16"
+    """Format of keys (`-ctk`)."""
+    type_v: CacheType = "f16"
+    """Format of values (`-ctv`)."""
+    parallel: Annotated[int, Field(ge=1, le=256)] = 1
+    """Sequences at once (`-np`)."""
+
+
+class Goal(Section):
+    """What is to be fast."""
+
+    prompt_tokens: Annotated[int, Field(ge=0, le=2**30)] = 0
+    """Tokens of a prompt that is read first; 0 counts answers alone."""
+    answer_tokens: Tokens = 1
+    """Tokens of the answer."""
+    least_prefill_tok_s: Positive | None = None
+    """Prompts must be read at least this fast, in tokens per second."""
+
+
+class PlaceConfig(Section):
+    """Which device holds which layers and experts of one model, so that a token is fastest."""
+
+    problem: Literal["place"]
+    """The question that this file asks."""
+    name: Name = "place"
+    """Short name."""
+    model: FileName
+    """GGUF file (any one of several) or the folder that holds it, relative to this file."""
+    command_model: FileName | None = None
+    """What the line calls the model; as `model` when left out."""
+    gpus: Annotated[tuple[Gpu, ...], Field(max_length=16)] = ()
+    """Devices in the order in which llama.cpp lists them."""
+    ram: Ram = Ram()
+    """Memory of the processor."""
+    context: Context = Context()
+    """What the conversation takes."""
+    ubatch: Annotated[tuple[Tokens, ...], Field(min_length=1, max_length=6)] = (512,)
+    """Tokens computed at once (`-ub`): the sizes that may be chosen."""
+    batch: Tokens = 2048
+    """Tokens handed over at once (`-b`); at least the micro-batch that is chosen."""
+    goal: Goal = Goal()
+    """What is to be fast."""
+    margin_gib: Annotated[float, Field(ge=0, le=1e6)] = 0.75
+    """Kept free on every device, in GiB, besides 15 % of its compute buffer: for the context of the
+    driver and pools that grow with depth, which no log shows (300 to 750 MiB are published)."""
+    pcie_gb_per_s: Positive = 20.0
+    """Rate in GB/s of copies from RAM to a device; 20 (PCIe 4.0 x16) when left out, which is an
+    assumption."""
+    flash_attention: bool = True
+    """Whether `-fa on` is said."""
+
+    @field_validator("ubatch")
+    @classmethod
+    def _once(cls, sizes: tuple[int, ...]) -> tuple[int, ...]:
+        if len(set(sizes)) < len(sizes):
+            raise ValueError("give each size once")
+        return sizes

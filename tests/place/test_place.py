@@ -1,0 +1,277 @@
+"""Plans of the question ``place`` are the best there are, and fit as llama.cpp counts."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from llama_models import MIB, model
+
+import moe2opt as mo
+from moe2opt.errors import InputError
+from moe2opt.llamacpp import CPU, Layout, LlamaModel
+from moe2opt.place import PlaceConfig, PlaceInstance, PlacePlan
+from moe2opt.place.case import Case
+from moe2opt.place.judge import Judge
+from moe2opt.place.question import instance_of
+
+GIB = 2**30
+
+
+def asked(name: str | LlamaModel, *gpus: dict[str, Any], **sections: Any) -> PlaceInstance:
+    """Return the question about a model on some devices."""
+    own = model(name) if isinstance(name, str) else name
+    content = {"problem": "place", "model": "m.gguf", "gpus": list(gpus)} | sections
+    return instance_of(PlaceConfig.model_validate(content), own)
+
+
+def solved(instance: PlaceInstance) -> mo.Result[Any]:
+    """Return a result that is proven, and whose proof is checked."""
+    result = mo.solve(instance)
+    verdict = mo.certify(instance, result)
+    assert (verdict.kind, verdict.failures) == ("checked", ())
+    return result
+
+
+MACHINES: list[tuple[str, list[dict[str, Any]], dict[str, Any]]] = [
+    ("qwen3-30b-a3b", [{"name": "RTX 3060"}], {"ram": {"gib": 64}}),
+    ("gpt-oss-120b", [{"name": "RTX 3090"}, {"name": "RTX 3060"}], {"ram": {"gib": 96}}),
+    ("qwen35-35b", [{"gib": 12, "gb_per_s": 360}, {"gib": 8, "gb_per_s": 448}], {}),
+    ("gemma3-27b", [{"gib": 12, "gb_per_s": 360}], {}),
+    ("glm45-air", [{"gib": 24, "gb_per_s": 936}] * 2, {"ram": {"gib": 128}}),
+    ("nemotron3-nano", [{"gib": 16, "gb_per_s": 448}], {}),
+    ("llama4-maverick", [{"gib": 96, "gb_per_s": 256}], {"ram": {"gib": 256}}),
+    ("llama31-8b", [{"gib": 24, "gb_per_s": 936}], {}),
+    ("mixtral-8x7b", [], {"ram": {"gib": 64}}),
+]
+
+
+@pytest.mark.parametrize(("name", "gpus", "sections"), MACHINES, ids=lambda value: str(value)[:20])
+def test_plans_fit_and_lose_to_no_rule(
+    name: str, gpus: list[dict[str, Any]], sections: dict[str, Any]
+) -> None:
+    """A plan is proven optimal, fits with its margins, and no rule in use is faster."""
+    instance = asked(name, *gpus, **sections)
+    result = solved(instance)
+    assert result.status is mo.Status.OPTIMAL
+    plan: PlacePlan = result.plan
+    assert instance.check(plan) == []
+    assert instance.evaluate(plan) == pytest.approx(result.objective, rel=1e-9)
+    for device in plan.devices:
+        assert device["free_bytes"] is None or device["free_bytes"] >= 0
+    rates = [rule.decode_tok_s for rule in plan.baselines if rule.decode_tok_s is not None]
+    assert all(plan.decode.value >= rate * (1 - 1e-9) for rate in rates)
+
+
+def test_a_plan_on_one_card_is_said_by_one_number() -> None:
+    """Experts that stay in RAM are those of the first layers, so that `-ncmoe` says it."""
+    plan = solved(asked("qwen3-30b-a3b", {"gib": 12, "gb_per_s": 360}, ram={"gib": 64})).plan
+    in_ram = [layer["layer"] for layer in plan.layers if layer["experts"] == "cpu"]
+    assert in_ram == list(range(len(in_ram)))
+    assert f" -ngl 49 -ncmoe {len(in_ram)} --fit off" in plan.command
+    assert " -c 8192 -ctk f16 -ctv f16 -fa on -ub 512 -b 2048 -np 1 " in plan.command
+
+
+def test_context_lies_with_its_layer() -> None:
+    """Room for a longer conversation moves experts to RAM, and every byte is accounted for."""
+    short, long = (
+        solved(asked("gpt-oss-120b", {"gib": 24, "gb_per_s": 936}, context={"tokens": tokens})).plan
+        for tokens in (8192, 131072)
+    )
+    more = long.devices[0]["context_bytes"] - short.devices[0]["context_bytes"]
+    assert more == 18 * (131072 - 8192) * 8 * (64 + 64) * 2
+    assert sum(x["experts"] == "cpu" for x in long.layers) > sum(
+        x["experts"] == "cpu" for x in short.layers
+    )
+    for plan in (short, long):
+        held = sum(device["weights_bytes"] for device in plan.devices)
+        assert held == model("gpt-oss-120b").bytes
+
+
+def test_depth_costs_time_and_room_does_not() -> None:
+    """Speed is that at the depth that is filled; room alone changes it only by what fits."""
+    card = {"gib": 80, "gb_per_s": 2000}
+    roomy = asked("qwen3-30b-a3b", card, context={"tokens": 131072, "depth": 1000})
+    small = asked("qwen3-30b-a3b", card, context={"tokens": 8192, "depth": 1000})
+    deep = asked("qwen3-30b-a3b", card, context={"tokens": 131072, "depth": 100_000})
+    rates = [solved(instance).plan.decode.value for instance in (roomy, small, deep)]
+    assert rates[0] == pytest.approx(rates[1])
+    assert rates[2] < 0.9 * rates[0]
+
+
+def test_prompts_want_larger_parts() -> None:
+    """Where experts are copied for prompts, a long prompt takes a larger micro-batch than none."""
+    card = {"gib": 24, "gb_per_s": 936}
+    sizes = [512, 2048]
+    answers = solved(asked("gpt-oss-120b", card, ubatch=sizes)).plan
+    both = solved(
+        asked(
+            "gpt-oss-120b", card, ubatch=sizes, goal={"prompt_tokens": 8000, "answer_tokens": 100}
+        )
+    ).plan
+    assert (answers.ubatch, both.ubatch) == (512, 2048)
+    assert both.prefill.value > 2 * answers.prefill.value
+    assert both.decode.value <= answers.decode.value
+
+
+def test_a_floor_for_prompts_is_kept() -> None:
+    """Prompts are read at least as fast as asked, and not faster than any line could."""
+    card = {"gib": 24, "gb_per_s": 936}
+    free = solved(asked("gpt-oss-120b", card, ubatch=[512, 4096])).plan.prefill.value
+    floor = 3 * free
+    goal = {"least_prefill_tok_s": floor}
+    plan = solved(asked("gpt-oss-120b", card, ubatch=[512, 4096], goal=goal)).plan
+    assert plan.prefill.value >= floor * (1 - 1e-6)
+    goal = {"least_prefill_tok_s": 1e6}
+    assert mo.solve(asked("gpt-oss-120b", card, goal=goal)).status is mo.Status.INFEASIBLE
+
+
+def test_what_fits_nowhere_is_proven() -> None:
+    """A model larger than all memory is infeasible, and the memory that lacks is named."""
+    instance = asked("llama4-maverick", {"gib": 96, "gb_per_s": 256}, ram={"gib": 64})
+    result = solved(instance)
+    assert result.status is mo.Status.INFEASIBLE
+    assert result.certificate is not None and result.certificate.conflict is not None
+    named = [instance.row_names()[row] for row in result.certificate.conflict.rows]
+    assert "bytes in RAM" in named
+
+
+def tiny(layers: int, experts: int, dense: int, output: int, odd: bool) -> LlamaModel:
+    """Return a model of a few layers whose sizes are given in MiB; the last may differ."""
+    own = model("qwen3-30b-a3b")
+    first = own.layers[0]
+    made = [
+        dataclasses.replace(
+            first,
+            index=k,
+            other_bytes=dense * MIB,
+            largest_other_bytes=MIB,
+            experts={"up": (experts + (odd and k == layers - 1)) * MIB},
+            key_values=0,
+            value_values=0,
+            other_weights=dense * MIB,
+            expert_weights=experts * MIB,
+        )
+        for k in range(layers)
+    ]
+    return dataclasses.replace(
+        own, layers=tuple(made), blocks=layers, output_bytes=output * MIB, input_bytes=MIB,
+        hidden=64, heads=1, value_width=64, vocabulary=100, expert_width=8, top_k=1, experts=4,
+    )  # fmt: skip
+
+
+def best_by_trying(case: Case) -> float:
+    """Return the least seconds of any layout that fits, by trying them all."""
+    judge, blocks, count = Judge(case), case.model.blocks, len(case.machine.devices)
+    best = math.inf
+    for variant in case.variants:
+        last = variant.devices[-1] if variant.devices else CPU
+        rooms = [
+            case.usable_bytes(d)
+            - case.compute_bytes(variant, d)
+            - (case.model.output_bytes if d == last else 0)
+            for d in range(count)
+        ]
+        for cuts in itertools.combinations_with_replacement(range(blocks + 1), count):
+            ends = [*cuts[1:], blocks]
+            homes = [CPU] * blocks
+            for d in range(count):
+                homes[cuts[d] : ends[d]] = [d] * (ends[d] - cuts[d])
+            for places in itertools.product(range(CPU, count), repeat=blocks):
+                used = {p for p in (*homes, *places) if p != CPU}
+                away = any(p != h for p, h in zip(places, homes, strict=True))
+                if not used <= set(variant.devices) or any(
+                    h == CPU and p != CPU for p, h in zip(places, homes, strict=True)
+                ):
+                    continue
+                if not variant.offloads and (away or CPU in homes):
+                    continue
+                held = [0.0] * count
+                for layer, home, place in zip(case.model.layers, homes, places, strict=True):
+                    if home != CPU:
+                        held[home] += case.layer_bytes(variant.ubatch)[layer.index]
+                    if place != CPU:
+                        held[place] += layer.expert_bytes
+                if any(h > r for h, r in zip(held, rooms, strict=True) if h):
+                    continue
+                if any(rooms[d] < 0 for d in variant.devices):
+                    continue
+                moved = {
+                    k: {"up": p}
+                    for k, (p, h) in enumerate(zip(places, homes, strict=True))
+                    if p != h
+                }
+                layout = Layout((*homes, last), moved)
+                ours = judge.seconds(layout, variant.ubatch)
+                unused = set(variant.devices) - set(layout.homes)
+                if not unused:
+                    best = min(best, ours)
+    return best
+
+
+@given(
+    layers=st.integers(1, 4),
+    experts=st.integers(20, 60),
+    dense=st.integers(1, 20),
+    output=st.integers(1, 30),
+    odd=st.booleans(),
+    sizes=st.lists(st.integers(60, 200), min_size=1, max_size=2),
+    speeds=st.lists(st.integers(100, 2000), min_size=2, max_size=2),
+)
+@settings(max_examples=25, deadline=None)
+def test_no_layout_is_faster(
+    layers: int,
+    experts: int,
+    dense: int,
+    output: int,
+    odd: bool,
+    sizes: list[int],
+    speeds: list[int],
+) -> None:
+    """On a few layers and devices, trying every layout finds nothing faster than the plan."""
+    gpus = [{"gib": s / 1024, "gb_per_s": r} for s, r in zip(sizes, speeds, strict=False)]
+    small = tiny(layers, experts, dense, output, odd)
+    instance = asked(small, *gpus, margin_gib=0.0, context={"tokens": 256})
+    best = best_by_trying(instance.case)
+    result = mo.solve(instance)
+    assert mo.certify(instance, result).failures == ()
+    if result.status is mo.Status.INFEASIBLE:
+        assert best == math.inf
+    else:
+        assert -result.objective <= best * (1 + 1e-9)
+        assert instance.check(result.plan) == []
+
+
+def test_plans_survive_json() -> None:
+    """What is written of a plan is read back as the same plan, and shown on a page."""
+    plan = solved(asked("gpt-oss-20b", {"gib": 8, "gb_per_s": 448}, ram={"gib": 32})).plan
+    content = json.loads(json.dumps(plan.to_dict()))
+    assert PlacePlan.from_dict(content).to_dict() == plan.to_dict()
+    view = plan.view()
+    assert view.tables[0].rows and view.figures[0][0] == "answers"
+    assert list(plan.to_frame().columns) == ["layer", "dense", "experts"]
+    with pytest.raises(InputError, match="plan: not understood"):
+        PlacePlan.from_dict({"devices": []})
+
+
+@pytest.mark.parametrize(
+    ("sections", "fault"),
+    [
+        ({"gpus": [{"name": "RTXX"}]}, "gpus.0.name: .*did you mean"),
+        ({"gpus": [{"name": "my card"}]}, "give gib and gb_per_s of a device of your own"),
+        ({"gpus": [{"gb_per_s": 3}]}, "gpus.0: give name, or gib and gb_per_s"),
+        ({"gpus": [{"gib": 0.5, "gb_per_s": 9}]}, "the margin of 0.75 GiB is no less than"),
+        ({"ram": {"gib": 1}}, "ram.gib: 1 GiB are no more than the margin"),
+        ({"context": {"tokens": 512, "depth": 513}}, "context.depth: 513 tokens do not fit"),
+    ],
+)
+def test_bad_machines_are_refused(sections: dict[str, Any], fault: str) -> None:
+    """What is wrong with a machine is said by the name of its key."""
+    with pytest.raises(InputError, match=fault):
+        asked("gpt-oss-20b", **sections)
