@@ -19,6 +19,7 @@ from moe2opt.cli.verbs.export import export
 from moe2opt.cli.verbs.fleet import fleet
 from moe2opt.cli.verbs.gate import train
 from moe2opt.cli.verbs.pareto import pareto
+from moe2opt.cli.verbs.place import place
 from moe2opt.cli.verbs.problems import problems
 from moe2opt.cli.verbs.profile import profile
 from moe2opt.cli.verbs.replay import replay
@@ -30,8 +31,8 @@ from moe2opt.cli.verbs.verify import verify
 from moe2opt.cli.verbs.versions import versions
 
 VERBS: tuple[Callable[..., Exit | None], ...] = (
-    solve, check, verify, certificate, export, problems, bench, profile, replay, execute, pareto,
-    sweep, fleet, report, evaluate, schema, versions,
+    solve, place, check, verify, certificate, export, problems, bench, profile, replay, execute,
+    pareto, sweep, fleet, report, evaluate, schema, versions,
 )  # fmt: skip
 
 app = typer.Typer(

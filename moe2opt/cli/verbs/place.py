@@ -1,0 +1,207 @@
+"""The verb ``place``: from a model file and a machine to a command line that fits."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from moe2opt.cli import flags
+from moe2opt.cli.exits import Exit, exit_of
+from moe2opt.cli.flags import Json, Quiet, at_least
+from moe2opt.cli.folders import create, writing
+from moe2opt.cli.output import put, put_json
+from moe2opt.cli.target import told
+from moe2opt.errors import InputError
+from moe2opt.writing import write_text
+
+if TYPE_CHECKING:
+    from moe2opt.place import PlaceConfig
+    from moe2opt.result import Result
+
+#: Files of a result besides the configuration that repeats it.
+_FILES = ("result.json", "certificate.npz", "config.yaml")
+
+_SPEED = "Rate in GB/s"
+
+
+def place(
+    model: Annotated[
+        Path, typer.Argument(help="GGUF file (any shard) or its folder.", show_default=False)
+    ],
+    gpu: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME|GIB[:GB_PER_S]",
+            help="A device by name (RTX 4090) or by size and bandwidth (24:1008); repeat for more.",
+        ),
+    ] = None,
+    ram: Annotated[float | None, typer.Option(help="RAM in GiB.", callback=flags.in_gib)] = None,
+    ram_gb_per_s: Annotated[
+        float, typer.Option(help=f"{_SPEED} at which RAM is read.", callback=flags.positive)
+    ] = 50.0,
+    context: Annotated[
+        int, typer.Option("-c", "--context", min=1, help="Tokens that have room.")
+    ] = 8192,
+    depth: Annotated[
+        int | None, typer.Option(min=0, help="Filled tokens at which speed counts; default half.")
+    ] = None,
+    cache_k: Annotated[str, typer.Option("-ctk", help="Format of keys.")] = "f16",
+    cache_v: Annotated[str, typer.Option("-ctv", help="Format of values.")] = "f16",
+    ubatch: Annotated[
+        list[int] | None,
+        typer.Option("-ub", min=1, help="Tokens computed at once; repeat to let it choose."),
+    ] = None,
+    batch: Annotated[int, typer.Option("-b", min=1, help="Tokens handed over at once.")] = 2048,
+    parallel: Annotated[int, typer.Option(min=1, help="Sequences at once.")] = 1,
+    prompt_tokens: Annotated[
+        int, typer.Option(min=0, help="Tokens of a prompt that count, too; default answers alone.")
+    ] = 0,
+    answer_tokens: Annotated[int, typer.Option(min=1, help="Tokens of an answer.")] = 1,
+    least_prefill: Annotated[
+        float | None,
+        typer.Option(help="Least tokens/s at which prompts are read.", callback=flags.positive),
+    ] = None,
+    margin: Annotated[
+        float, typer.Option(help="GiB kept free on every device.", callback=at_least(0))
+    ] = 0.75,
+    to: Annotated[str, typer.Option(metavar="FORMAT", help="llama.cpp or json.")] = "llama.cpp",
+    time_limit: Annotated[float | None, typer.Option(help="Seconds.", callback=at_least(0))] = None,
+    save: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the problem as YAML here.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write result and configuration here.")
+    ] = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> Exit:
+    """Find the fastest line of llama.cpp for a model on a machine, prove it, and print it.
+
+    Only headers are read. Without --gpu and --ram the machine itself is asked. Memory is that of
+    llama.cpp, to the byte for weights and context; speed is by the stated model, with an interval.
+    """
+    from moe2opt import progress
+    from moe2opt.certify import certify
+    from moe2opt.cli import show
+    from moe2opt.llamacpp import read_llama
+    from moe2opt.place.question import instance_of
+    from moe2opt.solve import run
+
+    if to not in ("llama.cpp", "json"):
+        raise InputError(f"--to: '{to}' is not known here; choose llama.cpp or json")
+    config = _config(
+        {
+            "problem": "place",
+            "name": "place",
+            "model": str(model),
+            "gpus": _gpus(gpu, ram),
+            "ram": _ram(gpu, ram, ram_gb_per_s),
+            "context": {
+                "tokens": context, "depth": depth, "type_k": cache_k, "type_v": cache_v,
+                "parallel": parallel,
+            },
+            "ubatch": ubatch or [512],
+            "batch": batch,
+            "goal": {
+                "prompt_tokens": prompt_tokens, "answer_tokens": answer_tokens,
+                "least_prefill_tok_s": least_prefill,
+            },
+            "margin_gib": margin,
+        }
+    )  # fmt: skip
+    with told(quiet) as tell:
+        target = instance_of(config, read_llama(model))
+        tell(target.describe())
+        if out is not None:
+            create(out, *_FILES)
+        result = run(target, display=False, time_limit_s=time_limit)
+        verdict = certify(target, result)
+        tell(progress.report(result, checked=verdict.ok, failures=verdict.failures))
+    if save is not None:
+        write_text(save, _yaml(config, save), "--save ")
+    if out is not None:
+        with writing(out, *_FILES):
+            write_text(out / "config.yaml", _yaml(config, out / "config.yaml"))
+            result.save(out / "result.json")
+    if as_json:
+        plan = {} if result.plan is None else result.plan.to_dict()
+        put_json({**plan, **show.as_json(target, result, verdict)})
+    elif to == "llama.cpp" and quiet and result.plan is not None:
+        put(result.plan.command)
+    elif to == "json" and result.plan is not None:
+        put_json(result.plan.to_dict())
+    else:
+        show.show_result(target, result, verdict)
+        put(_next_step(result))
+    return exit_of(result, verdict, None, None)
+
+
+def _gpus(gpu: list[str] | None, ram: float | None) -> list[dict[str, Any]]:
+    """Return the sections of the devices that were typed, or that this machine has."""
+    if gpu is None and ram is None:
+        from moe2opt.place.detect import detected_gpus
+
+        return [found.model_dump(exclude_none=True) for found in detected_gpus()]
+    return [_gpu(text) for text in gpu or ()]
+
+
+def _gpu(text: str) -> dict[str, Any]:
+    size, colon, speed = text.partition(":")
+    try:
+        gib = float(size)
+    except ValueError:
+        return {"name": text}
+    try:
+        rate = float(speed) if colon else None
+    except ValueError:
+        rate = math.nan
+    if not 0 < gib < math.inf or (rate is not None and not 0 < rate < math.inf):
+        raise InputError(f"--gpu '{text}': give a name, or GiB and GB/s such as 24:1008")
+    return {"gib": gib} | ({} if rate is None else {"gb_per_s": rate})
+
+
+def _ram(gpu: list[str] | None, ram: float | None, gb_per_s: float) -> dict[str, Any]:
+    """Return the section of the RAM that was typed, or that this machine has."""
+    if ram is None and gpu is None:
+        from moe2opt.place.detect import detected_ram
+
+        return {**detected_ram().model_dump(exclude_none=True), "gb_per_s": gb_per_s}
+    return {"gb_per_s": gb_per_s} | ({} if ram is None else {"gib": ram})
+
+
+def _config(sections: dict[str, Any]) -> PlaceConfig:
+    from pydantic import ValidationError
+
+    from moe2opt.place import PlaceConfig
+
+    try:
+        return PlaceConfig.model_validate(sections)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise InputError(f"{where}: {first['msg']}") from error
+
+
+def _yaml(config: PlaceConfig, file: Path) -> str:
+    """Return the file that asks the same question; the model's path is relative to it."""
+    import io
+
+    from ruamel.yaml import YAML
+
+    content = config.model_dump(exclude_defaults=True, mode="json")
+    model = Path(config.model).resolve()
+    content["model"] = os.path.relpath(model, file.resolve().parent)
+    content["command_model"] = config.model
+    text = io.StringIO()
+    YAML(typ="safe", pure=True).dump({"schema_version": 1, "problem": "place", **content}, text)
+    return text.getvalue()
+
+
+def _next_step(result: Result[Any]) -> str:
+    if result.plan is None:
+        return "\nNext: more RAM or devices, a shorter context (-c), or a smaller micro-batch (-ub)"
+    return "\nThe line above states everything that this plan assumes. --save keeps the problem"

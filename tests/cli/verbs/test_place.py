@@ -1,0 +1,158 @@
+"""The verb ``place``: one command from a model file to a line that fits."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+gguf = pytest.importorskip("gguf", reason="models are read with the package gguf")
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write a small model of six layers with experts, headers with weights of zeros."""
+    import numpy as np
+
+    path = tmp_path_factory.mktemp("model") / "small.gguf"
+    writer = gguf.GGUFWriter(path, "qwen3moe")
+    writer.add_block_count(6)
+    writer.add_context_length(4096)
+    writer.add_embedding_length(256)
+    writer.add_head_count(4)
+    writer.add_head_count_kv(2)
+    writer.add_key_length(64)
+    writer.add_value_length(64)
+    writer.add_expert_count(4)
+    writer.add_expert_used_count(2)
+    writer.add_expert_feed_forward_length(128)
+    writer.add_vocab_size(512)
+    for name, shape in (("token_embd", (512, 256)), ("output", (512, 256))):
+        writer.add_tensor(f"{name}.weight", np.zeros(shape, np.float16))
+    for k in range(6):
+        writer.add_tensor(f"blk.{k}.attn_q.weight", np.zeros((256, 256), np.float16))
+        for matrix, shape in (
+            ("gate", (4, 128, 256)),
+            ("up", (4, 128, 256)),
+            ("down", (4, 256, 128)),
+        ):
+            writer.add_tensor(f"blk.{k}.ffn_{matrix}_exps.weight", np.zeros(shape, np.float16))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+def ran(capsys: pytest.CaptureFixture[str], *arguments: Any) -> tuple[int, str, str]:
+    """Run the verb in this process; return exit code, stdout and stderr."""
+    from typer.testing import CliRunner
+
+    from moe2opt.cli.app import app
+
+    found = CliRunner().invoke(app, ["place", *map(str, arguments)])
+    del capsys
+    return found.exit_code, found.stdout, found.stderr
+
+
+MACHINE = ("--gpu", "0.02:300", "--ram", 8, "--margin", 0, "-c", 1024)
+
+
+def test_json_says_everything(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The JSON holds status, proof, devices, layers, rates, rules, the line and notes."""
+    code, out, _ = ran(capsys, file, *MACHINE, "--json", "--quiet")
+    content = json.loads(out)
+    assert code == 0
+    assert (content["status"], content["gap"]) == ("OPTIMAL", 0.0) or content["gap"] < 1e-9
+    assert content["certificate"]["kind"] == "checked"
+    assert [device["name"] for device in content["devices"]] == ["gpu0", "cpu"]
+    assert set(content["devices"][0]) == {
+        *("name", "capacity_bytes", "weights_bytes", "context_bytes", "compute_bytes"),
+        *("margin_bytes", "free_bytes"),
+    }
+    assert [layer["layer"] for layer in content["layers"]] == list(range(6))
+    assert {layer["dense"] for layer in content["layers"]} <= {"gpu0", "cpu"}
+    for rate in ("decode_tok_s", "prefill_tok_s"):
+        assert content[rate]["low"] < content[rate]["value"] < content[rate]["high"]
+    assert content["command"].startswith("llama-server -m ")
+    assert content["baselines"]
+    assert content["notes"]
+
+
+def test_quiet_prints_the_line(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With --quiet stdout is the line alone, ready for a shell."""
+    code, out, err = ran(capsys, file, *MACHINE, "--quiet")
+    assert (code, err) == (0, "")
+    assert out.count("\n") == 1
+    assert f"-m {file} -c 1024 -ctk f16" in out
+
+
+def test_what_is_saved_is_the_same_question(
+    file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The YAML that --save writes gives the same plan, and --out a result that is verified."""
+    import moe2opt as mo
+
+    saved, out = file.parent / "saved.yaml", tmp_path / "out"
+    code, told, _ = ran(capsys, file, *MACHINE, "--json", "--quiet", "--save", saved, "--out", out)
+    assert code == 0
+    again = mo.solve(mo.load(saved))
+    assert again.plan is not None
+    assert again.measure.own(again.objective) == json.loads(told)["objective"]
+    from moe2opt.verify import verify
+
+    assert verify(out / "result.json", out / "config.yaml", allow_outside=True).failures == ()
+
+
+def test_what_does_not_fit_is_proven(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A machine that is too small ends with 3, the memory that lacks, and what to do."""
+    code, out, _ = ran(capsys, file, "--gpu", "0.001:300", "--ram", 2.001, "--margin", 0)
+    assert code == 3
+    assert "bytes in RAM" in out
+    assert "Next: more RAM or devices" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fault"),
+    [
+        (("--gpu", "24:x"), "--gpu '24:x': give a name, or GiB and GB/s such as 24:1008"),
+        (("--gpu", "0:5"), "--gpu '0:5': give a name"),
+        (("--gpu", "RTX 409"), "did you mean 'RTX 4090'?"),
+        (("-ctk", "q3"), "context.type_k: "),
+        (("--to", "vlm"), "--to: 'vlm' is not known here; choose llama.cpp or json"),
+        (("--depth", 9000), "context.depth: 9000 tokens do not fit into a sequence of 8192"),
+        (("-ub", 512, "-ub", 512), "ubatch: "),
+        (("--ram", 1), "ram.gib: 1 GiB are no more than the margin of the system"),
+        (("--margin", -1), "--margin"),
+        (("--ram-gb-per-s", 0), "--ram-gb-per-s"),
+        (("-c", 0), "--context"),
+    ],
+)
+def test_bad_flags_are_told(
+    file: Path, capsys: pytest.CaptureFixture[str], arguments: tuple[Any, ...], fault: str
+) -> None:
+    """A flag that is not understood ends with 2 and says what it should be."""
+    code, _, err = ran(capsys, file, *arguments)
+    assert code == 2
+    assert fault in err
+
+
+def test_no_model_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A file that is not there, or no model, ends with 2."""
+    assert ran(capsys, tmp_path / "no.gguf")[0] == 2
+    (tmp_path / "text.gguf").write_text("text")
+    code, _, err = ran(capsys, tmp_path / "text.gguf")
+    assert (code, "text.gguf is not a GGUF file" in err) == (2, True)
+
+
+def test_cards_are_read_from_their_driver() -> None:
+    """Lines of nvidia-smi become devices by name; lines of another kind are passed over."""
+    from moe2opt.place.detect import gpus_of
+
+    found = gpus_of("NVIDIA GeForce RTX 4090, 24564\nNVIDIA A100-SXM4-80GB, 81920\nno devices\n")
+    assert [(gpu.name, gpu.gib) for gpu in found] == [
+        ("RTX 4090", 23.99),
+        ("A100-SXM4-80GB", 80.0),
+    ]
