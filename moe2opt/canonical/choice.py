@@ -178,8 +178,25 @@ class MultipleChoiceProblem(Canonical):
 
     def with_budgets(self, budgets: Any) -> MultipleChoiceProblem:
         """Return the same problem with other budgets, in the order of its rows."""
-        budgets = validate.unlabelled("budgets", budgets)
-        return MultipleChoiceProblem(self.values, self.usage, budgets)
+        part = validate.unlabelled("budgets", budgets)
+        limits = validate.checked("budgets", part.as_vector(), 1, infinite=True).array
+        if limits.shape != self.budgets.shape:
+            return MultipleChoiceProblem(self.values, self.usage, part)
+        return self._derived(budgets=validate.limits_of(limits.copy(), self._most_used))
+
+    def without_objective(self) -> MultipleChoiceProblem:
+        """Return the question of feasibility: the same problem with nothing to gain."""
+        flat = validate.frozen(np.zeros(len(self.flat_values)))
+        split = np.split(flat, self.offsets[1:-1])
+        values = tuple(validate.frozen(part) for part in split)
+        return self._derived(values=values, flat_values=flat)
+
+    def _derived(self, **changed: Any) -> MultipleChoiceProblem:
+        """Return the problem with other content that is known to be good, without its checks."""
+        same = ("values", "usage", "budgets", "kind", "offsets", "flat_values", "costs")
+        problem = object.__new__(MultipleChoiceProblem)
+        problem.__dict__.update({name: getattr(self, name) for name in same} | changed)
+        return problem
 
     def as_monotone(self) -> MonotoneProblem:
         """Return the problem as a `MonotoneProblem` over one 0/1 variable per option.

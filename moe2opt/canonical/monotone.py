@@ -190,8 +190,10 @@ class MonotoneProblem(Canonical):
         It bounds a submodular objective over the box. Values may be rounded sums, so each is taken
         one unit in its last place off, unless it is a whole number of exact size.
         """
-        steps = np.diag(upper - lower)[upper > lower]
-        values = self.bounds_of(self.objective_values(np.vstack([lower, lower + steps])))
+        axes = np.flatnonzero(upper > lower)
+        points = np.repeat(lower[None, :], len(axes) + 1, axis=0)
+        points[np.arange(1, len(points)), axes] = upper[axes]
+        values = self.bounds_of(self.objective_values(points))
         if not np.isfinite(values).all():
             return math.inf
         base, above = float(values[0]), values[1:]
