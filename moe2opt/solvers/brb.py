@@ -59,8 +59,10 @@ def solve(problem: Problem, search: Search) -> Outcome:
     Outcome
         With a split-tree certificate of the bound, also when a limit stopped the run.
     """
-    relaxation = choose_relaxation(problem, search)
     search.offer_start()
+    if search.options.bound == "auto" and search.pressed():
+        return _unprepared(problem, search)
+    relaxation = choose_relaxation(problem, search)
     explored = explore(relaxation, search)
     bound = max(explored.bound, search.objective)
     if bound == math.inf:  # stopped before the first node: the best of everything bounds it
@@ -68,6 +70,15 @@ def solve(problem: Problem, search: Search) -> Outcome:
     certificate = relaxation.certificate(bound)
     stats = {"leaves": certificate.leaves}
     return Outcome(bound=bound, limit=explored.limit, certificate=certificate, stats=stats)
+
+
+def _unprepared(problem: Problem, search: Search) -> Outcome:
+    """Return what is known when a limit is hit before there is time to prepare a large problem."""
+    tree, bound = SplitTree(), max(ceiling(problem), search.objective)
+    tree.prune(0, ("corner", 0))
+    certificate = tree.certificate(problem, bound)
+    stats = {"leaves": certificate.leaves}
+    return Outcome(bound, search.limit_reached(), certificate, stats)
 
 
 def choose_relaxation(problem: Problem, search: Search) -> Relaxation | Explorer:

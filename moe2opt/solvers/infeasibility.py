@@ -120,6 +120,8 @@ def _least_relaxation(problem: Problem, row: int, search: Search) -> Relaxation 
 
 def _decide(problem: Problem, search: Search) -> Certificate | IntArray | None:
     """Return a proof of infeasibility, a feasible solution, or None when a limit was hit."""
+    if search.pressed():  # preparing a large problem takes longer than noticing that
+        return None
     bare = _without_objective(problem)
     trial = search.child(bare)
     relaxation = choose_relaxation(bare, trial)
@@ -138,8 +140,7 @@ def _without_objective(problem: Problem) -> Problem:
             nothing, problem.costs, problem.budgets, groups=problem.groups, covers=problem.covers
         )
     if isinstance(problem, MultipleChoiceProblem):
-        zero = [np.zeros(len(options)) for options in problem.values]
-        return MultipleChoiceProblem(zero, problem.usage, problem.budgets)
+        return problem.without_objective()
     return MonotoneProblem(
         problem.lower,
         problem.upper,
