@@ -46,6 +46,17 @@ def shown(text: str, *, lines: bool = False) -> str:
     )
 
 
+def as_cell(text: str) -> str:
+    """Return a text as a cell of a table that a spreadsheet does not run as a formula.
+
+    Examples
+    --------
+    >>> as_cell("=1+1"), as_cell("a=b"), as_cell("-")
+    ("'=1+1", 'a=b', '-')
+    """
+    return f"'{text}" if len(text) > 1 and text[0] in "=+-@\t\r" else text
+
+
 def near(word: str, known: Iterable[object], cutoff: float = 0.6) -> str | None:
     """Return the known word that a reader may have meant, None when no one is close.
 

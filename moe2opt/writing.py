@@ -18,7 +18,7 @@ from typing import Any
 
 from moe2opt.errors import InputError
 from moe2opt.files import read_json, read_text
-from moe2opt.text import shown
+from moe2opt.text import as_cell, shown
 
 #: Names of the files in a folder that moe2opt wrote, one a line.
 MANIFEST = ".moe2opt"
@@ -76,8 +76,17 @@ def write_bytes(path: str | Path, content: bytes) -> None:
 
 def write_frame(path: str | Path, frame: Any) -> None:
     """Write a pandas table as CSV with Unix line ends; raise as `replacing`."""
-    with replacing(path) as beside:
-        frame.to_csv(beside, index=False, lineterminator="\n")
+    write_text(path, frame_text(frame))
+
+
+def frame_text(frame: Any) -> str:
+    """Return a pandas table as CSV in which no text is a formula to a spreadsheet."""
+    safe = frame.copy()
+    for name, column in frame.items():
+        if column.dtype.kind == "O":
+            safe[name] = column.map(lambda cell: as_cell(cell) if isinstance(cell, str) else cell)
+    text: str = safe.to_csv(index=False, lineterminator="\n")
+    return text
 
 
 def made(folder: str | Path, label: str = "") -> Path:

@@ -12,7 +12,7 @@ import pytest
 
 import moe2opt as mo
 from moe2opt.result import InputError
-from moe2opt.writing import MANIFEST, check_ours, ours, replacing, write_text
+from moe2opt.writing import MANIFEST, check_ours, ours, replacing, write_frame, write_text
 
 
 def test_a_block_that_fails_leaves_the_older_file(tmp_path: Path) -> None:
@@ -176,3 +176,15 @@ def test_what_a_killed_process_left_is_not_read(tmp_path: Path) -> None:
     assert run.invoke(app, ["solve", "tiny", "--out", str(tmp_path)]).exit_code == 0
     (tmp_path / ".moe2opt-0123456789ab.json").write_text('{"half": ')
     assert run.invoke(app, ["report", str(tmp_path)]).exit_code == 0
+
+
+def test_no_text_of_a_table_is_a_formula(tmp_path: Path) -> None:
+    """A spreadsheet runs no cell of ours: text that begins like a formula has an apostrophe."""
+    import pandas as pd
+
+    cells = ["=1+1", "+a", "-b", "@c", "\td", "-", "a=b", "", None]
+    write_frame(tmp_path / "a.csv", pd.DataFrame({"text": cells, "number": range(-3, 6)}))
+    lines = (tmp_path / "a.csv").read_text(encoding="utf-8").splitlines()[1:]
+    shown = [line.rpartition(",")[0] for line in lines]
+    assert shown == ["'=1+1", "'+a", "'-b", "'@c", "'\td", "-", "a=b", "", ""]
+    assert [line.rpartition(",")[2] for line in lines] == [str(k) for k in range(-3, 6)]

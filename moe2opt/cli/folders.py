@@ -47,9 +47,9 @@ def spare(out: Path | None, *inputs: str | Path | None, folder: bool = False) ->
         for name in inputs:
             if name is not None and Path(name).exists() and out.samefile(name):
                 raise InputError(f"--out {out}: this file is read; name another one")
-    if out.is_dir():
-        if not folder:
-            raise InputError(f"--out {out}: {os.strerror(errno.EISDIR)}")
-        _try_writing(out, out)
-    elif out.is_file() or not (folder or out.exists()):  # not a device or a pipe
-        _try_writing(out.parent, out)
+    if out.is_dir() and not folder:
+        raise InputError(f"--out {out}: {os.strerror(errno.EISDIR)}")
+    if out.exists() and not (out.is_file() or out.is_dir()):  # a device or a pipe
+        return
+    place = out if out.is_dir() else out.parent
+    _try_writing(next(p for p in (place, *place.parents) if p.exists() or not folder), out)

@@ -32,6 +32,7 @@ from moe2opt.result import (
     optimal_within,
     relative_gap,
 )
+from moe2opt.text import as_cell
 from moe2opt.verify import only_within
 from moe2opt.writing import replacing, write_frame, write_text
 
@@ -193,7 +194,7 @@ class _Check:
         facts = zip(self.rows, self.fleet.sites, self.kind_of.tolist(), strict=False)
         for k, (row, site, kind) in enumerate(facts):
             stored = {"site": row["site"], "rate": float(row["rate"]), "distinct": row["distinct"]}
-            own = {"site": site.name, "rate": site.rate, "distinct": str(kind)}
+            own = {"site": as_cell(site.name), "rate": site.rate, "distinct": str(kind)}
             yield from differences(stored, own, f"sites.csv[{k}]")
 
     def _proves_none(self, bound: float) -> bool:

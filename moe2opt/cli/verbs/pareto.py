@@ -19,7 +19,7 @@ from moe2opt.cli.output import print_table, put, put_json
 from moe2opt.cli.target import opened, told
 from moe2opt.errors import InputError
 from moe2opt.files import read_json
-from moe2opt.writing import write_frame
+from moe2opt.writing import frame_text, write_frame
 
 if TYPE_CHECKING:
     from moe2opt.pareto import Cell, Front, Grid
@@ -205,10 +205,9 @@ def _checked(out: Path | None, target: Any, as_json: bool, quiet: bool) -> Exit:
     found: Front | Grid = with_results(kind.load(path), out / "results")
     failures = verify(found, target, read_json(path))
     table = path.with_suffix(".csv")
-    if not failures and table.is_file():
-        written = found.to_frame().to_csv(index=False).splitlines()
-        if table.read_text(encoding="utf-8").splitlines() != written:
-            failures.append(f"{table.name}: not the table of {path.name}")
+    is_there = not failures and table.is_file()
+    if is_there and table.read_text(encoding="utf-8") != frame_text(found.to_frame()):
+        failures.append(f"{table.name}: not the table of {path.name}")
     say_all(failures)
     if as_json:
         put_json({"ok": not failures, "points": len(found), "failures": failures}, None)
