@@ -31,3 +31,11 @@ def moe2opt(monkeypatch: pytest.MonkeyPatch) -> Run:
         return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
     return run
+
+
+@pytest.fixture
+def solved(moe2opt: Run, tmp_path: Path) -> Path:
+    """Path of a certified result of the built-in tiny problem, scenario rich."""
+    flags = ("--solver", "polyblock", "--scenario", "rich", "--out", tmp_path, "--quiet")
+    assert moe2opt("solve", "tiny", *flags).exit_code == 0
+    return tmp_path / "result.json"
