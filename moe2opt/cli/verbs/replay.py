@@ -98,7 +98,7 @@ def replay(
     from moe2opt.replay.compare import InterruptedReplay, compare
     from moe2opt.replay.policies import POLICIES, ReplaySettings
     from moe2opt.replay.replay import NoPlanError
-    from moe2opt.replay.traces.files import open_trace
+    from moe2opt.replay.traces.files import is_token_trace, open_trace, token_file
 
     settings = {
         "link": link,
@@ -116,7 +116,7 @@ def replay(
     bound = None if against == "none" else against
     target = opened(config, scenario, overrides, allow_outside)
     if is_token_trace(trace):
-        return _replay_tokens(target, trace, policies, bound, out, fresh, as_json)
+        return _replay_tokens(target, token_file(trace), policies, bound, out, fresh, as_json)
     conditions = open_trace(trace, repair=repair)
     if duration is not None:
         conditions = conditions.head(duration)
@@ -160,36 +160,6 @@ def _interrupted(comparison: Comparison, out: Path | None, fresh: bool, as_json:
         then = f"run again{' without --fresh' if fresh else ''} to go on from {out}"
     say(f"interrupted; finished: {done}; {then}")
     return Exit.INTERRUPTED
-
-
-def is_token_trace(spec: str) -> bool:
-    """Tell whether a trace holds the experts of tokens rather than a state of the world."""
-    text, _, _ = spec.partition("::")
-    path = Path(text)
-    if path.suffix == ".npz" or _is_builtin_of_experts(path):
-        return True
-    if path.suffix == ".parquet" and path.is_file():
-        return _has_experts(path)
-    if path.suffix != ".csv" or not path.is_file():
-        return False
-    with path.open(encoding="utf-8-sig", errors="replace") as stream:
-        head = next((line for line in stream if not line.startswith("#")), "")
-    return {"layer", "expert"} <= {cell.strip() for cell in head.split(",")}
-
-
-def _is_builtin_of_experts(path: Path) -> bool:
-    from moe2opt.replay.traces.files import builtin_expert_traces
-
-    return not path.exists() and str(path) in builtin_expert_traces()
-
-
-def _has_experts(path: Path) -> bool:
-    try:
-        import pyarrow.parquet as pq
-
-        return {"layer", "expert"} <= set(pq.read_schema(path).names)
-    except (ImportError, OSError, ValueError):
-        return False
 
 
 def _tell(policy: str, done: int, total: int) -> None:
@@ -240,19 +210,9 @@ def _row(name: str, found: dict[str, Any]) -> list[str]:
     ]
 
 
-def _token_file(spec: str) -> Path:
-    """Return a file, or the built-in trace of that name, with or without its suffix."""
-    from moe2opt.replay.traces.files import builtin_expert_traces
-
-    path = Path(spec)
-    if path.is_file() or len(path.parts) != 1:
-        return path
-    return builtin_expert_traces().get(path.name.removesuffix(".npz"), path)
-
-
 def _replay_tokens(
     instance: Any,
-    trace: str,
+    trace: Path,
     policies: tuple[str, ...],
     against: str | None,
     out: Path | None,
@@ -264,7 +224,7 @@ def _replay_tokens(
     from moe2opt.caching.trace_reading import read_trace
     from moe2opt.replay.journal import claim
 
-    tokens = read_trace(_token_file(trace))
+    tokens = read_trace(trace)
     facts = {"instance": instance.name, "trace": tokens.name}
     folder = None if out is None else claim(out, "experts of tokens", (), facts, not fresh)
     comparison = compare(tokens, instance, policies or ("static", "lru", "lfu"), against)

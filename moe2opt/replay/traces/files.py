@@ -49,6 +49,37 @@ def builtin_expert_traces() -> dict[str, Path]:
     return _builtin("*.npz")
 
 
+def is_token_trace(spec: str) -> bool:
+    """Tell whether a trace holds the experts of tokens rather than a state of the world."""
+    path = Path(spec.partition("::")[0])
+    if path.suffix == ".npz" or (not path.exists() and str(path) in builtin_expert_traces()):
+        return True
+    if path.suffix == ".parquet" and path.is_file():
+        return _has_experts(path)
+    if path.suffix != ".csv" or not path.is_file():
+        return False
+    with path.open(encoding="utf-8-sig", errors="replace") as stream:
+        head = next((line for line in stream if not line.startswith("#")), "")
+    return {"layer", "expert"} <= {cell.strip() for cell in head.split(",")}
+
+
+def _has_experts(path: Path) -> bool:
+    try:
+        import pyarrow.parquet as pq
+
+        return {"layer", "expert"} <= set(pq.read_schema(path).names)
+    except (ImportError, OSError, ValueError):
+        return False
+
+
+def token_file(spec: str) -> Path:
+    """Return a file, or the built-in trace of that name, with or without its suffix."""
+    path = Path(spec)
+    if path.is_file() or len(path.parts) != 1:
+        return path
+    return builtin_expert_traces().get(path.name.removesuffix(".npz"), path)
+
+
 def _builtin(pattern: str) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for root in reversed(roots()):

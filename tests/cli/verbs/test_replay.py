@@ -13,7 +13,7 @@ import pytest
 from handover import replay_handovers, staging_problem, with_servers
 
 import moe2opt as mo
-from moe2opt.cli.verbs.replay import is_token_trace
+from moe2opt.replay.traces.files import is_token_trace
 from moe2opt.replay.compare import compare
 from moe2opt.replay.compiled import ReplayModel
 from moe2opt.replay.policies import ReplaySettings
