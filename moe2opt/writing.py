@@ -8,9 +8,7 @@ moe2opt wrote there: a file of that name which is not ours is never replaced.
 from __future__ import annotations
 
 import os
-import secrets
 import shutil
-import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -45,13 +43,15 @@ def replacing(path: str | Path, label: str = "") -> Iterator[Path]:
     try:
         target = Path(path).resolve() if Path(path).is_symlink() else Path(path)
         if target.exists() and not target.is_file() and not target.is_dir():
+            import tempfile  # rare, and not quick to load
+
             with tempfile.TemporaryDirectory() as folder:
                 beside = Path(folder) / f"content{_suffix(target)}"
                 yield beside
                 with beside.open("rb") as source, target.open("wb") as stream:
                     shutil.copyfileobj(source, stream)
             return
-        beside = target.with_name(f".moe2opt-{secrets.token_hex(6)}{_suffix(target)}")
+        beside = target.with_name(f".moe2opt-{os.urandom(6).hex()}{_suffix(target)}")
         try:
             yield beside
             _put_in_place(beside, target)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import tempfile
 from pathlib import Path
 
 from moe2opt.cli.target import source_of
@@ -20,6 +19,8 @@ def create(folder: Path, *names: str) -> None:
 
 
 def _try_writing(folder: Path, out: Path) -> None:
+    import tempfile  # not quick to load
+
     try:
         with tempfile.TemporaryFile(dir=folder):
             pass

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TextIO, cast
 
@@ -78,6 +77,8 @@ def certificate(
 
 def _written(problem: Problem, result: Result, out: Path | None) -> Exported:
     """Write the proof to `out`, or to stdout; nothing is written when it fails."""
+    import tempfile  # not quick to load
+
     from moe2opt.vipr import write_vipr
 
     if out is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -91,7 +91,7 @@ def pareto(
         if out is not None:
             create(out, *_files("front" if len(axes) == 1 else "grid"))
         start = time.perf_counter()
-        lines = None if quiet else _Lines(tell)
+        lines = None if quiet else _lines(tell)
         found = _solved(target, axes, points, settings | {"on_step": lines})
         if not quiet:
             tell(_words(found, time.perf_counter() - start))
@@ -144,19 +144,19 @@ class _Axis:
         return tuple(_number(t, name) if t.strip() else None for t in (low, high))  # type: ignore[return-value]
 
 
-@dataclass(slots=True)
-class _Lines:
-    """Progress of a front: a line every other second."""
+def _lines(tell: Callable[[str], None]) -> Callable[[int, int], None]:
+    """Return what tells how far a front is, every other second."""
+    start_s = time.perf_counter()
+    last_s = 0.0
 
-    tell: Callable[[str], None]
-    start_s: float = field(default_factory=time.perf_counter)
-    last_s: float = 0.0
+    def line(known: int, solved: int) -> None:
+        nonlocal last_s
+        now = time.perf_counter() - start_s
+        if now - last_s >= _LINE_S:
+            last_s = now
+            tell(f"{known:6d} budgets known, {solved:6d} solved   {now:7.1f}s")
 
-    def __call__(self, known: int, solved: int) -> None:
-        now = time.perf_counter() - self.start_s
-        if now - self.last_s >= _LINE_S:
-            self.last_s = now
-            self.tell(f"{known:6d} budgets known, {solved:6d} solved   {now:7.1f}s")
+    return line
 
 
 def _files(kind: str) -> tuple[str, ...]:

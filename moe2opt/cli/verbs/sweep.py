@@ -15,7 +15,6 @@ from moe2opt.cli import flags
 from moe2opt.cli.exits import Exit, say
 from moe2opt.cli.flags import Json, Outside, Quiet, at_least
 from moe2opt.cli.output import bar, print_table, put, put_json
-from moe2opt.present import Measure
 
 if TYPE_CHECKING:
     from moe2opt.sweep import Sweep
@@ -135,6 +134,7 @@ def _as_json(found: Sweep) -> dict[str, Any]:
 
 
 def _show(found: Sweep, quiet: bool) -> None:
+    from moe2opt.present import Measure
     from moe2opt.progress import STATUS_WORDS
     from moe2opt.result import Status
 

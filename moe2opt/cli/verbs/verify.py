@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from moe2opt.cli.exits import Exit, say_rejected
 from moe2opt.cli.flags import Config, Json, Outside, Overrides, Quiet, Scenario, Stored
 from moe2opt.cli.output import put, put_json
-from moe2opt.present import measure_of
 from moe2opt.text import shown
 
 if TYPE_CHECKING:
@@ -48,6 +47,7 @@ def verify(
 
 
 def _as_json(found: Judgement) -> dict[str, Any]:
+    from moe2opt.present import measure_of
     from moe2opt.result import encode_float
 
     verdict, result, measure = found.verdict, found.result, measure_of(found.result)

@@ -13,11 +13,11 @@ import pytest
 from handover import replay_handovers, staging_problem, with_servers
 
 import moe2opt as mo
-from moe2opt.replay.traces.files import is_token_trace
 from moe2opt.replay.compare import compare
 from moe2opt.replay.compiled import ReplayModel
 from moe2opt.replay.policies import ReplaySettings
 from moe2opt.replay.replay import model_of, start_run, starting_plan
+from moe2opt.replay.traces.files import is_token_trace
 from moe2opt.replay.traces.synthetic import synthetic_network, synthetic_walk
 from moe2opt.replay.traces.trace import build_trace
 from moe2opt.replay.world import build_world
