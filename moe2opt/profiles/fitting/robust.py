@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.optimize import nnls
 
 from moe2opt.result import FloatArray
 
@@ -44,6 +43,9 @@ def robust_nnls(
     noise
         Relative standard deviation of a good measurement.
     """
+    # Here, because reading a stored gate or a table of profiles fits nothing and needs no scipy.
+    from scipy.optimize import nnls
+
     if not len(target):
         return centre.copy()
     relative = columns / target[:, None]
