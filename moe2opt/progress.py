@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 import logging
 import math
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from moe2opt.present import PLAIN, Measure, number
 from moe2opt.result import ProgressEvent, Result, Status, encode_float, relative_gap
@@ -113,13 +114,24 @@ def _content(event: ProgressEvent, measure: Measure) -> dict[str, Any]:
     return {k: encode_float(v) if isinstance(v, float) else v for k, v in content.items()}
 
 
+class _Handler(logging.StreamHandler[TextIO]):
+    """Writes to a stream, past it where a signal came in the middle of another write to it."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - named by logging
+        if not isinstance(sys.exception(), RuntimeError):  # "reentrant call"
+            super().handleError(record)
+            return
+        with suppress(OSError, ValueError):
+            os.write(self.stream.fileno(), f"{self.format(record)}\n".encode())
+
+
 @contextmanager
 def on_stderr(*, always: bool = False) -> Iterator[None]:
     """Show what the package logs on stderr, unless (or `always`) the application handles it."""
     if logger.hasHandlers() and not always:
         yield
         return
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _Handler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(message)s"))
     level = logger.level
     logger.addHandler(handler)

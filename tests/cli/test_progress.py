@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import os
 from pathlib import Path
 
 import numpy as np
@@ -111,3 +112,27 @@ def test_rejected_proofs_are_told_loudly() -> None:
     result = Result(Status.NO_SOLUTION, Limit.TIME, None, -math.inf, math.inf)
     report = progress.report(result, checked=False, failures=("leaf 3 is wrong",))
     assert "Certificate   REJECTED: leaf 3 is wrong" in report
+
+
+def test_a_line_in_the_middle_of_another_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a signal's handler says while stderr is being written reaches the descriptor."""
+    out, into = os.pipe()
+
+    class Busy:
+        """A stream in the middle of a write."""
+
+        def write(self, text: str) -> int:
+            raise RuntimeError("reentrant call inside <_io.BufferedWriter name='<stderr>'>")
+
+        def flush(self) -> None:
+            raise RuntimeError("reentrant call inside <_io.BufferedWriter name='<stderr>'>")
+
+        def fileno(self) -> int:
+            return into
+
+    monkeypatch.setattr("sys.stderr", Busy())
+    with progress.on_stderr(always=True):
+        progress.logger.warning("Interrupted: finishing")
+    os.close(into)
+    with os.fdopen(out) as stream:
+        assert stream.read() == "Interrupted: finishing\n"
