@@ -183,8 +183,8 @@ class Conflict(Content):
     rows, covers
         Budget rows and cover rows that cannot hold together (groups always hold).
     smallest
-        True when every smaller set of budget rows was shown to be satisfiable; False when the
-        set is only minimal (no member can be dropped) or the search for it met a limit.
+        The solver's word, which the checker does not prove: True when it found every smaller set of
+        budget rows satisfiable, False when it only found that no single row can be dropped.
     relaxations
         For single budget rows, the least limit that restores feasibility.
     """

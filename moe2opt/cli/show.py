@@ -94,7 +94,7 @@ def show_conflict(names: Names, problem: Any, result: Result) -> None:
     if conflict is None:
         put(f"{result.solver} gives no reason; --solver brb proves one.")
         return
-    put("\nThese requirements cannot hold together" + _how_small(conflict))
+    put("\nThese requirements cannot hold together" + _how_small(conflict, result.solver))
     for row in conflict.rows:
         put(f"  {names.rows[row]} at most {number(float(problem.budgets[row]))}")
     for cover in conflict.covers:
@@ -110,10 +110,11 @@ def show_conflict(names: Names, problem: Any, result: Result) -> None:
         put("\nNo change of a single budget is known to be enough.")
 
 
-def _how_small(conflict: Conflict) -> str:
+def _how_small(conflict: Conflict, solver: str) -> str:
+    """Return what the solver says of smaller sets, which the certificate does not prove."""
     if conflict.smallest:
-        return " (no smaller set of budgets clashes):"
-    return " (every one of them is needed for the clash):"
+        return f" ({solver} found no smaller set of budgets that clashes):"
+    return f" ({solver} found none of them that can be dropped):"
 
 
 def _relaxations(
@@ -170,6 +171,7 @@ def _conflict(target: Instance | Problem, conflict: Conflict | None) -> dict[str
         "budgets": [names.rows[row] for row in conflict.rows],
         "covers": [names.covers[cover] for cover in conflict.covers],
         "smallest": conflict.smallest,
+        "claimed": ["smallest"],
         "relaxations": {names.rows[r.row]: r.limit for r in conflict.relaxations},
     }
 

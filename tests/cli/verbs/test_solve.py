@@ -290,6 +290,7 @@ def test_conflict_in_json() -> None:
         "budgets": ["budgets[0]"],
         "covers": ["covers[0] (at least one of its experts)"],
         "smallest": True,
+        "claimed": ["smallest"],
         "relaxations": {"budgets[0]": 4.0},
     }  # fmt: skip
 
@@ -309,7 +310,9 @@ def test_conflict_in_words(capsys: pytest.CaptureFixture[str]) -> None:
     """The clash names budgets and covers, and the least relaxation of each budget."""
     relaxations = (Relaxation(0, 4.0, PLAN, ()), Relaxation(1, 1.0, PLAN, ()))
     text = conflict_text(Conflict((0, 1), (0,), True, relaxations), capsys)
-    assert "(no smaller set of budgets clashes):\n  energy_j at most 3\n" in text
+    assert " found no smaller set of budgets that clashes):\n  energy_j at most 3\n" in text
+    text = conflict_text(Conflict((0, 1), (0,), False, relaxations), capsys)
+    assert " found none of them that can be dropped):\n  energy_j at most 3\n" in text
     assert "  coverage[code]\n" in text
     assert "energy_j             3             4   +33.3 %" in text
     assert "memory_gib           0             1         -" in text
@@ -324,7 +327,7 @@ def test_least_limits_are_rounded_up(capsys: pytest.CaptureFixture[str]) -> None
 def test_conflict_without_relaxation(capsys: pytest.CaptureFixture[str]) -> None:
     """Where no single budget helps, that is said."""
     text = conflict_text(Conflict((0,), ()), capsys)
-    assert "(every one of them is needed for the clash):" in text
+    assert " found none of them that can be dropped):" in text
     assert "No change of a single budget is known to be enough." in text
 
 
