@@ -7,6 +7,7 @@ nothing public is left out.
 
 from __future__ import annotations
 
+import builtins
 import enum
 import inspect
 import re
@@ -178,7 +179,8 @@ def _directive(path: str, value: Any) -> str:
 
 def _is_member(name: str, entry: Any) -> bool:
     """Tell whether an entry of a class is a documented method or property of its own."""
-    if name.startswith("_"):
+    # A member called `bytes` would be the target of every signature that has the type.
+    if name.startswith("_") or isinstance(getattr(builtins, name, None), type):
         return False
     kinds = (property, cached_property, classmethod, staticmethod)
     return (inspect.isfunction(entry) or isinstance(entry, kinds)) and bool(entry.__doc__)
