@@ -22,9 +22,17 @@ def text_of(page: str) -> str:
     return (DOCS / page).read_text(encoding="utf-8")
 
 
+def with_torch() -> None:
+    """Skip a test that looks at public names of the executor where they cannot be imported."""
+    for package in ("torch", "safetensors"):
+        pytest.importorskip(package, reason=f"imports the executor: needs {package}")
+
+
 @pytest.mark.parametrize("page", GENERATED)
 def test_generated_pages_are_current(page: str) -> None:
     """The generated pages are what ``docs/studies/reference_pages.py`` writes from the code."""
+    if page == "reference/api.md":
+        with_torch()
     assert text_of(page) == GENERATED[page](), "make pages"
 
 
@@ -47,6 +55,7 @@ def test_api_page_names_everything_public() -> None:
 
 def test_everything_public_is_documented() -> None:
     """Every public name of the public packages is on the API page, with a docstring if it can."""
+    with_torch()
     page = text_of("reference/api.md")
     named = {path.rsplit(".", 1)[1] for path in re.findall(r"^\.\. auto\w+:: (\S+)$", page, re.M)}
     for part in PARTS:
