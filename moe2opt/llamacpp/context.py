@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from moe2opt.llamacpp.architecture import Attention
 from moe2opt.llamacpp.line import CACHE_BYTES, Line
-from moe2opt.llamacpp.model import Attention, LlamaLayer, LlamaModel
+from moe2opt.llamacpp.model import LlamaLayer, LlamaModel
 
 #: Bytes of a value of a recurrent state, whatever the format of the context.
 _STATE_BYTES = 4
