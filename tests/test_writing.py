@@ -145,7 +145,7 @@ def test_a_folder_verifies_with_its_own_configuration(
     assert ran.exit_code == 0, ran.output
     assert run.invoke(app, ["check", str(out / "config.yaml")]).exit_code == 0
     found, made = mo.load(out / "config.yaml"), json.loads((out / "result.json").read_text())
-    assert found.name == made["provenance"]["instance"]
+    assert found.source.name == made["provenance"]["instance"]
 
 
 def test_an_edited_copy_is_its_editors(tmp_path: Path) -> None:
