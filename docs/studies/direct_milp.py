@@ -54,7 +54,8 @@ def direct_model(instance: PlacementInstance) -> Any:
     model.seconds = pyo.Expression(expr=_seconds(model, instance))
     model.loss = pyo.Expression(expr=_loss(model, instance))
     model.memory = pyo.Expression(
-        expr=instance.home_bytes / GIB + sum(_bytes(model, instance, t) for t in model.T) / GIB
+        expr=instance.fixed_bytes.sum() / GIB
+        + sum(_bytes(model, instance, t) for t in model.T) / GIB
     )
     _limits(model, instance)
     figures = {

@@ -136,7 +136,9 @@ class Facts:
         """Values per token of a latent context, None where keys and values are kept."""
         if f"{self.architecture}.attention.key_length_mla" not in self.fields:
             return None
-        return self.number("attention.kv_lora_rank") + self.number("rope.dimension_count")
+        rank = self.number("attention.kv_lora_rank")
+        rotated = max(self.number("attention.key_length", rank) - rank, 0)
+        return rank + self.number("rope.dimension_count", rotated)
 
     @property
     def window(self) -> int:

@@ -14,7 +14,7 @@ from moe2opt.content import Content
 from moe2opt.placement.experts.activation import Activation, uses_per_token
 from moe2opt.placement.experts.distances import drawn_distances
 from moe2opt.placement.machine.rates import Rates
-from moe2opt.placement.machine.topology import Topology, Use
+from moe2opt.placement.machine.topology import Topology, Use, ram_of
 from moe2opt.placement.model.precisions import Precision
 from moe2opt.placement.model.shape import ModelShape
 from moe2opt.placement.sections import PlacementConfig
@@ -58,9 +58,25 @@ class Case(Content):
 
     @cached_property
     def expert_bytes(self) -> FloatArray:
-        """``(Q,)`` bytes of one expert by precision."""
+        """``(Q,)`` bytes of one expert by precision, the mean over layers."""
         bits = [precision.bits_per_weight for precision in self.precisions]
         return np.array([self.shape.expert_bytes(b) for b in bits])
+
+    @cached_property
+    def scale(self) -> FloatArray:
+        """``(L, P, Q)`` bytes of a part of an expert in each layer over the mean of all.
+
+        P is 3 with the granularity ``tensor`` (gate, up, down), else 1. Only the format of the
+        model's own files differs from 1, and only where nothing but places is planned.
+        """
+        parts = 3 if self.config.granularity == "tensor" else 1
+        scale = np.ones((self.shape.size[0], parts, len(self.precisions)))
+        if self.shape.stored_parts and not self.config.parts:
+            own = np.array(self.shape.stored_parts)
+            own = own if parts > 1 else own.sum(axis=1, keepdims=True)
+            stored = [precision.stored for precision in self.precisions]
+            scale[:, :, stored] = (own / own.mean())[:, :, None]
+        return scale
 
     @cached_property
     def use(self) -> Use:
@@ -68,30 +84,68 @@ class Case(Content):
         return self.topology.use(self.expert_bytes.tolist(), self.shape.hidden)
 
     @cached_property
+    def use_scaled(self) -> Use:
+        """What one use costs in each layer if all of the expert were like each of its parts.
+
+        Its arrays are ``(L, P, T, Q)``.
+        """
+        scales, at = np.unique(
+            self.scale.reshape(-1, len(self.precisions)), axis=0, return_inverse=True
+        )
+        sizes = (scales * self.expert_bytes).ravel().tolist()
+        return self.topology.use(sizes, self.shape.hidden).taken(
+            at.reshape(self.scale.shape[:2]), len(scales)
+        )
+
+    @cached_property
     def dense_bytes(self) -> float:
         """Bytes of the dense part, the context, and what running was measured to take besides."""
-        context = self.shape.context_bytes(self.config.model.context_tokens)
+        context = self._reserved_bytes
         working = 0.0 if self.rates is None else self.rates.working_bytes
         return self.shape.dense_bytes + context + working
 
+    @cached_property
+    def dense_read_bytes(self) -> float:
+        """Bytes of the dense part that a token reads, and what it reads of the context."""
+        read = self.shape.context_read_bytes(self.config.model.context_depth)
+        read *= self.config.batch
+        return self.dense_bytes - self.shape.table_bytes - self._reserved_bytes + read
+
     @property
-    def home_bytes(self) -> float:
-        """What the dense part and the context take on the home tier."""
-        return 0.0 if self.config.piped else self.dense_bytes
+    def _reserved_bytes(self) -> float:
+        """What the contexts of all tokens that are decoded together take."""
+        return self.shape.context_bytes(self.config.model.context_tokens, self.config.batch)
+
+    @cached_property
+    def fixed_bytes(self) -> FloatArray:
+        """``(T,)`` what lies on each tier whatever is planned: dense part, context, token table."""
+        fixed = np.zeros(len(self.topology.tiers))
+        if not self.config.piped:
+            table = self.shape.table_bytes if self.shape.table_in_ram else 0.0
+            fixed[self.topology.home] += self.dense_bytes - table
+            fixed[ram_of(self.topology.tiers, self.topology.home)] += table
+        return fixed
 
     @property
     def layer_dense_bytes(self) -> float:
         """Dense bytes that go with each layer of a pipeline: equal shares, an approximation."""
         return self.dense_bytes / self.shape.size[0] if self.config.piped else 0.0
 
+    @property
+    def layer_dense_read_bytes(self) -> float:
+        """What a token reads of `layer_dense_bytes`."""
+        return self.dense_read_bytes / self.shape.size[0] if self.config.piped else 0.0
+
     @cached_property
     def dense_s(self) -> float:
-        """Seconds per token of the dense part: measured, or its bytes are read once per step."""
-        if self.rates is not None and self.rates.dense_s is not None and not self.config.piped:
+        """Seconds per token of the dense part: measured, or what is read of it once per step."""
+        if self.config.piped:
+            return 0.0
+        if self.rates is not None and self.rates.dense_s is not None:
             return self.rates.dense_s / self.config.batch
         rate = self.topology.tiers[self.topology.home].compute_bytes_per_s
         assert rate is not None
-        return self.home_bytes / rate / self.config.batch
+        return self.dense_read_bytes / rate / self.config.batch
 
     @cached_property
     def dense_j(self) -> float:
@@ -143,10 +197,8 @@ class Case(Content):
 
     @cached_property
     def room_bytes(self) -> FloatArray:
-        """``(T,)`` bytes for experts, on the home tier also for what else is put there."""
-        room = np.array([tier.free_bytes for tier in self.topology.tiers])
-        room[self.topology.home] += self.home_bytes
-        return room
+        """``(T,)`` bytes for experts and for what lies there whatever is planned."""
+        return np.array([tier.free_bytes for tier in self.topology.tiers]) + self.fixed_bytes
 
     def joules_of(self, ways: list[tuple[int, int]]) -> FloatArray:
         """Return ``(W, Q)`` joules of uses of an expert that is in a tier, computed at a place."""

@@ -82,7 +82,7 @@ def _with_dense(case: Case, block: Options) -> Options:
     constants = {
         "seconds_per_token": case.dense_s,
         "joules_per_token": case.dense_j,
-        "memory_gib": case.home_bytes / GIB,
+        "memory_gib": float(case.fixed_bytes.sum()) / GIB,
     }
     first = np.arange(block.size[0])[:, None] == 0
     metrics = {
@@ -90,7 +90,7 @@ def _with_dense(case: Case, block: Options) -> Options:
         for name, figures in block.metrics.items()
     }
     held = block.held_bytes.copy()
-    held[0, :, case.topology.home] += case.home_bytes
+    held[0] += case.fixed_bytes
     domain = block.domain_s
     if domain is not None:
         domain = domain + np.where(first, case.dense_s, 0.0)[:, :, None]
@@ -118,8 +118,8 @@ def _usable_bytes(case: Case, blocks: Sequence[Options], tier: int) -> float:
     Where all sizes are multiples of the least one, no plan uses more than a whole number of these
     pieces, and the linear relaxation is the tighter for it.
     """
-    # What the plan puts on the home tier is part of the first group, so the limit includes it.
-    own = case.home_bytes if tier == case.topology.home else 0.0
+    # What lies there whatever is planned is part of the first group, so the limit includes it.
+    own = float(case.fixed_bytes[tier])
     free = case.topology.tiers[tier].free_bytes
     sizes = np.unique(np.concatenate([np.unique(b.held_bytes[:, :, tier]) for b in blocks]))
     positive = sizes[sizes > 0]

@@ -99,6 +99,15 @@ class PrecisionInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class Assumed:
+    """What a plan assumes of the run: `context_tokens` of room, `kv_bits` a value, sequences."""
+
+    context_tokens: int = 0
+    kv_bits: float = 16.0
+    sequences: int = 1
+
+
+@dataclass(frozen=True, slots=True)
 class Baseline:
     """A rule and what it achieves.
 

@@ -24,8 +24,7 @@ def evaluate(mode: Mode, assignment: Assignment) -> Figures:
     case, activation = mode.case, mode.case.activation
     by_domain = np.array([mode.seconds(assignment, part) for part in activation.shares])
     mixed = activation.mixed
-    held = mode.held_bytes(assignment)
-    held[case.topology.home] += case.home_bytes
+    held = mode.held_bytes(assignment) + case.fixed_bytes
     return Figures(
         seconds_per_token=(
             float(by_domain.max()) if activation.robust else mode.seconds(assignment, mixed)

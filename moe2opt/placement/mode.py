@@ -91,12 +91,12 @@ class Mode(ABC):
 
     def second_terms(self, assignment: Assignment, shares: FloatArray) -> list[FloatArray]:
         """Return seconds per token of the experts."""
-        use = self.case.use.seconds
+        use = self.case.use_scaled.seconds
         return [self.uses(assignment, shares) * each(assignment, use, self.case.pruned_use_s)]
 
     def joules_each(self, assignment: Assignment) -> FloatArray:
         """Return the ``(L, E)`` joules of one use of each expert."""
-        return each(assignment, self.case.use.joules, self.case.pruned_use_j)
+        return each(assignment, self.case.use_scaled.joules, self.case.pruned_use_j)
 
     def joule_terms(self, assignment: Assignment, shares: FloatArray) -> list[FloatArray]:
         """Return joules per token of the experts; an unused expert of unknown power costs none."""
@@ -105,7 +105,7 @@ class Mode(ABC):
 
     def load_terms(self, assignment: Assignment, shares: FloatArray) -> list[FloatArray]:
         """Return copies per token."""
-        moved = (each(assignment, self.case.use.move_s) > 0).astype(np.float64)
+        moved = (each(assignment, self.case.use_scaled.move_s) > 0).astype(np.float64)
         return [self.uses(assignment, shares) * moved]
 
     def loss_terms(self, assignment: Assignment) -> list[FloatArray]:
@@ -152,16 +152,31 @@ class Mode(ABC):
 
     def held_bytes(self, assignment: Assignment) -> FloatArray:
         """Return the ``(T,)`` bytes of experts on each tier."""
-        size = self.case.expert_bytes[assignment.precision] / assignment.tier.shape[2]
-        held = np.zeros(len(self.case.topology.tiers))
-        alive = assignment.tier != NOWHERE
+        case = self.case
+        tier, precision, at = _parts(assignment, case.scale.shape[1])
+        size = case.expert_bytes[precision] / tier.shape[2] * case.scale[(*at, precision)]
+        held = np.zeros(len(case.topology.tiers))
+        alive = tier != NOWHERE
         weight = (size * self.stored_share(assignment)[:, :, None])[alive]
-        np.add.at(held, assignment.tier[alive], weight)
+        np.add.at(held, tier[alive], weight)
         return held
 
 
 def each(assignment: Assignment, table: FloatArray, pruned: float = 0.0) -> FloatArray:
-    """Return the ``(L, E)`` entries of a (tier, precision) table, parts averaged."""
-    tier = np.maximum(assignment.tier, 0)
-    entries = np.where(assignment.tier == NOWHERE, pruned, table[tier, assignment.precision])
+    """Return the ``(L, E)`` entries of a ``(L, P, T, Q)`` table, parts averaged."""
+    tier, precision, at = _parts(assignment, table.shape[1])
+    entries = np.where(tier == NOWHERE, pruned, table[(*at, np.maximum(tier, 0), precision)])
     return np.asarray(entries.mean(axis=2))
+
+
+def _parts(
+    assignment: Assignment, parts: int
+) -> tuple[IntArray, IntArray, tuple[IntArray, IntArray]]:
+    """Return ``(L, E, P)`` tiers and precisions of at least `parts` parts, and rows of a table.
+
+    The last are the layer and the part of each entry in a table of ``(L, parts, ...)``.
+    """
+    layers, experts, own = assignment.tier.shape
+    shape = layers, experts, max(own, parts)
+    tier, precision = (np.broadcast_to(t, shape) for t in (assignment.tier, assignment.precision))
+    return tier, precision, (np.arange(layers)[:, None, None], np.arange(shape[2]) % parts)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,11 +15,11 @@ from moe2opt.content import Content
 from moe2opt.errors import DAMAGE
 from moe2opt.placement import summary
 from moe2opt.placement.assignment import FORMS, NOWHERE, Assignment
-from moe2opt.placement.figures import Baseline, PrecisionInfo, TierUse, Usage
+from moe2opt.placement.figures import Assumed, Baseline, PrecisionInfo, TierUse, Usage
 from moe2opt.placement.judge import evaluate, tier_uses, usages
 from moe2opt.placement.mode import Mode
 from moe2opt.placement.view import view_of
-from moe2opt.result import InputError
+from moe2opt.result import FloatArray, InputError
 from moe2opt.text import fault_of_name
 from moe2opt.view import View
 
@@ -65,6 +65,11 @@ class PlacementPlan(Content):
         What simple rules achieve, and the gap to each.
     caveats
         What must be known to read the figures.
+    assumed
+        What the run must be told, so that the plan fits.
+    scale
+        ``(L, P, Q)`` bytes of an expert, or of its gate, up and down, in each layer over the mean
+        of all; empty where layers are alike.
     """
 
     instance: str
@@ -91,6 +96,8 @@ class PlacementPlan(Content):
     budgets: tuple[Usage, ...]
     baselines: tuple[Baseline, ...]
     caveats: tuple[str, ...] = ()
+    assumed: Assumed = field(default_factory=Assumed)
+    scale: tuple[tuple[tuple[float, ...], ...], ...] = ()
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row per expert: layer, expert, tier, precision, form, representative, use."""
@@ -141,7 +148,8 @@ class PlacementPlan(Content):
                 for key in ("tier", "precision", "form", "representative", "slots", "copied")
             }
             for key, kind in _types().items():
-                content[key] = kind.validate_python(content[key])
+                if key in content or key not in _LATER:
+                    content[key] = kind.validate_python(content[key])
             return cls(assignment=Assignment(**arrays), **content).checked()  # type: ignore[arg-type]
         except ValidationError as error:
             first = error.errors()[0]
@@ -193,6 +201,9 @@ class PlacementPlan(Content):
 
 _NOTHING: Any = None
 
+#: Fields that plans of earlier versions lack.
+_LATER = ("assumed", "scale")
+
 #: No model has more layers.
 _MOST_LAYERS = 10_000
 
@@ -227,6 +238,7 @@ def _check_arrays(plan: PlacementPlan) -> None:
         and (a.slots is None or a.slots.shape == shape[:1])
         and (a.copied is None or a.copied.shape == shape)
         and np.array(plan.seconds_of).shape == (len(plan.tiers), len(plan.precisions))
+        and (not plan.scale or np.array(plan.scale).shape in _scales(plan))
     )
     if not fits:
         raise InputError("not a placement plan: its arrays have shapes that do not fit together")
@@ -242,6 +254,10 @@ def _check_arrays(plan: PlacementPlan) -> None:
         raise InputError("not a placement plan: precisions: expert_bytes must be positive")
     if plan.home not in [tier.name for tier in plan.tiers]:
         raise InputError(f"not a placement plan: home: unknown tier '{plan.home}'")
+
+
+def _scales(plan: PlacementPlan) -> list[tuple[int, int, int]]:
+    return [(len(plan.layers), parts, len(plan.precisions)) for parts in (1, 3)]
 
 
 @cache
@@ -260,6 +276,8 @@ def _types() -> dict[str, Any]:
         "uses": tuple[tuple[float, ...], ...],
         "seconds_of": tuple[tuple[float, ...], ...],
         "caveats": tuple[str, ...],
+        "assumed": Assumed,
+        "scale": tuple[tuple[tuple[float, ...], ...], ...],
     }
     return {key: TypeAdapter(kind) for key, kind in kinds.items()}
 
@@ -297,7 +315,13 @@ def plan_of(mode: Mode, assignment: Assignment, baselines: Sequence[Baseline]) -
         budgets=usages(mode, assignment, figures),
         baselines=tuple(b.against(value) for b in baselines),
         caveats=case.caveats,
+        assumed=Assumed(config.model.context_tokens, config.model.kv_bits, config.batch),
+        scale=_nested(case.scale) if (case.scale != 1).any() else (),
     )
+
+
+def _nested(table: FloatArray) -> tuple[tuple[tuple[float, ...], ...], ...]:
+    return tuple(tuple(map(tuple, rows)) for rows in table.tolist())
 
 
 def _known(value: float) -> float | None:

@@ -162,16 +162,17 @@ def build(
     """
     reader = Reader(config, folder, allow_outside)
     shape = reader.shape()
-    context = shape.context_bytes(config.model.context_tokens)
+    context = shape.context_bytes(config.model.context_tokens, config.batch)
     precisions = reader.precisions(shape)
     rates = reader.rates(shape, precisions)
     working = 0.0 if rates is None else rates.working_bytes
-    reserved = 0.0 if config.piped else shape.dense_bytes + context + working
+    table = shape.table_bytes if shape.table_in_ram and not config.piped else 0.0
+    reserved = 0.0 if config.piped else shape.dense_bytes - table + context + working
     instance = PlacementInstance(
         config=config,
         shape=shape,
         precisions=precisions,
-        topology=build_topology(config.tiers, config.links, config.home, reserved, rates),
+        topology=build_topology(config.tiers, config.links, config.home, reserved, rates, table),
         activation=reader.activation(shape),
         folder=folder,
         notes=tuple(reader.notes(shape, rates)),

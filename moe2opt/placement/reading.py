@@ -60,17 +60,23 @@ class Reader:
         table = builtin_table("precisions.csv")
         if named is not None:
             table = self.path(named, "precision_table")
-        wanted = list(self.config.precisions)
+        wanted, stored = list(self.config.precisions), set()
         for k, entry in enumerate(wanted):
             if entry.name == "stored" and entry.bits_per_weight is None:
                 if shape.stored_bytes is None:
                     raise InputError(
                         f"precisions.{k}.name: 'stored' needs a model read from gguf or safetensors"
                     )
-                bits = 8 * shape.stored_bytes / shape.params_per_expert
+                # With a part every layer counts as the largest one.
+                held = shape.stored_bytes
+                if self.config.parts and shape.stored_parts:
+                    held = max(map(sum, shape.stored_parts))
+                bits = 8 * held / shape.params_per_expert
+                stored.add(k)
                 loss = entry.loss_nats or 0.0
                 wanted[k] = entry.model_copy(update={"bits_per_weight": bits, "loss_nats": loss})
-        return read_precisions(table, wanted)
+        found = read_precisions(table, wanted)
+        return tuple(replace(p, stored=k in stored) for k, p in enumerate(found))
 
     def activation(self, shape: ModelShape) -> Activation:
         """Return how often experts are used."""
@@ -137,6 +143,12 @@ class Reader:
                 "per precision are transcribed from other models where the table says so"
             )
         config = self.config
+        sizes = {sum(parts) for parts in shape.stored_parts}
+        if config.parts and len(sizes) > 1:
+            yield (
+                f"{config.parts[0]}: the layers of the file differ in size, from {min(sizes):,.0f} "
+                f"to {max(sizes):,.0f} bytes an expert; each counts as the largest"
+            )
         if config.parts and config.pattern is None and len(config.precisions) > 1:
             yield (
                 f"{config.parts[0]}: all experts of a layer have one precision; a plan that mixes "

@@ -30,7 +30,10 @@ class Model(Section):
     dense_bits: Annotated[float, Field(gt=0, le=64)] = 16.0
     """Bits per weight of everything that is not a routed expert (where the source is a shape)."""
     context_tokens: Annotated[int, Field(ge=0)] = 0
-    """Context whose keys and values are reserved on the home tier."""
+    """Context whose keys and values are reserved on the home tier; room alone costs no time."""
+    context_depth: Annotated[int, Field(ge=0)] = 0
+    """Tokens before the one that is timed, whose keys and values it reads; at most
+    `context_tokens`."""
     kv_bits: Annotated[float, Field(gt=0, le=64)] = 16.0
     """Bits per entry of the key-value cache."""
 
@@ -40,6 +43,11 @@ class Model(Section):
         if len(named) != 1:
             raise ValueError(
                 f"give exactly one of table, gguf, safetensors and hf, got {', '.join(named) or 0}"
+            )
+        if self.context_depth > self.context_tokens:
+            raise ValueError(
+                f"context_depth: {self.context_depth} tokens have no room in context_tokens "
+                f"({self.context_tokens})"
             )
         return self
 

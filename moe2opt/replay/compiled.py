@@ -169,8 +169,8 @@ class ReplayModel:
         return budgets
 
     def own(self, tier: int) -> float:
-        """Return the bytes of the dense part on a tier."""
-        return self.instance.home_bytes if tier == self.topology.home else 0.0
+        """Return the bytes on a tier whatever is planned: dense part, context, token table."""
+        return float(self.instance.fixed_bytes[tier])
 
     def free_bytes(self, conditions: Conditions) -> FloatArray:
         """Return the ``(T,)`` bytes for experts on each tier, negative where nothing fits."""

@@ -97,8 +97,21 @@ def expert_bytes_by_tier(plan: PlacementPlan, assignment: Assignment) -> FloatAr
     held = np.zeros(len(plan.tiers))
     stored = (assignment.stored == 1)[:, :, None] & (assignment.tier != NOWHERE)
     weight = sizes[assignment.precision] / assignment.tier.shape[2]
+    weight *= scale_of(plan, assignment)
     np.add.at(held, assignment.tier[stored], weight[stored])
     return held
+
+
+def scale_of(plan: PlacementPlan, assignment: Assignment) -> FloatArray:
+    """Return the ``(L, E, P)`` bytes of the parts of an assignment over the mean of all layers."""
+    layers, _, parts = assignment.tier.shape
+    if not plan.scale:
+        return np.ones(assignment.tier.shape)
+    table = np.array(plan.scale)
+    if parts == 1:
+        table = table.mean(axis=1, keepdims=True)
+    at = np.arange(layers)[:, None, None], np.arange(parts) % table.shape[1]
+    return np.asarray(table[(*at, assignment.precision)])
 
 
 def free_bytes(plan: PlacementPlan) -> FloatArray:

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from moe2opt.placement.assignment import NOWHERE, PRUNE, Assignment, plain
-from moe2opt.placement.export.judge import Judge, free_bytes, same
+from moe2opt.placement.export.judge import Judge, free_bytes, same, scale_of
 from moe2opt.placement.machine.topology import GIB
 from moe2opt.placement.plan import PlacementPlan
 from moe2opt.result import BoolArray, FloatArray, InputError, IntArray
@@ -209,7 +209,9 @@ def _pieces(
         and same(start, plan.assignment)
     )
     cost = weights.sum(axis=1)[:, None] * seconds_of[at, chosen]
-    return _Pieces(shape, voted, count * sizes[chosen], cost, chosen, faithful)
+    # A format that the plan does not have in a layer counts as large as the one that it has.
+    scale = _grouped(scale_of(plan, start), shape).mean(axis=1)[:, None]
+    return _Pieces(shape, voted, count * sizes[chosen] * scale, cost, chosen, faithful)
 
 
 def _grouped(table: npt.NDArray[_Entry], shape: tuple[int, int, int]) -> npt.NDArray[_Entry]:

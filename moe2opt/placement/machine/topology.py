@@ -94,6 +94,23 @@ class Use:
         """``(T, Q)`` seconds of one use."""
         return self.move_s + self.compute_s + self.hand_over_s
 
+    def taken(self, at: IntArray, count: int) -> Use:
+        """Return costs of which each is one of `count`.
+
+        Parameters
+        ----------
+        at
+            Which of `count` groups of Q sizes each entry has, whose figures stand one after the
+            other; the arrays become ``(*at.shape, T, Q)``.
+        """
+
+        def spread(table: Any) -> Any:
+            grouped = table.reshape(len(table), count, -1).transpose(1, 0, 2)
+            return grouped[at]
+
+        names = ("move_s", "compute_s", "hand_over_s", "joules", "place")
+        return Use(*(spread(getattr(self, name)) for name in names))
+
 
 @dataclass(frozen=True, eq=False)
 class Topology:
@@ -221,8 +238,11 @@ def build_topology(
     home: str | None,
     reserved_bytes: float,
     rates: Rates | None = None,
+    ram_bytes: float = 0.0,
 ) -> Topology:
-    """Return the topology of the YAML sections; `reserved_bytes` are taken on the home tier.
+    """Return the topology of the YAML sections.
+
+    `reserved_bytes` are taken on the home tier, `ram_bytes` in RAM or, without any, there too.
 
     Measured rates, where there are any, stand for those that the sections leave out, and measured
     seconds of experts for all that follows from rates.
@@ -248,7 +268,10 @@ def build_topology(
     at = names.index(home or computing[0])
     if tiers[at].compute_gb_per_s is None:
         raise InputError(f"home: nothing computes on tier '{names[at]}'")
-    made = tuple(_tier(tier, reserved_bytes if k == at else 0.0) for k, tier in enumerate(tiers))
+    reserved = [0.0] * len(tiers)
+    reserved[at] += reserved_bytes
+    reserved[ram_of(tiers, at)] += ram_bytes
+    made = tuple(_tier(*each) for each in zip(tiers, reserved, strict=True))
     for k, tier in enumerate(made):
         if tier.free_bytes < 0:
             raise InputError(
@@ -258,6 +281,12 @@ def build_topology(
             )
     cells = {} if rates is None else rates.cells
     return Topology(made, tuple(_link(link) for link in links), at, cells)
+
+
+def ram_of(tiers: Sequence[Any], home: int) -> int:
+    """Return the first tier of a processor beside the home tier, the home tier without any."""
+    near = (k for k, t in enumerate(tiers) if (t.kind, t.device) == ("cpu", tiers[home].device))
+    return next(near, home)
 
 
 def _rated(tier: Any, rates: Rates) -> Any:

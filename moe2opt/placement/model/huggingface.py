@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from moe2opt.files import read_json
+from moe2opt.placement.model.context import Context
 from moe2opt.placement.model.fields import Header, LayerCount, Many, Width
 from moe2opt.placement.model.shape import ModelShape
 from moe2opt.placement.sections import Model
@@ -60,7 +61,7 @@ def shape_of_config(path: Path, model: Model) -> ModelShape:
         hidden=hidden,
         params_per_expert=3.0 * hidden * width,
         dense_bytes=dense * model.dense_bits / 8,
-        kv_bytes_per_token=cached * model.kv_bits / 8,
+        context=Context(values=round(cached), bits=model.kv_bits),
         source=f"{path.name}",
         note="dense weights and context are computed from the configuration",
     )

@@ -35,12 +35,15 @@ class Precision:
         Rise of the logarithm of perplexity when all experts have this format.
     source
         Where the loss comes from.
+    stored
+        Whether it is the format of the model's own files, whose layers may differ in size.
     """
 
     name: str
     bits_per_weight: float
     loss_nats: float
     source: str = ""
+    stored: bool = False
 
 
 def read_precisions(path: Path, wanted: Sequence[Any]) -> tuple[Precision, ...]:

@@ -54,7 +54,7 @@ def shape_of_safetensors(path: Path, model: Model) -> ModelShape:
         hidden=base.hidden,
         params_per_expert=params / len(layers) / base.experts,
         dense_bytes=total - held,
-        kv_bytes_per_token=base.kv_bytes_per_token,
+        context=base.context,
         stored_bytes=held / len(layers) / base.experts,
         source=f"headers of {len(files)} safetensors files",
     )

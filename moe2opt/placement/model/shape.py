@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from moe2opt.placement.model.context import Context
 from moe2opt.result import InputError
 from moe2opt.schema.csv import NAME, NOTE, POSITIVE, TEXT, Column, read_table
 from moe2opt.schema.source import did_you_mean
@@ -50,10 +51,19 @@ class ModelShape:
         Weights of one routed expert.
     dense_bytes
         Bytes of everything else.
-    kv_bytes_per_token
-        Bytes of keys and values per token of context, None when unknown.
+    context
+        What the layers remember, None when unknown.
     stored_bytes
-        Bytes of one routed expert as stored, None when only its shape is known.
+        Bytes of one routed expert as stored, the mean over layers; None when only its shape is
+        known.
+    stored_parts
+        ``(L, 3)`` bytes of gate, up and down of one expert in each layer as stored; empty where
+        all layers are alike.
+    table_bytes
+        Bytes of the token table in `dense_bytes`, of which one row is read per token; 0 where it
+        serves as the output too, or is not told apart.
+    table_in_ram
+        Whether the runtime of these files keeps that table in RAM.
     source, note
         Where the figures come from, and what must be known about them.
     """
@@ -66,8 +76,11 @@ class ModelShape:
     hidden: int
     params_per_expert: float
     dense_bytes: float
-    kv_bytes_per_token: float | None = None
+    context: Context | None = None
     stored_bytes: float | None = None
+    stored_parts: tuple[tuple[float, float, float], ...] = ()
+    table_bytes: float = 0.0
+    table_in_ram: bool = False
     source: str = ""
     note: str = ""
 
@@ -93,8 +106,13 @@ class ModelShape:
         """Return the bytes of one expert at a precision."""
         return self.params_per_expert * bits_per_weight / 8
 
-    def context_bytes(self, tokens: int) -> float:
-        """Return the bytes of keys and values of a context.
+    @property
+    def kv_bytes_per_token(self) -> float | None:
+        """Bytes that each further token of context takes beyond any window, None when unknown."""
+        return None if self.context is None else self.context.bytes_per_token
+
+    def context_bytes(self, tokens: int, sequences: int = 1) -> float:
+        """Return the bytes that a context of so many tokens reserves, all sequences together.
 
         Raises
         ------
@@ -103,12 +121,25 @@ class ModelShape:
         """
         if not tokens:
             return 0.0
-        if self.kv_bytes_per_token is None:
+        return self._known("context_tokens").reserved_bytes(tokens, sequences)
+
+    def context_read_bytes(self, depth: int) -> float:
+        """Return the bytes of the context that one token reads after `depth` others.
+
+        Raises
+        ------
+        InputError
+            When the model's source does not tell them.
+        """
+        return self._known("context_depth").read_bytes(depth) if depth else 0.0
+
+    def _known(self, key: str) -> Context:
+        if self.context is None:
             raise InputError(
-                f"model.context_tokens: the size of the context of '{self.name}' is not known; "
+                f"model.{key}: the size of the context of '{self.name}' is not known; "
                 "reserve it with reserve_gib of the home tier"
             )
-        return tokens * self.kv_bytes_per_token
+        return self.context
 
 
 def builtin_table(name: str) -> Path:
@@ -150,7 +181,7 @@ def shape_from_table(path: Path, name: str, dense_bits: float, kv_bits: float) -
         hidden=row["hidden"],
         params_per_expert=row["params_per_expert_m"] * 1e6,
         dense_bytes=row["dense_params_b"] * 1e9 * dense_bits / 8,
-        kv_bytes_per_token=None if entries is None else entries * kv_bits / 8,
+        context=None if entries is None else Context(values=entries, bits=kv_bits),
         source=row["source"],
         note=row["note"] or "",
     )

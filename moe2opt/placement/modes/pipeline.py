@@ -63,7 +63,7 @@ class Pipeline(Pattern):
         for t, tier in enumerate(case.topology.tiers):
             if tier.compute_bytes_per_s is None:
                 continue
-            dense = case.layer_dense_bytes / tier.compute_bytes_per_s / batch
+            dense = case.layer_dense_read_bytes / tier.compute_bytes_per_s / batch
             for q, size in enumerate(case.expert_bytes):
                 table[:, t, q] = uses * (size / tier.compute_bytes_per_s + tier.overhead_s) + dense
         return table

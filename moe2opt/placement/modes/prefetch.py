@@ -34,6 +34,6 @@ class Prefetched(Tiers):
 
     def second_terms(self, assignment: Assignment, shares: FloatArray) -> list[FloatArray]:
         """Return computing and hand-over of the experts, and the layers' waiting for copies."""
-        uses, use = self.uses(assignment, shares), self.case.use
+        uses, use = self.uses(assignment, shares), self.case.use_scaled
         copies = (uses * each(assignment, use.move_s)).sum(axis=1)
         return [uses * each(assignment, use.compute_s + use.hand_over_s), self.waiting_s(copies)]

@@ -61,6 +61,8 @@ def prunable_units(case: Case) -> BoolArray:
 
 
 def _useful_precisions(case: Case) -> list[int]:
+    if (case.scale != 1).any():  # which of two formats is larger may depend on the layer
+        return list(range(len(case.precisions)))
     size, seconds = case.expert_bytes, case.use.seconds
     loss = np.array([p.loss_nats for p in case.precisions])
     return [
@@ -139,17 +141,24 @@ class Units(Mode):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Tables:
-    """What units are: uses per token (by domain too), saliency, experts in them."""
+    """What units are: uses per token (by domain too), saliency, experts in them, layer, part."""
 
     use: FloatArray
     by_domain: FloatArray
     saliency: FloatArray
     count: FloatArray
+    layer: IntArray
+    part: IntArray
 
     def at(self, rows: IntArray) -> _Tables:
         """Return only some of the units."""
         return _Tables(
-            self.use[rows], self.by_domain[:, rows], self.saliency[rows], self.count[rows]
+            self.use[rows],
+            self.by_domain[:, rows],
+            self.saliency[rows],
+            self.count[rows],
+            self.layer[rows],
+            self.part[rows],
         )
 
 
@@ -162,35 +171,41 @@ def _tables(case: Case, parts: int) -> _Tables:
         return np.repeat(whole / parts, parts)
 
     batch = case.config.batch
+    layers, experts = case.shape.size
+    own = (1 if grouped else experts) * parts
     return _Tables(
         per_unit(case.uses),
         np.stack([per_unit(uses_per_token(share, batch)) for share in case.activation.shares]),
         per_unit(case.activation.saliency),
         per_unit(np.ones(case.shape.size)),
+        np.repeat(np.arange(layers), own),
+        np.arange(layers * own) % parts,
     )
 
 
 def _block(case: Case, units: _Tables, menu: Menu) -> Options:
     pruned = menu.tier == NOWHERE
-    at = (np.maximum(menu.tier, 0), menu.precision)
-    seconds = np.where(pruned, case.pruned_use_s, case.use.seconds[at])
-    size = np.where(pruned, 0.0, case.expert_bytes[menu.precision])
+    row, part = units.layer[:, None], units.part[:, None]
+    at = (row, part, np.maximum(menu.tier, 0), menu.precision)
+    use = case.use_scaled
+    seconds = np.where(pruned, case.pruned_use_s, use.seconds[at])
+    size = case.expert_bytes[menu.precision] * case.scale[row, part, menu.precision]
+    size = units.count[:, None] * np.where(pruned, 0.0, size)
     rounding = np.array([p.loss_nats for p in case.precisions])[menu.precision]
     loss = np.where(pruned, case.prune_loss_nats, rounding)
-    moved = np.where(pruned, 0.0, case.use.move_s[at] > 0)
+    moved = np.where(pruned, 0.0, use.move_s[at] > 0)
     metrics = {
-        "seconds_per_token": np.outer(units.use, seconds),
+        "seconds_per_token": units.use[:, None] * seconds,
         "loss_nats": np.outer(units.saliency, loss),
-        "memory_gib": np.outer(units.count, size / GIB),
-        "loads_per_token": np.outer(units.use, moved),
+        "memory_gib": size / GIB,
+        "loads_per_token": units.use[:, None] * moved,
     }
-    joules = np.where(pruned, case.pruned_use_j, case.use.joules[at])
+    joules = np.where(pruned, case.pruned_use_j, use.joules[at])
     if np.isfinite(joules).all():
-        metrics["joules_per_token"] = np.outer(units.use, joules)
-    held = np.zeros((len(units.use), len(size), len(case.topology.tiers)))
-    for t in range(held.shape[2]):
-        held[:, :, t] = np.outer(units.count, np.where(menu.tier == t, size, 0.0))
+        metrics["joules_per_token"] = units.use[:, None] * joules
+    tiers = np.arange(len(case.topology.tiers))
+    held = size[:, :, None] * (menu.tier[:, None] == tiers)
     domains = None
     if case.activation.robust:
-        domains = np.stack([np.outer(use, seconds) for use in units.by_domain], axis=2)
+        domains = np.stack([own[:, None] * seconds for own in units.by_domain], axis=2)
     return Options(metrics, held, domains)
