@@ -64,6 +64,8 @@ class ModelShape:
         serves as the output too, or is not told apart.
     table_in_ram
         Whether the runtime of these files keeps that table in RAM.
+    further_layers
+        Layers after these that predict further tokens and are not loaded.
     source, note
         Where the figures come from, and what must be known about them.
     """
@@ -81,6 +83,7 @@ class ModelShape:
     stored_parts: tuple[tuple[float, float, float], ...] = ()
     table_bytes: float = 0.0
     table_in_ram: bool = False
+    further_layers: int = 0
     source: str = ""
     note: str = ""
 
