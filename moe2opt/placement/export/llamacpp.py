@@ -2,7 +2,8 @@
 
 ``-ot`` takes pairs of a regular expression and a buffer type, separated by commas; the first that
 is found in a tensor's name decides. One tensor holds all experts of a layer, so that a piece is a
-layer or one of its three tensors. ``--fit off`` keeps llama.cpp from choosing by itself.
+layer or one of its three tensors. ``--fit off`` keeps llama.cpp from choosing by itself, and the
+context is the one that the plan made room for: without ``-c`` it would be the model's longest.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from itertools import groupby
 
 import numpy as np
 
+from moe2opt.llamacpp import CACHE_BYTES, Line
 from moe2opt.placement.assignment import Assignment
 from moe2opt.placement.export.base import Export
 from moe2opt.placement.export.families import family_of, layer_words
@@ -72,7 +74,32 @@ def options(plan: PlacementPlan, pairs: Sequence[tuple[str, str]]) -> str:
         words += ["-ts", main]
     if pairs:
         words += ["-ot", ",".join(f"{pattern}={buffer}" for pattern, buffer in pairs)]
+    words += _context(plan)
     return " ".join(shlex.quote(word) for word in words)
+
+
+def _context(plan: PlacementPlan) -> list[str]:
+    """Return what the plan's room for a context assumes, nothing where it made none."""
+    assumed = plan.assumed
+    if not assumed.context_tokens:
+        return []
+    kind, each = _cache_type(assumed.kv_bits), Line(context_tokens=assumed.context_tokens)
+    return [
+        *("-c", str(assumed.context_tokens), "-ctk", kind, "-ctv", kind, "-fa", "on"),
+        *("-ub", str(each.ubatch), "-b", str(each.batch), "-np", str(assumed.sequences)),
+    ]
+
+
+def _cache_type(bits: float) -> str:
+    """Return the widest format of the context that has at most so many bits."""
+    fitting = [name for name, size in CACHE_BYTES.items() if 8 * size <= bits]
+    if not fitting:
+        least = min(CACHE_BYTES, key=CACHE_BYTES.__getitem__)
+        raise InputError(
+            f"--to llama.cpp: model.kv_bits: a context of {bits:g} bits; the narrowest format is "
+            f"{least} ({8 * CACHE_BYTES[least]:g} bits)"
+        )
+    return max(fitting, key=CACHE_BYTES.__getitem__)
 
 
 def _gpus(plan: PlacementPlan) -> list[int]:
@@ -177,6 +204,21 @@ def _notes(plan: PlacementPlan, assignment: Assignment) -> list[str]:
         "llama.cpp keeps all experts of a layer in one tensor of each kind: single experts cannot "
         "be placed"
     ]
+    assumed = plan.assumed
+    if assumed.context_tokens:
+        notes.append(
+            f"room for {assumed.context_tokens:,} tokens of context is part of the plan, llama.cpp's "
+            "compute buffers are not: margin_gib of a GPU must hold them (`moe2opt place` counts "
+            "them by device)"
+        )
+        kind = _cache_type(assumed.kv_bits)
+        if 8 * CACHE_BYTES[kind] < assumed.kv_bits:
+            notes.append(f"it has no context of {assumed.kv_bits:g} bits; {kind} takes less")
+    else:
+        notes.append(
+            "the plan makes no room for a context (model.context_tokens is 0): without -c "
+            "llama.cpp reserves the longest that the model knows, which may not fit"
+        )
     if len(plan.precisions) > 1:
         formats = _formats(plan, assignment)
         notes.append(f"the GGUF file must hold these formats, which -ot does not set: {formats}")

@@ -277,10 +277,21 @@ def build_topology(
             raise InputError(
                 f"tiers.{k}.capacity_gib: {tier.name} has {tier.capacity_bytes / GIB:.2f} GiB, but "
                 f"{(tier.reserved_bytes + tier.margin_bytes) / GIB:.2f} GiB are reserved "
-                "(dense part, context, margin)"
+                f"(dense part, context, margin){_spread(made, at) if k == at else ''}"
             )
     cells = {} if rates is None else rates.cells
     return Topology(made, tuple(_link(link) for link in links), at, cells)
+
+
+def _spread(tiers: Sequence[Tier], home: int) -> str:
+    """Return what to do where further GPUs could hold a part of what the home tier cannot."""
+    others = [t for k, t in enumerate(tiers) if t.kind == "gpu" and k != home]
+    if tiers[home].kind != "gpu" or not others:
+        return ""
+    return (
+        f"; they are all on this tier, '{others[0].name}' takes experts only: `moe2opt place` "
+        "splits dense part and context over several GPUs"
+    )
 
 
 def ram_of(tiers: Sequence[Any], home: int) -> int:

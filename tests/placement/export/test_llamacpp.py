@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from moe2opt.placement import PlacementPlan
 from moe2opt.placement.export import export
 from moe2opt.placement.export.families import FAMILIES
 from moe2opt.placement.export.llamacpp import matched, numbers_pattern
+from moe2opt.placement.figures import Assumed
 from moe2opt.result import InputError
 
 KINDS = ("gate", "up", "down")
@@ -125,3 +127,24 @@ def test_refusals(changes: dict[str, Any], words: str) -> None:
     """What llama.cpp cannot do is refused with its reason."""
     with pytest.raises(InputError, match=words):
         export(make_plan([[0, 1]], **changes), "llama.cpp")
+
+
+@pytest.mark.parametrize(("bits", "kind"), [(16, "f16"), (8.5, "q8_0"), (4.5, "q4_0"), (8, "q5_1")])
+def test_the_line_says_the_context_that_the_plan_assumes(bits: float, kind: str) -> None:
+    """Length, format, attention, batches and sequences of the plan's context stand in the line."""
+    plan = replace(make_plan([[0] * 4] * 2), assumed=Assumed(4096, bits, sequences=2))
+    (found,) = export(plan, "llama.cpp")
+    assert f"-c 4096 -ctk {kind} -ctv {kind} -fa on -ub 512 -b 2048 -np 2" in found.text
+    assert any("4,096 tokens" in note for note in found.report.notes)
+    assert any("8 bits; q5_1 takes less" in note for note in found.report.notes) is (bits == 8)
+    assert type(plan).from_dict(plan.to_dict()).assumed == plan.assumed
+
+
+def test_a_line_without_context_says_so() -> None:
+    """A plan without room for a context gives no -c, and says what llama.cpp then does."""
+    plan = make_plan([[0] * 4] * 2)
+    (found,) = export(plan, "llama.cpp")
+    assert "-c" not in found.text.split()
+    assert any("model.context_tokens is 0" in note for note in found.report.notes)
+    with pytest.raises(InputError, match="kv_bits: a context of 2 bits"):
+        export(replace(plan, assumed=Assumed(512, 2.0)), "llama.cpp")
