@@ -207,9 +207,9 @@ def _notes(plan: PlacementPlan, assignment: Assignment) -> list[str]:
     assumed = plan.assumed
     if assumed.context_tokens:
         notes.append(
-            f"room for {assumed.context_tokens:,} tokens of context is part of the plan, llama.cpp's "
-            "compute buffers are not: margin_gib of a GPU must hold them (`moe2opt place` counts "
-            "them by device)"
+            f"room for {assumed.context_tokens:,} tokens of context is part of the plan, compute "
+            "buffers of llama.cpp are not: margin_gib of a GPU must hold them (`moe2opt place` "
+            "counts them by device)"
         )
         kind = _cache_type(assumed.kv_bits)
         if 8 * CACHE_BYTES[kind] < assumed.kv_bits:

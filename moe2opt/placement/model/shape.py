@@ -30,6 +30,12 @@ COLUMNS: dict[str, Column] = {
     "note": NOTE,
 }
 
+#: Further columns, of models whose layers do not all remember everything.
+_WINDOWS = {
+    "kv_window_entries_per_token": Column("integer", blank=True, least=0, optional=True),
+    "window_tokens": Column("integer", blank=True, least=0, optional=True),
+}
+
 
 @dataclass(frozen=True, slots=True)
 class ModelShape:
@@ -168,7 +174,8 @@ def shape_from_table(path: Path, name: str, dense_bits: float, kv_bits: float) -
     InputError
         When the table is faulty or has no such row.
     """
-    rows = {row["model"]: row for row in read_table(path, COLUMNS, unique=("model",))}
+    columns = {**COLUMNS, **_WINDOWS}
+    rows = {row["model"]: row for row in read_table(path, columns, unique=("model",))}
     if name not in rows:
         hint = did_you_mean(name, list(rows))
         raise InputError(f"model.table: no model '{name}' in {path.name}{hint}")
@@ -184,7 +191,14 @@ def shape_from_table(path: Path, name: str, dense_bits: float, kv_bits: float) -
         hidden=row["hidden"],
         params_per_expert=row["params_per_expert_m"] * 1e6,
         dense_bytes=row["dense_params_b"] * 1e9 * dense_bits / 8,
-        context=None if entries is None else Context(values=entries, bits=kv_bits),
+        context=None
+        if entries is None
+        else Context(
+            values=entries,
+            window_values=row["kv_window_entries_per_token"] or 0,
+            window=row["window_tokens"] or 0,
+            bits=kv_bits,
+        ),
         source=row["source"],
         note=row["note"] or "",
     )

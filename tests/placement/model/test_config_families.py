@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from moe2opt.placement.model.files import shape_from_files
-from moe2opt.placement.model.shape import ModelShape
+from moe2opt.placement.model.shape import ModelShape, builtin_table, shape_from_table
 from moe2opt.placement.sections import Model
 from moe2opt.result import InputError
 
@@ -204,3 +204,14 @@ def test_packed_elements_hold_several_weights(tmp_path: Path, kind: str, bits: f
     assert shape.dense_bytes == 2 * 2 * 512 * 256
     assert shape.table_bytes == 2 * 512 * 256
     assert "of layers that predict further tokens are not loaded" in shape.note
+
+
+def test_a_table_tells_windows() -> None:
+    """A row of the built-in table has the context of its configuration, windows apart."""
+    table = builtin_table("models.csv")
+    for name, keys in (("gpt-oss-120b", "gpt-oss"), ("DeepSeek-V3", "deepseek r1")):
+        context = shape_from_table(table, name, 8, 16).context
+        assert context is not None
+        assert context.values == CONFIGS[keys][3]
+        window = (18432, 128) if keys == "gpt-oss" else (0, 0)
+        assert (context.window_values, context.window) == window
