@@ -36,7 +36,11 @@ def profile(
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="About 10 s instead of 45.")] = False,
     quant: Annotated[
-        str | None, typer.Option(help="Weight format of imported runs, such as Q4_K_M.")
+        str | None,
+        typer.Option(
+            metavar="[MODEL=]FORMAT",
+            help="Weight format of imported runs whose own is unknown or wrong, such as Q4_K_M.",
+        ),
     ] = None,
     active_params: Annotated[
         float | None, typer.Option(help="Parameters used per token of imported runs, in 1e9.")

@@ -81,15 +81,59 @@ class BenchTest:
         value = self.fields.get(name)
         return "" if value is None else str(value)
 
+    @property
+    def backends(self) -> str:
+        """Backends by name; before December 2024 each had a field that says yes or no."""
+        if "backends" in self.fields:
+            return self.text("backends")
+        told = [name for name in _SWITCHES if name in self.fields]
+        found = [_SWITCHES[name] for name in told if self.text(name).lower() in ("true", "1")]
+        return ",".join(found) or ("CPU" if told else "")
+
+    def check(self) -> None:
+        """Raise `InputError` unless the needed fields are there and possible."""
+        missing = [name for name in NEEDED if name not in self.fields]
+        if missing:
+            raise self.fault(f"not a test of llama-bench: {', '.join(missing)} missing")
+        for name in NEEDED[1:]:
+            self.number(name)
+        for name in ("model_size", "model_n_params", "avg_ts"):
+            if self.number(name) <= 0:
+                raise self.fault(f"{name}: {self.fields[name]} is not positive")
+        for name in ("n_prompt", "n_gen"):
+            if self.number(name) % 1:
+                raise self.fault(f"{name}: {self.fields[name]} is not an integer")
+
+
+#: Fields of the backends before there was one for all of them.
+_SWITCHES = {
+    "cuda": "CUDA", "hipblas": "ROCm", "vulkan": "Vulkan", "kompute": "Kompute", "metal": "Metal",
+    "sycl": "SYCL", "opencl": "OpenCL", "rpc": "RPC",
+}  # fmt: skip
+
 
 def read_tests(path: str | Path) -> tuple[BenchTest, ...]:
-    """Read a file in any of the formats of ``llama-bench``.
+    """Read a file in any of the formats of ``llama-bench``; every test is checked.
 
     Raises
     ------
     InputError
-        ``file:line: problem`` when the file is cut off, or something else than ``llama-bench``
-        wrote it.
+        ``file:line: problem`` when the file is cut off, something else than ``llama-bench`` wrote
+        it, or a test lacks what it needs.
+    """
+    tests = read_rows(path)
+    for test in tests:
+        test.check()
+    return tests
+
+
+def read_rows(path: str | Path) -> tuple[BenchTest, ...]:
+    """Read a file in any of the formats of ``llama-bench``; `BenchTest.check` tells a bad test.
+
+    Raises
+    ------
+    InputError
+        ``file:line: problem`` when the file is cut off or foreign.
     """
     path = Path(path)
     text = read_text(path)
@@ -98,8 +142,6 @@ def read_tests(path: str | Path) -> tuple[BenchTest, ...]:
     tests = tuple(_format_of(path, text)(path, text))
     if not tests:
         raise InputError(f"{path}:1: holds no test of llama-bench")
-    for test in tests:
-        _check(test)
     return tests
 
 
@@ -119,20 +161,6 @@ def _format_of(path: Path, text: str) -> Callable[[Path, str], Iterator[BenchTes
         f"{path}:1: not output of llama-bench: expected JSON, JSONL, CSV, SQL, or a Markdown table "
         "with the columns model, size, params, test and t/s"
     )
-
-
-def _check(test: BenchTest) -> None:
-    missing = [name for name in NEEDED if name not in test.fields]
-    if missing:
-        raise test.fault(f"not a test of llama-bench: {', '.join(missing)} missing")
-    for name in NEEDED[1:]:
-        test.number(name)
-    for name in ("model_size", "model_n_params", "avg_ts"):
-        if test.number(name) <= 0:
-            raise test.fault(f"{name}: {test.fields[name]} is not positive")
-    for name in ("n_prompt", "n_gen"):
-        if test.number(name) % 1:
-            raise test.fault(f"{name}: {test.fields[name]} is not an integer")
 
 
 def _json(path: Path, text: str) -> Iterator[BenchTest]:

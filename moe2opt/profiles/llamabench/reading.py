@@ -17,7 +17,7 @@ from typing import Any
 
 from moe2opt.files import read_bytes
 from moe2opt.profiles.columns import FORMAT_COLUMNS
-from moe2opt.profiles.llamabench.formats import BenchTest, read_tests
+from moe2opt.profiles.llamabench.formats import BenchTest, read_rows
 from moe2opt.profiles.tables.tables import builtin_profiles
 from moe2opt.result import InputError
 from moe2opt.schema.csv import Row, read_table
@@ -80,7 +80,8 @@ class Told:
     device
         Name of the device; the one in the file when None.
     quant
-        Weight format; the one in the file when None.
+        Weight format of the models for which the file tells none, or one that their size
+        contradicts; ``MODEL=FORMAT`` for the models of that name, whatever the file tells.
     active_params_b
         Parameters used per token in units of 1e9, for models with experts.
     source
@@ -130,26 +131,43 @@ def import_llama_bench(files: Sequence[str | Path], told: Told | None = None) ->
     Raises
     ------
     InputError
-        ``file:line: problem`` when a file is cut off or foreign, a weight format is not known, or
-        nothing says which device was measured.
+        ``file:line: problem`` when a file is cut off or foreign, or when no test of the files can
+        be read: a weight format is not known, nothing says which device was measured. Where others
+        can be read, such a test is left out with a notice.
     """
     told = told or Told()
     _check_told(told)
-    runs, notices = dict[str, Row](), list[str]()
+    runs, notices, faults = dict[str, Row](), list[str](), list[InputError]()
     for path in map(Path, files):
         digest = hashlib.sha256(read_bytes(path)).hexdigest()[:8] if path.is_file() else ""
-        for number, test in enumerate(read_tests(path), start=1):
-            if test.number("n_prompt") and test.number("n_gen"):
+        for number, test in enumerate(read_rows(path), start=1):
+            try:
+                found = _told_by(test, told, f"llama-bench-{digest}-{number}")
+            except InputError as error:
+                faults.append(error)
+                notices.append(f"{error}; this test is left out")
+                continue
+            if found is None:
                 notices.append(f"{path}:{test.line}: left out: one rate for prompt and generation")
                 continue
-            if not test.number("n_prompt") and not test.number("n_gen"):
-                raise test.fault("n_prompt and n_gen are both 0")
-            row, reasons = _run(test, told, f"llama-bench-{digest}-{number}")
+            row, reasons = found
             notices += [f"{path}:{test.line}: {reason}" for reason in reasons]
             runs[row["run_id"]] = row
+    if faults and not runs:
+        raise faults[0]
     if not runs:
         raise InputError(f"{files[0]}: no test of prompt (pp) or generation (tg) alone")
     return Imported(tuple(runs.values()), tuple(notices), tuple(map(Path, files)))
+
+
+def _told_by(test: BenchTest, told: Told, run_id: str) -> tuple[Row, list[str]] | None:
+    """Return what a test tells, None for one rate of two phases."""
+    test.check()
+    if test.number("n_prompt") and test.number("n_gen"):
+        return None
+    if not test.number("n_prompt") and not test.number("n_gen"):
+        raise test.fault("n_prompt and n_gen are both 0")
+    return _run(test, told, run_id)
 
 
 def parse_model(description: str) -> tuple[str, str, str | None]:
@@ -171,8 +189,9 @@ def _check_told(told: Told) -> None:
     for flag, text in (("--device", told.device), ("--quant", told.quant)):
         if text is not None and not text.strip():
             raise InputError(f"{flag}: the name is empty")
-    if told.quant is not None and told.quant not in {*QUANTS.values(), *_formats()}:
-        raise InputError(f"--quant {told.quant}: not a weight format; known: {_known()}")
+    form = None if told.quant is None else told.quant.rpartition("=")[2].strip()
+    if form is not None and form not in {*QUANTS.values(), *_formats()}:
+        raise InputError(f"--quant {form}: not a weight format; known: {_known()}")
 
 
 def _run(test: BenchTest, told: Told, run_id: str) -> tuple[Row, list[str]]:
@@ -220,16 +239,19 @@ def _run(test: BenchTest, told: Told, run_id: str) -> tuple[Row, list[str]]:
 def _model(test: BenchTest, told: Told) -> tuple[str, str, str | None]:
     """Return name, weight format and active parameters of the model."""
     described, quant, active = parse_model(test.text("model_type"))
-    quant = told.quant or quant
+    name = Path(test.text("model_filename").replace("\\", "/")).name.removesuffix(".gguf")
     bits = 8 * test.number("model_size") / test.number("model_n_params")
     wrong = quant in _PLAIN_BITS and not 0.85 < bits / _PLAIN_BITS[quant] < 1.15
-    if not quant or (wrong and told.quant is None):
+    about, _, form = (told.quant or "").rpartition("=")
+    meant = about.strip().lower() in f"{test.text('model_type')} {name}".lower()
+    if form and meant and (about or wrong or not quant):
+        quant, wrong = form.strip(), False
+    if not quant or wrong:
         why = f"is not {quant} at {bits:.3g} bits per weight" if wrong else "is not known"
         raise test.fault(
             f"'{test.text('model_type')}': the weight format {why}; --quant states it, "
             f"one of {_known()}"
         )
-    name = Path(test.text("model_filename").replace("\\", "/")).name.removesuffix(".gguf")
     return name or described, quant, active
 
 
@@ -237,7 +259,8 @@ def _device(test: BenchTest, told: Told) -> str:
     """Return the device that computed: the GPU unless the only backend is the processor."""
     if told.device:
         return told.device.strip()
-    on_processor = test.text("backends") in ("CPU", "BLAS", "")
+    untold = not test.backends and test.text("n_gpu_layers") in ("", "0")
+    on_processor = untold or test.backends in ("CPU", "BLAS")
     names = ("cpu_info", "gpu_info") if on_processor else ("gpu_info", "cpu_info")
     found = next((name for name in map(test.text, names) if name.strip()), "")
     if not found:
@@ -252,7 +275,7 @@ def _reasons(test: BenchTest, model: str, active_b: float | None) -> list[str]:
     sparse = "moe" in words or re.search(r"\d+x\d+b", words) or any(s in words for s in _SPARSE)
     if sparse and active_b is None:
         reasons.append("a model with experts; --active-params states what a token uses")
-    layers, backend = test.text("n_gpu_layers"), test.text("backends")
+    layers, backend = test.text("n_gpu_layers"), test.backends
     on_gpu = backend not in ("CPU", "BLAS", "")
     if on_gpu and layers and 0 <= _layers(test) < _ALL_LAYERS:
         reasons.append(f"ngl {layers}: some layers may have run on the processor")
@@ -286,7 +309,7 @@ def _commit(test: BenchTest) -> str:
 
 def _engine(test: BenchTest) -> str:
     build = test.text("build_number")
-    backend = test.text("backends")
+    backend = test.backends
     parts = ["llama.cpp", f"b{build}" if build and build != "0" else "", backend and f"({backend})"]
     return " ".join(part for part in parts if part)
 

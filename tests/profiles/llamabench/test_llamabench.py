@@ -247,6 +247,67 @@ def test_runs_of_others_have_their_source(tmp_path: Path) -> None:
     assert (other["grade"], other["source"]) == ("B", "https://example.org/log")
 
 
+TWO = """
+| model                  |       size |  params | backend    | ngl |  test |             t/s |
+| ---------------------- | ---------: | ------: | ---------- | --: | ----: | --------------: |
+| llama 1B Q4_K - Medium | 636.18 MiB |  1.10 B | Vulkan     |  99 | tg128 |   762.37 ± 4.41 |
+| llama 1B Q4_K - Medium | 636.18 MiB |  1.10 B | Vulkan     |  99 | pp512 | 10802.4 ± 0.001 |
+
+| model                  |       size |  params | backend    | ngl |  test |             t/s |
+| ---------------------- | ---------: | ------: | ---------- | --: | ----: | --------------: |
+| gpt-oss ?B F16         |  12.83 GiB | 20.91 B | Vulkan,RPC | 125 | tg128 |    45.01 ± 0.05 |
+| gpt-oss ?B F16         |  12.83 GiB | 20.91 B | Vulkan,RPC | 125 | pp512 |        0 ± 0.46 |
+"""
+
+
+@pytest.mark.parametrize(
+    ("quant", "formats", "left_out"),
+    [
+        (None, ["Q4_K_M", "Q4_K_M"], 2),
+        ("MXFP4", ["Q4_K_M", "Q4_K_M", "MXFP4"], 1),
+        ("gpt-oss=MXFP4", ["Q4_K_M", "Q4_K_M", "MXFP4"], 1),
+        ("llama 1B=Q8_0", ["Q8_0", "Q8_0"], 2),
+    ],
+)
+def test_a_doubtful_row_does_not_stop_the_others(
+    tmp_path: Path, quant: str | None, formats: list[str], left_out: int
+) -> None:
+    """Rows that cannot be believed are named and left out; --quant is for those, or for a model."""
+    path = written(tmp_path, "two.md", TWO)
+    found = import_llama_bench([path], Told(device="X", quant=quant, active_params_b=1.0))
+    assert [run["quant"] for run in found.runs] == formats
+    away = [notice for notice in found.notices if "this test is left out" in notice]
+    assert len(away) == left_out
+    assert away[-1].startswith(f"{path}:10: avg_ts: 0 is not positive")
+
+
+@pytest.mark.parametrize("form", ["json", "csv"])
+@pytest.mark.parametrize(
+    ("told", "device", "backend"),
+    [
+        ({"cuda": True, "metal": False}, "RTX 3090 Ti", "CUDA"),
+        ({"cuda": False, "metal": True}, "RTX 3090 Ti", "Metal"),
+        ({"cuda": False, "metal": False, "blas": True}, "Core i9", "CPU"),
+    ],
+)
+def test_old_fields_of_backends(
+    tmp_path: Path, form: str, told: dict[str, bool], device: str, backend: str
+) -> None:
+    """Before there was a list of backends, fields of yes and no tell what computed."""
+    test = {k: v for k, v in PLAIN.items() if k != "backends"}
+    test = {"build_commit": "3469684", **test, **told, "gpu_info": "RTX 3090 Ti",
+            "cpu_info": "Core i9", "n_gpu_layers": 99}  # fmt: skip
+    if form == "csv":
+        cells = [str(int(v)) if isinstance(v, bool) else str(v) for v in test.values()]
+        text = f"{','.join(test)}\n{','.join(cells)}\n"
+    else:
+        text = json.dumps([test])
+    (run,) = import_llama_bench([written(tmp_path, f"old.{form}", text)]).runs
+    assert run["device"] == device
+    assert backend in run["engine"]
+    assert run["fits"] is not None
+
+
 # ---------------------------------------------------------------------- bad files
 
 
