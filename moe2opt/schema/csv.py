@@ -92,6 +92,83 @@ def read_table(
     return [row for _, row in rows]
 
 
+def read_columns(
+    path: Path, wanted: Mapping[str, tuple[str, Column]], *, unique: Sequence[str] = ()
+) -> list[Row]:
+    """Read those columns of a CSV file that a configuration names; further ones may be there.
+
+    Parameters
+    ----------
+    path
+        As for `read_table`.
+    wanted
+        From the key of the configuration to the column that it names and what it may hold.
+    unique
+        Keys whose columns identify a row.
+
+    Returns
+    -------
+    list of dict
+        One per line: from the keys to the cells.
+
+    Raises
+    ------
+    InputError
+        Naming the key of a column that is missing, or as `read_table` does.
+    """
+    header = header_of(path)
+    for key, (name, _) in wanted.items():
+        if name not in header:
+            hint = _hint(name, [h for h in header if h.startswith(f"{name}_")], header)
+            raise InputError(f"{key}: {path.name} has no column '{shown(name)}'{hint}")
+    found: list[Row] = []
+    left = dict(wanted)
+    while left:  # a column of two keys (an option called by its size, say) is read twice
+        once = {name: (key, column) for key, (name, column) in reversed(left.items())}
+        left = {key: asked for key, asked in left.items() if once[asked[0]][0] != key}
+        columns = dict.fromkeys(header, NOTE) | {name: c for name, (_, c) in once.items()}
+        keys = () if found else unique
+        rows = read_table(path, columns, unique=[wanted[key][0] for key in keys])
+        found = found or [{} for _ in rows]
+        for own, row in zip(found, rows, strict=True):
+            own |= {key: row[name] for name, (key, _) in once.items()}
+    return found
+
+
+def read_numbers(path: Path, by: str, name: str, content: Column, *, key: str) -> dict[str, float]:
+    """Return one number per name from a CSV file.
+
+    Parameters
+    ----------
+    path
+        As for `read_table`.
+    by
+        Column of the names, each once.
+    name
+        Column of the numbers; in a file of two columns the other one, whatever it is called.
+    content
+        What it may hold.
+    key
+        Key of the configuration that names the file.
+    """
+    header = header_of(path)
+    others = [column for column in header if column != by]
+    if name not in header and len(others) == 1:
+        name = others[0]
+    if by not in header or name not in header:
+        raise InputError(f"{key}: {path.name} needs the columns '{shown(by)}' and '{shown(name)}'")
+    columns = dict.fromkeys(header, NOTE) | {by: NAME, name: content}
+    return {row[by]: row[name] for row in read_table(path, columns, unique=(by,))}
+
+
+def header_of(path: Path) -> list[str]:
+    """Return the names of the columns of a CSV file; a file that is no table has none."""
+    try:
+        return next(csv.reader(io.StringIO(read_text(path)), strict=True), [])
+    except csv.Error as error:
+        raise InputError(f"{path}: cannot be read as CSV: {error}") from error
+
+
 def write_table(path: Path, names: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Write a CSV file with a header and Unix line ends; None becomes an empty cell."""
     text = io.StringIO()
@@ -177,9 +254,14 @@ def _column_hint(name: str, columns: Mapping[str, Column]) -> str:
         for known, column in columns.items()
         if known.startswith(f"{name}_") and column.kind in ("number", "integer")
     ]
+    return _hint(name, units, columns)
+
+
+def _hint(name: str, units: Sequence[str], known: Iterable[str]) -> str:
+    """Return the known name that was meant, one of those that only add a unit first."""
     if units:
         return f"; its unit is missing: did you mean '{min(units, key=len)}'?"
-    close = near(name, columns)
+    close = near(name, known)
     return f"; did you mean '{close}'?" if close else ""
 
 
