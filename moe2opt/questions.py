@@ -17,6 +17,7 @@ QUESTIONS: dict[str, str | Question] = {
     "selection": "moe2opt.selection.door:QUESTION",
     "placement": "moe2opt.placement.door:QUESTION",
     "place": "moe2opt.place.door:QUESTION",
+    "levels": "moe2opt.levels.door:QUESTION",
 }
 
 

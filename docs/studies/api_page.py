@@ -74,6 +74,7 @@ PARTS = (
     Part("Gate", "moe2opt.selection.gate"),
     Part("Placement", "moe2opt.placement"),
     Part("A model file on a machine", "moe2opt.place"),
+    Part("Levels", "moe2opt.levels"),
     Part("Traces and re-planning", "moe2opt.replay"),
     Part("Caches of experts", "moe2opt.caching"),
     Part("Running plans", "moe2opt.executor"),

@@ -1,0 +1,192 @@
+"""Everything that a plan is decided by: the menu of each group, weights, budgets and rivals."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from moe2opt.content import Content
+from moe2opt.errors import InputError
+from moe2opt.levels.sections import LevelsConfig, NamedPlan, Value
+from moe2opt.present import Measure, Sense
+from moe2opt.schema import inside
+from moe2opt.schema.csv import NAME, Column, header_of, read_columns, read_numbers
+from moe2opt.text import near, shown
+
+NUMBER = Column("number")
+AMOUNT = Column("number", least=0)
+
+#: What is true of every answer to this question.
+ADDITIVE = (
+    "the objective is the sum of a table: whether effects of several groups add up, only a run of "
+    "the whole plan shows"
+)
+#: What is true where values are measured on samples.
+NOISY = "the best of many noisy values is on average better in the table than in a new measurement"
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """One option of a group.
+
+    Attributes
+    ----------
+    option
+        Its name.
+    value
+        What it is worth or costs, before the weight of its group.
+    standard_error
+        Of the value, None where the table has none.
+    uses
+        Use of each resource, in the order of the budgets.
+    """
+
+    option: str
+    value: float
+    standard_error: float | None
+    uses: tuple[float, ...]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Case(Content):
+    """Groups with their options, under shared budgets.
+
+    Attributes
+    ----------
+    name
+        Short name.
+    menus
+        Options of each group, in the order of the table.
+    columns
+        Names of the columns of groups and options.
+    weights
+        Factor of each group.
+    limits
+        Limit of each resource.
+    measure
+        Sense, unit and name of the summed value.
+    rivals
+        Baselines to compare with: their names, and the option of each group for plans of others.
+    caveats
+        What must be known to read any figure.
+    """
+
+    name: str
+    menus: dict[str, tuple[Level, ...]]
+    columns: tuple[str, str]
+    weights: dict[str, float]
+    limits: dict[str, float]
+    measure: Measure
+    rivals: dict[str, dict[str, str] | None]
+    caveats: tuple[str, ...] = ()
+
+    @property
+    def noisy(self) -> bool:
+        """Whether the table has standard errors."""
+        return next(iter(self.menus.values()))[0].standard_error is not None
+
+    def level(self, group: str, option: str) -> Level:
+        """Return one option of a group.
+
+        Raises
+        ------
+        InputError
+            When there is no such group or option.
+        """
+        for level in self.menus.get(group, ()):
+            if level.option == option:
+                return level
+        if group not in self.menus:
+            raise InputError(f"'{shown(group)}' is no group of the table{_hint(group, self.menus)}")
+        known = [level.option for level in self.menus[group]]
+        raise InputError(f"{group} has no option '{shown(option)}'{_hint(option, known)}")
+
+
+def _hint(word: str, known: object) -> str:
+    close = near(word, list(known))  # type: ignore[call-overload]
+    return f"; did you mean '{close}'?" if close else ""
+
+
+def case_of(config: LevelsConfig, folder: Path, *, allow_outside: bool = False) -> Case:
+    """Read the tables that a configuration names.
+
+    Raises
+    ------
+    InputError
+        Naming the key, or file and line, at fault.
+    """
+
+    def path(name: str, key: str) -> Path:
+        return inside(folder, name, key, allow_outside=allow_outside)
+
+    value = config.value if isinstance(config.value, Value) else Value(column=config.value)
+    menus = _menus(config, value, path(config.table, "table"))
+    weights = dict.fromkeys(menus, 1.0)
+    given = value.weights
+    if isinstance(given, str):
+        file = path(given, "value.weights")
+        given = read_numbers(file, config.group, "weight", AMOUNT, key="value.weights")
+    if given is not None:
+        _same_names("value.weights", given, menus)
+        weights = {group: given[group] for group in menus}
+    sense: Sense = "minimize" if value.sense == "min" else "maximize"
+    measure = Measure(sense, value.unit, value.column)
+    columns = config.group, config.option
+    case = Case(config.name, menus, columns, weights, dict(config.budgets), measure, {})
+    plans: dict[str, dict[str, str] | None] = {}
+    for k, asked in enumerate(config.baselines):
+        name = Path(asked.plan).stem if isinstance(asked, NamedPlan) else asked
+        if name in plans:
+            raise InputError(f"baselines.{k}: '{name}' is there twice")
+        plans[name] = None
+        if isinstance(asked, NamedPlan):
+            plans[name] = _named_plan(case, config, path(asked.plan, f"baselines.{k}.plan"))
+    caveats = (*config.notes, ADDITIVE, *([NOISY] if case.noisy else []))
+    return replace(case, rivals=plans, caveats=caveats)
+
+
+def _menus(config: LevelsConfig, value: Value, file: Path) -> dict[str, tuple[Level, ...]]:
+    if config.group == config.option:
+        raise InputError(f"option: '{shown(config.option)}' is the column of the groups")
+    se = value.se
+    if se is None and f"{value.column}_se" in header_of(file):
+        se = f"{value.column}_se"
+    wanted = {"group": (config.group, NAME), "option": (config.option, NAME)}
+    wanted["value.column"] = (value.column, NUMBER)
+    if se is not None:
+        wanted["value.se"] = (se, AMOUNT)
+    wanted |= {f"budgets.{name}": (name, AMOUNT) for name in config.budgets}
+    rows = read_columns(file, wanted, unique=("group", "option"))
+    if not rows:
+        raise InputError(f"table: {file.name} has no rows")
+    menus: dict[str, list[Level]] = {}
+    for row in rows:
+        uses = tuple(row[f"budgets.{name}"] for name in config.budgets)
+        level = Level(row["option"], row["value.column"], row.get("value.se"), uses)
+        menus.setdefault(row["group"], []).append(level)
+    return {group: tuple(menu) for group, menu in menus.items()}
+
+
+def _same_names(key: str, given: dict[str, float], menus: dict[str, tuple[Level, ...]]) -> None:
+    """Raise unless there is one figure for each group."""
+    for name in given:
+        if name not in menus:
+            raise InputError(f"{key}: '{shown(name)}' is no group of the table{_hint(name, menus)}")
+    lacking = [name for name in menus if name not in given]
+    if lacking:
+        raise InputError(f"{key}: nothing is said of {', '.join(lacking[:5])}")
+
+
+def _named_plan(case: Case, config: LevelsConfig, file: Path) -> dict[str, str]:
+    wanted = {"group": (config.group, NAME), "option": (config.option, NAME)}
+    rows = read_columns(file, wanted, unique=("group",))
+    choices = {row["group"]: row["option"] for row in rows}
+    try:
+        for group, option in choices.items():
+            case.level(group, option)
+    except InputError as error:
+        raise InputError(f"{file}: {error}") from error
+    lacking = [group for group in case.menus if group not in choices]
+    if lacking:
+        raise InputError(f"{file}: no option for {', '.join(lacking[:5])}")
+    return {group: choices[group] for group in case.menus}

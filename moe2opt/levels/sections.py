@@ -1,0 +1,59 @@
+"""YAML sections of the question ``levels``."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from moe2opt.schema import FileName, Name, Section
+
+Amount = Annotated[float, Field(ge=0, le=1e15)]
+
+
+class Value(Section):
+    """What is summed over the groups."""
+
+    column: Name
+    """Column of the value."""
+    sense: Literal["max", "min"] = "max"
+    """Whether it is to be large (`max`) or small (`min`)."""
+    se: Name | None = None
+    """Column of its standard error; when left out, the value's column with `_se` if the table has
+    it."""
+    weights: FileName | dict[Name, Amount] | None = None
+    """One factor per group: a CSV with the column of the groups and a column `weight`, or the
+    factors by group; all 1 when left out."""
+    unit: Annotated[str, Field(max_length=40)] = ""
+    """Unit in which the sum is shown."""
+
+
+class NamedPlan(Section):
+    """A plan that somebody else made."""
+
+    plan: FileName
+    """CSV with the columns of group and option; its file name names the baseline."""
+
+
+class LevelsConfig(Section):
+    """Which option does each group run at, so that the sum of the values is best within budgets."""
+
+    problem: Literal["levels"]
+    """The question that this file asks."""
+    name: Name
+    """Short name."""
+    table: FileName
+    """CSV with one row per option of a group; columns that no key names are not read."""
+    group: Name
+    """Column of the groups."""
+    option: Name
+    """Column of the options."""
+    value: Name | Value
+    """Column of a value that is to be large, or more about it."""
+    budgets: Annotated[dict[Name, Amount], Field(min_length=1)]
+    """Limit of each used resource, by its column: the sum over groups may be that large."""
+    baselines: tuple[Literal["uniform", "greedy"] | NamedPlan, ...] = ("uniform", "greedy")
+    """What is printed beside the plan: the best option that all groups can share, the marginal
+    greedy rule, and plans of others."""
+    notes: tuple[str, ...] = ()
+    """What must be known to read the figures."""

@@ -1,0 +1,322 @@
+"""Plans of the question ``levels`` are the best the table has, and say what rules in use give."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from mutations_of_results import FREE, mutations
+from typer.testing import CliRunner
+
+import moe2opt as mo
+from moe2opt.cli.app import app
+from moe2opt.errors import InputError
+from moe2opt.levels import Case, Level, LevelsInstance, LevelsPlan
+from moe2opt.levels.baselines import greedy, uniform
+from moe2opt.levels.judge import faults, total
+from moe2opt.present import Measure
+from moe2opt.verify import judged
+
+#: Accuracies of merged ViT-B/32 models by task and rank (SMILE, families of the reference, T1).
+RANKS = (8, 16, 32, 64)
+SMILE = {
+    "dtd": (0.68883, 0.735638, 0.768085, 0.775532),
+    "mnist": (0.9918, 0.9949, 0.9954, 0.9959),
+    "cars": (0.673299, 0.713095, 0.74829, 0.766198),
+}
+TABLE = "task,rank,accuracy\n" + "".join(
+    f"{task},{rank},{share}\n"
+    for task, shares in SMILE.items()
+    for rank, share in zip(RANKS, shares, strict=True)
+)
+YAML = """\
+schema_version: 1
+problem: levels
+name: ranks
+table: t.csv
+group: task
+option: rank
+value: accuracy
+budgets: {rank: 112}
+"""
+
+
+def written(folder: Path, yaml: str = YAML, **tables: str) -> Path:
+    """Return a configuration on disk beside its tables; the one of the ranks is ``t``."""
+    for name, text in ({"t": TABLE} | tables).items():
+        (folder / f"{name}.csv").write_text(text, encoding="utf-8")
+    (folder / "c.yaml").write_text(yaml, encoding="utf-8")
+    return folder / "c.yaml"
+
+
+def solved(target: Any) -> mo.Result[Any]:
+    """Return a result that is proven optimal, and whose proof is checked."""
+    result = mo.solve(target)
+    assert result.status is mo.Status.OPTIMAL
+    assert (mo.certify(target, result).kind, mo.certify(target, result).failures) == ("checked", ())
+    return result
+
+
+def test_the_tiny_instance_of_the_reference(tmp_path: Path) -> None:
+    """With a sum of ranks of 112 the plan is 32/16/64, and no equal ranks come near."""
+    result = solved(mo.load(written(tmp_path)))
+    assert result.plan.choices == {"dtd": "32", "mnist": "16", "cars": "64"}
+    assert f"{result.objective:.6f}" == "2.529183"
+    beside = {rival.name: rival for rival in result.plan.baselines}
+    assert f"{beside['uniform (32)'].value:.6f}" == "2.511775"
+    assert beside["greedy"].verdict == "as good here"
+
+
+def test_equal_ranks_are_best_where_the_budget_just_holds_them(tmp_path: Path) -> None:
+    """With a sum of ranks of 96 the best plan is the uniform one, and the plan says so."""
+    plan = solved(mo.load(written(tmp_path), overrides={"budgets.rank": 96})).plan
+    assert set(plan.choices.values()) == {"32"}
+    assert any(note.startswith("uniform (32) is as good here") for note in plan.notes)
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> Case:
+    """Draw a few groups with a few options of small whole numbers."""
+    rows = draw(st.integers(1, 2))
+    figure = st.integers(0, 9).map(float)
+    level = st.tuples(figure, st.tuples(*[figure] * rows))
+    menus = draw(st.lists(st.lists(level, min_size=1, max_size=4), min_size=1, max_size=4))
+    sense = draw(st.sampled_from(["maximize", "minimize"]))
+    return Case(
+        name="drawn",
+        menus={
+            f"g{g}": tuple(Level(f"o{o}", v, None, uses) for o, (v, uses) in enumerate(menu))
+            for g, menu in enumerate(menus)
+        },
+        columns=("group", "option"),
+        weights={f"g{g}": float(draw(st.integers(0, 3))) for g in range(len(menus))},
+        limits={f"r{k}": float(draw(st.integers(0, 20))) for k in range(rows)},
+        measure=Measure(sense, "", "value"),  # type: ignore[arg-type]
+        rivals={"uniform": None, "greedy": None},
+    )
+
+
+@settings(max_examples=60, deadline=None)
+@given(cases())
+def test_plans_are_those_of_enumeration(case: Case) -> None:
+    """The plan is as good as the best of all choices within the budgets, or there is none."""
+    plans = [
+        dict(zip(case.menus, levels, strict=True))
+        for levels in itertools.product(*case.menus.values())
+    ]
+    totals = [total(case, plan) for plan in plans if not faults(case, plan)]
+    result = mo.solve(LevelsInstance(case))
+    if not totals:
+        assert result.status is mo.Status.INFEASIBLE
+        return
+    best = min(totals) if case.measure.minimizes else max(totals)
+    assert result.plan is not None and result.plan.total == best
+    for rule in (uniform, greedy):
+        found = rule(case)
+        assert found is None or (not faults(case, found) and found in plans)
+    for rival in result.plan.baselines:
+        assert rival.gain is None or rival.gain >= 0
+
+
+def test_the_sense_of_the_table_is_the_sense_of_the_answer(tmp_path: Path) -> None:
+    """Errors that are to be small are shown as they are, their bound from below."""
+    errors = "layer,blocks,error,mb\na,1,5,1\na,2,2,2\nb,1,4,1\nb,2,3,2\n"
+    yaml = """\
+schema_version: 1
+problem: levels
+name: blocks
+table: t.csv
+group: layer
+option: blocks
+value: {column: error, sense: min, unit: nats, weights: {a: 1, b: 10}}
+budgets: {mb: 3}
+"""
+    folder = written(tmp_path, yaml, t=errors)
+    content = json.loads(
+        CliRunner().invoke(app, ["solve", str(folder), "--json", "--quiet"]).stdout
+    )
+    assert content["plan"]["choices"] == {"a": "1", "b": "2"}
+    told = content["sense"], content["unit"], content["objective"]
+    assert told == ("minimize", "nats", 35.0)
+    assert content["bound"] <= 35.0
+
+
+def test_gains_within_two_standard_errors_say_so(tmp_path: Path) -> None:
+    """Only groups that differ count, and a gain that noise explains is called that."""
+    rows = ["task,rank,accuracy,accuracy_se,bytes"]
+    rows += ["a,1,0.5,0.01,1", "a,2,0.52,0.03,2", "b,1,0.7,0.5,1", "b,2,0.7,0.5,2"]
+    yaml = YAML.replace("rank: 112", "bytes: 3") + "baselines: [uniform, plan: w.csv]\n"
+    folder = written(tmp_path, yaml, t="\n".join(rows), w="task,rank\nb,1\na,1\n")
+    plan = solved(mo.load(folder)).plan
+    assert plan.choices == {"a": "2", "b": "1"}
+    rival = {rival.name: rival for rival in plan.baselines}["w"]
+    assert rival.standard_error == pytest.approx(math.hypot(0.01, 0.03))
+    assert "within two standard errors" in rival.verdict
+    assert any("no larger than noise" in note for note in plan.notes)
+
+
+def test_a_named_plan_that_breaks_a_budget_says_which(tmp_path: Path) -> None:
+    """A plan of others that uses too much is shown with its value and its fault."""
+    yaml = YAML + "baselines: [plan: w.csv]\n"
+    folder = written(tmp_path, yaml, w="task,rank\ndtd,64\nmnist,64\ncars,64\n")
+    (rival,) = solved(mo.load(folder)).plan.baselines
+    assert (rival.gain, rival.verdict) == (None, "breaks rank: 192 is more than 112")
+
+
+def test_an_exported_plan_is_read_as_a_baseline(tmp_path: Path) -> None:
+    """The CSV of an export is a named plan as good as the plan, and JSON holds the same."""
+    folder = written(tmp_path)
+    solved(mo.load(folder)).save(tmp_path / "result.json")
+    for form, name in (("csv", "w.csv"), ("json", "w.json")):
+        command = ["export", str(tmp_path / "result.json"), "--to", form]
+        done = CliRunner().invoke(app, [*command, "--out", str(tmp_path / name), "--quiet"])
+        assert done.exit_code == 0, done.output
+    again = written(tmp_path, YAML + "baselines: [plan: w.csv]\n")
+    plan = solved(mo.load(again)).plan
+    assert plan.baselines[0].verdict == "as good here"
+    assert json.loads((tmp_path / "w.json").read_text()) == plan.choices
+
+
+def test_changes_of_a_stored_result_are_rejected(tmp_path: Path) -> None:
+    """A stored result is accepted as it is, and rejected with any of its leaves changed."""
+    target = mo.load(written(tmp_path))
+    mo.solve(target).save(tmp_path / "result.json")
+    content = json.loads((tmp_path / "result.json").read_text(encoding="utf-8"))
+    assert judged(content, tmp_path, target).failures == ()
+    free = (*FREE, "provenance.scenario", "provenance.overrides")
+    changed = list(mutations(content, 150, free))
+    accepted = [what for what, mutant in changed if judged(mutant, tmp_path, target).ok]
+    assert len(changed) >= 100 and accepted == []
+
+
+def test_plans_are_read_back_and_judged_by_the_table(tmp_path: Path) -> None:
+    """A plan survives JSON; one with a foreign option or too much use is found out."""
+    target = mo.load(written(tmp_path))
+    plan = solved(target).plan
+    again = LevelsPlan.from_dict(json.loads(json.dumps(plan.to_dict())))
+    assert again == plan and target.check(again) == []
+    assert list(plan.to_frame()["option"]) == ["32", "16", "64"]
+    over = LevelsPlan.from_dict(plan.to_dict() | {"choices": plan.choices | {"mnist": "64"}})
+    assert target.check(over) == ["rank: 160 is more than 112"]
+    wrong = LevelsPlan.from_dict(plan.to_dict() | {"choices": {"mnist": "63"}})
+    assert target.check(wrong) == ["plan: mnist has no option '63'"]
+    with pytest.raises(InputError, match="not a plan of levels"):
+        LevelsPlan.from_dict({})
+
+
+def test_fronts_sweeps_and_reports_ask_no_more(tmp_path: Path) -> None:
+    """A front over the budget, a sweep of it and a report of a folder work as for any question."""
+    config = written(tmp_path)
+    front = mo.pareto(mo.load(config), x="rank", points=4)
+    assert all(point.status == "OPTIMAL" for point in front.points)
+    runs = [
+        ["solve", config, "--out", tmp_path / "out", "--quiet"],
+        ["sweep", config, "--over", "budgets.rank=96,112", "--out", tmp_path / "sweep", "--quiet"],
+        ["report", tmp_path / "out", "--quiet"],
+    ]
+    for command in runs:
+        done = CliRunner().invoke(app, list(map(str, command)))
+        assert done.exit_code == 0, done.output
+    assert "Which option each group has" in (tmp_path / "out" / "report.html").read_text()
+
+
+#: What stands there, what is written instead (in the configuration or the table), the message.
+BAD: list[tuple[str, str, str]] = [
+    ("value: accuracy", "value: acuracy",
+     "value.column: t.csv has no column 'acuracy'; did you mean 'accuracy'?"),
+    ("value: accuracy", "value: {column: accuracy, sense: up}", "value.sense: "),
+    ("value: accuracy", "value: {column: accuracy, se: error}", "has no column 'error'"),
+    ("value: accuracy", "value: {column: accuracy, weights: {dtd: 1}}",
+     "value.weights: nothing is said of mnist, cars"),
+    ("value: accuracy", "value: {column: accuracy, weights: {dtd: 1, mnist: 1, car: 1}}",
+     "value.weights: 'car' is no group of the table; did you mean 'cars'?"),
+    ("value: accuracy", "value: {column: accuracy, weights: {dtd: -1, mnist: 1, cars: 1}}",
+     "value.weights"),
+    ("value: accuracy", "value: {column: accuracy, weights: w.csv}", "w.csv: No such file"),
+    ("budgets: {rank: 112}", "budgets: {}", "budgets: "),
+    ("budgets: {rank: 112}", "budgets: {rank: -1}", "budgets.rank: "),
+    ("budgets: {rank: 112}", "budgets: {rank: .nan}", "budgets.rank: "),
+    ("budgets: {rank: 112}", "budgets: {ranks: 112}",
+     "budgets.ranks: t.csv has no column 'ranks'; did you mean 'rank'?"),
+    ("budgets: {rank: 112}", "budgets: {ra: 112}", "did you mean 'rank'?"),
+    ("budgets: {rank: 112}", "budgets: {memory: 112}",
+     "budgets.memory: t.csv has no column 'memory'; its unit is missing: did you mean"),
+    ("group: task", "group: rank", "option: 'rank' is the column of the groups"),
+    ("group: task\n", "", "group: required key is missing"),
+    ("table: t.csv", "table: ../t.csv", "table: '../t.csv' leaves the folder"),
+    ("table: t.csv", "table: none.csv", "none.csv: No such file"),
+    ("budgets: {rank: 112}", "budgets: {rank: 112}\nbaselines: [best]", "baselines.0"),
+    ("budgets: {rank: 112}", "budgets: {rank: 112}\nbaselines: [greedy, greedy]",
+     "baselines.1: 'greedy' is there twice"),
+    ("budgets: {rank: 112}", "budgets: {rank: 112}\nbaselines: [plan: few.csv]",
+     "few.csv: no option for mnist, cars"),
+    ("budgets: {rank: 112}", "budgets: {rank: 112}\nbaselines: [plan: odd.csv]",
+     "odd.csv: dtd has no option '33'"),
+    ("dtd,8,0.68883\n", "dtd,8,0.68883\ndtd,8,0.7\n", "t.csv:3: task, rank: 'dtd, 8"),
+    ("dtd,8,0.68883", "dtd,8,nan", "t.csv:2: accuracy: nan is not finite"),
+    ("dtd,8,0.68883", "dtd,8,", "t.csv:2: accuracy: the cell is empty"),
+    ("dtd,8,0.68883", "dtd,8,high", "t.csv:2: accuracy: 'high' is not a number"),
+    ("dtd,8,0.68883", "dtd,-8,0.68883", "t.csv:2: rank: -8 is outside 0..inf"),
+    ("dtd,8,0.68883", ",8,0.68883", "t.csv:2: task: the cell is empty"),
+    ("dtd,8,0.68883", "dtd,8", "t.csv:2: 2 cells, the header has 3"),
+    ("task,rank,accuracy", "task,rank,accuracy,rank", "column 'rank' appears twice"),
+    (TABLE, "task,rank,accuracy\n", "table: t.csv has no rows"),
+    (TABLE, "", "group: t.csv has no column 'task'"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("old", "new", "message"), BAD)
+def test_bad_input_is_named(tmp_path: Path, old: str, new: str, message: str) -> None:
+    """A fault of configuration or tables is one line that names key, file and line, or column."""
+    table = TABLE
+    if "memory" in new:
+        table = "".join(f"{line},memory_mb\n" if k == 0 else f"{line},1\n"
+                        for k, line in enumerate(TABLE.splitlines()))  # fmt: skip
+    texts = {"few": "task,rank\ndtd,8\n", "odd": "task,rank\ndtd,33\n"}
+    config = written(tmp_path, YAML.replace(old, new, 1), t=table.replace(old, new, 1), **texts)
+    with pytest.raises(InputError) as error:
+        mo.load(config)
+    assert message in str(error.value)
+
+
+#: Built-in problems: scenario, value of the plan, and of the best uniform plan (None for none).
+BUILT_IN = [
+    ("smile_ranks", None, "0.883726", "0.881827"),
+    ("smile_ranks", "mean_rank_16", "0.869291", "0.866096"),
+    ("smile_ranks", "mean_rank_64", "0.890584", "0.888677"),
+    ("teal_blocks", "relative", "31.742261", "31.999998"),
+    ("teal_blocks", "llama_3_8b", "12.725587", "18.653562"),
+]
+
+
+@pytest.mark.parametrize(("name", "scenario", "value", "same"), BUILT_IN)
+def test_published_tables_give_the_documented_gains(
+    name: str, scenario: str | None, value: str, same: str
+) -> None:
+    """Plans on published tables have the sums of the page, and so do equal options for all."""
+    target = mo.load(name, scenario)
+    plan = solved(target).plan
+    found = uniform(target.case)
+    assert found is not None
+    assert (f"{plan.total:.6f}", f"{total(target.case, found):.6f}") == (value, same)
+
+
+def test_the_greedy_rule_ends_and_is_near_on_errors_of_layers() -> None:
+    """From the best options down, rounding alone is no progress; the end is within 1.1 %."""
+    case = mo.load("teal_blocks").case
+    found = greedy(case)
+    assert found is not None and faults(case, found) == []
+    assert 30.634764 <= total(case, found) <= 30.634764 * 1.011
+
+
+def test_a_published_plan_that_breaks_its_own_budget_is_shown() -> None:
+    """The setting that SwapMoE's table gives for 3.5 GiB uses 3.58, and the plan says so."""
+    plan = solved(mo.load("swapmoe_memory")).plan
+    assert plan.choices == {"Switch-Transformer-16": "planned for 3 GiB"}
+    assert plan.baselines[1].verdict == "breaks memory_gib: 3.58 is more than 3.5"
