@@ -114,16 +114,23 @@ def test_every_block_is_of_a_kind_that_is_checked(page: Path) -> None:
             assert (CHECKOUT / rest[0]).is_file()
 
 
-def keys_of(value: Any) -> Iterator[str]:
+#: Tables whose keys are the user's own names; the last ones where columns of a CSV are named.
+FREE = ("scenarios", "overrides", "limit_s")
+COLUMNS = ("budgets", "costs", "weights", "where")
+
+
+def keys_of(value: Any, free: tuple[str, ...] = FREE) -> Iterator[str]:
     """Yield the keys of nested mappings, those of free tables such as scenarios left out."""
     if isinstance(value, dict):
+        if value.get("problem") in ("levels", "portfolio"):
+            free = FREE + COLUMNS
         for key, entry in value.items():
             yield str(key)
-            if key not in ("scenarios", "overrides", "limit_s"):
-                yield from keys_of(entry)
+            if key not in free:
+                yield from keys_of(entry, free)
     elif isinstance(value, list):
         for entry in value:
-            yield from keys_of(entry)
+            yield from keys_of(entry, free)
 
 
 def known_keys() -> set[str]:
