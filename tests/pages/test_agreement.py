@@ -79,6 +79,7 @@ def test_every_public_package_is_on_the_page() -> None:
         "interrupts",
         "library",
         "plugins",
+        "beside",
         "progress",
         "proof",
         "provenance",
