@@ -10,7 +10,7 @@ from itertools import combinations
 import numpy as np
 
 from moe2opt.errors import InputError
-from moe2opt.llamacpp import Line, LlamaLayer, LlamaModel, context_bytes
+from moe2opt.llamacpp import RPC, Backend, Line, LlamaLayer, LlamaModel, context_bytes
 from moe2opt.llamacpp.compute import compute_bytes, host_compute_bytes
 from moe2opt.llamacpp.context import read_bytes
 from moe2opt.place.machine import HOP_S, RAM_HOP_S, Device, Machine
@@ -76,6 +76,11 @@ class Case:
         alone = [Variant((), ubatch, offloads=True) for ubatch in sorted(self.config.ubatch)]
         return (*found, *alone)
 
+    @property
+    def backend(self) -> Backend:
+        """What the devices do besides computing."""
+        return RPC if self.config.rpc else Backend()
+
     def line(self, ubatch: int) -> Line:
         """Return the memory settings of a command line."""
         context = self.config.context
@@ -118,7 +123,7 @@ class Case:
         if device not in variant.devices:
             return 0
         copied = 0
-        if variant.offloads:
+        if variant.offloads and self.backend.copies:
             copied = max(
                 max(layer.experts.values(), default=layer.largest_other_bytes)
                 for layer in self.model.layers
@@ -129,7 +134,7 @@ class Case:
             self.line(variant.ubatch),
             output=device == variant.devices[-1],
             copied_bytes=copied,
-            pipeline=not variant.offloads and len(variant.devices) > 1,
+            pipeline=self.backend.pipelines and not variant.offloads and len(variant.devices) > 1,
         )
         return int(np.ceil(COMPUTE_MARGIN * need))
 
@@ -156,22 +161,24 @@ class Case:
         read = read_bytes(self.model, layer, self.line(512), self.depth)
         if device is None:
             return (layer.other_bytes + read) * self.machine.ram_byte_s
-        return device.reading_s(layer.other_bytes, layer.other_weights) + read * device.byte_s
+        reading = device.reading_s(layer.other_bytes, layer.other_weights) + read * device.byte_s
+        return reading + device.fixed_s / len(self.model.layers)
 
     def experts_s(self, layer: LlamaLayer, device: Device | None) -> float:
         """Return seconds per answered token of a layer's routed experts."""
         size = layer.expert_bytes * self._share
         if device is None:
             return size * self.machine.ram_byte_s + RAM_HOP_S
-        return device.reading_s(size, layer.expert_weights * self._share)
+        reading = device.reading_s(size, layer.expert_weights * self._share)
+        return reading + device.routed_s / sum(map(len, self.classes))
 
     def output_s(self, variant: Variant) -> float:
-        """Return seconds per answered token of the output and of what no layer says."""
+        """Return seconds per answered token of the output and of hops between devices."""
         if not variant.devices:
             return self.model.output_bytes * self.machine.ram_byte_s
         used = [self.machine.devices[d] for d in variant.devices]
         hops = (len(used) - 1) * HOP_S
-        return self.model.output_bytes * used[-1].byte_s + max(d.fixed_s for d in used) + hops
+        return self.model.output_bytes * used[-1].byte_s + hops
 
     def prompt_home_s(self, layer: LlamaLayer, device: Device | None) -> float:
         """Return seconds per prompt token of a layer's attention and dense part."""

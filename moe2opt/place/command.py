@@ -16,7 +16,14 @@ _TENSORS = r"\.ffn_(up|down|gate|gate_up)_(ch|)exps\."
 def command_of(case: Case, layout: Layout, ubatch: int) -> str:
     """Return a line of ``llama-server`` that states everything that the layout assumes."""
     model = case.config.command_model or case.config.model
-    return shlex.join(["llama-server", "-m", model, *options_of(case, layout, ubatch)])
+    return shlex.join(
+        ["llama-server", *rpc_options(case), "-m", model, *options_of(case, layout, ubatch)]
+    )
+
+
+def rpc_options(case: Case) -> list[str]:
+    """Return how devices behind servers are named; it goes first."""
+    return ["--rpc", ",".join(case.config.rpc)] if case.config.rpc else []
 
 
 def options_of(case: Case, layout: Layout, ubatch: int) -> list[str]:
@@ -37,6 +44,14 @@ def options_of(case: Case, layout: Layout, ubatch: int) -> list[str]:
     return [*options, *_expert_options(case, layout), "--fit", "off"]
 
 
+def _buffer(case: Case, device: int) -> str:
+    """Return what `-ot` calls the memory of a device."""
+    config = case.config
+    if config.rpc:
+        return config.gpus[device].buffer or f"RPC0[{config.rpc[device]}]"
+    return config.gpus[device].buffer or f"{config.backend}{device}"
+
+
 def _expert_options(case: Case, layout: Layout) -> list[str]:
     """Return how experts are said: `-ncmoe` for a run from the first block on, else `-ot`."""
     if not layout.experts:
@@ -50,6 +65,6 @@ def _expert_options(case: Case, layout: Layout) -> list[str]:
     options = []
     for place in sorted({p for own in layout.experts.values() for p in own.values()}):
         blocks = sorted(k for k, own in layout.experts.items() if place in own.values())
-        target = "CPU" if place == CPU else f"CUDA{place}"
+        target = "CPU" if place == CPU else _buffer(case, place)
         options += ["-ot", rf"blk\.({'|'.join(map(str, blocks))}){_TENSORS}={target}"]
     return options

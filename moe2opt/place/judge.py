@@ -32,7 +32,8 @@ class Judge:
     def memory(self, layout: Layout, ubatch: int) -> list[DeviceMemory]:
         """Return the bytes of each device, and last of RAM."""
         case = self.case
-        return memory_of(case.model, case.line(ubatch), layout, len(case.machine.devices))
+        count = len(case.machine.devices)
+        return memory_of(case.model, case.line(ubatch), layout, count, case.backend)
 
     def margin_bytes(self, held: DeviceMemory, device: int) -> float:
         """Return what a device keeps free: its margin and that of its compute buffer."""

@@ -39,8 +39,10 @@ class Device:
         Its memory, and what is kept free of it.
     gb_per_s
         Peak bandwidth of its memory.
-    byte_s, weight_s, fixed_s
-        Seconds to read a byte, to unpack a weight (by class of formats), and per token.
+    byte_s, weight_s
+        Seconds to read a byte, and to unpack a weight (by class of formats).
+    fixed_s, routed_s
+        Seconds per token of launching all layers of a model, and of routing in all of them.
     operation_s
         Seconds of an operation of a prompt, in dense and in routed parts.
     spread, prompt_spread
@@ -56,6 +58,7 @@ class Device:
     byte_s: float
     weight_s: dict[str, float]
     fixed_s: float
+    routed_s: float
     operation_s: tuple[float, float]
     spread: float
     prompt_spread: float
@@ -154,7 +157,8 @@ def _device(gpu: Gpu, k: int, margin_gib: float, tables: Profiles) -> Device:
         gb_per_s=bandwidth,
         byte_s=terms["bytes"] / peak,
         weight_s={kind: terms[kind] / peak for kind in list(CLASSES)[1:]},
-        fixed_s=(terms["fixed"] + terms["moe"]) * 1e9 / peak,
+        fixed_s=terms["fixed"] * 1e9 / peak,
+        routed_s=terms["moe"] * 1e9 / peak,
         operation_s=(float(prompt[0]) / peak, float(prompt[1]) / peak),
         spread=_spread(tables, own_name, "decode"),
         prompt_spread=_spread(tables, own_name, "prefill"),

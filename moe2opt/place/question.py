@@ -110,6 +110,8 @@ def instance_of(config: PlaceConfig, model: LlamaModel) -> PlaceInstance:
         raise InputError(f"model: {model.blocks} blocks; 1 to {_MOST_BLOCKS} are understood")
     if model.experts and not 1 <= model.top_k <= model.experts:
         raise InputError(f"model: {model.top_k} of {model.experts} experts per token")
+    if config.rpc and len(config.rpc) != len(config.gpus):
+        raise InputError(f"rpc: {len(config.rpc)} addresses for {len(config.gpus)} devices")
     case = Case(config, model, machine_of(config))
     _ = case.depth  # says what is wrong with it now
     return PlaceInstance(case)

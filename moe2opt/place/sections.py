@@ -25,6 +25,8 @@ class Gpu(Section):
     gb_per_s: Positive | None = None
     """Memory bandwidth in GB/s; when left out, from the table, or 500 (an assumption) where `gib`
     is given."""
+    buffer: Name | None = None
+    """What `-ot` calls its memory, such as `CUDA1`; the backend and its number when left out."""
     margin_gib: Annotated[float, Field(ge=0, le=1e6)] | None = None
     """Kept free on this device, in GiB; see `margin_gib` of the file."""
 
@@ -95,6 +97,10 @@ class PlaceConfig(Section):
     pcie_gb_per_s: Positive = 20.0
     """Rate in GB/s of copies from RAM to a device; 20 (PCIe 4.0 x16) when left out, which is an
     assumption."""
+    backend: Name = "CUDA"
+    """What the runtime calls its devices: CUDA, ROCm, Vulkan, SYCL, ..."""
+    rpc: Annotated[tuple[Name, ...], Field(max_length=16)] = ()
+    """Addresses of `ggml-rpc-server`, one for each device, where the devices are behind them."""
     flash_attention: bool = True
     """Whether `-fa on` is said."""
 

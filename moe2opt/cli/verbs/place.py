@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,13 +20,17 @@ from moe2opt.errors import InputError
 from moe2opt.writing import write_text
 
 if TYPE_CHECKING:
-    from moe2opt.place import PlaceConfig
+    from moe2opt.place import PlaceConfig, PlaceInstance
+    from moe2opt.place.confirm import Confirmed
     from moe2opt.result import Result
 
 #: Files of a result besides the configuration that repeats it.
 _FILES = ("result.json", "certificate.npz", "config.yaml")
 
 _SPEED = "Rate in GB/s"
+
+#: Times that a plan is made with what the runtime said of the one before.
+_ROUNDS = 3
 
 
 def place(
@@ -69,6 +74,20 @@ def place(
         float, typer.Option(help="GiB kept free on every device.", callback=at_least(0))
     ] = 0.75,
     to: Annotated[str, typer.Option(metavar="FORMAT", help="llama.cpp or json.")] = "llama.cpp",
+    backend: Annotated[
+        str, typer.Option(help="What the runtime calls its devices: CUDA, ROCm, Vulkan, SYCL.")
+    ] = "CUDA",
+    rpc: Annotated[
+        list[str] | None,
+        typer.Option(metavar="HOST:PORT", help="ggml-rpc-server of a device; one for each --gpu."),
+    ] = None,
+    check: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PROGRAM",
+            help="Ask this llama-server (or its folder) for its own figures; no weight is loaded.",
+        ),
+    ] = None,
     time_limit: Annotated[float | None, typer.Option(help="Seconds.", callback=at_least(0))] = None,
     save: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the problem as YAML here.")
@@ -89,7 +108,6 @@ def place(
     from moe2opt.cli import show
     from moe2opt.llamacpp import read_llama
     from moe2opt.place.question import instance_of
-    from moe2opt.solve import run
 
     if to not in ("llama.cpp", "json"):
         raise InputError(f"--to: '{to}' is not known here; choose llama.cpp or json")
@@ -111,6 +129,8 @@ def place(
                 "least_prefill_tok_s": least_prefill,
             },
             "margin_gib": margin,
+            "backend": backend,
+            "rpc": rpc or [],
         }
     )  # fmt: skip
     with told(quiet) as tell:
@@ -118,7 +138,7 @@ def place(
         tell(target.describe())
         if out is not None:
             create(out, *_FILES)
-        result = run(target, display=False, time_limit_s=time_limit)
+        target, result, found = _solved(target, time_limit, check, tell)
         verdict = certify(target, result)
         tell(progress.report(result, checked=verdict.ok, failures=verdict.failures))
     if save is not None:
@@ -129,15 +149,52 @@ def place(
             result.save(out / "result.json")
     if as_json:
         plan = {} if result.plan is None else result.plan.to_dict()
-        put_json({**plan, **show.as_json(target, result, verdict)})
+        runtime = {} if found is None else {"runtime": found.to_dict()}
+        put_json({**plan, **runtime, **show.as_json(target, result, verdict)})
     elif to == "llama.cpp" and quiet and result.plan is not None:
         put(result.plan.command)
     elif to == "json" and result.plan is not None:
         put_json(result.plan.to_dict())
     else:
         show.show_result(target, result, verdict)
+        if found is not None:
+            put("\n" + "\n".join(_confirmed(found)))
         put(_next_step(result))
-    return exit_of(result, verdict, None, None)
+    disagrees = found is not None and not found.agrees
+    return Exit.REJECTED if disagrees else exit_of(result, verdict, None, None)
+
+
+def _solved(
+    target: PlaceInstance, time_limit: float | None, check: Path | None, tell: Callable[[str], None]
+) -> tuple[PlaceInstance, Result[Any], Confirmed | None]:
+    """Solve, and ask the runtime; where it takes more than was kept for it, solve with that."""
+    from moe2opt.place.confirm import confirm, corrected
+    from moe2opt.solve import run
+
+    for _ in range(_ROUNDS):
+        result = run(target, display=False, time_limit_s=time_limit)
+        if check is None or result.plan is None:
+            return target, result, None
+        found = confirm(target, result.plan, check)
+        if not found.lacking_bytes:
+            break
+        tell("The runtime takes more than was kept for it; again with what it says")
+        target = corrected(target, found)
+    return target, result, found
+
+
+def _confirmed(found: Confirmed) -> list[str]:
+    """Return what the runtime says, in words."""
+    if found.agrees:
+        return ["Confirmed by the runtime: weights and context of every device, and it fits."]
+    lacking = [
+        f"device {k}: {size / 2**20:,.0f} MiB more than was kept"
+        for k, size in found.lacking_bytes.items()
+    ]
+    return [
+        "The runtime says otherwise:",
+        *(f"  {line}" for line in (*found.differences, *lacking)),
+    ]
 
 
 def _gpus(gpu: list[str] | None, ram: float | None) -> list[dict[str, Any]]:

@@ -1,0 +1,164 @@
+"""The runtime's own figures beside a plan: what agrees, what lacks, and what follows."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from llama_models import MIB, model
+
+import moe2opt as mo
+from moe2opt.errors import InputError
+from moe2opt.llamacpp.runtime import Answer, Told
+from moe2opt.place import PlaceConfig, PlaceInstance, PlacePlan
+from moe2opt.place.confirm import compared, confirm, corrected
+from moe2opt.place.question import instance_of
+
+HEADERS = Path(__file__).parents[3] / "shared/tools/gguf_headers.py"
+NAMES = [
+    *("gpt-oss-120b", "qwen3-30b-a3b", "deepseek-r1", "qwen35-35b", "nemotron3-nano"),
+    *("glm45-air", "gemma3-27b", "llama4-maverick", "mixtral-8x7b", "minimax-m2"),
+    *("qwen3next-80b", "llama33-70b", "qwen3-235b"),
+]
+
+
+def planned(*gpus: dict[str, Any], name: str = "gpt-oss-120b") -> tuple[PlaceInstance, PlacePlan]:
+    """Return a question and its plan."""
+    content = {"problem": "place", "model": "m.gguf", "gpus": list(gpus), "ram": {"gib": 96}}
+    instance = instance_of(PlaceConfig.model_validate(content), model(name))
+    plan = mo.solve(instance).plan
+    assert isinstance(plan, PlacePlan)
+    return instance, plan
+
+
+def told(plan: PlacePlan, **more: int) -> Answer:
+    """Return what a runtime says that agrees with a plan, but for some MiB of its first device."""
+    *devices, ram = (
+        Told(
+            row["name"],
+            round(row["weights_bytes"] / MIB) + more.get("weights", 0) * (k == 0),
+            round(row["context_bytes"] / MIB) + more.get("context", 0) * (k == 0),
+            round(row["compute_bytes"] / MIB) + more.get("compute", 0) * (k == 0),
+            99999,
+            99999,
+        )
+        for k, row in enumerate(plan.devices)
+    )
+    return Answer(tuple(devices), ram)
+
+
+CARD = {"gib": 24, "gb_per_s": 936}
+
+
+def test_the_same_figures_confirm() -> None:
+    """Figures that agree within the rounding of the runtime confirm the plan."""
+    _, plan = planned(CARD)
+    found = compared(plan, told(plan))
+    assert (found.agrees, found.differences, found.lacking_bytes) == (True, (), {})
+    assert [row["name"] for row in found.rows] == ["gpu0", "cpu"]
+
+
+@pytest.mark.parametrize("what", ["weights", "context"])
+def test_other_figures_are_told(what: str) -> None:
+    """Weights or contexts of another size are named with both figures."""
+    _, plan = planned(CARD)
+    found = compared(plan, told(plan, **{what: 5}))
+    assert not found.agrees
+    assert found.differences[0].startswith(f"gpu0: {what} ")
+    assert found.differences[0].endswith(" MiB told")
+
+
+def test_a_larger_buffer_makes_another_plan() -> None:
+    """Where the runtime computes with more than was kept, the next plan keeps that, too."""
+    instance, plan = planned(CARD)
+    found = compared(plan, told(plan, compute=3000))
+    assert not found.agrees
+    assert found.lacking_bytes[0] > 2000 * MIB
+    again = mo.solve(corrected(instance, found)).plan
+    assert again is not None
+    before, after = (sum(x["experts"] == "cpu" for x in p.layers) for p in (plan, again))
+    assert after > before
+    assert compared(again, told(again, compute=3000)).lacking_bytes.get(0, 0) < MIB * 3000
+
+
+def test_other_devices_are_told() -> None:
+    """A runtime that sees another number of devices is not compared."""
+    _, plan = planned(CARD, {"gib": 12, "gb_per_s": 360})
+    answer = told(plan)
+    with pytest.raises(InputError, match="the runtime sees 1 devices"):
+        compared(plan, Answer(answer.devices[:1], answer.ram))
+
+
+@pytest.fixture(scope="module")
+def programs() -> Path:
+    """Return the folder of llama.cpp's programs."""
+    folder = os.environ.get("MOE2OPT_LLAMA_CPP")
+    if not folder:
+        pytest.skip("MOE2OPT_LLAMA_CPP does not name the folder of llama.cpp's programs")
+    if not HEADERS.is_file():
+        pytest.skip("needs ../shared/tools/gguf_headers.py, which writes headers of public models")
+    return Path(folder)
+
+
+@pytest.fixture(scope="module")
+def headers(programs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write headers of public models, without weights."""
+    del programs
+    folder = tmp_path_factory.mktemp("headers")
+    environment = {**os.environ, "GGUF_HEADERS_DIR": str(folder)}
+    subprocess.run([sys.executable, str(HEADERS), *NAMES], env=environment, check=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def servers(programs: Path) -> Iterator[list[str]]:
+    """Start two servers that stand for devices."""
+    environment = {**os.environ, "LD_LIBRARY_PATH": str(programs)}
+    started, addresses = [], []
+    for port in (18172, 18173):
+        command = [str(programs / "ggml-rpc-server"), "-d", "CPU", "-H", "127.0.0.1"]
+        started.append(subprocess.Popen([*command, "-p", str(port), "-t", "1"], env=environment))
+        addresses.append(f"127.0.0.1:{port}")
+        for _ in range(100):
+            try:
+                socket.create_connection(("127.0.0.1", port), 1).close()
+                break
+            except OSError:
+                time.sleep(0.1)
+    yield addresses
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.slow
+@pytest.mark.llamacpp
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(("first", "second"), [(24, 12), (48, 48), (16, 8)])
+def test_the_runtime_confirms(
+    headers: Path, programs: Path, servers: list[str], name: str, first: int, second: int
+) -> None:
+    """llama-server itself confirms weights and context of every device, and that it fits."""
+    from moe2opt.llamacpp import read_llama
+
+    file = headers / f"{name}.gguf"
+    content = {
+        "problem": "place",
+        "model": str(file),
+        "gpus": [{"gib": first, "gb_per_s": 936}, {"gib": second, "gb_per_s": 360}],
+        "context": {"tokens": 32768},
+        "rpc": servers,
+    }
+
+    instance = instance_of(PlaceConfig.model_validate(content), read_llama(file))
+    plan = mo.solve(instance).plan
+    assert isinstance(plan, PlacePlan)
+    found = confirm(instance, plan, programs)
+    assert (found.agrees, found.differences) == (True, ())
