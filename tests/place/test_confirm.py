@@ -117,9 +117,9 @@ def headers(programs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def servers(programs: Path) -> Iterator[list[str]]:
-    """Start two servers that stand for devices."""
+    """Start two servers that stand for devices; one may end, or hang, when its client is cut."""
     environment = {**os.environ, "LD_LIBRARY_PATH": str(programs)}
     started, addresses = [], []
     for port in (18172, 18173):
