@@ -186,13 +186,15 @@ def run(
             return replace(nothing, measure=measure_of(target), provenance=origin)
         info = choose(solver or named, problem)
         options = replace(options, warm_start=_start(problem, warm_start))
+        if options.bound == "auto" and options.proof == "any":
+            options = replace(options, bound=getattr(target, "bound", "auto"))
         listeners = [on_progress] if on_progress else []
         table = progress.Table(measure_of(target))
         if display:
             _announce(target, problem, info)
             listeners.insert(0, table)
         function = info.load()  # before the clock starts
-        rest = replace(compiling.rest, warm_start=options.warm_start)
+        rest = replace(compiling.rest, warm_start=options.warm_start, bound=options.bound)
         search = Search(problem, rest, _fan_out(listeners), interrupt)
         outcome = _outcome(function, search)
         if not info.certified:

@@ -26,7 +26,8 @@ class Instance(Protocol[PlanT_co]):
     they have at least the methods of `Plan`.
 
     An attribute ``measure`` (`moe2opt.present.Measure`) says in which sense and unit its objective
-    is shown and written; without one the canonical values are. `moe2opt.load` sets the attribute
+    is shown and written; without one the canonical values are. An attribute ``bound`` names the
+    bound of the solver `brb` that suits its problem. `moe2opt.load` sets the attribute
     ``source`` (`moe2opt.source.Source`) of what it built from a file.
     """
 

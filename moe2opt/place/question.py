@@ -38,6 +38,9 @@ class PlaceInstance(Content):
 
     case: Case
 
+    #: Layers are alike, and a cut of them is one choice of many: the bound that suits both.
+    bound = "counts"
+
     measure = Measure(sense="minimize", unit="s per token", quantity="time")
 
     @property
