@@ -100,21 +100,18 @@ class Case(Content):
     @cached_property
     def dense_bytes(self) -> float:
         """Bytes of the dense part, the context, and what running was measured to take besides."""
-        context = self._reserved_bytes
-        working = 0.0 if self.rates is None else self.rates.working_bytes
-        return self.shape.dense_bytes + context + working
+        context = self.shape.context_bytes(self.config.model.context_tokens, self.config.batch)
+        return self.shape.dense_bytes + context + self._working_bytes
 
     @cached_property
     def dense_read_bytes(self) -> float:
         """Bytes of the dense part that a token reads, and what it reads of the context."""
-        read = self.shape.context_read_bytes(self.config.model.context_depth)
-        read *= self.config.batch
-        return self.dense_bytes - self.shape.table_bytes - self._reserved_bytes + read
+        read = self.shape.context_read_bytes(self.config.model.context_depth) * self.config.batch
+        return self.shape.dense_bytes - self.shape.table_bytes + read + self._working_bytes
 
     @property
-    def _reserved_bytes(self) -> float:
-        """What the contexts of all tokens that are decoded together take."""
-        return self.shape.context_bytes(self.config.model.context_tokens, self.config.batch)
+    def _working_bytes(self) -> float:
+        return 0.0 if self.rates is None else self.rates.working_bytes
 
     @cached_property
     def fixed_bytes(self) -> FloatArray:

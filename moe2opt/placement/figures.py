@@ -126,6 +126,8 @@ class Baseline:
         Why it does not apply or does not fit, or what was chosen for it.
     exact
         Whether the rule is proven optimal on this instance.
+    moves
+        Whether it moves experts at run time.
     """
 
     name: str
@@ -134,6 +136,7 @@ class Baseline:
     excess: float | None = None
     note: str = ""
     exact: bool = False
+    moves: bool = False
 
     def against(self, value: float) -> Baseline:
         """Return the baseline with its excess over a plan's objective."""

@@ -175,7 +175,7 @@ class PlacementPlan(Content):
             *summary.form_lines(self.assignment, self.precisions),
             *summary.budget_lines(self.budgets),
             "",
-            *summary.rule_lines(self.baselines, self.objective),
+            *summary.rule_lines(self.baselines, self.objective, self.granularity),
             "",
             *(f"Note: {caveat}" for caveat in self.caveats),
         ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -126,6 +127,24 @@ class Reader:
             precisions,
         )
 
+    def _free_quality(self, shape: ModelShape) -> Iterator[str]:
+        """Yield that quality costs nothing where nothing limits the loss of several formats."""
+        config = self.config
+        if len(config.precisions) < 2 or config.objective == "loss_nats":
+            return
+        if config.budgets.loss_nats is not None:
+            return
+        best = min(self.precisions(shape), key=lambda p: (p.loss_nats, p.bits_per_weight))
+        size = math.prod(shape.size) * shape.expert_bytes(best.bits_per_weight) + shape.dense_bytes
+        sizes = [t.capacity_gib and t.capacity_gib - t.margin_gib for t in config.tiers]
+        room = math.inf if None in sizes else 2**30 * sum(s or 0.0 for s in sizes)
+        fits = f"; all experts at {best.name} would fit" if size <= room else ""
+        yield (
+            "QUALITY IS FREE: several formats are offered and no budgets.loss_nats is set, so that "
+            f"the plan takes bits away wherever that makes {config.objective} smaller{fits} "
+            f"(budgets: {{loss_nats: {best.loss_nats:.4g}}} asks for the loss of {best.name})"
+        )
+
     def notes(self, shape: ModelShape, rates: Rates | None = None) -> Iterator[str]:
         """Yield what must be known about the data."""
         if shape.note:
@@ -142,6 +161,7 @@ class Reader:
                 "losses add up over experts in proportion to saliency, an assumption; the totals "
                 "per precision are transcribed from other models where the table says so"
             )
+        yield from self._free_quality(shape)
         config = self.config
         sizes = {sum(parts) for parts in shape.stored_parts}
         if config.parts and len(sizes) > 1:

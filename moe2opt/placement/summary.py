@@ -68,8 +68,8 @@ def budget_lines(budgets: Sequence[Usage]) -> list[str]:
     return table(("budget", "used", "limit", "share", ""), rows) if rows else []
 
 
-def rule_lines(baselines: Sequence[Baseline], objective: str) -> list[str]:
-    """Return a table of the simple rules, and what they say about the plan."""
+def rule_lines(baselines: Sequence[Baseline], objective: str, granularity: str) -> list[str]:
+    """Return a table of the simple rules, and what they say about a plan of some granularity."""
     rows = [
         (
             b.name,
@@ -96,11 +96,23 @@ def rule_lines(baselines: Sequence[Baseline], objective: str) -> list[str]:
             verdict = f"The best simple rule that fits ('{best.name}') is {_percent(excess)} worse."
         lines += ["", verdict]
     lines += [
-        f"'{b.name}' is predicted to be {_percent(-(b.excess or 0.0))} better than the plan: it "
-        "moves experts at run time, which this plan does not; see the part 'cache'."
+        f"'{b.name}' is predicted to be {_percent(-(b.excess or 0.0))} better than the plan: "
+        f"{_reason(b, granularity)}."
         for b in better
     ]
     return lines
+
+
+def _reason(rule: Baseline, granularity: str) -> str:
+    """Return why a rule can be better than a plan."""
+    if rule.moves:
+        return "it moves experts at run time, which this plan does not; see the part 'cache'"
+    if granularity in ("layer", "tensor"):
+        return f"it places single experts, which granularity: {granularity} does not allow"
+    return (
+        "it moves nothing at run time; either the options of this instance "
+        f"(granularity: {granularity}) lack its places, or the plan is not proven to be the best"
+    )
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

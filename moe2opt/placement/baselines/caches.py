@@ -67,7 +67,7 @@ def _lru(mode: Mode, precision: int) -> Baseline:
     note = f"{slots} slots per layer at {name}, {origin}; all experts also on {where}"
     tier = case.topology.tiers[back]
     fits = case.shape.size[0] * case.shape.experts * size <= tier.free_bytes
-    return Baseline("LRU cache per layer", value, fits, note=note)
+    return Baseline("LRU cache per layer", value, fits, note=note, moves=True)
 
 
 def _rates(case: Case, slots: int) -> tuple[FloatArray, str]:

@@ -18,7 +18,7 @@ from moe2opt.placement.assignment import (
     Assignment,
     served_shares,
 )
-from moe2opt.placement.baselines.rules import by_frequency, fixed_places
+from moe2opt.placement.baselines.rules import by_cost, by_frequency, fixed_places
 from moe2opt.placement.experts.activation import uses_per_token
 from moe2opt.placement.figures import Baseline
 from moe2opt.placement.judge import evaluate, violations
@@ -98,9 +98,7 @@ class Tiers(Layered):
 
     def order(self, precision: int) -> IntArray:
         """Return the tiers from the cheapest use to the dearest: the most used experts go first."""
-        thrifty = self.case.config.objective == "joules_per_token"
-        cost = self.case.use.joules if thrifty else self.case.use.seconds
-        return np.asarray(np.argsort(cost[:, precision], kind="stable"))
+        return by_cost(self.case, precision)
 
     def menus(self, layer: int) -> Iterator[LayerMenu]:
         """Yield every number per tier, of every grouping at every precision."""
@@ -236,7 +234,11 @@ class Tiers(Layered):
             yield self._aggregate_only()
 
     def _offload_only(self) -> Baseline:
-        """Return the best marginal filling of the fast tier that merges nothing."""
+        """Return the best filling of the tiers that merges nothing, with one format for all.
+
+        Experts of one size that are used most go to the cheapest tier: of all places with that
+        format none costs less (the rearrangement inequality).
+        """
         config = self.case.config.model_copy(update={"aggregation": None})
         found = by_frequency(type(self)(replace(self.case, config=config)))
         return replace(found, name="offload only (top-n by frequency)")
