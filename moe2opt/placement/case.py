@@ -106,7 +106,8 @@ class Case(Content):
     @cached_property
     def dense_read_bytes(self) -> float:
         """Bytes of the dense part that a token reads, and what it reads of the context."""
-        read = self.shape.context_read_bytes(self.config.model.context_depth) * self.config.batch
+        batch = self.config.batch
+        read = self.shape.context_read_bytes(self.config.model.context_depth // batch) * batch
         return self.shape.dense_bytes - self.shape.table_bytes + read + self._working_bytes
 
     @property

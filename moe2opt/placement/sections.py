@@ -30,10 +30,11 @@ class Model(Section):
     dense_bits: Annotated[float, Field(gt=0, le=64)] = 16.0
     """Bits per weight of everything that is not a routed expert (where the source is a shape)."""
     context_tokens: Annotated[int, Field(ge=0)] = 0
-    """Context whose keys and values are reserved on the home tier; room alone costs no time."""
+    """Context of all sequences together whose keys and values are reserved on the home tier; room
+    alone costs no time."""
     context_depth: Annotated[int, Field(ge=0)] = 0
-    """Tokens before the one that is timed, whose keys and values it reads; at most
-    `context_tokens`."""
+    """Tokens of all sequences of a batch before those that are timed, whose keys and values these
+    read; at most `context_tokens`."""
     kv_bits: Annotated[float, Field(gt=0, le=64)] = 16.0
     """Bits per entry of the key-value cache."""
 
