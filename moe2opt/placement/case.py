@@ -98,6 +98,17 @@ class Case(Content):
         )
 
     @cached_property
+    def copied_use_s(self) -> FloatArray:
+        """``(T, Q)`` seconds of one use if all that is not on a GPU is copied to the home tier."""
+        topology, hidden = self.topology, self.shape.hidden
+        found = self.use.seconds.copy()
+        for t, tier in enumerate(topology.tiers):
+            if tier.kind != "gpu":
+                ways = [topology.use_in(t, topology.home, b, hidden) for b in self.expert_bytes]
+                found[t] = [sum(way[:3]) for way in ways]
+        return found
+
+    @cached_property
     def dense_bytes(self) -> float:
         """Bytes of the dense part, the context, and what running was measured to take besides."""
         context = self.shape.context_bytes(self.config.model.context_tokens, self.config.batch)

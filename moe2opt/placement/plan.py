@@ -70,6 +70,9 @@ class PlacementPlan(Content):
     scale
         ``(L, P, Q)`` bytes of an expert, or of its gate, up and down, in each layer over the mean
         of all; empty where layers are alike.
+    copied_of
+        ``(T, Q)`` seconds of one use where only GPUs compute: experts elsewhere are copied to the
+        home tier first. Empty in plans of earlier versions.
     """
 
     instance: str
@@ -98,6 +101,7 @@ class PlacementPlan(Content):
     caveats: tuple[str, ...] = ()
     assumed: Assumed = field(default_factory=Assumed)
     scale: tuple[tuple[tuple[float, ...], ...], ...] = ()
+    copied_of: tuple[tuple[float, ...], ...] = ()
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row per expert: layer, expert, tier, precision, form, representative, use."""
@@ -202,7 +206,7 @@ class PlacementPlan(Content):
 _NOTHING: Any = None
 
 #: Fields that plans of earlier versions lack.
-_LATER = ("assumed", "scale")
+_LATER = ("assumed", "scale", "copied_of")
 
 #: No model has more layers.
 _MOST_LAYERS = 10_000
@@ -238,6 +242,7 @@ def _check_arrays(plan: PlacementPlan) -> None:
         and (a.slots is None or a.slots.shape == shape[:1])
         and (a.copied is None or a.copied.shape == shape)
         and np.array(plan.seconds_of).shape == (len(plan.tiers), len(plan.precisions))
+        and (not plan.copied_of or np.shape(plan.copied_of) == np.shape(plan.seconds_of))
         and (not plan.scale or np.array(plan.scale).shape in _scales(plan))
     )
     if not fits:
@@ -278,6 +283,7 @@ def _types() -> dict[str, Any]:
         "caveats": tuple[str, ...],
         "assumed": Assumed,
         "scale": tuple[tuple[tuple[float, ...], ...], ...],
+        "copied_of": tuple[tuple[float, ...], ...],
     }
     return {key: TypeAdapter(kind) for key, kind in kinds.items()}
 
@@ -317,6 +323,7 @@ def plan_of(mode: Mode, assignment: Assignment, baselines: Sequence[Baseline]) -
         caveats=case.caveats,
         assumed=Assumed(config.model.context_tokens, config.model.kv_bits, config.batch),
         scale=_nested(case.scale) if (case.scale != 1).any() else (),
+        copied_of=tuple(map(tuple, case.copied_use_s.tolist())),
     )
 
 

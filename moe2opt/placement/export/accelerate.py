@@ -27,7 +27,9 @@ from moe2opt.placement.export.project import Runtime, able_tiers, best, buffer_b
 from moe2opt.placement.export.reporting import report
 from moe2opt.placement.plan import PlacementPlan
 
-RUNTIME = Runtime("accelerate", ("gpu", "cpu", "disk"), "layer", "model", buffer_layers=1.0)
+RUNTIME = Runtime(
+    "accelerate", ("gpu", "cpu", "disk"), "layer", "model", buffer_layers=1.0, copies=True
+)
 
 Device = int | str
 

@@ -26,9 +26,15 @@ class Judge:
     plan: PlacementPlan
     mode: Mode | None = None
 
-    def value(self, assignment: Assignment) -> float | None:
-        """Return the plan's objective for another assignment, None when it cannot be computed."""
+    def value(self, assignment: Assignment, *, copies: bool = False) -> float | None:
+        """Return the plan's objective for another assignment, None when it cannot be computed.
+
+        Where the runtime `copies`, only GPUs compute, and seconds are those of that; a plan of an
+        earlier version does not tell them.
+        """
         plan = self.plan
+        if copies and plan.copied_of and plan.objective == "seconds_per_token":
+            return seconds(plan, assignment, copies=True)
         if same(assignment, plan.assignment):
             return plan.objective_value
         if self.mode is not None and self.mode.by_place:
@@ -80,9 +86,14 @@ def same(a: Assignment, b: Assignment) -> bool:
     return all(equal(getattr(a, name), getattr(b, name)) for name in names)
 
 
-def seconds(plan: PlacementPlan, assignment: Assignment) -> float:
+def seconds_table(plan: PlacementPlan, *, copies: bool = False) -> FloatArray:
+    """Return the ``(T, Q)`` seconds of one use; of one that is copied to a GPU where asked for."""
+    return np.array(plan.copied_of if copies and plan.copied_of else plan.seconds_of)
+
+
+def seconds(plan: PlacementPlan, assignment: Assignment, *, copies: bool = False) -> float:
     """Return the seconds per token as a sum over uses; a pruned use costs as the cheapest one."""
-    table = np.array(plan.seconds_of)
+    table = seconds_table(plan, copies=copies)
     each = np.where(
         assignment.tier == NOWHERE,
         table.min(),

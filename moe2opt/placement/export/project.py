@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from moe2opt.placement.assignment import NOWHERE, PRUNE, Assignment, plain
-from moe2opt.placement.export.judge import Judge, free_bytes, same, scale_of
+from moe2opt.placement.export.judge import Judge, free_bytes, same, scale_of, seconds_table
 from moe2opt.placement.machine.topology import GIB
 from moe2opt.placement.plan import PlacementPlan
 from moe2opt.result import BoolArray, FloatArray, InputError, IntArray
@@ -43,6 +43,8 @@ class Runtime:
         Layers of experts that it keeps room for on the home tier while some are elsewhere.
     one_gpu
         Whether it can use only one GPU, that of the dense part.
+    copies
+        Whether only GPUs compute: experts elsewhere are copied there first.
     """
 
     name: str
@@ -51,6 +53,7 @@ class Runtime:
     formats: Literal["expert", "unit", "tier", "model"]
     buffer_layers: float = 0.0
     one_gpu: bool = False
+    copies: bool = False
 
 
 def able_tiers(plan: PlacementPlan, runtime: Runtime) -> tuple[bool, ...]:
@@ -98,7 +101,7 @@ def best(judge: Judge, runtime: Runtime) -> Assignment:
         except InputError as error:
             errors.append(error)
             continue
-        value = judge.value(assignment)
+        value = judge.value(assignment, copies=runtime.copies)
         rank = (bool(judge.broken(assignment)), value is None, value or 0.0, len(found))
         found.append((rank, assignment))
     if not found:
@@ -200,7 +203,7 @@ def _pieces(
     voted = _usable(_vote(tiers, weights, len(plan.tiers)), able)
     bits = np.array([p.bits_per_weight for p in plan.precisions])
     chosen = _formats(runtime.formats, formats, voted, bits, len(plan.tiers))
-    seconds_of = np.array(plan.seconds_of)
+    seconds_of = seconds_table(plan, copies=runtime.copies)
     sizes = np.array([p.expert_bytes for p in plan.precisions])
     at = np.arange(len(plan.tiers))[None, :]
     faithful = bool(

@@ -27,7 +27,7 @@ def report(
     """Return what a projection changed; `buffers` are bytes of the runtime on the home tier."""
     plan = judge.plan
     before = restored(plan)
-    value = judge.value(assignment)
+    value = judge.value(assignment, copies=runtime.copies)
     gap = None if value is None or plan.objective_value == 0 else value / plan.objective_value - 1
     unit = runtime.unit if runtime.unit != "tensor" or assignment.tier.shape[2] == 3 else "layer"
     return Report(
@@ -45,11 +45,24 @@ def report(
         notes=(
             *lost_forms(plan, runtime),
             *notes,
+            *_copies(plan, runtime),
             *_finer(plan, unit, gap),
             *(f"a requirement does not hold: {text}" for text in judge.broken(assignment)),
         ),
         validated=tuple(validated),
     )
+
+
+def _copies(plan: PlacementPlan, runtime: Runtime) -> list[str]:
+    """Say what the seconds of a runtime are that computes on GPUs only."""
+    if not runtime.copies or plan.objective != "seconds_per_token":
+        return []
+    if not plan.copied_of:
+        return ["the plan does not tell the seconds of copies: they are those of its own places"]
+    return [
+        f"{runtime.name} computes on GPUs only: the seconds as exported count one copy to the home "
+        "tier for each use of an expert that lies elsewhere"
+    ]
 
 
 def memory_check(

@@ -17,7 +17,7 @@ import numpy as np
 from moe2opt.placement.assignment import Assignment, plain
 from moe2opt.placement.export.base import Export
 from moe2opt.placement.export.families import causal_only, family_of
-from moe2opt.placement.export.judge import Judge, free_bytes
+from moe2opt.placement.export.judge import Judge, free_bytes, seconds_table
 from moe2opt.placement.export.project import Runtime, able_tiers, buffer_bytes, home_of, restored
 from moe2opt.placement.export.reporting import report
 from moe2opt.placement.machine.topology import GIB
@@ -26,7 +26,9 @@ from moe2opt.result import BoolArray, InputError
 
 #: Layers that ``prefetch`` copies ahead; it needs room for them and the one in use.
 AHEAD = 1
-RUNTIME = Runtime("vllm", ("gpu", "cpu"), "layer", "model", buffer_layers=AHEAD + 1, one_gpu=True)
+RUNTIME = Runtime(
+    "vllm", ("gpu", "cpu"), "layer", "model", buffer_layers=AHEAD + 1, one_gpu=True, copies=True
+)
 
 #: Share of a layer that is left out of the limit, so that the last layer is still begun.
 _LESS = 0.1
@@ -59,8 +61,6 @@ def export(judge: Judge) -> tuple[Export, ...]:
     notes = [
         "vLLM offloads experts of whole layers only, in one of two patterns; the better of both "
         "is exported",
-        "it copies or reads offloaded weights over the bus and computes on the GPU, which the "
-        "plan's seconds for memory of the CPU may not assume",
         "was not run: the options follow the published configuration of vLLM",
     ]
     validated = (f"read back, the options offload the planned {int(rule.off.sum())} layers",)
@@ -82,7 +82,7 @@ def _best_format(judge: Judge, slow: int | None) -> tuple[int, Rule, Assignment,
         except InputError as error:
             errors.append(error)
             continue
-        value = judge.value(assignment)
+        value = judge.value(assignment, copies=RUNTIME.copies)
         rank = (bool(judge.broken(assignment)), value is None, value or 0.0, len(found))
         found.append((rank, (number, rule, assignment, buffers)))
     if not found:
@@ -95,7 +95,7 @@ def _best(plan: PlacementPlan, slow: int | None, quality: int) -> tuple[Rule, As
     home = home_of(plan)
     there = home if slow is None else slow
     uses = np.array(plan.uses).sum(axis=1)
-    each = np.array(plan.seconds_of)[:, quality]
+    each = seconds_table(plan, copies=RUNTIME.copies)[:, quality]
     fitting = [
         (float(uses @ np.where(rule.off, each[there], each[home])), k, rule)
         for k, rule in enumerate(rules(plan, quality, allow=slow is not None))

@@ -181,3 +181,28 @@ def test_no_encoder_decoder(to: str) -> None:
     """Runtimes for causal models refuse Switch Transformers."""
     with pytest.raises(InputError, match="does not run Switch Transformers"):
         export(make_plan([[0, 0]], model="Switch-Base-8"), to)
+
+
+@pytest.mark.parametrize("to", ["vllm", "accelerate"])
+def test_seconds_are_those_of_a_runtime_that_copies(to: str, build: Any) -> None:
+    """Experts in RAM cost a copy for each use where only the GPU computes, whatever the plan."""
+    instance = build(
+        granularity="layer",
+        precisions=[{"name": "wide", "bits_per_weight": 8, "loss_nats": 0.0}],
+        budgets=None,
+        tiers=[
+            {"name": "fast", "kind": "gpu", "capacity_gib": 0.02, "compute_gb_per_s": 100},
+            {"name": "slow", "kind": "cpu", "compute_gb_per_s": 50},
+        ],
+        links=[{"between": ["fast", "slow"], "gb_per_s": 2}],
+        activation={"uniform": True},
+        layers=8,
+    )
+    plan = instance.decode(np.ones(8, dtype=np.int64))
+    (made,) = export(plan, to)[:1]
+    away = next(c for c in made.report.memory if c.tier == "slow").used_gib * 2**30 / 6e6
+    used = 8 * 2 * 1e6 / 100e9 + away * 2 * 1e6 / 2e9
+    assert made.report.projected_value == pytest.approx(plan.dense_s + used, rel=1e-9)
+    assert any("computes on GPUs only" in note for note in made.report.notes)
+    old = replace(plan, copied_of=())
+    assert any("does not tell" in note for note in export(old, to)[0].report.notes)
