@@ -294,4 +294,5 @@ def _build(
 def _own_sections(model: type[Section], parsed: FileKeys) -> Section:
     """Return the part of a file that its question declared, as the question's own class."""
     written = parsed.model_fields_set & set(model.model_fields)
-    return model.model_validate({name: getattr(parsed, name) for name in written})
+    keys = {name: model.model_fields[name].alias or name for name in written}
+    return model.model_validate({key: getattr(parsed, name) for name, key in keys.items()})

@@ -18,6 +18,7 @@ QUESTIONS: dict[str, str | Question] = {
     "placement": "moe2opt.placement.door:QUESTION",
     "place": "moe2opt.place.door:QUESTION",
     "levels": "moe2opt.levels.door:QUESTION",
+    "portfolio": "moe2opt.portfolio.door:QUESTION",
 }
 
 

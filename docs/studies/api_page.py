@@ -75,6 +75,7 @@ PARTS = (
     Part("Placement", "moe2opt.placement"),
     Part("A model file on a machine", "moe2opt.place"),
     Part("Levels", "moe2opt.levels"),
+    Part("Portfolio", "moe2opt.portfolio"),
     Part("Traces and re-planning", "moe2opt.replay"),
     Part("Caches of experts", "moe2opt.caching"),
     Part("Running plans", "moe2opt.executor"),

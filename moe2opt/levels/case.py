@@ -10,7 +10,7 @@ from moe2opt.errors import InputError
 from moe2opt.levels.sections import LevelsConfig, NamedPlan, Value
 from moe2opt.present import Measure, Sense
 from moe2opt.schema import inside
-from moe2opt.schema.csv import NAME, Column, header_of, read_columns, read_numbers
+from moe2opt.schema.csv import NAME, Column, header_of, read_columns, read_numbers, same_names
 from moe2opt.text import near, shown
 
 NUMBER = Column("number")
@@ -125,9 +125,9 @@ def case_of(config: LevelsConfig, folder: Path, *, allow_outside: bool = False) 
     given = value.weights
     if isinstance(given, str):
         file = path(given, "value.weights")
-        given = read_numbers(file, config.group, "weight", AMOUNT, key="value.weights")
+        given = read_numbers(file, config.group, "weight", AMOUNT, "value.weights")
     if given is not None:
-        _same_names("value.weights", given, menus)
+        same_names("value.weights", given, list(menus))
         weights = {group: given[group] for group in menus}
     sense: Sense = "minimize" if value.sense == "min" else "maximize"
     measure = Measure(sense, value.unit, value.column)
@@ -165,16 +165,6 @@ def _menus(config: LevelsConfig, value: Value, file: Path) -> dict[str, tuple[Le
         level = Level(row["option"], row["value.column"], row.get("value.se"), uses)
         menus.setdefault(row["group"], []).append(level)
     return {group: tuple(menu) for group, menu in menus.items()}
-
-
-def _same_names(key: str, given: dict[str, float], menus: dict[str, tuple[Level, ...]]) -> None:
-    """Raise unless there is one figure for each group."""
-    for name in given:
-        if name not in menus:
-            raise InputError(f"{key}: '{shown(name)}' is no group of the table{_hint(name, menus)}")
-    lacking = [name for name in menus if name not in given]
-    if lacking:
-        raise InputError(f"{key}: nothing is said of {', '.join(lacking[:5])}")
 
 
 def _named_plan(case: Case, config: LevelsConfig, file: Path) -> dict[str, str]:

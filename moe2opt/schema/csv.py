@@ -135,7 +135,7 @@ def read_columns(
     return found
 
 
-def read_numbers(path: Path, by: str, name: str, content: Column, *, key: str) -> dict[str, float]:
+def read_numbers(path: Path, by: str, name: str, content: Column, key: str) -> dict[str, float]:
     """Return one number per name from a CSV file.
 
     Parameters
@@ -159,6 +159,16 @@ def read_numbers(path: Path, by: str, name: str, content: Column, *, key: str) -
         raise InputError(f"{key}: {path.name} needs the columns '{shown(by)}' and '{shown(name)}'")
     columns = dict.fromkeys(header, NOTE) | {by: NAME, name: content}
     return {row[by]: row[name] for row in read_table(path, columns, unique=(by,))}
+
+
+def same_names(key: str, given: Iterable[str], known: Sequence[str]) -> None:
+    """Raise an `InputError` about a key unless it gives a figure for every known name only."""
+    for name in given:
+        if name not in known:
+            raise InputError(f"{key}: the table has no '{shown(name)}'{_hint(name, [], known)}")
+    lacking = [name for name in known if name not in set(given)]
+    if lacking:
+        raise InputError(f"{key}: nothing is said of {', '.join(lacking[:5])}")
 
 
 def header_of(path: Path) -> list[str]:

@@ -235,7 +235,7 @@ BAD: list[tuple[str, str, str]] = [
     ("value: accuracy", "value: {column: accuracy, weights: {dtd: 1}}",
      "value.weights: nothing is said of mnist, cars"),
     ("value: accuracy", "value: {column: accuracy, weights: {dtd: 1, mnist: 1, car: 1}}",
-     "value.weights: 'car' is no group of the table; did you mean 'cars'?"),
+     "value.weights: the table has no 'car'; did you mean 'cars'?"),
     ("value: accuracy", "value: {column: accuracy, weights: {dtd: -1, mnist: 1, cars: 1}}",
      "value.weights"),
     ("value: accuracy", "value: {column: accuracy, weights: w.csv}", "w.csv: No such file"),
