@@ -282,6 +282,12 @@ class ChoiceTuning:
     """Options of all classes up to which counting pays. Measured on the built-in placements: ahead
     of the core at 4-40 options, level or behind at 48-1,500."""
 
+    ordered_options: int = 30
+    """Options of one group from which on its halves are worth the LP of every node."""
+
+    ordered_share: float = 0.25
+    """Share of all options that such a group has at least."""
+
     rounded_rows: int = 60
     """Rounded rows at most: each makes the bound better and the LP slower."""
 

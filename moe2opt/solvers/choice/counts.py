@@ -16,7 +16,6 @@ exactly.
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,33 +23,17 @@ import numpy as np
 from moe2opt.canonical import MultipleChoiceProblem, rounded_budget
 from moe2opt.result import Certificate, FloatArray, IntArray
 from moe2opt.solvers.base import Search
+from moe2opt.solvers.choice.classes import options_too_large, ordered_class
 from moe2opt.solvers.choice.heuristics import greedy_choice, improve_choice
 from moe2opt.solvers.lp import LinearProgram
 from moe2opt.solvers.relaxation import Examined
 from moe2opt.solvers.tree import Exclusions, SplitTree, Tightening
-from moe2opt.solvers.tuning import ChoiceTuning
 
 #: A rounded row is worth adding when its left side exceeds the right one by this share.
 _VIOLATION = 1e-6
 
 #: A count this near to a whole number is one.
 _WHOLE = 1e-6
-
-
-def classes_of(problem: MultipleChoiceProblem) -> tuple[tuple[int, ...], ...]:
-    """Return the groups of each class of equal ones, in order of their first members."""
-    classes: dict[bytes, list[int]] = defaultdict(list)
-    for g, (values, usage) in enumerate(zip(problem.values, problem.usage, strict=True)):
-        classes[values.tobytes() + usage.tobytes()].append(g)
-    return tuple(map(tuple, classes.values()))
-
-
-def counting_pays(
-    problem: MultipleChoiceProblem, classes: tuple[tuple[int, ...], ...], tuning: ChoiceTuning
-) -> bool:
-    """Tell whether groups are alike enough, and the linear relaxation small enough."""
-    columns = sum(len(problem.values[members[0]]) for members in classes)
-    return problem.size >= tuning.sharing * len(classes) and columns <= tuning.counted_options
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -98,6 +81,7 @@ class CountsRelaxation:
         self.scale = 1000.0 / max(float(np.abs(self.values).max()), 1e-300)
         self.lp = self._new_lp()
         stop, self.tuning = search.pressed, search.options.tuning.choice
+        self.ordered = ordered_class(problem, classes, self.tuning)
         start = greedy_choice(problem, stop=stop, tuning=self.tuning)
         if start is not None:
             search.offer(start, "H")
@@ -129,9 +113,12 @@ class CountsRelaxation:
         )
 
     def examine(self, box: _Box, search: Search) -> Examined:
+        steps: list[Tightening | Exclusions] = []
+        if self.tree.prices:
+            steps, box = self._exclude(box)
         empty = self._empty_class(box)
         if empty is not None:
-            return Examined((), box, ("group", empty))
+            return Examined(steps, box, ("group", empty))
         priced = self._bound(box, search)
         if not self.tree.prices:
             priced = self._round_rows(box, priced, search)
@@ -139,13 +126,14 @@ class CountsRelaxation:
         nothing = np.zeros(0)
         index = self.tree.price(nothing, priced.row, nothing)
         if priced.infeasible:
-            return Examined((), box, ("farkas", index))
+            return Examined(steps, box, ("farkas", index))
         proof = ("dual", index)
         if not search.prunes(priced.value):
             self._round(box, priced, search)
         if search.prunes(priced.value):
-            return Examined((), box, bound=priced.value, proof=proof)
+            return Examined(steps, box, bound=priced.value, proof=proof)
         tightenings, box = self._tighten(box, priced, index, search)
+        tightenings = [*steps, *tightenings]
         empty = self._empty_class(box)
         if empty is not None:
             return Examined(tightenings, box, ("group", empty))
@@ -272,6 +260,21 @@ class CountsRelaxation:
         empty = (least > self.sizes) | (most < self.sizes)
         return int(np.argmax(empty)) if empty.any() else None
 
+    def _exclude(self, box: _Box) -> tuple[list[Tightening | Exclusions], _Box]:
+        """Rule out options that do not fit; their row, alone and with a price, is the proof."""
+        finds = options_too_large(
+            self.costs, self.limits, self.row_scale, self.starts, self.sizes, box.lower, box.upper
+        )
+        steps: list[Tightening | Exclusions] = []
+        nothing, upper = np.zeros(0), box.upper.copy()
+        for row, options in finds:
+            price = np.zeros(len(self.limits))
+            price[row] = self.row_scale[row]
+            index = self.tree.price(nothing, price, nothing)
+            steps.append(Exclusions(options, ("farkas", index), -math.inf))
+            upper[options] = box.lower[options]
+        return steps, _Box(box.lower, upper)
+
     def _tighten(
         self, box: _Box, priced: _Priced, index: int, search: Search
     ) -> tuple[list[Tightening | Exclusions], _Box]:
@@ -295,7 +298,7 @@ class CountsRelaxation:
 
         Of a class of one group, the options are halved: one of them alone would rule out little.
         """
-        halves = self._halves(priced)
+        halves = self._middle(box) or self._halves(priced)
         if halves is not None:
             return halves
         open_axes = np.flatnonzero(box.upper > box.lower)
@@ -313,6 +316,14 @@ class CountsRelaxation:
                 return axis, math.floor(counts[axis])
         axis = int(open_axes[np.argmax(priced.profit[open_axes])])
         return axis, int((box.lower[axis] + box.upper[axis] - 1) // 2)
+
+    def _middle(self, box: _Box) -> tuple[int, int] | None:
+        """Return the middle of what is left of the ordered group, None where that is one option."""
+        if self.ordered is None:
+            return None
+        span = slice(int(self.starts[self.ordered]), int(self.starts[self.ordered + 1]))
+        left = np.flatnonzero(box.upper[span] > 0)
+        return (span.start + int(left[(len(left) - 1) // 2]), -1) if len(left) > 1 else None
 
     def _halves(self, priced: _Priced) -> tuple[int, int] | None:
         """Return where the fractional choice of the first group that has one is halved."""

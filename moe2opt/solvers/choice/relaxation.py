@@ -15,7 +15,8 @@ import numpy as np
 from moe2opt.canonical import MultipleChoiceProblem
 from moe2opt.result import BoolArray, Certificate, FloatArray, IntArray
 from moe2opt.solvers.base import Search
-from moe2opt.solvers.choice.counts import CountsRelaxation, classes_of, counting_pays
+from moe2opt.solvers.choice.classes import classes_of, counting_pays
+from moe2opt.solvers.choice.counts import CountsRelaxation
 from moe2opt.solvers.choice.engine import ChoiceEngine
 from moe2opt.solvers.choice.heuristics import greedy_choice, improve_choice
 from moe2opt.solvers.lp import LinearProgram, LinearSolution
