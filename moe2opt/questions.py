@@ -19,6 +19,7 @@ QUESTIONS: dict[str, str | Question] = {
     "place": "moe2opt.place.door:QUESTION",
     "levels": "moe2opt.levels.door:QUESTION",
     "portfolio": "moe2opt.portfolio.door:QUESTION",
+    "rounds": "moe2opt.rounds.door:QUESTION",
 }
 
 

@@ -76,6 +76,7 @@ PARTS = (
     Part("A model file on a machine", "moe2opt.place"),
     Part("Levels", "moe2opt.levels"),
     Part("Portfolio", "moe2opt.portfolio"),
+    Part("Rounds on one radio", "moe2opt.rounds"),
     Part("Traces and re-planning", "moe2opt.replay"),
     Part("Caches of experts", "moe2opt.caching"),
     Part("Running plans", "moe2opt.executor"),

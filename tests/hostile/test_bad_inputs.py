@@ -31,7 +31,7 @@ RATE = "uplink_mbps: 1000"
 AT_RATE = "8:49: servers.0.uplink_mbps: "
 
 #: What `problem:` may be.
-QUESTIONS = "'selection' or 'placement' or 'place' or 'levels' or 'portfolio'"
+QUESTIONS = "'selection' or 'placement' or 'place' or 'levels' or 'portfolio' or 'rounds'"
 
 #: (text of the base file, what stands there instead, messages)
 EDITS: list[tuple[str, str, list[str]]] = [
