@@ -163,7 +163,7 @@ class ExpertTrace:
         if self.gates is not None:
             arrays["gates"] = self.gates.astype(np.float16)
         with replacing(path) as beside:
-            np.savez_compressed(beside, allow_pickle=False, **arrays)
+            np.savez_compressed(beside, **arrays)
 
 
 def checked_experts(name: str, experts: npt.NDArray[Any], n_experts: int) -> IdArray:

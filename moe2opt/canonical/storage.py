@@ -40,7 +40,7 @@ def save_problem(problem: Problem, path: str | Path) -> None:
         write_text(path, text)
     elif path.suffix == ".npz":
         with replacing(path) as beside:
-            np.savez_compressed(beside, allow_pickle=False, **_arrays(problem))
+            np.savez_compressed(beside, **_arrays(problem))
     else:
         raise InputError(f"{path}: the suffix must be .json or .npz")
 

@@ -77,7 +77,7 @@ class Journal:
         self._lines.clear()
         whole = {"key": self.key, "seal": _seal(self._written, state), **state}
         with replacing(self.checkpoint) as beside:
-            np.savez(beside, allow_pickle=False, **whole)
+            np.savez(beside, **whole)
 
 
 def _seal(written: Any, state: Mapping[str, Any]) -> str:
