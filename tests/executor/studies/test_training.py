@@ -123,13 +123,13 @@ def test_switch_sizes_are_real_and_bounded() -> None:
 
 def test_a_failed_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A full disk ends with one message and without files; an existing folder is not touched."""
-    from safetensors import torch as library
+    from tinymoe import synthetic
     from tinymoe.synthetic import Synthetic, write
 
     def full(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(library, "save_file", full)
+    monkeypatch.setattr(synthetic, "save_file", full)
     with pytest.raises(InputError, match="No space left"):
         write(Synthetic(small()), tmp_path / "model")
     assert list(tmp_path.iterdir()) == []
