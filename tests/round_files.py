@@ -112,7 +112,7 @@ def drawn(folder: Path, kind: str, seed: int, **sections: Any) -> Any:
             "name": f"d{k}",
             "gflop_per_s": float(rng.integers(200, 1600)),
             "distance_km": round(float(rng.uniform(0.05, 0.5)), 3),
-            "memory_mb": float(rng.integers(2, 5)),
+            "memory_mb": 4.0 if k == 0 else float(rng.integers(2, 5)),
             "pj_per_flop": round(float(rng.uniform(2, 50)), 2),
             "energy_queue": round(float(rng.uniform(0, 2)), 2),
             "share": round(float(rng.uniform(0.1, 1)), 2),
