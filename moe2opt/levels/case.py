@@ -10,11 +10,16 @@ from moe2opt.errors import InputError
 from moe2opt.levels.sections import LevelsConfig, NamedPlan, Value
 from moe2opt.present import Measure, Sense
 from moe2opt.schema import inside
-from moe2opt.schema.csv import NAME, Column, header_of, read_columns, read_numbers, same_names
+from moe2opt.schema.csv import (
+    AMOUNT,
+    NAME,
+    NUMBER,
+    read_columns,
+    read_numbers,
+    same_names,
+    value_columns,
+)
 from moe2opt.text import near, shown
-
-NUMBER = Column("number")
-AMOUNT = Column("number", least=0)
 
 #: What is true of every answer to this question.
 ADDITIVE = (
@@ -148,13 +153,8 @@ def case_of(config: LevelsConfig, folder: Path, *, allow_outside: bool = False) 
 def _menus(config: LevelsConfig, value: Value, file: Path) -> dict[str, tuple[Level, ...]]:
     if config.group == config.option:
         raise InputError(f"option: '{shown(config.option)}' is the column of the groups")
-    se = value.se
-    if se is None and f"{value.column}_se" in header_of(file):
-        se = f"{value.column}_se"
     wanted = {"group": (config.group, NAME), "option": (config.option, NAME)}
-    wanted["value.column"] = (value.column, NUMBER)
-    if se is not None:
-        wanted["value.se"] = (se, AMOUNT)
+    wanted |= value_columns(file, value.column, value.se, NUMBER)
     wanted |= {f"budgets.{name}": (name, AMOUNT) for name in config.budgets}
     rows = read_columns(file, wanted, unique=("group", "option"))
     if not rows:

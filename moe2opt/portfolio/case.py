@@ -12,11 +12,17 @@ from moe2opt.errors import InputError
 from moe2opt.portfolio.sections import Classes, ClassValue, NamedChoice, PortfolioConfig
 from moe2opt.present import Measure
 from moe2opt.schema import inside
-from moe2opt.schema.csv import NAME, Column, Row, header_of, read_columns, read_numbers, same_names
+from moe2opt.schema.csv import (
+    AMOUNT,
+    NAME,
+    NUMBER,
+    Row,
+    read_columns,
+    read_numbers,
+    same_names,
+    value_columns,
+)
 from moe2opt.text import shown
-
-NUMBER = Column("number")
-AMOUNT = Column("number", least=0)
 
 #: What is true where values are measured on samples.
 NOISY = "the best of many noisy values is on average better in the table than in a new measurement"
@@ -188,13 +194,8 @@ def _rivals(
 def _rows(config: PortfolioConfig, own: Classes, value: ClassValue, file: Path) -> list[Row]:
     if own.column == config.candidate:
         raise InputError(f"candidate: '{config.candidate}' is the column of the classes")
-    se = value.se
-    if se is None and f"{value.column}_se" in header_of(file):
-        se = f"{value.column}_se"
     wanted = {"class": (own.column, NAME), "candidate": (config.candidate, NAME)}
-    wanted["value.column"] = (value.column, AMOUNT)
-    if se is not None:
-        wanted["value.se"] = (se, AMOUNT)
+    wanted |= value_columns(file, value.column, value.se, AMOUNT)
     wanted |= {f"where.{name}": (name, NUMBER) for name in config.where}
     rows = read_columns(file, wanted, unique=("class", "candidate"))
     if not rows:

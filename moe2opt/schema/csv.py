@@ -52,6 +52,8 @@ class Column:
     optional: bool = False
 
 
+NUMBER = Column("number")
+AMOUNT = Column("number", least=0)
 NAME = Column("name")
 TEXT = Column()
 NOTE = Column(blank=True)
@@ -177,6 +179,27 @@ def header_of(path: Path) -> list[str]:
         return next(csv.reader(io.StringIO(read_text(path)), strict=True), [])
     except csv.Error as error:
         raise InputError(f"{path}: cannot be read as CSV: {error}") from error
+
+
+def value_columns(
+    path: Path, column: str, error: str | None, kind: Column
+) -> dict[str, tuple[str, Column]]:
+    """Return what `read_columns` wants of a value and, where there is one, of its standard error.
+
+    Parameters
+    ----------
+    path
+        The table.
+    column, error
+        The columns that a configuration names; without `error` it is the value's own name with
+        ``_se``, if the table has it.
+    kind
+        What the value may be.
+    """
+    wanted = {"value.column": (column, kind)}
+    if error is None and f"{column}_se" in header_of(path):
+        error = f"{column}_se"
+    return wanted if error is None else wanted | {"value.se": (error, AMOUNT)}
 
 
 def write_table(path: Path, names: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
