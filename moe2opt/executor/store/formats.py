@@ -152,7 +152,8 @@ class Desk:
     @property
     def nbytes(self) -> int:
         """Bytes held."""
-        return self._wide.nbytes + self._narrow.nbytes
+        held: int = self._wide.nbytes + self._narrow.nbytes
+        return held
 
     def unpacked(self, packed: Packed) -> Tensor:
         """Return a matrix to compute with: integers in fp32, valid until the next call."""
