@@ -63,14 +63,14 @@ def _is_huge(value: object) -> bool:
 
 
 def _parquet(path: Path) -> pd.DataFrame:
-    import pandas as pd
     import pyarrow.parquet as parquet
 
+    frame: pd.DataFrame
     with open_regular(path) as stream:
-        meta = parquet.ParquetFile(stream).metadata
-        if meta.num_rows * meta.num_columns > LARGEST_CELLS:
+        file = parquet.ParquetFile(stream)
+        if file.metadata.num_rows * file.metadata.num_columns > LARGEST_CELLS:
             raise InputError(f"{path}: more than {LARGEST_CELLS:,} cells")
-        stream.seek(0)
-        frame = pd.read_parquet(stream)
+        # Of a damaged file a thread may be left that aborts the process when it ends.
+        frame = file.read(use_threads=False).to_pandas(use_threads=False)
     # pandas stores an index that has a name as a column that it hides when reading.
     return frame if frame.index.name is None else frame.reset_index()
