@@ -95,7 +95,7 @@ def _compute(
         own + [layer for layer in held if layer not in own],
         line,
         output=layout.homes[-1] == device,
-        copied_bytes=max(_in_ram(own, layout), default=0) if backend.copies else 0,
+        copied_bytes=max(_copied(model, own, layout), default=0) if backend.copies else 0,
         pipeline=backend.pipelines
         and len(set(layout.homes)) > 1
         and not layout.experts
@@ -103,9 +103,15 @@ def _compute(
     )
 
 
-def _in_ram(layers: Iterable[LlamaLayer], layout: Layout) -> Iterable[int]:
-    """Yield the bytes of tensors in RAM that layers of a device need for a batch."""
+def _copied(model: LlamaModel, layers: Iterable[LlamaLayer], layout: Layout) -> Iterable[int]:
+    """Yield the bytes of tensors in RAM that a device is given for a batch.
+
+    They are the experts of its own layers, and all of the layers that have no device.
+    """
     for layer in layers:
         for matrix, size in layer.experts.items():
             if layout.of_experts(layer.index, matrix) == CPU:
                 yield size
+    for layer in model.layers:
+        if layout.homes[layer.index] == CPU:
+            yield max((layer.largest_other_bytes, *layer.experts.values()))

@@ -52,7 +52,7 @@ class Rule:
 def rules(case: Case) -> Iterator[Rule]:
     """Yield what each rule in use gives.
 
-    All keep the margin that the plan keeps, and the smallest micro-batch.
+    All keep for computing what the plan keeps, its margins, and the smallest micro-batch.
     """
     if not case.machine.devices:
         return
@@ -63,7 +63,7 @@ def rules(case: Case) -> Iterator[Rule]:
 def _first(case: Case, name: str, layouts: Iterator[Layout]) -> Rule:
     judge, ubatch = Judge(case), min(case.config.ubatch)
     for layout in layouts:
-        if not judge.faults(layout, ubatch):
+        if judge.has_room(layout, ubatch):
             rate = judge.decode_rate(layout).value
             prompt = judge.prefill_rate(layout, ubatch).value
             return Rule(name, rate, prompt, " ".join(options_of(case, layout, ubatch)))

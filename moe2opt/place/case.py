@@ -13,7 +13,7 @@ from moe2opt.errors import InputError
 from moe2opt.llamacpp import RPC, Backend, Line, LlamaLayer, LlamaModel, context_bytes
 from moe2opt.llamacpp.compute import compute_bytes, host_compute_bytes
 from moe2opt.llamacpp.context import read_bytes
-from moe2opt.place.machine import HOP_S, RAM_HOP_S, Device, Machine
+from moe2opt.place.machine import RAM_HOP_S, Device, Machine
 from moe2opt.place.sections import PlaceConfig
 from moe2opt.result import FloatArray, IntArray
 
@@ -173,12 +173,10 @@ class Case:
         return reading + device.routed_s / sum(map(len, self.classes))
 
     def output_s(self, variant: Variant) -> float:
-        """Return seconds per answered token of the output and of hops between devices."""
+        """Return seconds per answered token of the output."""
         if not variant.devices:
             return self.model.output_bytes * self.machine.ram_byte_s
-        used = [self.machine.devices[d] for d in variant.devices]
-        hops = (len(used) - 1) * HOP_S
-        return self.model.output_bytes * used[-1].byte_s + hops
+        return self.model.output_bytes * self.machine.devices[variant.devices[-1]].byte_s
 
     def prompt_home_s(self, layer: LlamaLayer, device: Device | None) -> float:
         """Return seconds per prompt token of a layer's attention and dense part."""

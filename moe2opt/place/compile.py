@@ -175,10 +175,24 @@ def _order_rows(case: Case, rows: _Rows, sites: tuple[Site, ...]) -> None:
             if d + 1 < len(devices):
                 own[1][d + 1] = count - before
             own[2][c, d] = 1.0
+        for d in range(len(devices)) if len(devices) > 1 else ():
+            # Experts away on a device belong to layers elsewhere whose experts are not at home.
+            limit = (1 if d + 1 == len(devices) else 2) * count
+            own = rows.add(f"experts of kind {c} away on {devices[d].name}", limit)
+            own[1][d] += count - before
+            own[1][0] += before
+            if d + 1 < len(devices):
+                own[1][d + 1] += before
+            own[2][c, [s for s, site in enumerate(sites) if _is_for_others(site, d)]] = 1.0
         if devices:
             own = rows.add(f"experts of kind {c} in RAM where their layers are", count)
             own[1][0] = before
             own[2][c, [s for s, site in enumerate(sites) if site.device >= 0]] = 1.0
+
+
+def _is_for_others(site: Site, d: int) -> bool:
+    """Tell whether a place is one away on a device, or at home on any other."""
+    return site.device >= 0 and site.away == (site.device == d)
 
 
 def _variant_rows(
@@ -191,6 +205,13 @@ def _variant_rows(
         own[0][[v for v, variant in enumerate(variants) if not variant.offloads]] = layers + 1
         own[1][0, 1:] = 1.0
         own[2][:, [s for s, site in enumerate(sites) if site.device < 0 or site.away]] = 1.0
+    piped = [v for v, own in enumerate(variants) if own.offloads and len(own.devices) > 1]
+    if piped and case.backend.pipelines:
+        # With nothing elsewhere the runtime would keep the inputs of several batches.
+        own = rows.add("something lies elsewhere", layers + 1)
+        own[0][piped] = 1.0
+        own[1][0, 0] = 1.0
+        own[2][:, [s for s, site in enumerate(sites) if site.device >= 0 and not site.away]] = 1.0
     priced = list(case.ubatches())
     for ubatch in priced if len(priced) > 1 else ():
         own = rows.add(f"experts in RAM read prompts in parts of {ubatch}", layers)

@@ -56,6 +56,25 @@ class Judge:
             found.append(f"RAM lacks {over / 2**20:,.0f} MiB")
         return found
 
+    def has_room(self, layout: Layout, ubatch: int) -> bool:
+        """Tell whether a layout fits with all that a plan would keep for it."""
+        case, count = self.case, len(self.case.machine.devices)
+        used = tuple(sorted(set(layout.homes) - {CPU}))
+        variant = Variant(used, ubatch, offloads=bool(layout.experts) or CPU in layout.homes)
+        held = [float(case.compute_bytes(variant, d)) for d in range(count)]
+        held.append(float(case.host_bytes(variant)))
+        if used:
+            held[used[-1]] += case.model.output_bytes
+        sizes = case.layer_bytes(max(case.config.ubatch))
+        for layer in case.model.layers:
+            held[layout.homes[layer.index]] += sizes[layer.index]
+            for matrix, size in layer.experts.items():
+                held[layout.of_experts(layer.index, matrix)] += size
+        rooms = [case.usable_bytes(d) for d in range(count)]
+        ram = case.machine.ram_bytes
+        fits = all(own <= room for own, room in zip(held, rooms, strict=False))
+        return fits and (ram is None or held[CPU] <= ram)
+
     # ------------------------------------------------------------------ seconds
 
     def seconds(self, layout: Layout, ubatch: int) -> float:

@@ -23,7 +23,7 @@ RAM_SHARE, RAM_HOP_S, RAM_SPREAD = 0.75, 3e-5, 1.8
 #: Bandwidth of a device of which only the size is known.
 ASSUMED_GB_PER_S = 500.0
 
-#: Seconds of handing an activation from one device to the next.
+#: Seconds of handing an activation to another device; that from layer to layer is not counted.
 HOP_S = 2e-5
 
 

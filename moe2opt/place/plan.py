@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scipy.optimize import linear_sum_assignment
 
 from moe2opt import present
 from moe2opt.content import Content
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 GIB = 2**30
+
+#: Cost of what a matching must not do.
+_NEVER = 1e9
 
 #: How the processor and its RAM are called in plans.
 RAM = "cpu"
@@ -229,20 +233,36 @@ def _experts(
     for members in case.classes:
         sites = [site_of[layer.index] for layer in members]
         at_home = {d: sum(s.device == d and not s.away for s in sites) for d in set(homes) - {CPU}}
-        away = sorted(s.device for s in sites if s.away)
+        left = []
         for layer in reversed(members):
-            home = int(homes[layer.index])
-            if at_home.get(home, 0):
+            if at_home.get(home := int(homes[layer.index]), 0):
                 at_home[home] -= 1
-                continue
-            # A device that has room for others' experts never takes those of its own away.
-            other = next((d for d in away if d != home), None) if home != CPU else None
-            if other is not None:
-                away.remove(other)
-            place = CPU if other is None else other
-            if place != home:
+            else:
+                left.append(layer)
+        # The last layers of a device keep their experts; of the rest the first are in RAM.
+        left = left[::-1]
+        places = _matched(
+            [int(homes[layer.index]) for layer in left], [s.device for s in sites if s.away]
+        )
+        for layer, place in zip(left, places, strict=True):
+            if place != homes[layer.index]:
                 found[layer.index] = dict.fromkeys(layer.experts, place)
     return found
+
+
+def _matched(homes: list[int], away: list[int]) -> list[int]:
+    """Return the place of each layer's experts: RAM, the first ones first, or a device not theirs.
+
+    Rows of the problem say that there is such a matching.
+    """
+    slots = [*away, *[CPU] * (len(homes) - len(away))]
+    cost = np.zeros((len(homes), len(slots)))
+    for k, home in enumerate(homes):
+        for s, place in enumerate(slots):
+            in_ram = place == CPU
+            cost[k, s] = k if in_ram else _NEVER * (home in (CPU, place))
+    _, taken = linear_sum_assignment(cost)
+    return [slots[s] for s in taken]
 
 
 def device_rows(case: Case, layout: Layout, ubatch: int) -> list[dict[str, Any]]:

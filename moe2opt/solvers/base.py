@@ -200,7 +200,9 @@ class Search:
     def _left(self) -> Options:
         """Return the options for a search within this one."""
         left = None if self.options.time_limit_s is None else self.time_left_s
-        return replace(self.options, time_limit_s=left, warm_start=None, bound="auto")
+        # Other bounds may not fit the problems of such searches; counts fit what counts fitted.
+        bound = "counts" if self.options.bound == "counts" else "auto"
+        return replace(self.options, time_limit_s=left, warm_start=None, bound=bound)
 
     def offer_start(self) -> None:
         """Offer the user's solution, if there is one."""

@@ -6,6 +6,8 @@ import dataclasses
 import itertools
 import json
 import math
+import re
+import shlex
 from typing import Any
 
 import pytest
@@ -275,3 +277,57 @@ def test_bad_machines_are_refused(sections: dict[str, Any], fault: str) -> None:
     """What is wrong with a machine is said by the name of its key."""
     with pytest.raises(InputError, match=fault):
         asked("gpt-oss-20b", **sections)
+
+
+#: Machines on which a rule once beat the plan, a printed line gave other layers than the plan
+#: states, or the plan was worth less than its canonical problem said.
+AWKWARD: list[tuple[str, list[float], int | None, dict[str, Any]]] = [
+    ("qwen3-30b-a3b", [12, 12, 8], 64, {}),
+    ("gemma3-27b", [12, 6], 64, {}),
+    ("glm45-air", [24, 8, 16], 128, {"ubatch": [512, 2048]}),
+    ("gpt-oss-20b", [6, 8, 6, 8], 16, {"ubatch": [512, 2048]}),
+]
+
+
+@pytest.mark.parametrize("limit_s", [0.0, None])
+@pytest.mark.parametrize(("name", "gib", "ram_gib", "sections"), AWKWARD)
+def test_a_line_gives_what_the_plan_states(
+    name: str, gib: list[float], ram_gib: int, sections: dict[str, Any], limit_s: float | None
+) -> None:
+    """Read as llama.cpp reads it, the line puts each layer where the plan does, and fits."""
+    gpus = [{"gib": size, "gb_per_s": 200 + 80 * k} for k, size in enumerate(gib)]
+    instance = asked(name, *gpus, ram={"gib": ram_gib}, **sections)
+    plan: PlacePlan = mo.solve(instance, time_limit_s=limit_s).plan
+    assert plan is not None
+    assert homes_of_line(plan, model(name)) == [
+        (layer["dense"], layer["experts"]) for layer in plan.layers
+    ]
+    assert sum(device["weights_bytes"] for device in plan.devices) == model(name).bytes
+    assert all((device["free_bytes"] or 0) >= 0 for device in plan.devices)
+    if limit_s is None:
+        rates = [rule.decode_tok_s for rule in plan.baselines if rule.decode_tok_s is not None]
+        assert all(plan.decode.value >= rate * (1 - 1e-9) for rate in rates)
+
+
+def homes_of_line(plan: PlacePlan, own: LlamaModel) -> list[tuple[str, str | None]]:
+    """Return the devices of each layer and of its experts, from the words of the line alone."""
+    words = shlex.split(plan.command)
+    value = dict(itertools.pairwise(words))
+    units = own.blocks + 1
+    offloaded = min(int(value["-ngl"]), units)
+    shares = list(itertools.accumulate(map(float, value.get("-ts", "1").split(","))))
+    names = [device["name"] for device in plan.devices]
+    homes = ["cpu"] * (units - offloaded)
+    for k in range(offloaded):
+        first = next(i for i, end in enumerate(shares) if end / shares[-1] > k / offloaded)
+        homes.append(names[first])
+    experts = {layer.index: homes[layer.index] for layer in own.layers if layer.experts}
+    kept = int(value.get("-ncmoe", 0))
+    experts |= dict.fromkeys((k for k in experts if k < kept), "cpu")
+    for rule in (after for word, after in itertools.pairwise(words) if word == "-ot"):
+        pattern, place = rule.rsplit("=", 1)
+        name = "cpu" if place == "CPU" else names[int(place.removeprefix("CUDA"))]
+        for k in experts:
+            if re.search(pattern, f"blk.{k}.ffn_up_exps.weight"):
+                experts[k] = name
+    return [(homes[layer.index], experts.get(layer.index)) for layer in own.layers]
