@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
+from moe2opt.huggingface.fields import Header
 from moe2opt.llamacpp.architecture import Attention
 from moe2opt.llamacpp.gguf import read_model
 from moe2opt.llamacpp.model import LlamaLayer, LlamaModel, model_of
 from moe2opt.placement.model.context import Context
-from moe2opt.placement.model.fields import Header
 from moe2opt.placement.model.shape import ModelShape
 from moe2opt.placement.sections import Model
 from moe2opt.result import InputError

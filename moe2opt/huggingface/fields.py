@@ -7,7 +7,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from moe2opt.result import InputError
+from moe2opt.errors import InputError
 
 Width = Annotated[int, Field(ge=0, le=2**26)] | None
 Many = Annotated[int, Field(ge=0, le=2**17)] | None

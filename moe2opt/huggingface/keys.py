@@ -8,8 +8,8 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from moe2opt.placement.model.fields import LayerCount, Many, Width
-from moe2opt.result import InputError
+from moe2opt.errors import InputError
+from moe2opt.huggingface.fields import LayerCount, Many, Width
 
 _MOST_LAYERS = 10_000
 

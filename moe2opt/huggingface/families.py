@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from moe2opt.placement.model.keys import Keys
+from moe2opt.huggingface.keys import Keys
 
 #: Words of `layer_types` (and letters of a pattern) for what mixes the tokens of a layer.
 _FULL = {"full_attention", "attention", "full", "*", "hybrid"}
@@ -83,9 +83,12 @@ FAMILIES: dict[str, Family] = {
             *("glm4_moe_lite", "glm4v_moe", "glm_moe_dsa", "ernie4_5_moe", "hunyuan_v1_moe"),
             *("bailing_moe", "bailing_moe_v2", "minimax_m2", "exaone_moe", "afmoe", "lfm2_moe"),
             "granitemoehybrid",
+            *("llama", "mistral", "qwen2", "qwen3"),  # dense ones
         ),
         _PLAIN,
     ),
+    "gemma2": Family(window_every=2),
+    "gemma3": Family(window_every=6),
     "gpt_oss": Family(window_every=2),
     "llama4": Family(dense_width="intermediate_size_mlp", shared=1, window_every=4, chunk=8192),
     "qwen3_next": Family(linear_every=4, gated=True),
@@ -164,7 +167,7 @@ def mixers(keys: Keys, family: Family, layers: int, hidden: int) -> Iterator[Mix
         "none": lambda: Mixer(0),
     }
     kept: dict[str, Mixer] = {}
-    for kind in _kinds(keys, family, layers):
+    for kind in kinds(keys, family, layers):
         if kind not in kept:
             kept[kind] = made[kind]()
         yield kept[kind]
@@ -175,7 +178,8 @@ def window_of(keys: Keys, family: Family) -> int:
     return keys.first("sliding_window", "attention_chunk_size") or family.chunk
 
 
-def _kinds(keys: Keys, family: Family, layers: int) -> Iterator[str]:
+def kinds(keys: Keys, family: Family, layers: int) -> Iterator[str]:
+    """Yield the kind of mixer of each layer: full, window, linear, mamba, conv or none."""
     pattern = keys.text("hybrid_override_pattern")
     if pattern:
         words: Sequence[str] = pattern
