@@ -55,6 +55,15 @@ class Header:
     tensors: tuple[Tensor, ...]
 
 
+def type_sizes() -> dict[int, tuple[int, int, str]]:
+    """Return weights of a block, its bytes, and its name, by the number of a type."""
+    try:
+        from gguf import GGML_QUANT_SIZES
+    except ImportError as error:
+        raise InputError("needs the package gguf: pip install gguf") from error
+    return {int(kind): (*own, kind.name) for kind, own in GGML_QUANT_SIZES.items()}
+
+
 def read_header(path: Path) -> Header:
     """Read the header of a GGUF file.
 
@@ -63,11 +72,7 @@ def read_header(path: Path) -> Header:
     InputError
         When it is no GGUF file, is cut off, or claims what cannot be; when ``gguf`` is missing.
     """
-    try:
-        from gguf import GGML_QUANT_SIZES
-    except ImportError as error:
-        raise InputError("needs the package gguf: pip install gguf") from error
-    sizes = {int(kind): (*own, kind.name) for kind, own in GGML_QUANT_SIZES.items()}
+    sizes = type_sizes()
     with open_regular(path) as stream:
         if stream.read(4) != b"GGUF":
             raise InputError(f"{path.name} is not a GGUF file")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from moe2opt.errors import InputError
 from moe2opt.llamacpp.architecture import KNOWN, Attention, Facts, kinds_of
+from moe2opt.llamacpp.converted import is_configuration, read_converted
 from moe2opt.llamacpp.gguf import Header, Tensor, read_model
 
 _BLOCK = re.compile(r"blk\.(\d{1,5})\.(.+)")
@@ -124,14 +125,27 @@ class LlamaModel:
         return self.input_bytes + self.output_bytes + sum(layer.bytes for layer in self.layers)
 
 
-def read_llama(path: Path) -> LlamaModel:
+def read_llama(path: Path, quant: str | None = None) -> LlamaModel:
     """Read a model from its GGUF file, any file of several, or their folder.
+
+    Parameters
+    ----------
+    path
+        Or ``config.json`` of a model in safetensors, or its folder.
+    quant
+        File type that such a model would be quantised to; see `read_converted`.
 
     Raises
     ------
     InputError
-        When it cannot be read, or lacks what every model has.
+        When it cannot be read, or lacks what every model has; for `quant` beside a GGUF file.
     """
+    if is_configuration(path):
+        header, notes = read_converted(path, quant)
+        found = model_of(header, path.stem)
+        return replace(found, notes=(*found.notes, *notes))
+    if quant is not None:
+        raise InputError(f"quant: '{path.name}' is a GGUF file, whose types are its own")
     return model_of(read_model(path), path.stem)
 
 

@@ -12,6 +12,7 @@ from moe2opt.canonical import MultipleChoiceProblem
 from moe2opt.content import Content
 from moe2opt.errors import InputError
 from moe2opt.llamacpp import LlamaModel, read_llama
+from moe2opt.llamacpp.converted import is_configuration, name_of
 from moe2opt.place.case import Case
 from moe2opt.place.compile import Compiled, compile_case
 from moe2opt.place.judge import Judge
@@ -101,10 +102,17 @@ def build(config: PlaceConfig, folder: Path, *, allow_outside: bool = False) -> 
     """
     path = inside(folder, config.model, "model", allow_outside=allow_outside)
     try:
-        model = read_llama(path)
+        model, config = read_llama(path, config.quant), named(config, path)
     except InputError as error:
         raise InputError(f"model: {error}") from error
     return instance_of(config, model)
+
+
+def named(config: PlaceConfig, path: Path) -> PlaceConfig:
+    """Return a configuration whose line names a file: that to be made of a model in safetensors."""
+    if config.command_model is not None or not is_configuration(path):
+        return config
+    return config.model_copy(update={"command_model": name_of(path, config.quant)})
 
 
 def instance_of(config: PlaceConfig, model: LlamaModel) -> PlaceInstance:

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
+from moe2opt.llamacpp.filetypes import file_type
 from moe2opt.schema import FileName, Name, Section
 
 Positive = Annotated[float, Field(gt=0, le=1e9)]
@@ -76,7 +77,10 @@ class PlaceConfig(Section):
     name: Name = "place"
     """Short name."""
     model: FileName
-    """GGUF file (any one of several) or the folder that holds it, relative to this file."""
+    """GGUF file (any one of several) or the folder that holds it, relative to this file; or
+    `config.json` of a model in safetensors, or its folder."""
+    quant: Name | None = None
+    """File type of llama.cpp, such as `Q4_K_M`, that a model in safetensors is quantised to."""
     command_model: FileName | None = None
     """What the line calls the model; as `model` when left out."""
     gpus: Annotated[tuple[Gpu, ...], Field(max_length=16)] = ()
@@ -103,6 +107,11 @@ class PlaceConfig(Section):
     """Addresses of `ggml-rpc-server`, one for each device, where the devices are behind them."""
     flash_attention: bool = True
     """Whether `-fa on` is said."""
+
+    @field_validator("quant")
+    @classmethod
+    def _known(cls, name: str | None) -> str | None:
+        return name if name is None else file_type(name)
 
     @field_validator("ubatch")
     @classmethod

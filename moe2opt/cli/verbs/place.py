@@ -35,8 +35,19 @@ _ROUNDS = 3
 
 def place(
     model: Annotated[
-        Path, typer.Argument(help="GGUF file (any shard) or its folder.", show_default=False)
+        Path,
+        typer.Argument(
+            help="GGUF file (any shard) or its folder; or config.json of a model, or its folder.",
+            show_default=False,
+        ),
     ],
+    quant: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TYPE",
+            help="File type that a model in safetensors is quantised to, such as Q4_K_M.",
+        ),
+    ] = None,
     gpu: Annotated[
         list[str] | None,
         typer.Option(
@@ -107,8 +118,10 @@ def place(
     from moe2opt.certify import certify
     from moe2opt.cli import show
     from moe2opt.llamacpp import read_llama
-    from moe2opt.place.question import instance_of
+    from moe2opt.place.question import instance_of, named
 
+    if check is not None and model.suffix == ".json":
+        raise InputError("--check: the runtime reads GGUF files; convert the model first")
     if to not in ("llama.cpp", "json"):
         raise InputError(f"--to: '{to}' is not known here; choose llama.cpp or json")
     config = _config(
@@ -116,6 +129,7 @@ def place(
             "problem": "place",
             "name": "place",
             "model": str(model),
+            "quant": quant,
             "gpus": _gpus(gpu, ram),
             "ram": _ram(gpu, ram, ram_gb_per_s),
             "context": {
@@ -134,7 +148,8 @@ def place(
         }
     )  # fmt: skip
     with told(quiet) as tell:
-        target = instance_of(config, read_llama(model))
+        config = named(config, model)
+        target = instance_of(config, read_llama(model, quant))
         tell(target.describe())
         if out is not None:
             create(out, *_FILES)
@@ -252,7 +267,7 @@ def _yaml(config: PlaceConfig, file: Path) -> str:
     content = config.model_dump(exclude_defaults=True, mode="json")
     model = Path(config.model).resolve()
     content["model"] = os.path.relpath(model, file.resolve().parent)
-    content["command_model"] = config.model
+    content["command_model"] = config.command_model or config.model
     text = io.StringIO()
     YAML(typ="safe", pure=True).dump({"schema_version": 1, "problem": "place", **content}, text)
     return text.getvalue()

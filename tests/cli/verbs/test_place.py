@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+import moe2opt as mo
+
 gguf = pytest.importorskip("gguf", reason="models are read with the package gguf")
 
 
@@ -156,3 +158,24 @@ def test_cards_are_read_from_their_driver() -> None:
         ("RTX 4090", 23.99),
         ("A100-SXM4-80GB", 80.0),
     ]
+
+
+def test_a_configuration_is_placed_as_the_file_made_of_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A folder of safetensors is planned as llama.cpp would quantise it, and again from YAML."""
+    keys = json.loads((Path(__file__).parents[2] / "llamacpp/configs.json").read_text())
+    folder = tmp_path / "own"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(keys["qwen3-30b-a3b"]["config"]))
+    file = tmp_path / "problem.yaml"
+    given = ["--gpu", "12:360", "--ram", 64, "--json", "--save", file]
+    code, out, _ = ran(capsys, folder, "--quant", "q4_k_m", *given)
+    plan = json.loads(out)
+    assert code == 0
+    assert " -m own-Q4_K_M.gguf " in plan["command"]
+    held = sum(device["weights_bytes"] for device in plan["devices"])
+    assert held / 2**30 == pytest.approx(17.28, abs=0.005)
+    assert mo.solve(mo.load(file)).plan.command == plan["command"]
+    code, _, err = ran(capsys, folder, "--quant", "Q9", "--gpu", 12)
+    assert code == 2 and "no file type 'Q9'" in err
