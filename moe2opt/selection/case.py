@@ -32,6 +32,9 @@ from moe2opt.selection.sections import Queue, SelectionConfig
 from moe2opt.selection.sections.config import notes_of
 from moe2opt.source import Source
 
+#: Categories that a note names before the rest is only counted.
+_MOST_NAMES = 6
+
 
 @dataclass(frozen=True, slots=True)
 class Mixture:
@@ -170,15 +173,33 @@ class Case(Content):
         return np.asarray(self.delay_s > self.deadline_s[:, None])
 
     @cached_property
+    def runs(self) -> FloatArray:
+        """``(K, M)`` training prompts of each category that each LLM was run on."""
+        runs = np.zeros((len(self.categories), len(self.tables.llms)))
+        np.add.at(runs, self.category_of, self.tables.run[0].astype(np.float64))
+        return runs
+
+    @cached_property
+    def untried(self) -> BoolArray:
+        """``(K, N)`` whether an expert's LLM was never run in the category, while others were."""
+        never = (self.runs == 0) & (self.runs > 0).any(axis=1, keepdims=True)
+        return np.asarray(never[:, self.model_of])
+
+    @cached_property
+    def barred(self) -> BoolArray:
+        """``(K, N)`` whether an expert may not serve the category: late, or never tried there."""
+        return np.asarray(self.late | self.untried)
+
+    @cached_property
     def quality(self) -> FloatArray:
         """``(C, N)`` expected share of correct answers, 0 where the expert does not serve."""
         quality = self.tables.accuracy[:, self.model_of] * self.factors
-        return np.where(self.late[self.category_of], 0.0, quality)
+        return np.where(self.barred[self.category_of], 0.0, quality)
 
     @cached_property
     def scored(self) -> Scored:
         """Rows of the objective: values, weights, and who may serve."""
-        allowed = ~self.late[self.category_of]
+        allowed = ~self.barred[self.category_of]
         return Scored(self.quality, self.tables.weights, allowed)
 
     @cached_property
@@ -241,11 +262,27 @@ class Case(Content):
             )
         else:
             meters = f"the joules are those of one power scope: {self.hosts[0].power_scope}"
-        return (*self.notes, meters)
+        return (*self.notes, *_gaps(self), meters)
 
     def on(self, server: str) -> BoolArray:
         """Return the ``(N,)`` mask of the experts on a server."""
         return np.asarray(self.host_of == [host.name for host in self.hosts].index(server))
+
+
+def _gaps(case: Case) -> Iterator[str]:
+    """Yield where LLMs may not serve for want of outcomes, and where nobody was tried."""
+    tried = case.runs > 0
+    met = np.asarray(tried.any(axis=1))
+    blank = [name for name, some in zip(case.categories, met, strict=True) if not some]
+    if blank:
+        yield f"no LLM has outcomes in {', '.join(blank)}: their overall means stand in there"
+    for m, llm in enumerate(case.tables.llms):
+        gone = met & ~tried[:, m]
+        if gone.any():
+            names = [n for n, out in zip(case.categories, gone, strict=True) if out]
+            more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+            where = f"{', '.join(names[:_MOST_NAMES])}{more}"
+            yield f"{llm.name} has no outcomes in {where}: it may not serve there"
 
 
 def parts_of(

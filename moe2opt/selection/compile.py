@@ -36,14 +36,16 @@ class Row:
 def compile_case(case: Case) -> Compiled:
     """Compile to: maximise the share of correct answers within the budgets.
 
-    Values are accuracy times quality factor, 0 where the expert misses the category's deadline;
+    Values are accuracy times quality factor, 0 where the expert misses the category's deadline or
+    its LLM was never tried in the category;
     weights are prompt shares; groups hold the precisions of one LLM on one server; covers ask for
-    an expert in time in every category.
+    an expert that may serve in every category.
 
     Notes
     -----
     Where no expert at all meets a category's deadline, the deadline itself becomes a row: every
-    single expert breaks it, and the cover asks for one, which is the proof of infeasibility.
+    single expert breaks it, and the cover asks for one, which is the proof of infeasibility. The
+    same holds of a category where those in time were never tried.
     """
     step("the experts' values and budgets")
     scored = case.scored
@@ -106,13 +108,16 @@ def _delay_rows(case: Case) -> Iterator[Row]:
         for k in np.flatnonzero(case.late.all(axis=1)).tolist():
             name = f"delay_s[{case.categories[k]}]"
             yield Row(name, case.delay_s[k], float(case.deadline_s[k]))
+        for k in np.flatnonzero(case.barred.all(axis=1) & ~case.late.all(axis=1)).tolist():
+            name = f"experts_late_or_without_outcomes[{case.categories[k]}]"
+            yield Row(name, np.ones(len(case.experts)), 0)
 
 
 def _turn_rows(case: Case) -> Iterator[Row]:
     """Yield the summed times of the experts of one server, which take turns."""
     asked = case.delay_s
     if case.delay_scope == "category":
-        asked = np.where(case.late, 0.0, asked)
+        asked = np.where(case.barred, 0.0, asked)
     for host in case.hosts:
         for k in np.flatnonzero(np.isfinite(case.deadline_s)).tolist():
             step()
@@ -124,10 +129,9 @@ def _covers(case: Case) -> dict[tuple[int, ...], list[int]]:
     """Return the sets of experts of which one is needed, with the categories that ask for them."""
     covers: dict[tuple[int, ...], list[int]] = defaultdict(list)
     everyone = tuple(range(len(case.experts)))
+    barred = case.barred if case.delay_scope == "category" else case.untried
     for k in range(len(case.categories)):
-        in_time = tuple(np.flatnonzero(~case.late[k]).tolist())
-        serves = case.delay_scope == "category" and in_time
-        covers[in_time if serves else everyone].append(k)
+        covers[tuple(np.flatnonzero(~barred[k]).tolist()) or everyone].append(k)
     return dict(covers)
 
 
@@ -135,6 +139,7 @@ def _cover_name(case: Case, members: list[int]) -> str:
     names = ", ".join(case.categories[k] for k in members)
     limits = sorted({float(case.deadline_s[k]) for k in members})
     if case.delay_scope == "everywhere" or not np.isfinite(limits).any():
-        return "an expert is deployed"
+        tried = case.untried[members].any()
+        return f"{names}: an expert with outcomes there" if tried else "an expert is deployed"
     within = f"{limits[0]:g} s" if len(limits) == 1 else "its deadline"
     return f"{names}: an expert within {within}"

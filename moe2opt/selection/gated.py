@@ -103,9 +103,17 @@ class GatedCase(Case):
         return np.round(scores, SCORE_DECIMALS)[:, self.model_of] * self.factors
 
     @cached_property
-    def in_time(self) -> BoolArray:
-        """``(P, N)`` whether the expert meets the deadline of the prompt's category."""
-        return ~self.late[self.outcomes.category_of]
+    def runs(self) -> FloatArray:
+        """``(K, M)`` prompts of each category that the gate saw each LLM answer."""
+        learn = self.split.members("train")
+        runs = np.zeros((len(self.categories), len(self.pool.llms)))
+        np.add.at(runs, self.pool.category_of[learn], self.pool.observed[learn].astype(np.float64))
+        return runs
+
+    @cached_property
+    def may_serve(self) -> BoolArray:
+        """``(P, N)`` whether the expert is in time for the prompt and was tried in its category."""
+        return ~self.barred[self.outcomes.category_of]
 
     def members(self) -> IntArray:
         """Return the prompts that the objective averages over."""
@@ -114,7 +122,7 @@ class GatedCase(Case):
     def on_part(self, *part: str) -> Self:
         """Return the case whose objective averages over other parts of the prompts."""
         other = replace(self, part=part)
-        for name in ("gate", "pool", "expert_scores", "in_time", "factors"):
+        for name in ("gate", "pool", "expert_scores", "may_serve", "factors"):
             if name in self.__dict__:
                 other.__dict__[name] = self.__dict__[name]
         return other
@@ -126,7 +134,7 @@ class GatedCase(Case):
 
     def scored_on(self, prompts: IntArray) -> Scored:
         """Return what the rows of the objective would be on other prompts."""
-        allowed = self.in_time[prompts]
+        allowed = self.may_serve[prompts]
         values = np.where(allowed, self.expert_scores[prompts], 0.0)
         return Scored(values, np.full(len(prompts), 1 / len(prompts)), allowed)
 

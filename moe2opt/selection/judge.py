@@ -124,7 +124,7 @@ def _asked(case: Case, plan: SelectionPlan, indices: list[int]) -> BoolArray:
     """Return ``(K, N)`` who is asked according to the plan."""
     if [own.category for own in plan.sets] != list(case.categories):
         raise InputError("plan: the sets must list every category once, in order")
-    asked = np.zeros(case.late.shape, dtype=bool)
+    asked = np.zeros(case.barred.shape, dtype=bool)
     for k, own in enumerate(plan.sets):
         for n in own.experts:
             if not 0 <= n < len(indices):
@@ -147,6 +147,8 @@ def _routing_faults(
         i = indices[route.expert]
         if case.late[k, i]:
             faults.append(f"cluster {route.cluster}: {case.experts[i].label} misses the deadline")
+        if case.untried[k, i]:
+            faults.append(f"cluster {route.cluster}: {case.experts[i].llm} was never tried there")
         if asked is not None and not asked[k, i]:
             unasked.append(f"cluster {route.cluster}: {case.experts[i].label} is not asked")
     return faults + unasked

@@ -27,7 +27,7 @@ from moe2opt.steps import step
 
 
 def with_sets(case: Case, plain: Compiled) -> Compiled:
-    """Return the compiled instance with a column for every expert in time in every category."""
+    """Return the compiled instance with columns for all experts that may serve a category."""
     base = plain.base
     category, expert = asked_pairs(case)
     size, pairs = base.size, len(expert)
@@ -52,23 +52,23 @@ def with_sets(case: Case, plain: Compiled) -> Compiled:
 
 def asked_pairs(case: Case) -> tuple[IntArray, IntArray]:
     """Return category and expert of each column that says who is asked."""
-    category, expert = np.nonzero(~case.late)
+    category, expert = np.nonzero(~case.barred)
     return category.astype(np.int64), expert.astype(np.int64)
 
 
 def asked_by(case: Case, x: IntArray) -> BoolArray:
     """Return ``(K, N)`` who is asked by a solution of the canonical problem."""
     category, expert = asked_pairs(case)
-    asked = np.zeros(case.late.shape, dtype=bool)
+    asked = np.zeros(case.barred.shape, dtype=bool)
     chosen = np.asarray(x)[len(case.experts) :][: len(expert)] > 0
     asked[category[chosen], expert[chosen]] = True
     return asked
 
 
 def with_everyone(case: Case, x: IntArray) -> IntArray:
-    """Return the solution that deploys the experts of `x` and asks all that are in time."""
+    """Return the solution that deploys the experts of `x` and asks all that may serve."""
     deployed = np.asarray(x, dtype=np.int64)
-    return as_solution(case, deployed > 0, (deployed > 0) & ~case.late)
+    return as_solution(case, deployed > 0, (deployed > 0) & ~case.barred)
 
 
 def as_solution(case: Case, deployed: BoolArray, asked: BoolArray) -> IntArray:

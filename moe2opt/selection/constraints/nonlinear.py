@@ -65,7 +65,7 @@ def _delays(case: Case) -> Iterator[Measure]:
         for host in case.hosts:
             asked = case.on(host.name)
             if case.delay_scope == "category":
-                asked = asked & ~case.late[k]
+                asked = asked & ~case.barred[k]
             name, groups = f"delay_s[{host.name}, {category}]", np.zeros(len(asked), dtype=np.int64)
             yield _delay(name, limit, times * asked, kind, level, groups)
 
@@ -92,7 +92,7 @@ def _waits(case: Case) -> Iterator[Measure]:
             use = wait_of_all(samples, own, queue.prompts_per_s)
         else:
             share = queue.load_share
-            use = longest_wait(samples, ~case.late, own, queue.prompts_per_s, share)
+            use = longest_wait(samples, ~case.barred, own, queue.prompts_per_s, share)
         answers = (samples.busy_s, samples.category, samples.shares)
-        key = digest_of(*answers, repr(queue), ~case.late, own)
+        key = digest_of(*answers, repr(queue), ~case.barred, own)
         yield Measure(f"waiting_s[{host.name}]", queue.wait_limit_s, remembered(use, own), key)

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from moe2opt.canonical import FacilityProblem
-from moe2opt.result import FloatArray, InputError, IntArray
+from moe2opt.result import BoolArray, FloatArray, InputError, IntArray
 from moe2opt.selection.evaluation.grid_report import GridCell, GridEvaluation, Rival
+from moe2opt.selection.evaluation.intervals import common_prompts
 from moe2opt.selection.evaluation.policies import Outcome, Policy, TestPart, mean_outcome
 from moe2opt.selection.evaluation.realised import by_category, expert_accuracy, retrained_scores
 from moe2opt.selection.evaluation.sets import RANDOM, RANDOM_SETS, baseline_sets, random_sets
@@ -117,12 +118,19 @@ class _Judge:
             return GridCell(cell.budgets, *facts)
         chosen, instance = np.flatnonzero(cell.x), cell.instance
         plan = self._outcome(instance, self._gated("moe2", instance, chosen))
-        rivals = [_rival(name, outcome, plan) for name, outcome in self._rivals(cell, chosen)]
+        met = list(self._rivals(cell, chosen))
+        known = [~np.isnan(outcome.score) for outcome in (plan, *(own for _, own in met))]
+        own, *others = common_prompts(np.column_stack(known), 0).T
+        rivals = [
+            _rival(name, outcome, plan, compared)
+            for (name, outcome), compared in zip(met, others, strict=True)
+        ]
         return GridCell(
             cell.budgets,
             *facts,
             deployed=tuple(instance.experts[i].label for i in chosen),
-            accuracy=float(np.nanmean(plan.score)),
+            prompts=int(own.sum()),
+            accuracy=_mean(plan.score[own]),
             energy_j_per_prompt=float(plan.energy_j.mean()),
             delay_s=float(plan.delay_s.mean()),
             rivals=tuple(rivals),
@@ -183,14 +191,18 @@ class _Judge:
         return self._outcomes[key]
 
 
-def _rival(name: str, other: Outcome, plan: Outcome) -> Rival:
-    """Return a baseline beside the plan, on the prompts where both outcomes are known."""
-    difference = other.score - plan.score
-    known = difference[~np.isnan(difference)]
+def _mean(values: FloatArray) -> float:
+    return float(values.mean()) if len(values) else np.nan
+
+
+def _rival(name: str, other: Outcome, plan: Outcome, compared: BoolArray) -> Rival:
+    """Return a baseline beside the plan, on the prompts that it is compared on."""
+    known = (other.score - plan.score)[compared]
     error = float(known.std(ddof=1) / np.sqrt(len(known))) if len(known) > 1 else 0.0
     return Rival(
         policy=name,
-        accuracy=float(np.nanmean(other.score)),
+        prompts=len(known),
+        accuracy=_mean(other.score[compared]),
         difference=float(known.mean()) if len(known) else 0.0,
         error=error,
         energy_j_per_prompt=float(other.energy_j.mean()),

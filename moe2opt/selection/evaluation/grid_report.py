@@ -32,16 +32,18 @@ class Rival:
     ----------
     policy
         Its name.
+    prompts
+        Test prompts that it is compared on, see `intervals.common_prompts`.
     accuracy
-        Mean test score.
+        Mean score on them.
     difference, error
-        Mean of its score minus the plan's over the test prompts whose outcome is known for both,
-        and the standard error of that.
+        Mean of its score minus the plan's on them, and the standard error of that.
     energy_j_per_prompt, delay_s
         Expected joules and seconds of who answers.
     """
 
     policy: str
+    prompts: int
     accuracy: float
     difference: float
     error: float
@@ -71,8 +73,9 @@ class GridCell:
         What is proven about the plan.
     deployed
         Labels of the deployed experts.
-    accuracy
-        Mean test score of the plan; NaN without one.
+    prompts, accuracy
+        Test prompts that the baselines are compared on, and mean score of the plan on them; NaN
+        without a plan.
     energy_j_per_prompt, delay_s
         Expected joules and seconds of who answers; NaN without a plan.
     rivals
@@ -85,6 +88,7 @@ class GridCell:
     objective: float
     bound: float
     deployed: tuple[str, ...] = ()
+    prompts: int = 0
     accuracy: float = np.nan
     energy_j_per_prompt: float = np.nan
     delay_s: float = np.nan
@@ -242,7 +246,7 @@ class GridEvaluation:
 
 
 _PROVEN = ("status", "certified", "objective", "bound")
-_FIGURES = ("accuracy", "energy_j_per_prompt", "delay_s")
+_FIGURES = ("prompts", "accuracy", "energy_j_per_prompt", "delay_s")
 
 
 def _tally_table(tallies: tuple[Tally, ...]) -> list[str]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from moe2opt.result import FloatArray
+from moe2opt.result import BoolArray, FloatArray
 
 #: Replicates that are drawn at a time; bounds the memory.
 _CHUNK = 250
@@ -57,11 +57,37 @@ def estimate(column: FloatArray, resampled: FloatArray) -> Estimate:
     return Estimate(float(known.mean()), *_interval(resampled))
 
 
-def difference(column: FloatArray, other: FloatArray, resampled: FloatArray) -> Estimate:
-    """Return the difference of two means with the interval of the resampled differences."""
-    if np.isnan(column).all() or np.isnan(other).all():
-        return Estimate(None, None, None)
-    return Estimate(float(np.nanmean(column) - np.nanmean(other)), *_interval(resampled))
+def common_prompts(known: BoolArray, plan: int) -> BoolArray:
+    """Return on which prompts each policy is compared with the plan.
+
+    All are compared on the prompts whose outcome is known for every one of them. A policy that
+    would take more than a tenth of the plan's prompts from the others stands aside: it is compared
+    on what is known for it and the plan.
+
+    Parameters
+    ----------
+    known
+        ``(T, n)`` whether the outcome of each of the n policies is known.
+    plan
+        Column of the plan.
+
+    Examples
+    --------
+    >>> known = np.ones((20, 3), dtype=bool)
+    >>> known[0, 1] = known[:9, 2] = False
+    >>> common_prompts(known, 0).sum(axis=0).tolist()
+    [19, 19, 11]
+    """
+    own = known[:, plan]
+    shared, aside = own, []
+    for k in np.argsort((own[:, None] & ~known).sum(axis=0), kind="stable"):
+        if 10 * (shared & known[:, k]).sum() >= 9 * own.sum():
+            shared = shared & known[:, k]
+        else:
+            aside.append(k)
+    compared = np.repeat(shared[:, None], known.shape[1], axis=1)
+    compared[:, aside] = known[:, aside] & own[:, None]
+    return compared
 
 
 def _interval(resampled: FloatArray) -> tuple[float | None, float | None]:

@@ -112,8 +112,8 @@ class TestPart:
 
     @cached_property
     def allowed(self) -> BoolArray:
-        """``(T, N)`` whether the expert is expected to be in time."""
-        return self.instance.in_time[self.prompts]
+        """``(T, N)`` whether the expert may serve: in time, and tried in the category."""
+        return self.instance.may_serve[self.prompts]
 
     @cached_property
     def energy(self) -> FloatArray:
@@ -188,7 +188,7 @@ class TestPart:
             return np.where(np.arange(weights.shape[1]) == 0, 1.0, 0.0) * (weights > 0)
         if policy.rule == "oracle":
             asked = policy.routing.experts >= 0
-            ranked = np.where(asked, np.nan_to_num(score), -1.0)
+            ranked = np.where(asked, np.where(np.isnan(score), -0.5, score), -1.0)
             right = asked & (ranked >= ranked.max(axis=1, keepdims=True))
             best = np.where(right, energy, np.inf).argmin(axis=1)
             picked: FloatArray = np.eye(weights.shape[1])[best]

@@ -244,11 +244,11 @@ def _largest(test: TestPart) -> Policy:
 
 
 def expert_accuracy(instance: GatedInstance) -> FloatArray:
-    """Return ``(N,)`` mean score outside the test part; 0 in categories where it is late."""
+    """Return ``(N,)`` mean score outside the test part; 0 in categories that it may not serve."""
     category = instance.outcomes.category_of
     learn = instance.split.members("train", "validation", "select")
     shares = np.bincount(category[learn], minlength=len(instance.categories)) / len(learn)
-    served: FloatArray = (~instance.late * category_accuracy(instance) * shares[:, None]).sum(
+    served: FloatArray = (~instance.barred * category_accuracy(instance) * shares[:, None]).sum(
         axis=0
     )
     return served

@@ -8,8 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from moe2opt.result import FloatArray
-from moe2opt.selection.evaluation.intervals import Estimate, bootstrap_means, difference, estimate
+from moe2opt.result import BoolArray, FloatArray
+from moe2opt.selection.evaluation.intervals import (
+    Estimate,
+    bootstrap_means,
+    common_prompts,
+    estimate,
+)
 from moe2opt.selection.evaluation.policies import Outcome, Policy, TestPart, mean_outcome
 from moe2opt.selection.evaluation.sets import RANDOM
 from moe2opt.selection.plan.words import text_table
@@ -31,7 +36,8 @@ class PolicyReport:
     promised
         Accuracy that the policy's own model expected; None without one.
     prompts
-        Test prompts with a known outcome.
+        Test prompts that it is compared on: those with a known outcome for every policy, or, where
+        that would take more than a tenth of the plan's, for this one and the plan.
     accuracy
         Measured score of the published answers.
     against_plan
@@ -137,13 +143,16 @@ def build_report(
     """Return the table of all policies; random sets are averaged into one row."""
     policies, outcomes = _averaged(list(policies), list(outcomes))
     place = [policy.name for policy in policies].index(plan)
-    columns = np.column_stack([_columns(test, o) for o in outcomes])
+    known = ~np.isnan(np.column_stack([o.score for o in outcomes]))
+    compared = common_prompts(known, place)
+    columns = np.column_stack(
+        [_columns(test, o, outcomes[place], compared[:, k]) for k, o in enumerate(outcomes)]
+    )
     resampled = bootstrap_means(columns, replicates, seed)
     width = columns.shape[1] // len(policies)
     blocks = [slice(k * width, (k + 1) * width) for k in range(len(policies))]
-    own = (columns[:, blocks[place]][:, 0], resampled[:, blocks[place]][:, 0])
     rows = tuple(
-        _row(test, policy, outcome, (columns[:, block], resampled[:, block]), own)
+        _row(test, policy, outcome, (columns[:, block], resampled[:, block]))
         for policy, outcome, block in zip(policies, outcomes, blocks, strict=True)
     )
     provenance = {**test.instance.origin, "bootstrap": {"replicates": replicates, "seed": seed}}
@@ -152,11 +161,17 @@ def build_report(
         "accuracy_quantised, as an estimate",
         "seconds and joules apply the profiles' model to the length of each published answer",
     )
-    return Evaluation(test.instance.name, rows, provenance, (*notes, *test.instance.caveats))
+    share = compared[:, place].mean()
+    few = f"policies are compared on {share:.1%} of the test prompts; other outcomes are missing"
+    caveats = (*notes, *[few] * bool(share < 1), *test.instance.caveats)
+    return Evaluation(test.instance.name, rows, provenance, caveats)
 
 
-def _columns(test: TestPart, outcome: Outcome) -> FloatArray:
-    """Return ``(T, 6)``: score, quantised, energy, delay, late, over the energy limit."""
+def _columns(test: TestPart, outcome: Outcome, plan: Outcome, compared: BoolArray) -> FloatArray:
+    """Return ``(T, 7)``: score, to the plan, quantised, energy, delay, late, over the limit.
+
+    The first three are NaN outside the prompts that are `compared`.
+    """
     instance = test.instance
     deadline = instance.deadline_s[instance.outcomes.category_of[test.prompts]]
     late = (outcome.delay_s > deadline).astype(np.float64)
@@ -164,8 +179,9 @@ def _columns(test: TestPart, outcome: Outcome) -> FloatArray:
     over = np.full(len(late), np.nan)
     if limit is not None:
         over = (outcome.energy_j > limit * (1 + 1e-9)).astype(np.float64)
-    parts = (outcome.score, outcome.quantised, outcome.energy_j, outcome.delay_s, late, over)
-    return np.column_stack(parts)
+    scores = (outcome.score, outcome.score - plan.score, outcome.quantised)
+    kept = [np.where(compared, values, np.nan) for values in scores]
+    return np.column_stack([*kept, outcome.energy_j, outcome.delay_s, late, over])
 
 
 def _row(
@@ -173,10 +189,9 @@ def _row(
     policy: Policy,
     outcome: Outcome,
     block: tuple[FloatArray, FloatArray],
-    plan: tuple[FloatArray, FloatArray],
 ) -> PolicyReport:
     columns, resampled = block
-    score, quantised, energy, delay, late, over = (
+    score, against, quantised, energy, delay, late, over = (
         estimate(columns[:, k], resampled[:, k]) for k in range(columns.shape[1])
     )
     limited = test.instance.energy_limit_j_per_prompt is not None
@@ -188,7 +203,7 @@ def _row(
         promised=policy.promised,
         prompts=int((~np.isnan(columns[:, 0])).sum()),
         accuracy=score,
-        against_plan=difference(columns[:, 0], plan[0], resampled[:, 0] - plan[1]),
+        against_plan=against,
         accuracy_quantised=quantised,
         energy_j_per_prompt=energy,
         delay_s=delay,
@@ -237,11 +252,11 @@ def _flat(row: PolicyReport) -> dict[str, Any]:
 
 
 def _table(rows: Sequence[PolicyReport]) -> list[str]:
-    header = ("policy", "experts", "promised", "accuracy", "95 %", "to plan", "95 %", "J/prompt",
-              "delay s", "p95 s", "late", "over J")  # fmt: skip
+    header = ("policy", "experts", "promised", "n", "accuracy", "95 %", "to plan", "95 %",
+              "J/prompt", "delay s", "p95 s", "late", "over J")  # fmt: skip
     cells = [
         (r.policy + ("" if r.feasible else " *"), str(len(r.deployed)) if r.deployed else "-",
-         _points(r.promised), _points(r.accuracy.mean), _range(r.accuracy),
+         _points(r.promised), str(r.prompts), _points(r.accuracy.mean), _range(r.accuracy),
          _points(r.against_plan.mean, sign=True), _range(r.against_plan, sign=True),
          _plain(r.energy_j_per_prompt.mean, 0), _plain(r.delay_s.mean, 2), _plain(r.delay_p95_s, 2),
          _points(r.late_rate.mean),

@@ -200,7 +200,7 @@ def table_of(case: Case, chosen: IntArray, names: Sequence[str]) -> RoutingTable
         worth=worth,
         energy_j=case.energy_j[:, chosen],
         delay_s=case.delay_s[:, chosen],
-        in_time=~case.late[:, chosen],
+        in_time=~case.barred[:, chosen],
         price_per_j=float(prices[0]),
         price_per_s=float(prices[1]),
     )

@@ -87,7 +87,7 @@ def best_experts(case: Case, chosen: IntArray, asked: BoolArray | None = None) -
     Ties go to the lower energy in the category, then to the lower index.
     """
     route = np.full(len(case.tables.clusters), -1, dtype=np.int64)
-    able = ~case.late if asked is None else asked & ~case.late
+    able = ~case.barred if asked is None else asked & ~case.barred
     for c, k in enumerate(case.category_of):
         serving = chosen[able[k, chosen]]
         if len(serving):

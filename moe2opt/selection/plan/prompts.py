@@ -53,11 +53,13 @@ def decode(case: GatedCase, compiled: Compiled, x: IntArray) -> GatedPlan:
 
 
 def routed(case: GatedCase, prompts: IntArray, chosen: IntArray) -> IntArray:
-    """Return the expert of each prompt, -1 where no chosen one is in time."""
+    """Return the expert of each prompt, -1 where no chosen one may serve."""
     if not len(chosen) or not len(prompts):
         return np.full(len(prompts), -1, dtype=np.int64)
     energy = case.energy_j[case.outcomes.category_of[prompts]]
-    found = route(case.expert_scores[prompts], chosen, allowed=case.in_time[prompts], costs=energy)
+    found = route(
+        case.expert_scores[prompts], chosen, allowed=case.may_serve[prompts], costs=energy
+    )
     return found.first
 
 
@@ -74,7 +76,7 @@ def evaluated(case: GatedCase, chosen: IntArray) -> float:
         return mixture_value(case.mixture, case.scored, chosen)
     if not len(chosen):
         return 0.0
-    scores = np.where(case.in_time, case.expert_scores, 0.0)[np.ix_(rows, chosen)]
+    scores = np.where(case.may_serve, case.expert_scores, 0.0)[np.ix_(rows, chosen)]
     return math.fsum(scores.max(axis=1)) / len(rows)
 
 
@@ -119,7 +121,7 @@ def _routing(case: GatedCase) -> dict[str, Any]:
 
 
 def category_table(case: GatedCase, chosen: IntArray) -> dict[str, Any]:
-    """Return what routing by category needs: ``(K, S)`` mean scores, costs, who is in time."""
+    """Return what routing by category needs: ``(K, S)`` mean scores, costs, who may serve."""
     rows = case.members()
     category, scores = case.outcomes.category_of[rows], case.expert_scores[rows][:, chosen]
     own = [scores[category == k] for k in range(len(case.categories))]
@@ -128,5 +130,5 @@ def category_table(case: GatedCase, chosen: IntArray) -> dict[str, Any]:
         "worth": [np.round(row, 6).tolist() for row in worth],
         "energy_j": case.energy_j[:, chosen].tolist(),
         "delay_s": case.delay_s[:, chosen].tolist(),
-        "in_time": (~case.late[:, chosen]).tolist(),
+        "in_time": (~case.barred[:, chosen]).tolist(),
     }

@@ -134,7 +134,7 @@ def compared_again(plan: _Plan, case: Case, own: Compiled, nominal: Problem, sto
 def _broken(case: Case, own: Compiled, x: IntArray) -> list[str]:
     x = x[: len(case.experts)]
     used = zip(own.budget_names, own.usage_of(x), own.limits, strict=True)
-    served = np.asarray((~case.late[:, np.flatnonzero(x)]).any(axis=1))
+    served = np.asarray((~case.barred[:, np.flatnonzero(x)]).any(axis=1))
     return [
         *(name for name, amount, limit in used if amount > limit),
         *(f"deadline of {name}" for name, s in zip(case.categories, served, strict=True) if not s),

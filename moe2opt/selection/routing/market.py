@@ -16,7 +16,7 @@ def market_of(instance: GatedCase, prompts: IntArray) -> Market:
         values=instance.expert_scores[prompts],
         costs=np.stack([instance.energy_j[category], instance.delay_s[category]]),
         limits=np.full(2, np.inf),
-        allowed=instance.in_time[prompts],
+        allowed=instance.may_serve[prompts],
     )
 
 

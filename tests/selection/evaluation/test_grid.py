@@ -33,9 +33,15 @@ def tiny() -> Any:
     return mo.load("tiny_gate")
 
 
-def solved(budget: float) -> SolvedCell:
+def complete() -> Any:
+    """Return the tiny instance with every outcome known: unknown answers count as wrong."""
+    own = tiny().outcomes
+    return replace(tiny(), outcomes=replace(own, score=np.nan_to_num(own.score)))
+
+
+def solved(budget: float, instance: Any = None) -> SolvedCell:
     """Return the solved cell of an energy budget."""
-    instance = tiny()
+    instance = instance or tiny()
     problem = instance.problem()
     limits = problem.budgets.copy()
     limits[instance.row_names().index("energy_j_per_prompt")] = budget
@@ -53,8 +59,9 @@ def done() -> GridEvaluation:
 
 def test_cell_agrees_with_evaluate() -> None:
     """At the file's own budget the figures are those of `evaluate`."""
-    own = evaluate_on_test(tiny(), mo.solve, replicates=20)
-    cell = next(cell for cell in done().cells if cell.budgets == (150.0,))
+    instance = complete()
+    own = evaluate_on_test(instance, mo.solve, replicates=20)
+    (cell,) = evaluate_grid(["energy"], [solved(150.0, instance)]).cells
     assert cell.accuracy == pytest.approx(own.row("moe2").accuracy.mean)
     for rival in cell.rivals:
         row = own.row(rival.policy)
@@ -62,18 +69,18 @@ def test_cell_agrees_with_evaluate() -> None:
 
 
 def test_differences_are_paired() -> None:
-    """A difference is the mean over the prompts whose outcome is known for both."""
-    cell, test = solved(150.0), TestPart(tiny(), tiny().split.members("test"))
+    """A difference is the mean over the prompts, with the standard error of such pairs."""
+    instance = complete()
+    cell, test = solved(150.0, instance), TestPart(instance, instance.split.members("test"))
     chosen = np.flatnonzero(cell.x)
     answer = test.by_gate(chosen).first
-    single = baseline_sets(cell.problem, expert_accuracy(tiny()), np.ones(cell.problem.size))
+    single = baseline_sets(cell.problem, expert_accuracy(instance), np.ones(cell.problem.size))
     (one,) = single["best single LLM"]
     gap = test.score[:, one] - test.score[np.arange(len(answer)), answer]
     found = evaluate_grid(["energy"], [cell]).cells[0]
     rival = next(rival for rival in found.rivals if rival.policy == "best single LLM")
-    assert rival.difference == pytest.approx(np.nanmean(gap))
-    known = gap[~np.isnan(gap)]
-    assert rival.error == pytest.approx(known.std(ddof=1) / np.sqrt(len(known)))
+    assert rival.difference == pytest.approx(gap.mean())
+    assert rival.error == pytest.approx(gap.std(ddof=1) / np.sqrt(len(gap)))
 
 
 def test_every_baseline_is_there() -> None:
@@ -113,7 +120,7 @@ def test_tallies_count_by_hand() -> None:
 
 def test_level_allows_for_chance() -> None:
     """A baseline is better only when its lead exceeds 1.96 standard errors of the pairs."""
-    rival = Rival("a", 0.5, 0.019, 0.01, 1.0, 1.0)
+    rival = Rival("a", 9, 0.5, 0.019, 0.01, 1.0, 1.0)
     assert not rival.beaten
     assert rival.level
     assert not replace(rival, difference=0.020).level
@@ -123,7 +130,7 @@ def test_level_allows_for_chance() -> None:
 def test_losses_name_the_baseline() -> None:
     """A cell with a baseline that is better beyond chance is listed, with the best of them."""
     cell = done().cells[0]
-    better = (Rival("a", 0, 0.1, 0.01, 0, 0), Rival("b", 0, 0.2, 0.01, 0, 0))
+    better = (Rival("a", 9, 0, 0.1, 0.01, 0, 0), Rival("b", 9, 0, 0.2, 0.01, 0, 0))
     faked = replace(done(), cells=(replace(cell, rivals=better),))
     (loss,) = faked.losses()
     assert loss == {"energy_j_per_prompt": BUDGETS[0], "policy": "b", "difference": 0.2}
