@@ -13,6 +13,7 @@ from moe2opt.canonical.question import Question as Question
 from moe2opt.canonical.ratio import MaskedSoftmax as MaskedSoftmax
 from moe2opt.canonical.ratio import masked_softmax_ceiling as masked_softmax_ceiling
 from moe2opt.canonical.ratio import masked_softmax_problem as masked_softmax_problem
+from moe2opt.canonical.relax import RELAXATION_TOLERANCE as RELAXATION_TOLERANCE
 from moe2opt.canonical.relax import just_below as just_below
 from moe2opt.canonical.relax import relaxed as relaxed
 from moe2opt.canonical.relax import row_count as row_count

@@ -184,12 +184,11 @@ class MultipleChoiceProblem(Canonical):
             return MultipleChoiceProblem(self.values, self.usage, part)
         return self._derived(budgets=validate.limits_of(limits.copy(), self._most_used))
 
-    def without_objective(self) -> MultipleChoiceProblem:
-        """Return the question of feasibility: the same problem with nothing to gain."""
-        flat = validate.frozen(np.zeros(len(self.flat_values)))
+    def priced(self, values: FloatArray) -> MultipleChoiceProblem:
+        """Return the same problem with other values: ``(M,)``, finite, group after group."""
+        flat = validate.frozen(values)
         split = np.split(flat, self.offsets[1:-1])
-        values = tuple(validate.frozen(part) for part in split)
-        return self._derived(values=values, flat_values=flat)
+        return self._derived(values=tuple(map(validate.frozen, split)), flat_values=flat)
 
     def _derived(self, **changed: Any) -> MultipleChoiceProblem:
         """Return the problem with other content that is known to be good, without its checks."""

@@ -179,30 +179,36 @@ class Search:
         limit = self.options.time_limit_s
         return math.inf if limit is None else max(0.0, limit - self.time_s)
 
-    def child(self, problem: Problem) -> Search:
+    def child(self, problem: Problem, *, rel_gap: float = 0.0, nodes: int | None = None) -> Search:
         """Return a search for any feasible point of `problem` within the limits that are left."""
-        search = Search(problem, replace(self._left(), rel_gap=0.0), interrupt=self._interrupt)
+        options = replace(self._left(nodes), rel_gap=rel_gap)
+        search = Search(problem, options, interrupt=self._interrupt)
         search.first_feasible = True
         search.nodes = self.nodes
         return search
 
     def second(self, nodes: int) -> Search:
         """Return a search of the same problem within the limits that are left and some nodes."""
-        options = self._left()
-        most = self.nodes + nodes
-        limit = most if options.node_limit is None else min(most, options.node_limit)
-        search = Search(self.problem, replace(options, node_limit=limit), interrupt=self._interrupt)
+        search = Search(self.problem, self._left(nodes), interrupt=self._interrupt)
         search.nodes = self.nodes
         if self.x is not None:
             search.offer(self.x, "U")
         return search
 
-    def _left(self) -> Options:
-        """Return the options for a search within this one."""
+    def _left(self, nodes: int | None) -> Options:
+        """Return the options for a search within this one, of some more nodes."""
         left = None if self.options.time_limit_s is None else self.time_left_s
+        most = [] if nodes is None else [self.nodes + nodes]
+        most += [] if self.options.node_limit is None else [self.options.node_limit]
         # Other bounds may not fit the problems of such searches; counts fit what counts fitted.
         bound = "counts" if self.options.bound == "counts" else "auto"
-        return replace(self.options, time_limit_s=left, warm_start=None, bound=bound)
+        return replace(
+            self.options,
+            time_limit_s=left,
+            node_limit=min(most, default=None),
+            warm_start=None,
+            bound=bound,
+        )
 
     def offer_start(self) -> None:
         """Offer the user's solution, if there is one."""

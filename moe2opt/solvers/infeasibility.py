@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from moe2opt.canonical import (
+    RELAXATION_TOLERANCE,
     FacilityProblem,
     MonotoneProblem,
     MultipleChoiceProblem,
@@ -93,9 +94,18 @@ def _by_deletion(problem: Problem, search: Search) -> _Clash | None:
 
 
 def _least_relaxation(problem: Problem, row: int, search: Search) -> Relaxation | None:
-    """Return the least limit of `row` that restores feasibility, None if no limit does."""
+    """Return the least limit of `row` that restores feasibility.
+
+    None if no limit does, or none was found soon.
+    """
+    nodes = search.options.tuning.tree.relaxation_nodes
     others = [k for k in range(row_count(problem)) if k != row]
-    witness = _decide(without_rows(problem, others), search)
+    rest = without_rows(problem, others)
+    halved = not isinstance(rest, MultipleChoiceProblem)
+    if isinstance(rest, MultipleChoiceProblem):
+        # One search for the least use of the row finds what halving its limit takes dozens for.
+        rest = rest.priced(-rest.costs[row])
+    witness = _decide(rest, search, nodes, first=halved)
     if not isinstance(witness, np.ndarray):
         return None
     low, high = row_limit(problem, row), row_usage(problem, row, witness)
@@ -105,8 +115,8 @@ def _least_relaxation(problem: Problem, row: int, search: Search) -> Relaxation 
         below = just_below(problem, row, high)
         middle = 0.5 * (low + high)
         middle = math.floor(middle) if whole else middle
-        trial = middle if low < middle < below else below
-        answer = _decide(relaxed(problem, row, trial), search)
+        trial = middle if halved and low < middle < below else below
+        answer = _decide(relaxed(problem, row, trial), search, nodes)
         if answer is None:
             return None
         if isinstance(answer, np.ndarray):
@@ -118,12 +128,19 @@ def _least_relaxation(problem: Problem, row: int, search: Search) -> Relaxation 
     return None
 
 
-def _decide(problem: Problem, search: Search) -> Certificate | IntArray | None:
-    """Return a proof of infeasibility, a feasible solution, or None when a limit was hit."""
+def _decide(
+    problem: Problem, search: Search, nodes: int | None = None, *, first: bool = True
+) -> Certificate | IntArray | None:
+    """Return a proof of infeasibility, a feasible solution, or None when a limit was hit.
+
+    The solution is the `first` one found, or else a best one.
+    """
     if search.pressed():  # preparing a large problem takes longer than noticing that
         return None
-    bare = _without_objective(problem)
-    trial = search.child(bare)
+    bare = _without_objective(problem) if first else problem
+    gap = 0.0 if first else RELAXATION_TOLERANCE / 4
+    trial = search.child(bare, rel_gap=gap, nodes=nodes)
+    trial.first_feasible = first
     relaxation = choose_relaxation(bare, trial)
     explored = explore(relaxation, trial)
     search.nodes = trial.nodes
@@ -140,7 +157,7 @@ def _without_objective(problem: Problem) -> Problem:
             nothing, problem.costs, problem.budgets, groups=problem.groups, covers=problem.covers
         )
     if isinstance(problem, MultipleChoiceProblem):
-        return problem.without_objective()
+        return problem.priced(np.zeros(len(problem.flat_values)))
     return MonotoneProblem(
         problem.lower,
         problem.upper,

@@ -26,6 +26,10 @@ class TreeTuning:
     """Budget rows up to which all their subsets are tried for the smallest clash, which is then
     known to be smallest: at most 2**10 small problems. Beyond, rows are dropped one at a time."""
 
+    relaxation_nodes: int = 1000
+    """Nodes of each search for the least change of a clashing row, which is left out beyond: that
+    nothing fits is known by then, and waiting for a number is worse than not having it."""
+
 
 @dataclass(frozen=True, slots=True)
 class FacilityTuning:

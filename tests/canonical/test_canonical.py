@@ -557,7 +557,7 @@ def test_whole_rows_have_no_slack_as_far_as_floats_are_exact() -> None:
 
 @pytest.mark.parametrize("budgets", [[3.0, np.inf], [-1.0, 2.5]])
 def test_derived_problems_equal_constructed_ones(budgets: list[float]) -> None:
-    """Other budgets, or no objective, give what the constructor gives, and leave the rest alone."""
+    """Other budgets, or other values, give what the constructor gives, and leave the rest alone."""
     values, usage = [[1.0, 5.0], [2.0]], [[[0.0, 1.0], [3.0, 0.5]], [[1.0, 1.0]]]
     problem = MultipleChoiceProblem(values, usage, [4.0, 4.0])
     given = np.array(budgets)
@@ -567,7 +567,7 @@ def test_derived_problems_equal_constructed_ones(budgets: list[float]) -> None:
     assert other.fingerprint == expected.fingerprint
     assert other.limits.tolist() == expected.limits.tolist()
     assert given.flags.writeable
-    bare = other.without_objective()
+    bare = other.priced(np.zeros(3))
     assert bare == MultipleChoiceProblem([[0.0, 0.0], [0.0]], usage, budgets)
     assert (bare.evaluate([1, 0]), other.evaluate([1, 0])) == (0.0, 7.0)
     with pytest.raises(InputError, match="usage"):

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 from solving import run
 
 from moe2opt.canonical import FacilityProblem, MonotoneProblem, MultipleChoiceProblem
 from moe2opt.certify import certify
 from moe2opt.result import Result, Status
+from moe2opt.solvers.tuning import Tuning
 
 
-def conflict_of(problem: object) -> Result:
+def conflict_of(problem: object, **options: object) -> Result:
     """Solve an infeasible problem and return the checked result."""
-    result = run(problem, "brb")
+    result = run(problem, "brb", **options)
     assert result.status is Status.INFEASIBLE
     verdict = certify(problem, result)
     assert verdict.ok, verdict.failures
@@ -95,3 +101,32 @@ def test_a_time_limit_leaves_a_proof_without_explanation() -> None:
     result = run(problem, "brb", time_limit_s=0.0)
     assert result.status in (Status.NO_SOLUTION, Status.INFEASIBLE)
     assert certify(problem, result).ok
+
+
+@settings(max_examples=40)
+@given(st.integers(0, 10**6))
+def test_least_limits_of_choices_are_least(seed: int) -> None:
+    """What a clashing row is said to need is the least that enumeration finds with the others."""
+    rng = np.random.default_rng(seed)
+    sizes = rng.integers(2, 4, size=4)
+    usage = [rng.integers(1, 9, size=(n, 2)) * rng.choice([1.0, 0.1]) for n in sizes]
+    problem = MultipleChoiceProblem(
+        [rng.random(n) for n in sizes],
+        usage,
+        [float(rng.integers(2, 9)), float(rng.integers(2, 9))],
+    )
+    assume(run(problem, "brb").status is Status.INFEASIBLE)
+    used = np.array([problem.usage_of(x) for x in itertools.product(*map(range, sizes))])
+    for change in conflict_of(problem).certificate.conflict.relaxations:
+        others = np.delete(used, change.row, axis=1) <= np.delete(problem.limits, change.row)
+        assert change.limit == pytest.approx(used[others.all(axis=1), change.row].min(), rel=2e-6)
+
+
+def test_a_change_that_is_hard_to_find_is_left_out() -> None:
+    """The clash is named with its proof also where no node is left for the least change."""
+    values, usage = [[1.0, 0.0]] * 6, [[[3.0, 1.0], [1.0, 3.0]]] * 6
+    problem = MultipleChoiceProblem(values, usage, [8.0, 8.0])
+    tuning = replace(Tuning(), tree=replace(Tuning().tree, relaxation_nodes=0))
+    conflict = conflict_of(problem, tuning=tuning).certificate.conflict
+    assert conflict.rows == (0, 1)
+    assert conflict.relaxations == ()
