@@ -144,6 +144,14 @@ class Case:
         output = 0 if variant.devices else self.model.output_bytes
         return self.model.input_bytes + output + int(np.ceil(need))
 
+    def pool_bytes(self, variant: Variant) -> float:
+        """Return what a run takes of all memory together, margins of devices included."""
+        held = float(self.layer_bytes(max(self.config.ubatch)).sum()) + self.host_bytes(variant)
+        held += sum(layer.expert_bytes for layer in self.model.layers)
+        for d in variant.devices:
+            held += self.compute_bytes(variant, d) + self.machine.devices[d].margin_bytes
+        return held + (self.model.output_bytes if variant.devices else 0)
+
     def usable_bytes(self, device: int) -> int:
         """Return what a device offers, its margin taken off."""
         own = self.machine.devices[device]

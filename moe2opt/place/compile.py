@@ -148,6 +148,10 @@ def _memory_rows(
                     total[2][c, s] = size
     if devices:
         total[1][0] = whole - sizes
+    if case.machine.pool_bytes is not None:
+        # Every layer lies in the pool, wherever it is; only what is computed with differs.
+        pool = rows.add("bytes in the memory that all share", float(case.machine.pool_bytes))
+        pool[0][:] = [case.pool_bytes(variant) for variant in variants]
     if case.machine.ram_bytes is not None:
         ram = rows.add("bytes in RAM", float(case.machine.ram_bytes))
         ram[0][:] = [case.host_bytes(variant) for variant in variants]

@@ -54,6 +54,15 @@ class Judge:
         over = ram.total_bytes - (machine.ram_bytes or float("inf"))
         if over > 0:
             found.append(f"RAM lacks {over / 2**20:,.0f} MiB")
+        if machine.pool_bytes is not None:
+            taken = ram.total_bytes + sum(
+                own.total_bytes + self.margin_bytes(own, d)
+                for d, own in enumerate(held)
+                if d in layout.homes
+            )
+            if taken > machine.pool_bytes:
+                over = taken - machine.pool_bytes
+                found.append(f"the memory that all share lacks {over / 2**20:,.0f} MiB")
         return found
 
     def has_room(self, layout: Layout, ubatch: int) -> bool:
@@ -73,6 +82,8 @@ class Judge:
         rooms = [case.usable_bytes(d) for d in range(count)]
         ram = case.machine.ram_bytes
         fits = all(own <= room for own, room in zip(held, rooms, strict=False))
+        pool = case.machine.pool_bytes
+        fits = fits and (pool is None or case.pool_bytes(variant) <= pool)
         return fits and (ram is None or held[CPU] <= ram)
 
     # ------------------------------------------------------------------ seconds

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -84,12 +85,50 @@ class Machine:
         Seconds to use a byte in RAM for a token.
     copy_byte_s
         Seconds to copy a byte from RAM to a device.
+    pool_bytes
+        What the device and the processor may use together, where they share one memory.
     """
 
     devices: tuple[Device, ...]
     ram_bytes: int | None
     ram_byte_s: float
     copy_byte_s: float
+    pool_bytes: int | None = None
+
+
+def expanded(config: PlaceConfig, profiles: Profiles | None = None) -> PlaceConfig:
+    """Return a configuration with the device of a unified memory among its devices.
+
+    The processor reads such a memory at half its bandwidth where no other rate is given, and a
+    copy within it reads and writes: both are assumptions.
+
+    Raises
+    ------
+    InputError
+        When its size or bandwidth is neither given nor in the device table.
+    """
+    own = config.unified
+    if own is None or config.gpus:
+        return config
+    gib, bandwidth = own.gib, own.gb_per_s
+    if own.name is not None and (gib is None or bandwidth is None):
+        try:
+            known = tables_of(profiles).device(own.name)
+        except InputError as error:
+            raise InputError(f"unified.name: {error}; or give gib and gb_per_s") from error
+        gib = gib or float(known["memory_gib"])
+        bandwidth = bandwidth or float(known["memory_bandwidth_gb_per_s"])
+    if gib is None or bandwidth is None:
+        raise InputError("unified: give name, or gib and gb_per_s")
+    device = Gpu(name=own.name, gib=gib * own.device_share, gb_per_s=bandwidth)
+    changes: dict[str, Any] = {
+        "gpus": (device,), "unified": own.model_copy(update={"gib": gib, "gb_per_s": bandwidth}),
+    }  # fmt: skip
+    if "gb_per_s" not in config.ram.model_fields_set:
+        changes["ram"] = config.ram.model_copy(update={"gb_per_s": bandwidth / 2})
+    if "pcie_gb_per_s" not in config.model_fields_set:
+        changes["pcie_gb_per_s"] = bandwidth / 2
+    return config.model_copy(update=changes)
 
 
 def machine_of(config: PlaceConfig, profiles: Profiles | None = None) -> Machine:
@@ -109,7 +148,16 @@ def machine_of(config: PlaceConfig, profiles: Profiles | None = None) -> Machine
     ram_bytes = None if ram.gib is None else int((ram.gib - ram.margin_gib) * GIB)
     if ram_bytes is not None and ram_bytes <= 0:
         raise InputError(f"ram.gib: {ram.gib:g} GiB are no more than the margin of the system")
+    pool = config.unified
+    pool_bytes = None
+    if pool is not None and pool.gib is not None:
+        pool_bytes = int((pool.gib - pool.margin_gib) * GIB)
+        if pool_bytes <= 0:
+            raise InputError(
+                f"unified.gib: {pool.gib:g} GiB are no more than the margin of the system"
+            )
     return Machine(
+        pool_bytes=pool_bytes,
         devices=tuple(devices),
         ram_bytes=ram_bytes,
         ram_byte_s=1 / (RAM_SHARE * ram.gb_per_s * 1e9),
@@ -124,13 +172,15 @@ def _renamed(device: Device, k: int) -> Device:
 def _device(gpu: Gpu, k: int, margin_gib: float, tables: Profiles) -> Device:
     gib, bandwidth, name = gpu.gib, gpu.gb_per_s, gpu.name or f"gpu{k}"
     known = None
-    if gpu.name is not None and gib is None:
+    if gpu.name is not None:
         try:
             known = tables.device(gpu.name)
         except InputError as error:
-            raise InputError(
-                f"gpus.{k}.name: {error}; or give gib and gb_per_s of a device of your own"
-            ) from error
+            if gib is None:
+                raise InputError(
+                    f"gpus.{k}.name: {error}; or give gib and gb_per_s of a device of your own"
+                ) from error
+    if known is not None:
         name = known["device"]
         gib = gib or float(known["memory_gib"])
         bandwidth = bandwidth or float(known["memory_bandwidth_gb_per_s"])

@@ -279,6 +279,11 @@ def device_rows(case: Case, layout: Layout, ubatch: int) -> list[dict[str, Any]]
     system = 0.0
     if limit is not None and case.config.ram.gib is not None:
         system = case.config.ram.gib * GIB - limit
+    if case.config.unified is not None and machine.pool_bytes is not None:
+        # RAM is what the device leaves of the pool.
+        system = case.config.unified.margin_gib * GIB
+        taken = sum(row["capacity_bytes"] - row["free_bytes"] for row in rows)
+        limit = machine.pool_bytes - taken
     rows.append(_row(RAM, None if limit is None else limit + system, ram, system))
     return rows
 
@@ -319,6 +324,12 @@ def _notes(case: Case, layout: Layout) -> list[str]:
         for device, gpu in zip(case.machine.devices, case.config.gpus, strict=True)
         if gpu.name is None and gpu.gb_per_s is None
     ]
+    pool = case.config.unified
+    if pool is not None and pool.gib is not None:
+        notes.append(
+            f"processor and device share {pool.gib:g} GiB, of which the device may use "
+            f"{pool.gib * pool.device_share:g}; the row of the processor is what the device leaves"
+        )
     guessed = [d.name for d in case.machine.devices if not d.measured]
     if guessed:
         notes.append(

@@ -16,7 +16,7 @@ from moe2opt.llamacpp.converted import is_configuration, name_of
 from moe2opt.place.case import Case
 from moe2opt.place.compile import Compiled, compile_case
 from moe2opt.place.judge import Judge
-from moe2opt.place.machine import machine_of
+from moe2opt.place.machine import expanded, machine_of
 from moe2opt.place.plan import PlacePlan, plan_of
 from moe2opt.place.sections import PlaceConfig
 from moe2opt.present import Measure
@@ -123,6 +123,7 @@ def instance_of(config: PlaceConfig, model: LlamaModel) -> PlaceInstance:
         raise InputError(f"model: {model.top_k} of {model.experts} experts per token")
     if config.rpc and len(config.rpc) != len(config.gpus):
         raise InputError(f"rpc: {len(config.rpc)} addresses for {len(config.gpus)} devices")
+    config = expanded(config)
     case = Case(config, model, machine_of(config))
     _ = case.depth  # says what is wrong with it now
     return PlaceInstance(case)

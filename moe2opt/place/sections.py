@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from moe2opt.llamacpp.filetypes import file_type
 from moe2opt.schema import FileName, Name, Section
@@ -39,6 +39,23 @@ class Ram(Section):
     """Size in GiB; no limit when left out."""
     gb_per_s: Positive = 50.0
     """Rate in GB/s at which it is read; 50 (two channels of DDR5) when left out, an assumption."""
+    margin_gib: Annotated[float, Field(ge=0, le=1e6)] = 2.0
+    """Left to the system, in GiB."""
+
+
+class Unified(Section):
+    """Memory that the processor and one device share, such as that of a Mac or of Strix Halo."""
+
+    name: Name | None = None
+    """Name of a device of the profile tables, whose size and bandwidth it is; or any name."""
+    gib: Positive | None = None
+    """All of it in GiB; from the table when left out."""
+    gb_per_s: Positive | None = None
+    """Bandwidth in GB/s; from the table when left out."""
+    device_share: Annotated[float, Field(gt=0, le=1)] = 0.75
+    """Share of it that the device may use: 75 % is what a Mac of 64 GiB or more allows (`sysctl
+    iogpu.wired_limit_mb` raises it), and what Linux gives an integrated AMD device at most by
+    default is half (`ttm.pages_limit` raises it)."""
     margin_gib: Annotated[float, Field(ge=0, le=1e6)] = 2.0
     """Left to the system, in GiB."""
 
@@ -87,6 +104,8 @@ class PlaceConfig(Section):
     """Devices in the order in which llama.cpp lists them."""
     ram: Ram = Ram()
     """Memory of the processor."""
+    unified: Unified | None = None
+    """One memory for the processor and a device, in place of `gpus` and of the size of `ram`."""
     context: Context = Context()
     """What the conversation takes."""
     ubatch: Annotated[tuple[Tokens, ...], Field(min_length=1, max_length=6)] = (512,)
@@ -107,6 +126,12 @@ class PlaceConfig(Section):
     """Addresses of `ggml-rpc-server`, one for each device, where the devices are behind them."""
     flash_attention: bool = True
     """Whether `-fa on` is said."""
+
+    @model_validator(mode="after")
+    def _one_memory(self) -> Self:
+        if self.unified is not None and (self.gpus or self.rpc or self.ram.gib is not None):
+            raise ValueError("unified stands for gpus, rpc and ram.gib: give one or the other")
+        return self
 
     @field_validator("quant")
     @classmethod

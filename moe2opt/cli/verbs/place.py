@@ -55,10 +55,24 @@ def place(
             help="A device by name (RTX 4090) or by size and bandwidth (24:1008); repeat for more.",
         ),
     ] = None,
+    unified: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME|GIB:GB_PER_S",
+            help="One memory for processor and device (Mac, Strix Halo), such as 128:256.",
+        ),
+    ] = None,
+    device_share: Annotated[
+        float, typer.Option(help="Share of a unified memory that the device may use.")
+    ] = 0.75,
     ram: Annotated[float | None, typer.Option(help="RAM in GiB.", callback=flags.in_gib)] = None,
     ram_gb_per_s: Annotated[
-        float, typer.Option(help=f"{_SPEED} at which RAM is read.", callback=flags.positive)
-    ] = 50.0,
+        float | None,
+        typer.Option(
+            help=f"{_SPEED} at which RAM is read; default 50, or half of a unified memory's.",
+            callback=flags.positive,
+        ),
+    ] = None,
     context: Annotated[
         int, typer.Option("-c", "--context", min=1, help="Tokens that have room.")
     ] = 8192,
@@ -130,8 +144,7 @@ def place(
             "name": "place",
             "model": str(model),
             "quant": quant,
-            "gpus": _gpus(gpu, ram),
-            "ram": _ram(gpu, ram, ram_gb_per_s),
+            **_machine(gpu, ram, ram_gb_per_s, unified, device_share),
             "context": {
                 "tokens": context, "depth": depth, "type_k": cache_k, "type_v": cache_v,
                 "parallel": parallel,
@@ -212,16 +225,30 @@ def _confirmed(found: Confirmed) -> list[str]:
     ]
 
 
-def _gpus(gpu: list[str] | None, ram: float | None) -> list[dict[str, Any]]:
-    """Return the sections of the devices that were typed, or that this machine has."""
+def _machine(
+    gpu: list[str] | None,
+    ram: float | None,
+    ram_gb_per_s: float | None,
+    unified: str | None,
+    device_share: float,
+) -> dict[str, Any]:
+    """Return the sections of the machine that was typed, or of this one."""
+    speed = {} if ram_gb_per_s is None else {"gb_per_s": ram_gb_per_s}
+    if unified is not None:
+        if gpu is not None or ram is not None:
+            raise InputError("--unified stands for --gpu and --ram: give one or the other")
+        own = _gpu(unified, "--unified")
+        return {"unified": {**own, "device_share": device_share}, "ram": speed}
     if gpu is None and ram is None:
-        from moe2opt.place.detect import detected_gpus
+        from moe2opt.place.detect import detected_gpus, detected_ram
 
-        return [found.model_dump(exclude_none=True) for found in detected_gpus()]
-    return [_gpu(text) for text in gpu or ()]
+        gpus = [found.model_dump(exclude_none=True) for found in detected_gpus()]
+        return {"gpus": gpus, "ram": {**detected_ram().model_dump(exclude_unset=True), **speed}}
+    size = {} if ram is None else {"gib": ram}
+    return {"gpus": [_gpu(text) for text in gpu or ()], "ram": {**size, **speed}}
 
 
-def _gpu(text: str) -> dict[str, Any]:
+def _gpu(text: str, flag: str = "--gpu") -> dict[str, Any]:
     size, colon, speed = text.partition(":")
     try:
         gib = float(size)
@@ -232,17 +259,8 @@ def _gpu(text: str) -> dict[str, Any]:
     except ValueError:
         rate = math.nan
     if not 0 < gib < math.inf or (rate is not None and not 0 < rate < math.inf):
-        raise InputError(f"--gpu '{text}': give a name, or GiB and GB/s such as 24:1008")
+        raise InputError(f"{flag} '{text}': give a name, or GiB and GB/s such as 24:1008")
     return {"gib": gib} | ({} if rate is None else {"gb_per_s": rate})
-
-
-def _ram(gpu: list[str] | None, ram: float | None, gb_per_s: float) -> dict[str, Any]:
-    """Return the section of the RAM that was typed, or that this machine has."""
-    if ram is None and gpu is None:
-        from moe2opt.place.detect import detected_ram
-
-        return {**detected_ram().model_dump(exclude_none=True), "gb_per_s": gb_per_s}
-    return {"gb_per_s": gb_per_s} | ({} if ram is None else {"gib": ram})
 
 
 def _config(sections: dict[str, Any]) -> PlaceConfig:

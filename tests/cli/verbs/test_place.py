@@ -179,3 +179,16 @@ def test_a_configuration_is_placed_as_the_file_made_of_it(
     assert mo.solve(mo.load(file)).plan.command == plan["command"]
     code, _, err = ran(capsys, folder, "--quant", "Q9", "--gpu", 12)
     assert code == 2 and "no file type 'Q9'" in err
+
+
+def test_one_memory_for_all(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A unified memory is typed as one size; beside a card it is refused."""
+    saved = file.parent / "pool.yaml"
+    given = ("--unified", "4:256", "--device-share", 0.5, "--save", saved, "-c", 1024)
+    code, out, err = ran(capsys, file, *given)
+    assert code == 0, err
+    assert "processor and device share 4 GiB, of which the device may use 2" in out
+    assert "unified: {device_share: 0.5, gb_per_s: 256.0, gib: 4.0}" in saved.read_text()
+    assert mo.solve(mo.load(saved)).plan is not None
+    code, _, err = ran(capsys, file, *given, "--ram", 8)
+    assert code == 2 and "--unified stands for --gpu and --ram" in err
