@@ -63,14 +63,16 @@ def _is_huge(value: object) -> bool:
 
 
 def _parquet(path: Path) -> pd.DataFrame:
+    import pyarrow as arrow
     import pyarrow.parquet as parquet
 
-    frame: pd.DataFrame
-    with open_regular(path) as stream:
+    open_regular(path).close()
+    # Arrow opens the file itself: after a damaged page a thread of it may still read while the
+    # process ends, and one that then calls a file of Python's aborts it.
+    with arrow.OSFile(str(path)) as stream:
         file = parquet.ParquetFile(stream)
         if file.metadata.num_rows * file.metadata.num_columns > LARGEST_CELLS:
             raise InputError(f"{path}: more than {LARGEST_CELLS:,} cells")
-        # Of a damaged file a thread may be left that aborts the process when it ends.
-        frame = file.read(use_threads=False).to_pandas(use_threads=False)
+        frame: pd.DataFrame = file.read().to_pandas()
     # pandas stores an index that has a name as a column that it hides when reading.
     return frame if frame.index.name is None else frame.reset_index()

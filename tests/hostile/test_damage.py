@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import signal
 import subprocess
@@ -11,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 from hostile.mutating import DAMAGE
 from hostile.seeds import READERS, SEEDS, Seed, plant
@@ -168,6 +171,48 @@ def test_processes_on_damaged_files(planted: Path) -> None:
                 assert shown(text, lines=True) == text
         finally:
             path.write_bytes(good)
+
+
+#: Reads damaged Parquet files, each in a process of its own, which ends as processes do.
+READS_AND_ENDS = """
+import os, random, sys
+from pathlib import Path
+import pyarrow.parquet as parquet, pandas
+from moe2opt.errors import InputError
+from moe2opt.schema.frames import read_frame
+
+good = Path(sys.argv[1]).read_bytes()
+meta = parquet.ParquetFile(sys.argv[1]).metadata
+for seed in range(60):
+    rng, content = random.Random(seed), bytearray(good)
+    for _ in range(rng.choice((1, 3, 10, 40))):
+        group = meta.row_group(rng.randrange(meta.num_row_groups))
+        column = group.column(rng.randrange(meta.num_columns))
+        content[column.dictionary_page_offset + rng.randrange(24)] = rng.randrange(256)
+    path = Path(sys.argv[1]).with_name("damaged.parquet")
+    path.write_bytes(content)
+    child = os.fork()
+    if not child:
+        try:
+            read_frame(path)
+        except InputError:
+            sys.exit(2)
+        sys.exit(0)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    assert code in (0, 2), f"seed {seed} ends with {code}"
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_processes_that_read_damaged_parquet_end(tmp_path: Path) -> None:
+    """A process that has refused a damaged table ends; no thread of Arrow aborts it."""
+    columns = {f"c{k}": np.arange(4000.0) % (50 + k) for k in range(10)}
+    path = tmp_path / "sound.parquet"
+    pd.DataFrame(columns).to_parquet(path, row_group_size=500)
+    words = [sys.executable, "-c", READS_AND_ENDS, str(path)]
+    ran = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr[-2000:]
 
 
 def test_enough_damage() -> None:
