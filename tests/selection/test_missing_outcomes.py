@@ -96,6 +96,9 @@ def test_comparisons_are_on_common_prompts(missing: Path) -> None:
     plan, oracle = done.row("moe2"), done.row("per-prompt oracle of the set")
     assert 0.9 * len(instance.split.members("test")) <= plan.prompts == oracle.prompts
     assert oracle.accuracy.mean >= plan.accuracy.mean
+    (level,) = (line for line in done.summary().splitlines() if line.startswith("Level with"))
+    assert "lazy greedy on the objective" in level
+    assert "oracle" not in level
     for row in done.rows:
         if row.prompts == plan.prompts:
             gap = row.accuracy.mean - plan.accuracy.mean

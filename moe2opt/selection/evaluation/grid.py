@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -13,8 +13,16 @@ from moe2opt.result import BoolArray, FloatArray, InputError, IntArray
 from moe2opt.selection.evaluation.grid_report import GridCell, GridEvaluation, Rival
 from moe2opt.selection.evaluation.intervals import common_prompts
 from moe2opt.selection.evaluation.policies import Outcome, Policy, TestPart, mean_outcome
-from moe2opt.selection.evaluation.realised import by_category, expert_accuracy, retrained_scores
-from moe2opt.selection.evaluation.sets import RANDOM, RANDOM_SETS, baseline_sets, random_sets
+from moe2opt.selection.evaluation.realised import by_category, facts_of, retrained_scores
+from moe2opt.selection.evaluation.routers import trained_routers
+from moe2opt.selection.evaluation.sets import (
+    PER_CATEGORY,
+    RANDOM,
+    RANDOM_SETS,
+    Facts,
+    baseline_sets,
+    random_sets,
+)
 from moe2opt.selection.question import GatedInstance
 
 
@@ -106,7 +114,8 @@ class _Judge:
     seed: int
     origin: GatedInstance | None = None
     _tests: dict[GatedInstance, TestPart] = field(default_factory=dict)
-    _worth: dict[GatedInstance, FloatArray] = field(default_factory=dict)
+    _facts: dict[GatedInstance, Facts] = field(default_factory=dict)
+    _routers: dict[GatedInstance, dict[str, FloatArray]] = field(default_factory=dict)
     _scores: dict[tuple[GatedInstance, tuple[str, ...]], FloatArray] = field(default_factory=dict)
     _outcomes: dict[Any, Outcome] = field(default_factory=dict)
 
@@ -119,16 +128,16 @@ class _Judge:
         chosen, instance = np.flatnonzero(cell.x), cell.instance
         plan = self._outcome(instance, self._gated("moe2", instance, chosen))
         met = list(self._rivals(cell, chosen))
-        known = [~np.isnan(outcome.score) for outcome in (plan, *(own for _, own in met))]
+        known = [~np.isnan(outcome.score) for outcome in (plan, *(own for _, _, own in met))]
         own, *others = common_prompts(np.column_stack(known), 0).T
         rivals = [
-            _rival(name, outcome, plan, compared)
-            for (name, outcome), compared in zip(met, others, strict=True)
+            replace(_rival(name, outcome, plan, compared), deployed=_labels(instance, sets))
+            for (name, sets, outcome), compared in zip(met, others, strict=True)
         ]
         return GridCell(
             cell.budgets,
             *facts,
-            deployed=tuple(instance.experts[i].label for i in chosen),
+            deployed=_labels(instance, [chosen]),
             prompts=int(own.sum()),
             accuracy=_mean(plan.score[own]),
             energy_j_per_prompt=float(plan.energy_j.mean()),
@@ -146,34 +155,43 @@ class _Judge:
             if not len(test.prompts):
                 raise InputError("splits.test: the test part is empty")
             self._tests[instance] = test
-            self._worth[instance] = expert_accuracy(instance)
+            self._facts[instance] = facts_of(instance)
+            self._routers[instance] = trained_routers(instance, test.prompts)
         self.origin = self.origin or instance
 
     def _gated(self, name: str, instance: GatedInstance, chosen: IntArray) -> Policy:
         return Policy(name, chosen, self._tests[instance].by_gate(chosen))
 
-    def _rivals(self, cell: SolvedCell, chosen: IntArray) -> Iterator[tuple[str, Outcome]]:
+    def _rivals(
+        self, cell: SolvedCell, chosen: IntArray
+    ) -> Iterator[tuple[str, list[IntArray], Outcome]]:
+        """Yield name, deployed sets (several where they are drawn) and outcome of each baseline."""
         instance, test = cell.instance, self._tests[cell.instance]
-        worth = self._worth[instance]
-        for name, other in baseline_sets(cell.problem, worth, instance.joules).items():
-            if other is not None:
-                yield name, self._outcome(instance, self._gated(name, instance, other))
-        drawn = random_sets(cell.problem, RANDOM_SETS, self.seed)
+        for name, other in baseline_sets(cell.problem, self._facts[instance]).items():
+            if other is None:
+                continue
+            policy = self._gated(name, instance, other)
+            if name == PER_CATEGORY:
+                policy = replace(policy, routing=by_category(test, other))
+            yield name, [other], self._outcome(instance, policy)
+        drawn = random_sets(cell.problem, RANDOM_SETS, self.seed, instance.model_of)
         if drawn:
             parts = [self._outcome(instance, self._gated("moe2", instance, s)) for s in drawn]
-            yield RANDOM, mean_outcome(parts)
+            yield RANDOM, drawn, mean_outcome(parts)
         equal = test.everybody(chosen, equal=True)
         routings = [
             ("majority vote", equal, "vote"),
             ("uniform routing", equal, "uniform"),
             ("category table", by_category(test, chosen), "first"),
         ]
+        for name, scores in self._routers[instance].items():
+            routings.append((name, test.by_scores(scores, chosen), "first"))
         if self.retrain:
             scores = self._retrained(instance, chosen)
             routings.append(("gate retrained for the set", test.by_scores(scores, chosen), "first"))
         for name, routing, rule in routings:
             policy = Policy(name, chosen, routing, rule)  # type: ignore[arg-type]
-            yield name, self._outcome(instance, policy)
+            yield name, [chosen], self._outcome(instance, policy)
 
     def _retrained(self, instance: GatedInstance, chosen: IntArray) -> FloatArray:
         key = (instance, tuple(chosen.tolist()))
@@ -189,6 +207,12 @@ class _Judge:
             delay = instance.delay_s[instance.outcomes.category_of[test.prompts]]
             self._outcomes[key] = test.outcome(policy, delay, test.energy)
         return self._outcomes[key]
+
+
+def _labels(instance: GatedInstance, sets: list[IntArray]) -> tuple[str, ...]:
+    """Return the labels of a set; of several sets, one text for each."""
+    labels = [[instance.experts[i].label for i in chosen] for chosen in sets]
+    return tuple(labels[0]) if len(labels) == 1 else tuple(" + ".join(own) for own in labels)
 
 
 def _mean(values: FloatArray) -> float:

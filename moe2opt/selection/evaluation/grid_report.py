@@ -40,6 +40,8 @@ class Rival:
         Mean of its score minus the plan's on them, and the standard error of that.
     energy_j_per_prompt, delay_s
         Expected joules and seconds of who answers.
+    deployed
+        Labels of its experts; of random sets, one text for each.
     """
 
     policy: str
@@ -49,6 +51,7 @@ class Rival:
     error: float
     energy_j_per_prompt: float
     delay_s: float
+    deployed: tuple[str, ...] = ()
 
     @property
     def beaten(self) -> bool:
@@ -221,7 +224,7 @@ class GridEvaluation:
         yield {**head, "policy": "moe2", **figures, "difference": 0.0, "error": 0.0, **proof,
                "deployed": deployed}  # fmt: skip
         for rival in cell.rivals:
-            yield {**head, **asdict(rival)}
+            yield {**head, **asdict(rival), "deployed": "; ".join(rival.deployed)}
 
     def summary(self) -> str:
         """Return the tallies, the losses and the plans as text."""

@@ -40,6 +40,8 @@ class Policy:
         What must be known about it.
     feasible
         Whether the set keeps all budgets.
+    drawn
+        Sets that the policy is the mean of, where it is one.
     """
 
     name: str
@@ -49,6 +51,13 @@ class Policy:
     promised: float | None = None
     note: str = ""
     feasible: bool = True
+    drawn: tuple[IntArray, ...] = ()
+
+    def labels(self, names: Sequence[str]) -> tuple[str, ...]:
+        """Return the labels of the deployed experts; of drawn sets, one text for each."""
+        if self.drawn:
+            return tuple(" + ".join(names[i] for i in own) for own in self.drawn)
+        return tuple(names[i] for i in self.chosen)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

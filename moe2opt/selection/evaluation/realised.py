@@ -11,7 +11,15 @@ from moe2opt.canonical import FacilityProblem
 from moe2opt.result import FloatArray, InputError, IntArray
 from moe2opt.selection.evaluation.policies import Policy, TestPart, answered_by
 from moe2opt.selection.evaluation.report import Evaluation, build_report
-from moe2opt.selection.evaluation.sets import RANDOM, RANDOM_SETS, baseline_sets, random_sets
+from moe2opt.selection.evaluation.routers import trained_routers
+from moe2opt.selection.evaluation.sets import (
+    PER_CATEGORY,
+    RANDOM,
+    RANDOM_SETS,
+    Facts,
+    baseline_sets,
+    random_sets,
+)
 from moe2opt.selection.gate.train import train_gate
 from moe2opt.selection.gated import SCORE_DECIMALS
 from moe2opt.selection.plan.prompts import evaluated
@@ -131,12 +139,15 @@ def _selected_on_train(test: TestPart, solve: Solver) -> Iterator[Policy]:
 
 def _other_sets(test: TestPart, seed: int) -> Iterator[Policy]:
     instance, problem = test.instance, test.instance.compiled
-    worth = expert_accuracy(instance)
-    for name, chosen in baseline_sets(problem, worth, instance.joules).items():
+    for name, chosen in baseline_sets(problem, facts_of(instance)).items():
+        if name == PER_CATEGORY and chosen is not None:
+            note = "the best expert of each category that fits, and its category's prompts to it"
+            yield Policy(name, chosen, by_category(test, chosen), note=note)
+            continue
         single = name == "best single LLM"
         note = "chosen on all but the test part" if single else "routed by the gate"
         yield from _named(test, name, chosen, note)
-    for number, chosen in enumerate(random_sets(problem, RANDOM_SETS, seed)):
+    for number, chosen in enumerate(random_sets(problem, RANDOM_SETS, seed, instance.model_of)):
         yield from _named(test, f"{RANDOM} #{number}", chosen, "routed by the gate")
 
 
@@ -163,6 +174,9 @@ def _other_routings(test: TestPart, chosen: IntArray) -> Iterator[Policy]:
         yield Policy(f"top-{k} vote", chosen, routing, "vote", note=f"weights of the gate; {votes}")
     yield Policy("uniform routing", chosen, test.everybody(chosen, equal=True), "uniform")
     yield Policy("category table", chosen, by_category(test, chosen), note="no gate")
+    for name, scores in trained_routers(instance, test.prompts).items():
+        note = "of the plan's set, trained on the training and validation parts"
+        yield Policy(name, chosen, test.by_scores(scores, chosen), note=note)
     scores = retrained_scores(instance, chosen)
     yield Policy("gate retrained for the set", chosen, test.by_scores(scores, chosen))
 
@@ -243,15 +257,18 @@ def _largest(test: TestPart) -> Policy:
     )
 
 
+def facts_of(instance: GatedInstance) -> Facts:
+    """Return what rules of thumb go by: accuracies outside the test part, joules, LLMs."""
+    learn = instance.split.members("train", "validation", "select")
+    count = np.bincount(instance.outcomes.category_of[learn], minlength=len(instance.categories))
+    accuracy = np.where(instance.barred, 0.0, category_accuracy(instance))
+    shares = count / len(learn)
+    return Facts(shares @ accuracy, accuracy, shares, instance.joules, instance.model_of)
+
+
 def expert_accuracy(instance: GatedInstance) -> FloatArray:
     """Return ``(N,)`` mean score outside the test part; 0 in categories that it may not serve."""
-    category = instance.outcomes.category_of
-    learn = instance.split.members("train", "validation", "select")
-    shares = np.bincount(category[learn], minlength=len(instance.categories)) / len(learn)
-    served: FloatArray = (~instance.barred * category_accuracy(instance) * shares[:, None]).sum(
-        axis=0
-    )
-    return served
+    return facts_of(instance).worth
 
 
 def category_accuracy(instance: GatedInstance) -> FloatArray:

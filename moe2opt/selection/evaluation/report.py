@@ -32,7 +32,7 @@ class PolicyReport:
     policy, note, feasible
         Its name, what must be known about it, and whether its set keeps all budgets.
     deployed
-        Labels of the deployed experts.
+        Labels of the deployed experts; of random sets, one text for each.
     promised
         Accuracy that the policy's own model expected; None without one.
     prompts
@@ -75,6 +75,11 @@ class PolicyReport:
     over_energy_rate: Estimate | None
     unanswered_rate: float
     all_energy_j_per_prompt: float
+
+    @property
+    def fair(self) -> bool:
+        """Whether it keeps the budgets and does not see the answers."""
+        return self.feasible and "oracle" not in self.policy
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,11 +129,27 @@ class Evaluation:
             "",
             *_table(self.rows),
             "",
+            *self._verdict(),
+            "",
             *(f"{row.policy}: {row.note}" for row in self.rows if row.note),
             "",
             *(f"Note: {caveat}" for caveat in self.caveats),
         ]
         return "\n".join(lines)
+
+    def _verdict(self) -> list[str]:
+        """Return which policies are level with the plan, and which are better, in words."""
+        plan, *others = self.rows
+        met = [r for r in others if r.fair and r.against_plan.low is not None]
+        ends = [(r.policy, r.against_plan.low or 0.0, r.against_plan.high or 0.0) for r in met]
+        level = [name for name, low, high in ends if low <= 0 <= high]
+        better = [name for name, low, _ in ends if low > 0]
+        lines = []
+        if better:
+            lines.append(f"Better than {plan.policy} beyond chance (95 %): {', '.join(better)}")
+        if level:
+            lines.append(f"Level with {plan.policy} (the interval holds 0): {', '.join(level)}")
+        return lines
 
 
 def build_report(
@@ -199,7 +220,7 @@ def _row(
         policy=policy.name,
         note=policy.note,
         feasible=policy.feasible,
-        deployed=tuple(test.instance.experts[i].label for i in policy.chosen),
+        deployed=policy.labels([expert.label for expert in test.instance.experts]),
         promised=policy.promised,
         prompts=int((~np.isnan(columns[:, 0])).sum()),
         accuracy=score,
@@ -229,6 +250,7 @@ def _averaged(
         policies[drawn[0]],
         name=RANDOM,
         chosen=np.zeros(0, dtype=np.int64),
+        drawn=tuple(policies[k].chosen for k in drawn),
         promised=float(np.mean(promised)),
         note=note,
     )
@@ -255,7 +277,7 @@ def _table(rows: Sequence[PolicyReport]) -> list[str]:
     header = ("policy", "experts", "promised", "n", "accuracy", "95 %", "to plan", "95 %",
               "J/prompt", "delay s", "p95 s", "late", "over J")  # fmt: skip
     cells = [
-        (r.policy + ("" if r.feasible else " *"), str(len(r.deployed)) if r.deployed else "-",
+        (r.policy + ("" if r.feasible else " *"), _count(r),
          _points(r.promised), str(r.prompts), _points(r.accuracy.mean), _range(r.accuracy),
          _points(r.against_plan.mean, sign=True), _range(r.against_plan, sign=True),
          _plain(r.energy_j_per_prompt.mean, 0), _plain(r.delay_s.mean, 2), _plain(r.delay_p95_s, 2),
@@ -265,6 +287,12 @@ def _table(rows: Sequence[PolicyReport]) -> list[str]:
     ]  # fmt: skip
     lines = text_table(header, cells)
     return lines + ["* does not keep the budgets"] * any(not r.feasible for r in rows)
+
+
+def _count(row: PolicyReport) -> str:
+    if row.policy == RANDOM:
+        return f"{np.mean([len(own.split(' + ')) for own in row.deployed]):.1f}"
+    return str(len(row.deployed)) if row.deployed else "-"
 
 
 def _points(value: float | None, *, sign: bool = False) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -13,6 +14,9 @@ from moe2opt.selection.constraints.compiled import Compiled
 #: Name of random sets in tables, and how many are drawn.
 RANDOM, RANDOM_SETS = "random feasible set", 20
 
+#: Names of two rules: cheapest experts first, and the best of each category.
+ALL_THAT_FIT, PER_CATEGORY = "all experts that fit", "best per category"
+
 #: Random orders tried for each random set before giving up.
 _TRIES = 50
 
@@ -21,13 +25,51 @@ _TRIES = 50
 Deployable = FacilityProblem | Compiled
 
 
-def grow(problem: Deployable, order: Iterable[int]) -> IntArray | None:
-    """Take experts in order while they fit; None when the result misses a cover."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Facts:
+    """What rules of thumb know of the N experts, from prompts outside the test part.
+
+    Attributes
+    ----------
+    worth
+        ``(N,)`` accuracy of each expert alone.
+    by_category
+        ``(K, N)`` accuracy in each category, 0 where it may not serve.
+    shares
+        ``(K,)`` share of the prompts.
+    energy_j
+        ``(N,)`` joules per prompt.
+    model_of
+        ``(N,)`` number of the LLM of each expert.
+    """
+
+    worth: FloatArray
+    by_category: FloatArray
+    shares: FloatArray
+    energy_j: FloatArray
+    model_of: IntArray
+
+
+def grow(problem: Deployable, order: Iterable[int], model_of: IntArray) -> IntArray | None:
+    """Take experts in order while they fit; None when the result misses a cover.
+
+    What gains nothing is not bought: an expert that is nowhere better than those taken, and
+    another copy of an LLM, at whatever precision, unless it serves where the first one may not.
+    """
     x = np.zeros(problem.size, dtype=np.int64)
-    for i in order:
-        if fits(problem, x, int(i)):
+    for i in map(int, order):
+        if fits(problem, x, i) and _gains(problem, x, i, model_of):
             x[i] = 1
     return np.flatnonzero(x) if problem.is_feasible(x) else None
+
+
+def _gains(problem: Deployable, x: IntArray, i: int, model_of: IntArray) -> bool:
+    values = problem.weighted
+    own, taken = values[:, i], values[:, x > 0]
+    copies = values[:, (x > 0) & (model_of == model_of[i])]
+    if copies.shape[1] and not (own[(copies == 0).all(axis=1)] > 0).any():
+        return False
+    return bool((own > taken.max(axis=1, initial=0.0)).any())
 
 
 def fits(problem: Deployable, x: IntArray, i: int) -> bool:
@@ -64,37 +106,56 @@ def best_single(problem: Deployable, worth: FloatArray) -> IntArray | None:
     return np.array([max(able, key=lambda i: (worth[i], -i))]) if able else None
 
 
-def baseline_sets(
-    problem: Deployable, worth: FloatArray, energy_j: FloatArray
-) -> dict[str, IntArray | None]:
-    """Return the sets that need no gate to be chosen, and lazy greedy, by their names.
+def best_per_category(problem: Deployable, facts: Facts) -> IntArray | None:
+    """Take, for one category after the other, the expert that is best there and still fits.
+
+    The largest category comes first.
+    """
+    x = np.zeros(problem.size, dtype=np.int64)
+    for k in np.argsort(-facts.shares, kind="stable"):
+        ranked = np.argsort(-facts.by_category[k], kind="stable")
+        best = next((int(i) for i in ranked if x[i] or fits(problem, x, int(i))), None)
+        if best is not None:
+            x[best] = 1
+    return np.flatnonzero(x) if problem.is_feasible(x) else None
+
+
+def baseline_sets(problem: Deployable, facts: Facts) -> dict[str, IntArray | None]:
+    """Return the sets that rules of thumb choose, and lazy greedy, by their names.
 
     Parameters
     ----------
     problem
-        Budgets, groups and covers that every set keeps; its values serve lazy greedy.
-    worth
-        ``(N,)`` accuracy of each expert alone, from prompts outside the test part.
-    energy_j
-        ``(N,)`` joules per prompt.
+        Budgets, groups and covers that every set keeps; its values say what gains nothing.
+    facts
+        What the rules go by.
     """
-    per_joule = worth / np.maximum(energy_j, 1e-12)
+    per_joule = facts.worth / np.maximum(facts.energy_j, 1e-12)
+    orders = {
+        "greedy by accuracy": -facts.worth,
+        "greedy by accuracy per joule": -per_joule,
+        ALL_THAT_FIT: facts.energy_j,
+    }
+    grown = {
+        name: grow(problem, np.argsort(keys, kind="stable"), facts.model_of)
+        for name, keys in orders.items()
+    }
     return {
-        "best single LLM": best_single(problem, worth),
-        "greedy by accuracy": grow(problem, np.argsort(-worth, kind="stable")),
-        "greedy by accuracy per joule": grow(problem, np.argsort(-per_joule, kind="stable")),
+        "best single LLM": best_single(problem, facts.worth),
+        **grown,
+        PER_CATEGORY: best_per_category(problem, facts),
         "lazy greedy on the objective": greedy_on_objective(problem),
     }
 
 
-def random_sets(problem: Deployable, count: int, seed: int) -> list[IntArray]:
-    """Return feasible sets that nothing can be added to, each from a random order."""
+def random_sets(problem: Deployable, count: int, seed: int, model_of: IntArray) -> list[IntArray]:
+    """Return feasible sets that nothing of worth can be added to, each from a random order."""
     rng = np.random.default_rng(seed)
     found: list[IntArray] = []
     for _ in range(count * _TRIES):
         if len(found) == count:
             break
-        chosen = grow(problem, rng.permutation(problem.size))
+        chosen = grow(problem, rng.permutation(problem.size), model_of)
         if chosen is not None:
             found.append(chosen)
     return found

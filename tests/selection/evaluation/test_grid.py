@@ -21,7 +21,7 @@ from moe2opt.result import InputError
 from moe2opt.selection.evaluation.grid import SolvedCell, evaluate_grid
 from moe2opt.selection.evaluation.grid_report import GridEvaluation, Rival
 from moe2opt.selection.evaluation.policies import TestPart
-from moe2opt.selection.evaluation.realised import evaluate_on_test, expert_accuracy
+from moe2opt.selection.evaluation.realised import evaluate_on_test, facts_of
 from moe2opt.selection.evaluation.sets import baseline_sets
 
 BUDGETS = (40.0, 90.0, 150.0, 300.0)
@@ -74,7 +74,7 @@ def test_differences_are_paired() -> None:
     cell, test = solved(150.0, instance), TestPart(instance, instance.split.members("test"))
     chosen = np.flatnonzero(cell.x)
     answer = test.by_gate(chosen).first
-    single = baseline_sets(cell.problem, expert_accuracy(instance), np.ones(cell.problem.size))
+    single = baseline_sets(cell.problem, facts_of(instance))
     (one,) = single["best single LLM"]
     gap = test.score[:, one] - test.score[np.arange(len(answer)), answer]
     found = evaluate_grid(["energy"], [cell]).cells[0]
@@ -88,16 +88,24 @@ def test_every_baseline_is_there() -> None:
     assert {
         "best single LLM", "greedy by accuracy", "greedy by accuracy per joule",
         "lazy greedy on the objective", "random feasible set", "majority vote", "uniform routing",
-        "category table", "gate retrained for the set",
+        "category table", "gate retrained for the set", "all experts that fit", "best per category",
+        "nearest-neighbour router", "ridge router",
     } == {rival.policy for cell in done().cells for rival in cell.rivals}  # fmt: skip
+
+
+def test_deployed_sets_of_baselines_are_in_the_table() -> None:
+    """The table says what every baseline deploys; a random policy lists all of its sets."""
+    table = done().to_frame()
+    assert (table["deployed"].str.len() > 0).all()
+    drawn = table.query("policy == 'random feasible set'")["deployed"].iloc[0]
+    assert len(drawn.split("; ")) == 20
 
 
 def test_baseline_sets_keep_the_budgets() -> None:
     """Every set that a cell compares with is feasible in that cell."""
     for budget in BUDGETS:
         cell = solved(budget)
-        worth = np.arange(cell.problem.size, dtype=float)
-        for name, chosen in baseline_sets(cell.problem, worth, worth + 1).items():
+        for name, chosen in baseline_sets(cell.problem, facts_of(tiny())).items():
             x = np.zeros(cell.problem.size, dtype=np.int64)
             x[[] if chosen is None else chosen] = 1
             assert chosen is None or cell.problem.is_feasible(x), name

@@ -10,7 +10,7 @@ import pytest
 
 import moe2opt as mo
 from moe2opt.selection.evaluation.policies import TestPart
-from moe2opt.selection.evaluation.realised import evaluate_on_test
+from moe2opt.selection.evaluation.realised import evaluate_on_test, facts_of
 from moe2opt.selection.evaluation.sets import baseline_sets, random_sets
 from moe2opt.selection.plan import GatedPlan
 from moe2opt.selection.routing.prompts import log_odds
@@ -74,8 +74,8 @@ def test_baselines_keep_every_budget(override: str) -> None:
     """Budgets that are no sums bind the baselines as they bind the plan."""
     instance = mo.load("tiny_gate", overrides=[override])
     own = instance.compiled
-    ones = np.ones(own.size)
-    found = [*baseline_sets(own, ones, ones).values(), *random_sets(own, 5, 0)]
+    drawn = random_sets(own, 5, 0, instance.model_of)
+    found = [*baseline_sets(own, facts_of(instance)).values(), *drawn]
     assert any(chosen is not None for chosen in found)
     for chosen in found:
         x = np.zeros(own.size, dtype=np.int64)

@@ -14,6 +14,9 @@ from moe2opt.selection.evaluation.sets import best_single, greedy_on_objective, 
 
 seeds = st.integers(0, 2**32 - 1)
 
+#: Five experts of five LLMs.
+APART = np.arange(5)
+
 
 def drawn(seed: int) -> FacilityProblem:
     """Return a small problem with budgets, groups and a cover."""
@@ -34,10 +37,10 @@ def unit(problem: FacilityProblem, chosen: np.ndarray) -> np.ndarray:
 
 @given(seeds)
 def test_every_set_is_feasible_and_full(seed: int) -> None:
-    """Whatever the rule, its set keeps all budgets, and no further expert would fit."""
+    """Whatever the rule, its set keeps all budgets, and nothing that would help still fits."""
     problem = drawn(seed)
     rng = np.random.default_rng(seed)
-    sets = [grow(problem, rng.permutation(5)), *random_sets(problem, 3, seed)]
+    sets = [grow(problem, rng.permutation(5), APART), *random_sets(problem, 3, seed, APART)]
     for chosen in sets:
         if chosen is not None:
             x = unit(problem, chosen)
@@ -45,7 +48,21 @@ def test_every_set_is_feasible_and_full(seed: int) -> None:
             for i in np.flatnonzero(x == 0):
                 more = x.copy()
                 more[i] = 1
-                assert not problem.is_feasible(more)
+                gain = problem.evaluate(more) - problem.evaluate(x)
+                assert gain <= 1e-12 or not problem.is_feasible(more)
+
+
+def test_no_rule_buys_what_is_worth_nothing() -> None:
+    """A copy of an LLM, and an expert that is nowhere better, are left where they stand."""
+    values = [[0.9, 0.9, 0.5, 0.91, 0.0], [0.8, 0.8, 0.9, 0.81, 0.0], [0.0, 0.0, 0.0, 0.0, 0.4]]
+    problem = FacilityProblem(values=values, costs=np.ones((1, 5)), budgets=[5])
+    copies = np.array([0, 0, 1, 0, 0])  # the fourth is the first at a higher precision
+    grown = grow(problem, range(5), copies)
+    assert grown is not None
+    # The last is a copy, too, but serves where the first one may not.
+    assert grown.tolist() == [0, 2, 4]
+    worse = FacilityProblem(values=np.array(values)[:2], costs=np.ones((1, 5)), budgets=[5])
+    assert grow(worse, [0, 1, 2, 3, 4], APART).tolist() == [0, 2, 3]
 
 
 @given(seeds)
@@ -85,7 +102,7 @@ def test_best_single_is_the_best_feasible(seed: int) -> None:
 def test_random_sets_repeat() -> None:
     """The same seed draws the same sets; another draws others."""
     problem = drawn(3)
-    first, again, other = (random_sets(problem, 8, seed) for seed in (0, 0, 1))
+    first, again, other = (random_sets(problem, 8, seed, APART) for seed in (0, 0, 1))
     assert [s.tolist() for s in first] == [s.tolist() for s in again]
     assert [s.tolist() for s in first] != [s.tolist() for s in other]
 
@@ -93,16 +110,16 @@ def test_random_sets_repeat() -> None:
 def test_no_room_at_all() -> None:
     """Where nothing fits, every rule says that it has no set."""
     problem = drawn(0).with_budgets([0.0, 0.0])
-    assert grow(problem, range(5)) is None
+    assert grow(problem, range(5), APART) is None
     assert greedy_on_objective(problem) is None
     assert best_single(problem, np.ones(5)) is None
-    assert random_sets(problem, 2, 0) == []
+    assert random_sets(problem, 2, 0, APART) == []
 
 
 @pytest.mark.parametrize("order", [[0, 1, 2], [1, 0, 2]])
 def test_groups_are_kept(order: list[int]) -> None:
     """Of two experts in a group, only the one that comes first is taken."""
-    problem = FacilityProblem(np.ones((1, 3)), np.zeros((1, 3)), [1.0], groups=[[0, 1]])
-    chosen = grow(problem, order)
+    problem = FacilityProblem(np.eye(3), np.zeros((1, 3)), [1.0], groups=[[0, 1]])
+    chosen = grow(problem, order, APART[:3])
     assert chosen is not None
     assert chosen.tolist() == sorted([order[0], 2])
