@@ -40,7 +40,7 @@ def provenance_of(
             "scenario": source.scenario,
             "overrides": list(source.overrides),
         }
-    names = {f.name for f in fields(options)} - {"warm_start", "tuning"}
+    names = {f.name for f in fields(options)} - {"warm_start", "fixed_rows", "tuning"}
     settings = {f.name: getattr(options, f.name) for f in fields(options) if f.name in names}
     if problem is not None:
         own = {"kind": problem.kind, "size": problem.size, "sha256": problem.fingerprint}

@@ -166,9 +166,14 @@ def run(
     display: bool = False,
     on_progress: ProgressCallback | None = None,
     warm_start: Any = None,
+    of: Any = None,
     **settings: Any,
 ) -> Result[PlanT]:
-    """Do what `solve` does, without the closing report: for callers that certify first."""
+    """Do what `solve` does, without the closing report: for callers that certify first.
+
+    `of` is the instance that a bare problem is a variant of: what it knows of bounds and rows holds
+    for the problem, too.
+    """
     with interruptible() as interrupt:
         _check_type("solver", solver)
         if on_progress is not None and not callable(on_progress):
@@ -185,16 +190,26 @@ def run(
             origin = provenance_of(target, None, options, nothing.solver)
             return replace(nothing, measure=measure_of(target), provenance=origin)
         info = choose(solver or named, problem)
-        options = replace(options, warm_start=_start(problem, warm_start))
+        known = target if of is None else of
+        options = replace(
+            options,
+            warm_start=_start(problem, warm_start),
+            fixed_rows=tuple(getattr(known, "fixed_rows", ())),
+        )
         if options.bound == "auto" and options.proof == "any":
-            options = replace(options, bound=getattr(target, "bound", "auto"))
+            options = replace(options, bound=getattr(known, "bound", "auto"))
         listeners = [on_progress] if on_progress else []
         table = progress.Table(measure_of(target))
         if display:
             _announce(target, problem, info)
             listeners.insert(0, table)
         function = info.load()  # before the clock starts
-        rest = replace(compiling.rest, warm_start=options.warm_start, bound=options.bound)
+        rest = replace(
+            compiling.rest,
+            warm_start=options.warm_start,
+            bound=options.bound,
+            fixed_rows=options.fixed_rows,
+        )
         search = Search(problem, rest, _fan_out(listeners), interrupt)
         outcome = _outcome(function, search)
         if not info.certified:

@@ -29,16 +29,20 @@ class Names:
     ----------
     rows, covers
         Names of budget rows and cover rows.
+    fixed
+        Rows that are no limit of the user's, which no message about a conflict lists.
     """
 
     rows: tuple[str, ...]
     covers: tuple[str, ...]
+    fixed: tuple[int, ...] = ()
 
 
 def names_of(target: Instance | Problem) -> Names:
     """Return the names that the instance gives, or ``budgets[k]`` for a bare problem."""
     if isinstance(target, Instance):
-        return Names(tuple(target.row_names()), tuple(target.cover_names()))
+        fixed = tuple(getattr(target, "fixed_rows", ()))
+        return Names(tuple(target.row_names()), tuple(target.cover_names()), fixed)
     rows = range(len(getattr(target, "budgets", ())))
     covers = range(len(getattr(target, "covers", ())))
     return Names(
@@ -95,7 +99,7 @@ def show_conflict(names: Names, problem: Any, result: Result) -> None:
         put(f"{result.solver} gives no reason; --solver brb proves one.")
         return
     put("\nThese requirements cannot hold together" + _how_small(conflict, result.solver))
-    for row in conflict.rows:
+    for row in [row for row in conflict.rows if row not in names.fixed]:
         put(f"  {names.rows[row]} at most {number(float(problem.budgets[row]))}")
     for cover in conflict.covers:
         put(f"  {names.covers[cover]}")
@@ -168,7 +172,7 @@ def _conflict(target: Instance | Problem, conflict: Conflict | None) -> dict[str
         return None
     names = names_of(target)
     return {
-        "budgets": [names.rows[row] for row in conflict.rows],
+        "budgets": [names.rows[row] for row in conflict.rows if row not in names.fixed],
         "covers": [names.covers[cover] for cover in conflict.covers],
         "smallest": conflict.smallest,
         "claimed": ["smallest"],

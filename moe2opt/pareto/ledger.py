@@ -19,7 +19,7 @@ from moe2opt.interrupts import handling_interrupts
 from moe2opt.pareto.family import Family, Posed
 from moe2opt.pareto.restriction import is_restriction
 from moe2opt.result import NUMERICAL_GAP, IntArray, Limit, Result, Status, relative_gap
-from moe2opt.solve import solve
+from moe2opt.solve import run
 from moe2opt.source import source_of
 
 #: Known solutions that are tried as a start, best first.
@@ -168,7 +168,7 @@ class Ledger:
         self, budgets: tuple[float, ...], posed: Posed, ceiling: int | None, start: IntArray | None
     ) -> Known:
         """Solve, certify and file a problem."""
-        result = solve(posed.problem, warm_start=start, **self.settings)
+        result = run(posed.problem, warm_start=start, of=posed.instance, **self.settings)
         result = _plain(result, self._provenance(result, budgets))
         verdict = certify(posed.problem, result)
         self.interrupted = self.interrupted or result.limit is Limit.INTERRUPTED

@@ -58,6 +58,7 @@ def conflict_table(evidence: Evidence, target: LoadedInstance | Problem | None) 
     rows = [
         (names[k] if k < len(names) else f"budget {k}", number(least[k]) if k in least else "-")
         for k in conflict.rows
+        if k not in getattr(target, "fixed_rows", ())
     ]
     header = ("budget in the clash", "alone enough from")
     return table("These budgets cannot hold together", header, rows)

@@ -240,14 +240,25 @@ def _descended(case: Case, start: list[Option] | None) -> list[Option] | None:
     """Return what is left when no device alone can do better, the others as they are."""
     if start is None or _judged(case, start).faults:
         return None
-    chosen, best = list(start), _judged(case, start).objective
+    goal, limits = case.config.objective, case.config.limits
+    tables = [
+        np.array([(o.seconds, o.queued_j, o.energy_j, o.error, o.blocks) for o in (*own, now)])
+        for (_, own), now in zip(case.groups, start, strict=True)
+    ]
+    most = np.array([limits.energy_j, limits.quantisation_error, case.config.radio.blocks], float)
+    most = np.where(np.isnan(most), math.inf, most * (1 + 1e-9))
+    chosen = np.array([table[-1] for table in tables])
+    picks, before = list(start), math.inf
     for _ in range(_ROUNDS):
-        before = best
-        for k, (_, options) in enumerate(case.groups):
-            for option in options:
-                found = _judged(case, [*chosen[:k], option, *chosen[k + 1 :]])
-                if found.objective < best and not found.faults:
-                    chosen[k], best = option, found.objective
-        if best >= before:
+        for k, (_, own) in enumerate(case.groups):
+            rest = np.delete(chosen, k, axis=0)
+            time = np.maximum(tables[k][:, 0], rest[:, 0].max(initial=0.0))
+            total = tables[k][:, 1:] + rest[:, 1:].sum(axis=0)
+            fits = (total[:, 1:] <= most).all(axis=1) & (time <= (goal.deadline_s or math.inf))
+            costs = np.where(fits, goal.time * time + goal.energy * total[:, 0], math.inf)
+            best = int(np.argmin(costs))
+            chosen[k], picks[k] = tables[k][best], (*own, start[k])[best]
+        if not costs[best] < before:
             break
-    return chosen
+        before = costs[best]
+    return picks

@@ -49,13 +49,14 @@ class Compiled:
     clocks
         Options of the first group.
     rows
-        Name of each row.
+        Name of each row; the first `fixed` ones make the round one, the others are limits.
     """
 
     problem: MultipleChoiceProblem
     times: tuple[float, ...]
     clocks: tuple[Clock, ...]
     rows: tuple[str, ...]
+    fixed: int
 
 
 class _Rows:
@@ -85,14 +86,13 @@ def compile_case(case: Case) -> Compiled:
         own: list[list[float]] = [[] for _ in groups]
         own[g] = [float(_rank(times, option)) for option in options]
         rows.add(f"{name} in time", last, [last - clock.rank for clock in clocks], *own)
-    rows.add(
-        "resource_blocks",
-        float(case.config.radio.blocks),
-        [],
-        *[[float(option.blocks) for option in options] for options in groups],
-    )
     _work_rows(case, rows, clocks, groups)
-    goal, limits = case.config.objective, case.config.limits
+    fixed, goal, limits = len(rows.names), case.config.objective, case.config.limits
+    used = [[float(option.blocks) for option in options] for options in groups]
+    rows.add("resource_blocks", float(case.config.radio.blocks), [], *used)
+    if limits.quantisation_error is not None:
+        error = [[o.error for o in options] for options in groups]
+        rows.add("quantisation_error", limits.quantisation_error, [], *error)
     nothing: list[list[float]] = [[] for _ in groups]
     rows.add("time_s", goal.deadline_s or math.inf, [c.time_s for c in clocks], *nothing)
     energy = [[option.energy_j for option in options] for options in groups]
@@ -105,7 +105,7 @@ def compile_case(case: Case) -> Compiled:
         np.array([row[g] for row in rows.uses], dtype=np.float64).T for g in range(len(values))
     ]
     problem = MultipleChoiceProblem(values, usage, rows.limits)
-    return Compiled(problem, times, clocks, tuple(rows.names))
+    return Compiled(problem, times, clocks, tuple(rows.names), fixed)
 
 
 def _rank(times: tuple[float, ...], option: Option) -> int:
@@ -148,9 +148,6 @@ def _work_rows(
         at_work = [[float(o.device is not None) for o in options] for options in groups]
         count = float(len(groups))
         rows.add("devices at work", count, [count - clock.active for clock in clocks], *at_work)
-    elif case.config.limits.quantisation_error is not None:
-        error = [[o.error for o in options] for options in groups]
-        rows.add("quantisation_error", case.config.limits.quantisation_error, [], *error)
 
 
 def clock_of(case: Case, compiled: Compiled, x: IntArray) -> int:

@@ -36,6 +36,11 @@ class RoundInstance(Content):
     bound = "counts"
 
     @property
+    def fixed_rows(self) -> tuple[int, ...]:
+        """Rows that make the round one: no limit of the user's."""
+        return tuple(range(self.compiled.fixed))
+
+    @property
     def name(self) -> str:
         """Short name."""
         return self.case.config.name

@@ -64,6 +64,8 @@ class Options:
         A solution to start from; ignored when infeasible.
     bound
         Bound used by `brb`: ``auto`` or one of its names.
+    fixed_rows
+        Rows that the question itself has: a conflict contains them, and they are never relaxed.
     proof
         ``any``, or ``linear`` for proofs that use only what the linear formulation contains, as
         `moe2opt.vipr` needs them: no dominated experts dropped, no interchangeable rows merged.
@@ -79,6 +81,7 @@ class Options:
     threads: int = 1
     warm_start: Any = None
     bound: str = "auto"
+    fixed_rows: tuple[int, ...] = ()
     proof: str = "any"
     tuning: Tuning = DEFAULT
 
@@ -181,7 +184,8 @@ class Search:
 
     def child(self, problem: Problem, *, rel_gap: float = 0.0, nodes: int | None = None) -> Search:
         """Return a search for any feasible point of `problem` within the limits that are left."""
-        options = replace(self._left(nodes), rel_gap=rel_gap)
+        bound = self.options.bound if problem.kind == self.problem.kind else "auto"
+        options = replace(self._left(nodes), rel_gap=rel_gap, bound=bound)
         search = Search(problem, options, interrupt=self._interrupt)
         search.first_feasible = True
         search.nodes = self.nodes

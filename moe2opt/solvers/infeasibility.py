@@ -53,7 +53,8 @@ def explained(outcome: Outcome, search: Search) -> Outcome:
     clash = _clash(problem, search)
     if clash is None:
         return outcome
-    relaxations = [_least_relaxation(problem, row, search) for row in clash.rows]
+    own = [row for row in clash.rows if row not in search.options.fixed_rows]
+    relaxations = [_least_relaxation(problem, row, search) for row in own]
     conflict = Conflict(
         rows=clash.rows,
         covers=_covers_used(clash.proof),
@@ -66,16 +67,18 @@ def explained(outcome: Outcome, search: Search) -> Outcome:
 
 
 def _clash(problem: Problem, search: Search) -> _Clash | None:
-    rows = range(row_count(problem))
+    fixed = search.options.fixed_rows
+    rows = [row for row in range(row_count(problem)) if row not in fixed]
     if len(rows) > search.options.tuning.tree.all_subsets:
         return _by_deletion(problem, search)
     for size in range(len(rows) + 1):
         for subset in itertools.combinations(rows, size):
-            answer = _decide(without_rows(problem, subset), search)
+            kept = tuple(sorted((*fixed, *subset)))
+            answer = _decide(without_rows(problem, kept), search)
             if answer is None:
                 return None
             if isinstance(answer, Certificate):
-                return _Clash(subset, answer, smallest=True)
+                return _Clash(kept, answer, smallest=True)
     return None
 
 
@@ -83,7 +86,7 @@ def _by_deletion(problem: Problem, search: Search) -> _Clash | None:
     """Drop rows one at a time as long as the rest stays infeasible."""
     kept = list(range(row_count(problem)))
     proof = _decide(problem, search)
-    for row in list(kept):
+    for row in [row for row in kept if row not in search.options.fixed_rows]:
         rest = [k for k in kept if k != row]
         answer = _decide(without_rows(problem, rest), search)
         if answer is None:

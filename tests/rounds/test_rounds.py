@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 from round_files import drawn, four_layers, three_blocks, three_senders, written
+from typer.testing import CliRunner
 
 import moe2opt as mo
+from moe2opt.cli.app import app
 from moe2opt.errors import InputError
 from moe2opt.rounds import RoundPlan
 from moe2opt.rounds.baselines import polynomial
@@ -75,6 +78,44 @@ def test_nothing_attains_the_next_smaller_time(tmp_path: Path) -> None:
     assert conflict is not None
     least = {relaxation.row: relaxation.limit for relaxation in conflict.relaxations}
     assert least[row] == pytest.approx(17.193705688235763, rel=1e-9)
+    # Blocks of the band would help as well; what makes a round a round is no limit to be raised.
+    assert {instance.row_names()[k] for k in least} == {"time_s", "resource_blocks"}  # type: ignore[union-attr]
+    assert set(instance.fixed_rows) < set(conflict.rows)  # type: ignore[union-attr]
+
+
+def test_a_conflict_lists_limits_of_the_user_only(tmp_path: Path) -> None:
+    """Of an impossible deadline the command line names the deadline and the band, nothing else."""
+    path = three_blocks(tmp_path, objective={"energy": 1, "deadline_s": 16})
+    run = CliRunner().invoke(app, ["solve", str(path), "--json", "--quiet"])
+    assert run.exit_code == 3
+    conflict = json.loads(run.stdout)["certificate"]["conflict"]
+    assert conflict["budgets"] == ["resource_blocks", "time_s"]
+    assert conflict["relaxations"].keys() == {"resource_blocks", "time_s"}
+
+
+@pytest.mark.slow
+def test_the_least_deadline_is_the_soonest_end() -> None:
+    """For 14 devices and 12 blocks the refuted deadline has the matching's time as its least."""
+    instance: Any = mo.load("deft_round", "unlimited", {"objective.deadline_s": 9.5})
+    result = solved(instance)
+    assert result.status is mo.Status.INFEASIBLE
+    options = polynomial(mo.load("deft_round", "unlimited").case)  # type: ignore[union-attr]
+    assert options is not None
+    row = instance.row_names().index("time_s")
+    least = {r.row: r.limit for r in result.certificate.conflict.relaxations}  # type: ignore[union-attr]
+    assert least[row] == max(option.seconds for option in options)
+
+
+def test_fronts_are_those_of_enumeration(tmp_path: Path) -> None:
+    """Each point of a front over the resource blocks is the best of all rounds with as many."""
+    instance = drawn(tmp_path, "quantised_upload", 0, objective={"time": 1, "energy": 0.5})
+    front = mo.pareto(instance, x="resource_blocks", points=None, high=6)
+    assert [point.budget for point in front] == [4, 5, 6]
+    for point in front:
+        radio = {"radio.bandwidth_hz": 180e3 * point.budget}
+        assert -point.objective == pytest.approx(
+            enumerated(mo.load(tmp_path / "round.yaml", overrides=radio)), rel=1e-9
+        )
 
 
 def test_four_layers_on_three_devices(tmp_path: Path) -> None:
