@@ -166,3 +166,11 @@ def test_counts_of_different_groups_are_a_plain_search() -> None:
     result = mo.solve(problem, "brb", bound="counts")
     assert result.objective == brute_force(problem)
     assert mo.certify(problem, result).kind == "checked"
+
+
+def test_sizes_next_to_nothing_are_no_overflow() -> None:
+    """A use that is a vanishing share of its budget is counted like any other."""
+    problem = equal(([-1.0, -2.5], [[0.7], [5e-324]], 3), budgets=[1.0])
+    result = mo.solve(problem, "brb", bound="counts")
+    assert (result.status, result.objective) == (mo.Status.OPTIMAL, -6.0)
+    assert mo.certify(problem, result).failures == ()

@@ -196,8 +196,10 @@ class CountsRelaxation:
             if not 0 < limit < math.inf or not len(sizes) or len(sizes) > self.tuning.sizes:
                 continue
             multiples = np.arange(1, self.tuning.capacities + 1)
-            tried = np.unique(np.floor(multiples[:, None] * limit / sizes)).astype(np.int64)
-            for parts in tried[(tried >= 1) & (tried <= 2 * self.problem.size)].tolist():
+            with np.errstate(over="ignore"):  # beside the limit a size may be next to nothing
+                tried = np.unique(np.floor(multiples[:, None] * limit / sizes))
+            within = (tried >= 1) & (tried <= 2 * self.problem.size)
+            for parts in tried[within].astype(np.int64).tolist():
                 if (row, parts) in self.rounded:
                     continue
                 share = np.minimum(self.costs[row], 2.0 * limit) / limit
