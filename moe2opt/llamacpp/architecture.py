@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any
@@ -36,6 +37,9 @@ _BOTH = {"falcon-h1"}
 #: Architectures whose files hold blocks for predicting further tokens, which are not loaded.
 _SKIPS_NEXTN = {"glm4moe", "glm-dsa", "deepseek2", "bailingmoe2", "exaone-moe", "mimo2", "step35"}
 
+#: What the name of an architecture consists of.
+_ARCHITECTURE = re.compile(r"[\w.+-]{1,64}")
+
 
 class Attention(StrEnum):
     """How a layer remembers: everything, a window of it, a latent of it, or not at all."""
@@ -64,6 +68,8 @@ class Facts:
         architecture = fields.get("general.architecture")
         if not isinstance(architecture, str):
             raise InputError("the file has no key general.architecture: is it a model?")
+        if not _ARCHITECTURE.fullmatch(architecture):
+            raise InputError(f"general.architecture is {architecture!r:.40}, not a name")
         self.architecture = architecture
         self.blocks = self._needed("block_count")
         self.hidden = self._needed("embedding_length")

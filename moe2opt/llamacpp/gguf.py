@@ -99,11 +99,17 @@ def shards(path: Path) -> tuple[Path, ...]:
     if path.is_dir():
         found = [p for p in sorted(path.glob("*.gguf")) if not p.name.startswith((".", "mmproj"))]
         models = {m["start"] if (m := _SHARD.fullmatch(p.name)) else p.name for p in found}
-        if len(models) != 1:
-            what = f"{len(models)} models ({', '.join(sorted(models)[:3])})" if models else "no"
-            raise InputError(f"'{path.name}' holds {what} GGUF file{'s' * (len(models) != 1)}")
+        if not models:
+            raise InputError(f"'{path.resolve().name}' holds no GGUF file")
+        if len(models) > 1:
+            some = ", ".join(sorted(models)[:3]) + ", ..." * (len(models) > 3)
+            raise InputError(
+                f"'{path.resolve().name}' holds {len(models)} models ({some}): name a file of one"
+            )
         path = found[0]
     if not path.is_file():
+        if path.exists():
+            raise InputError(f"'{path.name}' is not a regular file")
         raise InputError(f"no such file '{path.name}'")
     named = _SHARD.fullmatch(path.name)
     if named is None:
@@ -117,8 +123,8 @@ def shards(path: Path) -> tuple[Path, ...]:
     ]
     missing = [file.name for file in files if not file.is_file()]
     if missing:
-        more = f" and {len(missing) - 1} more" if missing[1:] else ""
-        raise InputError(f"{missing[0]}{more} of the {count} files of the model is missing")
+        lacking = f" and {len(missing) - 1} more are" if missing[1:] else " is"
+        raise InputError(f"{missing[0]}{lacking} missing of the {count} files of the model")
     return tuple(files)
 
 

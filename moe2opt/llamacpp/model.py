@@ -11,6 +11,7 @@ from moe2opt.errors import InputError
 from moe2opt.llamacpp.architecture import KNOWN, Attention, Facts, kinds_of
 from moe2opt.llamacpp.converted import is_configuration, read_converted
 from moe2opt.llamacpp.gguf import Header, Tensor, read_model
+from moe2opt.text import LONGEST_NAME, shown
 
 _BLOCK = re.compile(r"blk\.(\d{1,5})\.(.+)")
 
@@ -179,7 +180,7 @@ def model_of(header: Header, name: str = "model") -> LlamaModel:
     inside = sum(t.size for n, t in outside.items() if n.startswith(_INPUTS))
     after = sum(t.size for n, t in outside.items() if not n.startswith(_INPUTS))
     return LlamaModel(
-        name=str(header.fields.get("general.name") or name),
+        name=shown(str(header.fields.get("general.name") or name))[:LONGEST_NAME],
         architecture=facts.architecture,
         layers=layers,
         blocks=facts.blocks,

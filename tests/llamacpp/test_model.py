@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -13,6 +14,7 @@ from llama_models import MODELS, header, model
 from moe2opt.errors import InputError
 from moe2opt.llamacpp.gguf import Header, Tensor, read_model, shards
 from moe2opt.llamacpp.model import model_of
+from moe2opt.text import LONGEST_NAME
 
 
 @pytest.mark.parametrize(
@@ -72,6 +74,7 @@ def test_unknown_architectures_are_said_loudly() -> None:
     [
         ({}, "no key general.architecture"),
         ({"general.architecture": "llama"}, "no key llama.block_count"),
+        ({"general.architecture": "a\nb"}, r"general.architecture is 'a\\nb', not a name"),
         (
             {"general.architecture": "llama", "llama.block_count": 0, "llama.embedding_length": 1},
             "llama.block_count is 0",
@@ -93,6 +96,13 @@ def test_bad_headers_are_refused(fields: dict[str, Any], fault: str) -> None:
     """A header without what every model has is refused by the name of the key."""
     with pytest.raises(InputError, match=fault):
         model_of(Header(fields, ()))
+
+
+def test_a_name_is_no_more_than_a_line_that_can_be_seen() -> None:
+    """What a file calls itself cannot steer a terminal, nor fill it."""
+    own = header("llama31-8b")
+    own = Header({**own.fields, "general.name": "a\nb\x1b[2J" + "c" * 9999}, own.tensors)
+    assert model_of(own).name == ("a?b?[2J" + "c" * 9999)[:LONGEST_NAME]
 
 
 def test_tensors_beyond_the_last_block_are_refused() -> None:
@@ -138,15 +148,18 @@ def test_a_missing_shard_is_named(tmp_path: Path) -> None:
     """What lacks is named; a folder of two models, or of none, is refused."""
     files = write_shards(tmp_path)
     files[1].unlink()
-    with pytest.raises(InputError, match=r"m-00002-of-00003.gguf of the 3 files"):
+    with pytest.raises(InputError, match=r"m-00002-of-00003.gguf is missing of the 3 files"):
         read_model(files[0])
     shutil.copy(files[0], tmp_path / "other.gguf")
-    with pytest.raises(InputError, match=r"holds 2 models \(m, other.gguf\) GGUF files"):
+    with pytest.raises(InputError, match=r"holds 2 models \(m, other.gguf\): name a file"):
         shards(tmp_path)
     empty = tmp_path / "empty"
     empty.mkdir()
     with pytest.raises(InputError, match="'empty' holds no GGUF file"):
         shards(empty)
+    os.mkfifo(empty / "pipe.gguf")
+    with pytest.raises(InputError, match=r"'pipe.gguf' is not a regular file"):
+        shards(empty / "pipe.gguf")
 
 
 def test_a_renamed_shard_is_not_the_model(tmp_path: Path) -> None:
