@@ -25,6 +25,10 @@ _FEW_DEVICES = 4
 COMPUTE_MARGIN = 1.15
 
 
+#: Most bytes of a block and its context: what more is asked for is a mistake of the header.
+_MOST_BYTES = 2**50
+
+
 @dataclass(frozen=True, slots=True)
 class Variant:
     """What is decided once for a whole run.
@@ -115,6 +119,8 @@ class Case:
         line, sizes = self.line(ubatch), np.zeros(self.model.blocks, dtype=np.int64)
         for layer in self.model.layers:
             held = layer.other_bytes + context_bytes(self.model, layer, line)
+            if held > _MOST_BYTES:
+                raise InputError(f"model: block {layer.index} and its context take {held:.3g} B")
             sizes[layer.index] = int(np.ceil(held))
         return sizes
 

@@ -119,6 +119,8 @@ def instance_of(config: PlaceConfig, model: LlamaModel) -> PlaceInstance:
     """Return the instance of a configuration and a model that was read."""
     if not model.layers or model.blocks > _MOST_BLOCKS:
         raise InputError(f"model: {model.blocks} blocks; 1 to {_MOST_BLOCKS} are understood")
+    if not any(layer.bytes for layer in model.layers):
+        raise InputError("model: its layers hold no weights")
     if model.experts and not 1 <= model.top_k <= model.experts:
         raise InputError(f"model: {model.top_k} of {model.experts} experts per token")
     if config.rpc and len(config.rpc) != len(config.gpus):

@@ -331,3 +331,18 @@ def homes_of_line(plan: PlacePlan, own: LlamaModel) -> list[tuple[str, str | Non
             if re.search(pattern, f"blk.{k}.ffn_up_exps.weight"):
                 experts[k] = name
     return [(homes[layer.index], experts.get(layer.index)) for layer in own.layers]
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        ({"other_bytes": 0, "experts": {}}, "model: its layers hold no weights"),
+        ({"key_values": 2**40}, "model: block 0 and its context take 1.8e\\+16 B"),
+    ],
+)
+def test_layers_without_weights_or_bounds_are_refused(change: dict[str, Any], fault: str) -> None:
+    """A header whose layers take nothing, or more than any machine has, is no model."""
+    own = model("llama31-8b")
+    layers = tuple(dataclasses.replace(layer, **change) for layer in own.layers)
+    with pytest.raises(InputError, match=fault):
+        asked(dataclasses.replace(own, layers=layers)).problem()
