@@ -14,7 +14,8 @@ decides, and how:
 * Rows at a power cap calibrate the cap curve (``power_caps.csv``); of each capped sweep only the
   row at the card's default limit calibrates the rest.
 * The data of a device, the names it goes by and the bits of a weight format are in
-  `profile_devices.py`, each with its source.
+  `profile_devices.py`, each with its source; devices and runs of further public pages in
+  `profile_published.py`.
 """
 
 from __future__ import annotations
@@ -25,7 +26,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from profile_devices import DEVICES, FORMATS, SAME_DEVICE
+from profile_devices import DEVICES as COLLECTED
+from profile_devices import FORMATS, SAME_DEVICE
+from profile_published import DEVICES as PUBLISHED
+from profile_published import runs as published_runs
 
 from moe2opt.profiles.columns import (
     CAP_COLUMNS,
@@ -37,6 +41,8 @@ from moe2opt.profiles.columns import (
     RUN_COLUMNS,
 )
 from moe2opt.schema.csv import write_table
+
+DEVICES = [*COLLECTED, *PUBLISHED]
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 ORIGIN = CHECKOUT.parent / "shared" / "data" / "profiles"
@@ -164,7 +170,7 @@ def runs() -> list[dict[str, Any]]:
         if row["grade"] != "C" and row["spec_decode"] == "no"
     ]
     figures = ("decode_tokens_per_s", "prefill_tokens_per_s", "energy_j_per_token")
-    return [
+    collected = [
         run
         for run in kept
         if run["device"] in known
@@ -172,6 +178,7 @@ def runs() -> list[dict[str, Any]]:
         and run["batch"] is not None
         and any(run[name] is not None for name in figures)
     ]
+    return [*collected, *published_runs()]
 
 
 def offload_row(row: dict[str, str]) -> dict[str, Any]:

@@ -10,6 +10,9 @@ from moe2opt.schema.csv import NAME, NOTE, POSITIVE, TEXT, Column
 #: What a run may calibrate.
 FITS = ("decode", "prefill", "decode_energy", "prefill_energy")
 
+#: Said of a run whose decoding calibrates its own device, and not what devices have in common.
+ALONE = "alone"
+
 #: The figure that a run must hold to calibrate a quantity; one of them is enough.
 NEEDS = {
     "decode": ("decode_tokens_per_s",),

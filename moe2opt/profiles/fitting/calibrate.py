@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
 
+from moe2opt.profiles.columns import ALONE
 from moe2opt.profiles.fitting import decode, energy, prefill
 from moe2opt.profiles.fitting.points import Points, points_of, used_for
 from moe2opt.profiles.fitting.robust import weighted_sum
 from moe2opt.profiles.formats import EAGER
-from moe2opt.result import FloatArray
+from moe2opt.result import BoolArray, FloatArray
 from moe2opt.schema.csv import Row
 
 Modes = dict[str, dict[str, float]]
 
 #: Length of a prompt where a source gives a rate without it.
 USUAL_PROMPT_TOKENS = 512.0
+
+#: Devices below these operations per byte are slow in prompts, measured by their bandwidth.
+_USUAL_OPERATIONS = 80.0
 
 #: Quantities with hold-out errors.
 QUANTITIES = ("decode", "prefill", "decode_energy", "prefill_energy")
@@ -45,6 +50,11 @@ class Hardware:
     tflops: float | None = None
     stated: tuple[float, float, float] | None = None
     scope: str | None = None
+
+    @property
+    def operations_per_byte(self) -> float:
+        """Peak operations in the time of reading a byte; infinite where unknown."""
+        return math.inf if self.tflops is None else 1e3 * self.tflops / self.bandwidth_gb_per_s
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,16 +177,21 @@ class Sample:
         ``(N,)`` seconds per output token, seconds of the prompt, or joules per token.
     seconds
         ``(N,)`` measured seconds per token, for the energies.
+    shared
+        ``(N,)`` whether a run counts for what all devices have in common, too.
     """
 
     points: Points
     values: FloatArray
     seconds: FloatArray
+    shared: BoolArray
 
     def take(self, mask: Sequence[bool]) -> Sample:
         """Return the runs where `mask` is true."""
         keep = np.asarray(mask, dtype=bool)
-        return Sample(self.points.take(keep), self.values[keep], self.seconds[keep])
+        return Sample(
+            self.points.take(keep), self.values[keep], self.seconds[keep], self.shared[keep]
+        )
 
 
 Samples = dict[str, Sample]
@@ -200,7 +215,8 @@ def samples_of(
             values = seconds * points.prompt_tokens
         elif quantity.endswith("energy"):
             values = np.array([_joules(run, s) for run, s in zip(chosen, seconds, strict=True)])
-        found[quantity] = Sample(points, values, seconds)
+        alone = [ALONE in run["fits"].split() for run in chosen]
+        found[quantity] = Sample(points, values, seconds, ~np.array(alone, dtype=bool))
     return found
 
 
@@ -216,12 +232,18 @@ def _joules(run: Row, seconds: float) -> float:
     return float(joules) if joules is not None else float(run["power_w"]) * seconds
 
 
-def fit_pools(samples: Samples) -> Pools:
-    """Fit what all devices have in common."""
-    own = samples["decode"]
+def fit_pools(samples: Samples, hardware: Mapping[str, Hardware]) -> Pools:
+    """Fit what all devices have in common.
+
+    Devices whose known peak of arithmetic is low for their bandwidth say nothing about how fast
+    others read prompts: they are drawn to their peak instead (`prefill.centre_of`).
+    """
+    own = samples["decode"].take(samples["decode"].shared.tolist())
     modes = decode.mode_factors(own.points, own.values)
     shared = decode.fit_pool(own.points, own.values, modes)
     prompt = samples["prefill"]
+    slow = {name for name, own in hardware.items() if own.operations_per_byte < _USUAL_OPERATIONS}
+    prompt = prompt.take([name not in slow for name in prompt.points.device])
     pace = decode.mode_of(prompt.points, decode.mode_factors(prompt.points, prompt.values))
     reading = float(shared.coefficients[0])
     return Pools(shared, prefill.fit_pool(prompt.points, prompt.values / pace, reading))
@@ -246,7 +268,7 @@ def calibrate(
     pools
         Common coefficients; fitted to the same runs when left out.
     """
-    pools = pools or fit_pools(samples)
+    pools = pools or fit_pools(samples, hardware)
     found = Calibration(
         pools=pools,
         hardware=hardware,
@@ -272,7 +294,7 @@ def _with_stated(found: Calibration) -> Calibration:
             reading = own.bandwidth_gb_per_s / decode_gb_per_s
             operation = own.bandwidth_gb_per_s / (1e3 * prefill_tflops)
             tables[0][device] = np.array([reading, *[0.0] * (len(decode.COEFFICIENTS) - 1)])
-            tables[1][device] = np.array([operation, operation, 0.0, 0.0])
+            tables[1][device] = np.array([operation, operation, 0.0, 0.0, 0.0])
             tables[2][device] = np.array([power_w, 0.0, 0.0])
     return replace(found, decode=tables[0], prefill=tables[1], energy=tables[2])
 
@@ -337,4 +359,5 @@ def _joined(first: Sample, second: Sample) -> Sample:
         Points(**parts),
         np.concatenate([first.values, second.values]),
         np.concatenate([first.seconds, second.seconds]),
+        np.concatenate([first.shared, second.shared]),
     )

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
-from moe2opt.profiles.columns import FITS, NEEDS, STATED
+from moe2opt.profiles.columns import ALONE, FITS, NEEDS, STATED
 from moe2opt.profiles.formats import find_format
 from moe2opt.result import InputError
 from moe2opt.schema.csv import Row, raise_all
@@ -80,6 +80,8 @@ def _usable(tables: Tables) -> Iterator[Fault]:
 def _run_faults(row: Row, tables: Tables) -> Iterator[tuple[str, str]]:
     used = (row["fits"] or "").split()
     for name in used:
+        if name == ALONE:
+            continue
         if name not in FITS:
             yield "fits", f"'{name}' is not one of {', '.join(FITS)}"
         elif all(row[column] is None for column in NEEDS[name]):

@@ -10,7 +10,9 @@ from moe2opt.result import InputError
 from moe2opt.schema.csv import Row
 
 #: Words that do not tell devices apart.
-_NOISE = re.compile(r"\b(nvidia|geforce|developer|kit|devkit|dev|module|gpu|graphics|card)\b")
+_NOISE = re.compile(
+    r"\b(nvidia|geforce|apple|amd|developer|kit|devkit|dev|module|gpu|graphics|card)\b"
+)
 
 
 def find_device(name: str, devices: Sequence[Row]) -> Row:
@@ -32,6 +34,24 @@ def find_device(name: str, devices: Sequence[Row]) -> Row:
     near = get_close_matches(name, known, n=1, cutoff=0.4)
     hint = f"; did you mean '{near[0]}'?" if near else ""
     raise InputError(f"device: '{name}' is not in devices.csv ({', '.join(known)}){hint}")
+
+
+def taken_for(name: str, devices: Sequence[Row]) -> str | None:
+    """Return in words which device a name that fits several was taken for; None where it is clear.
+
+    ``Orin Nano`` fits two boards, one of them half as fast as the other.
+    """
+    row, wanted = find_device(name, devices), _key(name)
+    others = [other for other in devices if other is not row and wanted in _key(other["device"])]
+    if wanted == _key(row["device"]) or not others:
+        return None
+    told = ", ".join(
+        f"{other['device']} ({other['memory_bandwidth_gb_per_s']:g} GB/s)" for other in others
+    )
+    return (
+        f"'{name}' is taken for {row['device']} ({row['memory_bandwidth_gb_per_s']:g} GB/s), "
+        f"not for {told}"
+    )
 
 
 def _names(row: Row) -> Iterator[str]:

@@ -15,7 +15,7 @@ from moe2opt.profiles import columns
 from moe2opt.profiles.fitting.calibrate import Hardware
 from moe2opt.profiles.fitting.fit import Fit, fit_tables, read_fit
 from moe2opt.profiles.tables.checks import check_tables
-from moe2opt.profiles.tables.names import find_device
+from moe2opt.profiles.tables.names import find_device, taken_for
 from moe2opt.result import InputError
 from moe2opt.schema.csv import Column, Row, raise_all, read_table
 
@@ -117,6 +117,10 @@ class Profiles:
             For an unknown device, with the nearest known name.
         """
         return find_device(name, self.devices)
+
+    def taken_for(self, name: str) -> str | None:
+        """Return in words which device a name of several was taken for, None where it is clear."""
+        return taken_for(name, self.devices)
 
     def precision(self, name: str) -> Row | None:
         """Return the row of a precision, None when the folder does not know it."""
