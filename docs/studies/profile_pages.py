@@ -22,13 +22,15 @@ mpl.use("svg")
 import matplotlib.pyplot as plt
 import matplotlib.ticker
 import numpy as np
+import offload_hosts
 
 from moe2opt.profiles import Profiles, builtin_profiles, read_profiles
 from moe2opt.profiles.fitting.calibrate import QUANTITIES, Samples, samples_of
 from moe2opt.profiles.fitting.decode import COEFFICIENTS
-from moe2opt.profiles.fitting.holdout import HoldOut
+from moe2opt.profiles.fitting.holdout import HoldOut, held_out_sources
 from moe2opt.profiles.fitting.leaveout import predict
 from moe2opt.profiles.formats import CLASSES, EAGER
+from moe2opt.profiles.ram import ASSUMED, HOP_S, SHARE_OF_PEAK, SHARE_OF_RATE, SPREAD
 
 FOLDER = Path(__file__).resolve().parents[1] / "reference" / "devices"
 
@@ -187,7 +189,28 @@ def pages() -> dict[str, str]:
     """Return the text of every page by its file name."""
     profiles, samples = load()
     own = {f"{slug(device)}.md": device_page(profiles, samples, device) for device in DEVICES}
-    return {"index.md": overview(profiles), **own}
+    return {"index.md": overview(profiles), "ram.md": ram_page(), **own}
+
+
+def ram_page() -> str:
+    """Return the page on experts in RAM."""
+    return "\n".join(
+        [
+            "# Experts in RAM\n",
+            NOTICE,
+            "What decoding attains of RAM, from published rates with experts there. A kind such as "
+            "`ddr5-6000` stands for two channels, `ddr4-3200x8` for eight.\nDecoding attains "
+            f"{100 * SHARE_OF_PEAK:.0f} % of the peak (the median of the sources that state it), "
+            f"{100 * SHARE_OF_RATE:.0f} % of a rate that was measured on the machine (one "
+            f"source),\nand {1e6 * HOP_S:.0f} µs go to every layer; where nothing is stated, "
+            f"{ASSUMED} is assumed. The errors are those of a source that the fit did not "
+            f"see,\n*inside* says how many of its rows are within a factor of {SPREAD:g}. Slow "
+            "processors, Vulkan and long contexts are slower than these; no source has eight "
+            "channels on one socket.\n",
+            offload_hosts.page(),
+            "",
+        ]
+    )
 
 
 def overview(profiles: Profiles) -> str:
@@ -207,6 +230,14 @@ def overview(profiles: Profiles) -> str:
         errors = " | ".join(_percent(found[by]) for by in ("model", "source", "device"))
         name = quantity.replace("_", " ")
         table.append(f"| {device} | {name} | {kind} | {first.runs} | {first.groups} | {errors} |")
+    held = [
+        f"| {_short(h.source)} | {h.quantity.replace('_', ' ')} | {h.kind} | {h.groups} | "
+        f"{100 * h.median_error:.0f} % | {100 * h.inside:.0f} % | {h.factor:.2f} |"
+        for h in sorted(
+            held_out_sources(profiles.fit.errors),
+            key=lambda h: (QUANTITIES.index(h.quantity), h.kind, h.source),
+        )
+    ]
     offload = [
         f"| {c.series} | {c.points} | {100 * c.mean_error:.1f} % | {100 * max(c.errors):.0f} % |"
         for c in profiles.fit.offload_curves
@@ -216,7 +247,7 @@ def overview(profiles: Profiles) -> str:
         f"| {c.device} | {c.workload} | {c.lowest_w:g} to {c.highest_w:g} | {100 * c.error:.1f} % |"
         for c in profiles.fit.cap_curves
     ]
-    links = "\n".join(slug(device) for device in DEVICES)
+    links = "\n".join(["ram", *(slug(device) for device in DEVICES)])
     return "\n".join(
         [
             "# Devices and hold-out errors\n",
@@ -227,6 +258,15 @@ def overview(profiles: Profiles) -> str:
             "those that launch every operation from the host (Hugging Face transformers).\n",
             "```{toctree}\n:maxdepth: 1\n\n" + links + "\n```\n",
             *table,
+            "",
+            "## A source that was left out\n",
+            "Every row is a source whose runs were predicted without it, and intervals of 90 % that "
+            "never saw its errors. *Inside* is the share of its\ngroups of runs in their "
+            "intervals; the factor is how far these reach either way. Energy has two or three "
+            "sources a kind: too few to say.\n",
+            "| source | quantity | engines | groups | median error | inside | factor |",
+            "|---|---|---|--:|--:|--:|--:|",
+            *held,
             "",
             "## Experts in a slower tier\n",
             "![Milliseconds per token against the share of experts on the GPUs](offload.svg)\n",
@@ -241,6 +281,10 @@ def overview(profiles: Profiles) -> str:
             "",
         ]
     )
+
+
+def _short(source: str) -> str:
+    return source.removeprefix("github:")
 
 
 def _find(rows: list[HoldOut], device: str, quantity: str, kind: str, by: str) -> HoldOut | None:

@@ -12,17 +12,20 @@ drawn power is the smaller of the cap and of what the workload asks for.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from moe2opt.profiles.fitting.robust import robust_nnls
+from moe2opt.profiles.fitting.robust import robust_nnls, upper_error
 from moe2opt.result import FloatArray
 from moe2opt.schema.csv import Row
 
 _NOISE = 0.02
 _KNOTS = 12
+#: Log error of the power of one card under one cap on another day, at least.
+_METER = 0.03
 #: Caps above this share of the highest power that was drawn do not bind.
 _FREE = 0.995
 
@@ -44,6 +47,10 @@ class CapCurve:
         Power at the highest cap.
     error
         Mean relative error of a cap that was left out of the fit.
+    params_b
+        Parameters of the model that was swept, in 1e9.
+    watts_error
+        Nine in ten of the powers that were measured are within this log error of `drawn`.
     """
 
     device: str
@@ -54,6 +61,12 @@ class CapCurve:
     highest_w: float
     drawn_w: float
     error: float
+    params_b: float
+    watts_error: float
+
+    def drawn(self, cap_w: float) -> float:
+        """Return the watts of the workload that was swept, under a cap."""
+        return min(cap_w, self.drawn_w)
 
     def slowdown(self, cap_w: float) -> float:
         """Return the time relative to the uncapped card."""
@@ -89,9 +102,23 @@ def _curve(device: str, kind: str, sweep: list[Row]) -> CapCurve:
     slopes = _slopes(caps, relative, knots)
     curve = CapCurve(
         device, kind, tuple(knots.tolist()), tuple(slopes.tolist()),
-        float(caps[0]), float(caps[-1]), drawn, 0.0,
+        float(caps[0]), float(caps[-1]), drawn, 0.0, _params_b(sweep[0]["model"]), 0.0,
     )  # fmt: skip
-    return replace(curve, error=_left_out(caps, relative, knots))
+    misses = [
+        abs(math.log(curve.drawn(float(row["power_cap_w"])) / float(row["power_w"])))
+        for row in sweep
+    ]
+    return replace(
+        curve,
+        error=_left_out(caps, relative, knots),
+        watts_error=max(upper_error(misses, 0.9), _METER),
+    )
+
+
+def _params_b(model: str) -> float:
+    """Return the parameters in the name of a model; NaN where it does not say."""
+    found = re.search(r"(?<![A-Za-z\d.])(\d+(?:\.\d+)?)B", model)
+    return float(found[1]) if found else math.nan
 
 
 def _slopes(caps: FloatArray, relative: FloatArray, knots: FloatArray) -> FloatArray:

@@ -26,7 +26,7 @@ from moe2opt.profiles.fitting.calibrate import (
 from moe2opt.profiles.fitting.decode import COEFFICIENTS as DECODE
 from moe2opt.profiles.fitting.decode import Pool
 from moe2opt.profiles.fitting.energy import COEFFICIENTS as ENERGY
-from moe2opt.profiles.fitting.holdout import KINDS, Errors, HoldOut, hold_out
+from moe2opt.profiles.fitting.holdout import Cell, Errors, HoldOut, hold_out
 from moe2opt.profiles.fitting.prefill import COEFFICIENTS as PREFILL
 from moe2opt.profiles.fitting.prefill import PrefillPool
 from moe2opt.profiles.formats import CLASSES
@@ -34,7 +34,7 @@ from moe2opt.result import FloatArray
 from moe2opt.schema.csv import Row
 
 #: Version of the content of ``fit.json``.
-VERSION = 1
+VERSION = 2
 
 #: Coefficients are stored with this many significant digits; the fit in memory is rounded alike,
 #: so that a stored fit and a fresh one predict the same.
@@ -114,14 +114,14 @@ def fit_tables(
     """
     samples = samples_of(runs, hardware, formats)
     scopes = scopes_of(runs)
-    pools = base.calibration.pools if base else rounded_pools(fit_pools(samples))
+    pools = base.calibration.pools if base else rounded_pools(fit_pools(samples, hardware))
     found = rounded(calibrate(samples, hardware, scopes, pools))
     errors = hold_out(
         samples,
         hardware,
         scopes,
         base.calibration.pools if base else None,
-        base.errors.outside if base else None,
+        base.errors.cells if base else (),
     )
     return Fit(
         calibration=found,
@@ -153,9 +153,9 @@ def _stated(hardware: Mapping[str, Hardware]) -> dict[str, Seen]:
 
 
 def _exact(errors: Errors, hardware: Mapping[str, Hardware]) -> Errors:
-    """Return the errors with those of stated rates, which are taken at their word."""
-    none = {f"{key}|{KINDS[0]}": (0.0,) for key in _stated(hardware)}
-    return Errors(errors.table, errors.inside | none, errors.outside)
+    """Return the errors with devices whose rates are stated, which are taken at their word."""
+    stated = frozenset(name for name, own in hardware.items() if own.stated is not None)
+    return replace(errors, exact=stated)
 
 
 def _seen(samples: Samples) -> dict[str, Seen]:
@@ -239,8 +239,7 @@ def to_dict(fit: Fit, digest: str) -> dict[str, Any]:
         },
         "seen": {key: asdict(own) for key, own in fit.seen.items()},
         "hold_out": [_short(asdict(row)) for row in fit.errors.table],
-        "inside": {k: _short_list(v) for k, v in fit.errors.inside.items()},
-        "outside": {k: _short_list(v) for k, v in fit.errors.outside.items()},
+        "cells": [_short(asdict(cell)) for cell in fit.errors.cells],
         "caps": [_short(asdict(curve)) for curve in fit.cap_curves],
         "offload": [_short(asdict(curve)) for curve in fit.offload_curves],
     }
@@ -263,9 +262,9 @@ def from_dict(content: Mapping[str, Any], hardware: Mapping[str, Hardware]) -> F
     )
     errors = Errors(
         tuple(HoldOut(**row) for row in content["hold_out"]),
-        {k: tuple(v) for k, v in content["inside"].items()},
-        {k: tuple(v) for k, v in content["outside"].items()},
+        tuple(_built(Cell, own) for own in content["cells"]),
     )
+    errors = _exact(errors, hardware)
     return Fit(
         calibration=found,
         errors=errors,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Literal, get_args
@@ -21,6 +21,7 @@ from moe2opt.profiles.predicting.request import (
     load_of,
     outside,
     positive,
+    swept,
 )
 from moe2opt.profiles.tables.tables import Profiles, builtin_profiles, read_profiles
 from moe2opt.result import InputError
@@ -161,7 +162,11 @@ def predict(
     for name, tokens in (("prompt_tokens", prompt), ("output_tokens", output)):
         if phase == "prefill" or name == "output_tokens" or prompt:
             positive(name, tokens)
-    return _predict(tables.fit, load, phase, quantity, prompt, output, context_tokens, level)
+    found = _predict(tables.fit, load, phase, quantity, prompt, output, context_tokens, level)
+    several = tables.taken_for(device)
+    if several is None:
+        return found
+    return replace(found, extrapolated=True, reasons=(*found.reasons, several))
 
 
 def _check(phase: str, quantity: str, level: float) -> None:
@@ -228,9 +233,14 @@ def _dressed(
         scope = load.device["power_limit_scope"]
         reasons.append(power_basis(fit, load))
     spread = fit.errors.spread(name, measured, load.kind, extrapolated=bool(reasons), level=level)
+    same = swept(fit, load, phase) if quantity == "power_w" else None
+    if same is not None:
+        spread = same.watts_error * level / 0.9
     upper = value * math.exp(spread)
     if quantity == "power_w" and scope == load.device["power_limit_scope"]:
-        upper = max(value, min(upper, load.device["power_limit_w"] or math.inf))
+        # A cap above the usual limit lets the device draw more than that.
+        limit_w = load.power_cap_w or load.device["power_limit_w"] or math.inf
+        upper = max(value, min(upper, limit_w))
     units = {"tokens_per_s": "tokens/s", "s_per_token": "s/token"}
     energy = {"j_per_token": "J/token", "power_w": "W"}
     unit = units.get(quantity) or f"{energy[quantity]} ({scope or 'scope not stated'})"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from moe2opt.profiles.fitting.caps import CapCurve
 from moe2opt.profiles.fitting.fit import Fit
 from moe2opt.profiles.fitting.holdout import KINDS
 from moe2opt.profiles.fitting.points import Points
@@ -234,8 +235,10 @@ def capped(fit: Fit, load: Load, phase: str, power_w: FloatArray) -> tuple[Float
     cap_w = load.power_cap_w
     if cap_w is None:
         return np.ones(len(power_w)), power_w
-    curve = fit.cap_curve(load.device["device"], f"moe {phase}" if load.is_moe else phase)
-    curve = curve or fit.cap_curve(load.device["device"], phase)
+    curve, same = _curve(fit, load, phase), swept(fit, load, phase)
+    if same is not None:
+        # What this very kind of request draws was measured; joules of other models say less.
+        power_w = np.full(len(power_w), same.drawn_w)
     if curve is not None:
         usual_w = float(load.device["power_limit_w"] or curve.highest_w)
         slower = curve.slowdown(cap_w) / curve.slowdown(usual_w)
@@ -248,13 +251,28 @@ def capped(fit: Fit, load: Load, phase: str, power_w: FloatArray) -> tuple[Float
     return stretch, np.minimum(power_w, cap_w)
 
 
+def _curve(fit: Fit, load: Load, phase: str) -> CapCurve | None:
+    name = load.device["device"]
+    own = fit.cap_curve(name, f"moe {phase}" if load.is_moe else phase)
+    return own or fit.cap_curve(name, phase)
+
+
+def swept(fit: Fit, load: Load, phase: str) -> CapCurve | None:
+    """Return the sweep of power caps of a model of this size on the device, if there is one."""
+    if load.power_cap_w is None or load.engine == EAGER:
+        return None
+    curve = fit.cap_curve(load.device["device"], f"moe {phase}" if load.is_moe else phase)
+    params_b = load.all_bytes * 8 / load.form.bits_per_weight / 1e9
+    if curve is None or not 1 / _NEAR <= params_b / curve.params_b <= _NEAR:
+        return None
+    return curve
+
+
 def cap_reasons(fit: Fit, load: Load, phase: str) -> list[str]:
     """Return in words why the effect of a power cap is an extrapolation."""
     if load.power_cap_w is None:
         return []
-    name = load.device["device"]
-    curve = fit.cap_curve(name, f"moe {phase}" if load.is_moe else phase)
-    curve = curve or fit.cap_curve(name, phase)
+    name, curve = load.device["device"], _curve(fit, load, phase)
     if curve is None:
         return [f"no power caps were swept on {name} for {phase}: time taken to grow as 1 / cap"]
     if not curve.lowest_w <= load.power_cap_w <= curve.highest_w:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from moe2opt.profiles import Profiles, builtin_profiles, read_profiles
 from moe2opt.profiles.fitting.calibrate import calibrate, samples_of
 from moe2opt.profiles.fitting.fit import from_dict, scopes_of, to_dict
+from moe2opt.profiles.fitting.holdout import held_out_sources
 from moe2opt.profiles.fitting.leaveout import left_out
 from moe2opt.profiles.fitting.robust import robust_nnls, upper_error, weighted_sum
 from tests.profiles.conftest import Edit
@@ -271,3 +272,15 @@ def test_scripts_are_documented(checkout: Path) -> None:
     for name in ("profile_tables", "profile_fit", "profile_pages"):
         text = (checkout / "docs" / "studies" / f"{name}.py").read_text(encoding="utf-8")
         assert f"python docs/studies/{name}.py" in text
+
+
+@pytest.mark.parametrize("quantity", ["decode", "prefill"])
+def test_intervals_hold_for_a_source_that_was_left_out(profiles: Profiles, quantity: str) -> None:
+    """Intervals of 90 % made of other sources hold about that share, and are no wider than 6."""
+    held = [h for h in held_out_sources(profiles.fit.errors) if h.quantity == quantity]
+    groups = sum(h.groups for h in held)
+    assert len(held) > 12
+    assert 0.85 <= sum(h.inside * h.groups for h in held) / groups <= 0.97
+    compiled = [h.factor for h in held if h.kind == "compiled"]
+    assert max(compiled) < 6
+    assert np.median(compiled) < (1.7 if quantity == "decode" else 3.5)
