@@ -260,8 +260,8 @@ def overview(profiles: Profiles) -> str:
             *table,
             "",
             "## A source that was left out\n",
-            "Every row is a source whose runs were predicted without it, and intervals of 90 % that "
-            "never saw its errors. *Inside* is the share of its\ngroups of runs in their "
+            "Every row is a source whose runs were predicted without it, and intervals of 90 % "
+            "that never saw its errors. *Inside* is the share of its\ngroups of runs in their "
             "intervals; the factor is how far these reach either way. Energy has two or three "
             "sources a kind: too few to say.\n",
             "| source | quantity | engines | groups | median error | inside | factor |",

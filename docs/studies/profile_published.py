@@ -98,11 +98,11 @@ def _amd() -> Iterator[dict[str, Any]]:
             "60 of its 64 compute units", fp16_tflops=26.5,
         )  # fmt: skip
     yield _device(
-        "Ryzen AI Max+ 395", 256, 96,
+        "Ryzen AI Max+ 395", 256, 128,
         "Strix Halo;Ryzen AI Max 395;Radeon 8060S;AMD Ryzen AI Max+ 395;8060S",
         "https://whylucian.github.io/softab/docs/hardware-specs.html",
         "128GB LPDDR5X-8000 (unified), 256 GB/s theoretical, ~215 GB/s measured",
-        fp16_tflops=59.4, note=f"{_SHARED}; 96 GiB of 128 GB is what firmware can give to the GPU",
+        fp16_tflops=59.4, note=f"{_SHARED}; firmware gives up to 96 GiB of it to the GPU",
     )  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from moe2opt.errors import InputError
 from moe2opt.llamacpp import RPC, Backend, Line, LlamaLayer, LlamaModel, context_bytes
 from moe2opt.llamacpp.compute import compute_bytes, host_compute_bytes
 from moe2opt.llamacpp.context import read_bytes
-from moe2opt.place.machine import RAM_HOP_S, Device, Machine
+from moe2opt.place.machine import Device, Machine
 from moe2opt.place.sections import PlaceConfig
 from moe2opt.result import FloatArray, IntArray
 
@@ -182,7 +182,7 @@ class Case:
         """Return seconds per answered token of a layer's routed experts."""
         size = layer.expert_bytes * self._share
         if device is None:
-            return size * self.machine.ram_byte_s + RAM_HOP_S
+            return size * self.machine.ram_byte_s + self.machine.ram_layer_s
         reading = device.reading_s(size, layer.expert_weights * self._share)
         return reading + device.routed_s / sum(map(len, self.classes))
 

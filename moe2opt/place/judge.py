@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from moe2opt.llamacpp import CPU, DeviceMemory, Layout, LlamaLayer, memory_of
 from moe2opt.place.case import COMPUTE_MARGIN, Case, Variant
-from moe2opt.place.machine import HOP_S, RAM_SPREAD, Device
+from moe2opt.place.machine import HOP_S, Device
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +112,9 @@ class Judge:
     def decode_rate(self, layout: Layout) -> Rate:
         """Return answered tokens per second, with an interval from errors on runs held out."""
         low = high = value = 0.0
+        in_ram = self.case.machine.ram_spread
         for device, seconds in self._answer_parts(layout):
-            spread = RAM_SPREAD if device is None else device.spread
+            spread = in_ram if device is None else device.spread
             value += seconds
             low += seconds / spread
             high += seconds * spread

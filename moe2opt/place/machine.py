@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
-
-import numpy as np
 
 from moe2opt.errors import InputError
 from moe2opt.place.sections import Gpu, PlaceConfig
 from moe2opt.profiles.fitting import decode, prefill
+from moe2opt.profiles.fitting.holdout import KINDS
 from moe2opt.profiles.formats import CLASSES, weight_class
 from moe2opt.profiles.predicting.predict import tables_of
+from moe2opt.profiles.ram import HOP_S as RAM_HOP_S
+from moe2opt.profiles.ram import SPREAD as RAM_SPREAD
+from moe2opt.profiles.ram import ram_rate
 from moe2opt.profiles.tables.tables import Profiles
 
 GIB = 2**30
-
-#: Share of the rate at which RAM is read that decoding with experts there attains, and seconds per
-#: layer of handing over to the processor and back; published series of single requests lie within
-#: a factor of `RAM_SPREAD` of what these give (see docs/guides/fit-a-model.md).
-RAM_SHARE, RAM_HOP_S, RAM_SPREAD = 0.75, 3e-5, 1.8
 
 #: Bandwidth of a device of which only the size is known.
 ASSUMED_GB_PER_S = 500.0
@@ -81,19 +80,27 @@ class Machine:
         In the order in which llama.cpp lists them.
     ram_bytes
         Memory of the processor that may be used, None for no limit.
-    ram_byte_s
-        Seconds to use a byte in RAM for a token.
+    ram_byte_s, ram_layer_s
+        Seconds to use a byte in RAM for a token, and to hand a layer over to the processor.
+    ram_spread, ram_words
+        Factor around these seconds between which new runs lie, and where they come from.
     copy_byte_s
         Seconds to copy a byte from RAM to a device.
     pool_bytes
         What the device and the processor may use together, where they share one memory.
+    notes
+        What must be known of these rates.
     """
 
     devices: tuple[Device, ...]
     ram_bytes: int | None
     ram_byte_s: float
+    ram_layer_s: float
+    ram_spread: float
+    ram_words: str
     copy_byte_s: float
     pool_bytes: int | None = None
+    notes: tuple[str, ...] = ()
 
 
 def expanded(config: PlaceConfig, profiles: Profiles | None = None) -> PlaceConfig:
@@ -124,7 +131,7 @@ def expanded(config: PlaceConfig, profiles: Profiles | None = None) -> PlaceConf
     changes: dict[str, Any] = {
         "gpus": (device,), "unified": own.model_copy(update={"gib": gib, "gb_per_s": bandwidth}),
     }  # fmt: skip
-    if "gb_per_s" not in config.ram.model_fields_set:
+    if not {"gb_per_s", "kind"} & config.ram.model_fields_set:
         changes["ram"] = config.ram.model_copy(update={"gb_per_s": bandwidth / 2})
     if "pcie_gb_per_s" not in config.model_fields_set:
         changes["pcie_gb_per_s"] = bandwidth / 2
@@ -156,13 +163,27 @@ def machine_of(config: PlaceConfig, profiles: Profiles | None = None) -> Machine
             raise InputError(
                 f"unified.gib: {pool.gib:g} GiB are no more than the margin of the system"
             )
+    rate = ram_rate(ram.kind, ram.gb_per_s)
     return Machine(
         pool_bytes=pool_bytes,
+        notes=tuple(_notes(config, tables)),
         devices=tuple(devices),
         ram_bytes=ram_bytes,
-        ram_byte_s=1 / (RAM_SHARE * ram.gb_per_s * 1e9),
+        ram_byte_s=1 / rate.bytes_per_s,
+        ram_layer_s=RAM_HOP_S,
+        ram_spread=RAM_SPREAD,
+        ram_words=rate.words,
         copy_byte_s=1 / (config.pcie_gb_per_s * 1e9),
     )
+
+
+def _notes(config: PlaceConfig, tables: Profiles) -> Iterator[str]:
+    """Yield which devices of several a name was taken for."""
+    for gpu in config.gpus:
+        if gpu.name is not None and gpu.gib is None:
+            told = tables.taken_for(gpu.name)
+            if told is not None:
+                yield told
 
 
 def _renamed(device: Device, k: int) -> Device:
@@ -199,7 +220,6 @@ def _device(gpu: Gpu, k: int, margin_gib: float, tables: Profiles) -> Device:
         prompt = prefill.centre_of(found.pools.prefill, bandwidth, tflops)
     peak = bandwidth * 1e9
     terms = dict(zip(decode.COEFFICIENTS, reading.tolist(), strict=True))
-    own_name = name if own is not None else None
     return Device(
         name=name,
         capacity_bytes=int(gib * GIB),
@@ -210,18 +230,19 @@ def _device(gpu: Gpu, k: int, margin_gib: float, tables: Profiles) -> Device:
         fixed_s=terms["fixed"] * 1e9 / peak,
         routed_s=terms["moe"] * 1e9 / peak,
         operation_s=(float(prompt[0]) / peak, float(prompt[1]) / peak),
-        spread=_spread(tables, own_name, "decode"),
-        prompt_spread=_spread(tables, own_name, "prefill"),
+        spread=_spread(tables, name, "decode", measured=own is not None),
+        prompt_spread=_spread(tables, name, "prefill", measured=name in found.prefill),
         measured=own is not None,
     )
 
 
-def _spread(tables: Profiles, device: str | None, quantity: str) -> float:
-    """Return the factor around a prediction of seconds, from errors on runs held out."""
+#: Probability of the intervals.
+LEVEL = 0.9
+
+
+def _spread(tables: Profiles, device: str, quantity: str, *, measured: bool) -> float:
+    """Return the factor around a prediction of seconds, from errors of sources left out."""
     errors = tables.fit.errors
-    found = errors.inside.get(f"{device}|{quantity}|compiled", ())
-    found = found or errors.outside.get(f"{quantity}|compiled", ())
-    if not found:
-        return 2.0
-    # A new source is further off than another run of a known one.
-    return float(1 + max(np.quantile(np.abs(found), 0.9), 0.1))
+    own = device if measured else ""
+    log = errors.spread(own, quantity, KINDS[0], extrapolated=not measured, level=LEVEL)
+    return math.exp(log)

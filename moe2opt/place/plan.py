@@ -330,6 +330,7 @@ def _notes(case: Case, layout: Layout) -> list[str]:
             f"processor and device share {pool.gib:g} GiB, of which the device may use "
             f"{pool.gib * pool.device_share:g}; the row of the processor is what the device leaves"
         )
+    notes += case.machine.notes
     guessed = [d.name for d in case.machine.devices if not d.measured]
     if guessed:
         notes.append(
@@ -337,7 +338,8 @@ def _notes(case: Case, layout: Layout) -> list[str]:
         )
     if any(CPU in own.values() for own in layout.experts.values()) or CPU in layout.homes:
         notes.append(
-            f"RAM is read at {case.config.ram.gb_per_s:g} GB/s, of which decoding attains about "
-            "three quarters; a cache that follows the router can be faster than any fixed plan"
+            f"decoding reads RAM at {case.machine.ram_words}, as far as published hosts say; "
+            "a cache that follows the "
+            "router can be faster than any fixed plan"
         )
     return notes

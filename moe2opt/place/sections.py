@@ -6,7 +6,9 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from moe2opt.errors import InputError
 from moe2opt.llamacpp.filetypes import file_type
+from moe2opt.profiles.ram import peak_gb_per_s
 from moe2opt.schema import FileName, Name, Section
 
 Positive = Annotated[float, Field(gt=0, le=1e9)]
@@ -37,10 +39,23 @@ class Ram(Section):
 
     gib: Positive | None = None
     """Size in GiB; no limit when left out."""
-    gb_per_s: Positive = 50.0
-    """Rate in GB/s at which it is read; 50 (two channels of DDR5) when left out, an assumption."""
+    kind: Name | None = None
+    """Such as `ddr5-6000` (two channels) or `ddr4-3200x8` (eight): how fast it is follows from
+    published hosts; two channels of DDR5-5600 when nothing is said, an assumption."""
+    gb_per_s: Positive | None = None
+    """Rate in GB/s at which it was seen to be read; counts more than `kind`."""
     margin_gib: Annotated[float, Field(ge=0, le=1e6)] = 2.0
     """Left to the system, in GiB."""
+
+    @field_validator("kind")
+    @classmethod
+    def _known(cls, kind: str | None) -> str | None:
+        if kind is not None:
+            try:
+                peak_gb_per_s(kind)
+            except InputError as error:
+                raise ValueError(str(error)) from error
+        return kind
 
 
 class Unified(Section):

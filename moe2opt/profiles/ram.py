@@ -1,9 +1,10 @@
 """RAM by kind, and the rate at which decoding reads experts there.
 
-A kind is ``ddr5-6000`` (two channels) or ``ddr4-3200x8`` (eight): transfers per second in 1e6, times
-8 bytes, times channels is the peak. Decoding attains `SHARE_OF_PEAK` of it, or `SHARE_OF_RATE` of a
-rate that was measured, and every layer costs a hand-over of `HOP_S`. Source: the published hosts of
-``offload_hosts.csv``, fitted and cross-validated by source in ``docs/studies/offload_hosts.py``.
+A kind is ``ddr5-6000`` (two channels) or ``ddr4-3200x8`` (eight): transfers per second in 1e6,
+times 8 bytes, times channels is the peak. Decoding attains `SHARE_OF_PEAK` of it, or
+`SHARE_OF_RATE` of a rate that was measured, and every layer costs a hand-over of `HOP_S`. Source:
+the published hosts of ``offload_hosts.csv``, fitted and cross-validated by source in
+``docs/studies/offload_hosts.py``.
 """
 
 from __future__ import annotations

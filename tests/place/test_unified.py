@@ -46,7 +46,7 @@ def test_the_device_keeps_to_its_share() -> None:
         mo.solve(asked("glm45-air", gib=80, device_share=share)).plan for share in (0.5, 0.95)
     )
     assert small.devices[0]["weights_bytes"] < 40 * GIB < large.devices[0]["weights_bytes"]
-    assert large.decode.value > 1.1 * small.decode.value
+    assert large.decode.value > 1.05 * small.decode.value
 
 
 def test_a_pool_that_is_too_small_is_proven() -> None:
@@ -64,14 +64,14 @@ def test_rates_follow_from_the_pool_unless_given() -> None:
     """The processor reads at half the bandwidth, and copies go at half of it, unless told."""
     machine = asked(gib=128).case.machine
     assert 1 / machine.copy_byte_s == pytest.approx(128e9)
-    assert 1 / machine.ram_byte_s == pytest.approx(0.75 * 128e9)
+    assert 1 / machine.ram_byte_s == pytest.approx(0.85 * 128e9)
     assert machine.devices[0].gb_per_s == 256
     content = {
         "problem": "place", "model": "m.gguf", "unified": {"gib": 128, "gb_per_s": 256},
         "ram": {"gb_per_s": 100}, "pcie_gb_per_s": 30,
     }  # fmt: skip
     told = instance_of(PlaceConfig.model_validate(content), model("llama31-8b")).case.machine
-    assert (1 / told.copy_byte_s, 1 / told.ram_byte_s) == pytest.approx((30e9, 75e9))
+    assert (1 / told.copy_byte_s, 1 / told.ram_byte_s) == pytest.approx((30e9, 85e9))
 
 
 def test_a_named_device_brings_its_size() -> None:

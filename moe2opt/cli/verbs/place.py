@@ -65,11 +65,17 @@ def place(
     device_share: Annotated[
         float, typer.Option(help="Share of a unified memory that the device may use.")
     ] = 0.75,
-    ram: Annotated[float | None, typer.Option(help="RAM in GiB.", callback=flags.in_gib)] = None,
+    ram: Annotated[
+        str | None,
+        typer.Option(
+            metavar="GIB[:KIND]",
+            help="RAM in GiB, and its kind: 64:ddr5-6000 (two channels), 256:ddr4-3200x8.",
+        ),
+    ] = None,
     ram_gb_per_s: Annotated[
         float | None,
         typer.Option(
-            help=f"{_SPEED} at which RAM is read; default 50, or half of a unified memory's.",
+            help=f"{_SPEED} at which RAM was seen to be read; counts more than its kind.",
             callback=flags.positive,
         ),
     ] = None,
@@ -227,7 +233,7 @@ def _confirmed(found: Confirmed) -> list[str]:
 
 def _machine(
     gpu: list[str] | None,
-    ram: float | None,
+    ram: str | None,
     ram_gb_per_s: float | None,
     unified: str | None,
     device_share: float,
@@ -244,8 +250,19 @@ def _machine(
 
         gpus = [found.model_dump(exclude_none=True) for found in detected_gpus()]
         return {"gpus": gpus, "ram": {**detected_ram().model_dump(exclude_unset=True), **speed}}
-    size = {} if ram is None else {"gib": ram}
+    size = {} if ram is None else _ram(ram)
     return {"gpus": [_gpu(text) for text in gpu or ()], "ram": {**size, **speed}}
+
+
+def _ram(text: str) -> dict[str, Any]:
+    size, _, kind = text.partition(":")
+    try:
+        gib = float(size)
+    except ValueError:
+        gib = math.nan
+    if not 0 < gib < 2**30:
+        raise InputError(f"--ram '{text}': give GiB, or GiB and a kind such as 64:ddr5-6000")
+    return {"gib": gib} | ({"kind": kind} if kind else {})
 
 
 def _gpu(text: str, flag: str = "--gpu") -> dict[str, Any]:

@@ -220,7 +220,7 @@ def _quantile(
     pooled: tuple[list[float], list[float], float],
     level: float,
 ) -> float:
-    """Return the weighted quantile of split conformal prediction: a new cell counts as the worst."""
+    """Return the weighted quantile of split conformal prediction: a new cell is the worst."""
     values = np.array([*own[0], *pooled[0]])
     weights = np.array([*own[1], *pooled[1]])
     if not len(values) or level <= 0:
