@@ -12,6 +12,9 @@ from moe2opt.llamacpp.model import LlamaModel
 #: The place of what stays in RAM; devices count from 0.
 CPU = -1
 
+#: The name of every matrix of experts.
+ALL = "*"
+
 
 @dataclass(frozen=True, slots=True)
 class Layout:
@@ -22,7 +25,8 @@ class Layout:
     homes
         The device of each block (its attention, dense part and context), and last of the output.
     experts
-        By block, the device of each matrix of its routed experts, where that is not its home.
+        By block, the device of each matrix of its routed experts, where that is not its home;
+        `ALL` stands for every matrix that is not named.
     """
 
     homes: tuple[int, ...]
@@ -30,7 +34,8 @@ class Layout:
 
     def of_experts(self, block: int, matrix: str) -> int:
         """Return where a matrix of the experts of a block lies."""
-        return self.experts.get(block, {}).get(matrix, self.homes[block])
+        own = self.experts.get(block, {})
+        return own.get(matrix, own.get(ALL, self.homes[block]))
 
 
 def homes_of(

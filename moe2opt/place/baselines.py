@@ -8,10 +8,16 @@ from typing import Any
 
 from moe2opt import present
 from moe2opt.llamacpp import Layout, homes_of
+from moe2opt.llamacpp.fit import fitted, shares_of
 from moe2opt.llamacpp.layout import experts_in_ram
-from moe2opt.place.case import Case
-from moe2opt.place.command import options_of
+from moe2opt.place.case import COMPUTE_MARGIN, Case, Variant
+from moe2opt.place.command import options_of, settings_of
 from moe2opt.place.judge import Judge
+
+MIB = 2**20
+
+#: What ``--fit`` keeps free on every device unless told (``-fitt``).
+FIT_MARGIN = 1024 * MIB
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +62,7 @@ def rules(case: Case) -> Iterator[Rule]:
     """
     if not case.machine.devices:
         return
+    yield _fitted(case)
     yield _first(case, "-ncmoe by hand", _fewest_experts_in_ram(case))
     yield _first(case, "whole layers (-ngl)", _most_whole_layers(case))
 
@@ -68,6 +75,41 @@ def _first(case: Case, name: str, layouts: Iterator[Layout]) -> Rule:
             prompt = judge.prefill_rate(layout, ubatch).value
             return Rule(name, rate, prompt, " ".join(options_of(case, layout, ubatch)))
     return Rule(name, None, None, note="no such line fits")
+
+
+def _fitted(case: Case) -> Rule:
+    """Return what ``--fit on`` gives; told to keep more free where a plan keeps more."""
+    judge, ubatch = Judge(case), min(case.config.ubatch)
+    devices = case.machine.devices
+    free = [device.capacity_bytes for device in devices]
+    margins = [FIT_MARGIN] * len(devices)
+    layout = fitted(case.model, case.line(ubatch), free, margins, case.backend)
+    told: list[str] = []
+    if not judge.has_room(layout, ubatch):
+        variant = Variant(tuple(range(len(devices))), ubatch, offloads=True)
+        kept = [
+            device.margin_bytes + case.compute_bytes(variant, d) * (1 - 1 / COMPUTE_MARGIN)
+            for d, device in enumerate(devices)
+        ]
+        margins = [max(FIT_MARGIN, _up(own)) for own in kept]
+        layout = fitted(case.model, case.line(ubatch), free, margins, case.backend)
+        told = ["-fitt", ",".join(str(margin // MIB) for margin in margins)]
+    line = " ".join([*settings_of(case, ubatch), "--fit", "on", *told])
+    if faults := judge.faults(layout, ubatch):
+        return Rule("--fit", None, None, line, f"what it sets does not fit: {faults[0]}")
+    rate, prompt = judge.decode_rate(layout).value, judge.prefill_rate(layout, ubatch).value
+    return Rule("--fit", rate, prompt, line, _spread(layout, len(devices)))
+
+
+def _up(size: float) -> int:
+    """Return bytes rounded up to whole MiB, with one to spare."""
+    return int(-(-size // MIB) + 1) * MIB
+
+
+def _spread(layout: Layout, devices: int) -> str:
+    """Return what a layout gives to each device, in the runtime's own words."""
+    held = [f"{n} layers ({part} overflowing)" for n, part in shares_of(layout, devices)]
+    return "sets " + ", ".join(held)
 
 
 def _shares(case: Case) -> list[int]:

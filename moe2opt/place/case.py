@@ -178,13 +178,13 @@ class Case:
         reading = device.reading_s(layer.other_bytes, layer.other_weights) + read * device.byte_s
         return reading + device.fixed_s / len(self.model.layers)
 
-    def experts_s(self, layer: LlamaLayer, device: Device | None) -> float:
-        """Return seconds per answered token of a layer's routed experts."""
-        size = layer.expert_bytes * self._share
+    def experts_s(self, layer: LlamaLayer, device: Device | None, part: float = 1.0) -> float:
+        """Return seconds per answered token of a part of a layer's routed experts."""
+        size = layer.expert_bytes * self._share * part
         if device is None:
             return size * self.machine.ram_byte_s + self.machine.ram_layer_s
-        reading = device.reading_s(size, layer.expert_weights * self._share)
-        return reading + device.routed_s / sum(map(len, self.classes))
+        reading = device.reading_s(size, layer.expert_weights * self._share * part)
+        return reading + part * device.routed_s / sum(map(len, self.classes))
 
     def output_s(self, variant: Variant) -> float:
         """Return seconds per answered token of the output."""
@@ -258,10 +258,12 @@ class Case:
                 own[layer.index] += prompt * self.prompt_home_s(layer, device)
         return np.concatenate([[0.0], np.cumsum(own)])
 
-    def expert_seconds(self, layer: LlamaLayer, device: Device | None, ubatch: int) -> float:
-        """Return the weighted seconds of a layer's experts."""
+    def expert_seconds(
+        self, layer: LlamaLayer, device: Device | None, ubatch: int, part: float = 1.0
+    ) -> float:
+        """Return the weighted seconds of a part of a layer's experts."""
         prompt, answer = self.weights
-        found = answer * self.experts_s(layer, device)
+        found = answer * self.experts_s(layer, device, part)
         if prompt:
-            found += prompt * self.prompt_experts_s(layer, device, ubatch)
+            found += prompt * part * self.prompt_experts_s(layer, device, ubatch)
         return found

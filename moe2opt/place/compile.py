@@ -2,7 +2,9 @@ r"""The question as a multiple-choice problem, exactly.
 
 Groups: the variant of the run; for each device the first block that it holds (its *cut*
 :math:`t_d`, where :math:`t_D` is the number of blocks and what lies before :math:`t_0` is in RAM);
-and for each layer with experts where they lie. Layers with equal experts are equal groups. With
+for each device which layer is *split*, so that some matrices of its experts stay where the others
+are in RAM (at most one, as ``--fit`` does it); and for each layer with experts where they lie.
+Layers with equal experts are equal groups. With
 :math:`f(t)` the bytes of the first :math:`t` blocks, :math:`e_l` those of experts,
 
 .. math::
@@ -20,6 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from moe2opt.canonical import MultipleChoiceProblem
+from moe2opt.llamacpp import LlamaLayer
 from moe2opt.place.case import Case, Variant
 from moe2opt.place.machine import HOP_S
 from moe2opt.result import FloatArray
@@ -44,6 +47,31 @@ class Site:
     ubatch: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Split:
+    """One layer of a device that keeps some matrices of experts which are in RAM otherwise.
+
+    Attributes
+    ----------
+    kind
+        Number of the class of the layer, -1 for none.
+    kept
+        How many matrices stay.
+    ubatch
+        The micro-batch for which the others are priced.
+    """
+
+    kind: int = -1
+    kept: int = 0
+    ubatch: int = 0
+
+
+def kept_matrices(layer: LlamaLayer, count: int) -> tuple[str, ...]:
+    """Return which matrices stay on a device where only some do, as ``--fit`` chooses them."""
+    order = ("up", "gate", "gate_up", "down")
+    return tuple(name for name in order if name in layer.experts)[:count]
+
+
 @dataclass(frozen=True, eq=False, slots=True)
 class Compiled:
     """The problem and what its groups, options and rows stand for.
@@ -54,6 +82,8 @@ class Compiled:
         The canonical problem; its objective is minus the seconds.
     variants, sites
         Options of the first group, and of every group of experts.
+    splits
+        Options of the group of each device that says which layer is split; empty for no groups.
     rows
         Name of each row.
     """
@@ -61,26 +91,33 @@ class Compiled:
     problem: MultipleChoiceProblem
     variants: tuple[Variant, ...]
     sites: tuple[Site, ...]
+    splits: tuple[Split, ...]
     rows: tuple[str, ...]
+
+
+_Uses = tuple[FloatArray, FloatArray, FloatArray, FloatArray]
 
 
 class _Rows:
     """Rows under construction: a vector of uses for each kind of group, and a limit."""
 
-    def __init__(self, variants: int, cuts: int, blocks: int, classes: int, sites: int) -> None:
-        self.shape = (variants, (cuts, blocks + 1), (classes, sites))
+    def __init__(
+        self, variants: int, cuts: int, blocks: int, classes: int, sites: int, splits: int
+    ) -> None:
+        self.shape = (variants, (cuts, blocks + 1), (classes, sites), (cuts, splits))
         self.names: list[str] = []
         self.limits: list[float] = []
         self.variant: list[FloatArray] = []
         self.cut: list[FloatArray] = []
         self.expert: list[FloatArray] = []
+        self.split: list[FloatArray] = []
 
-    def add(self, name: str, limit: float) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Append a row; return its uses by variant, by cut and by class and site, to fill in."""
+    def add(self, name: str, limit: float) -> _Uses:
+        """Append a row; return its uses by variant, cut, class and site, and split, to fill in."""
         own = tuple(np.zeros(shape) for shape in self.shape)
         self.names.append(name)
         self.limits.append(limit)
-        for held, part in zip((self.variant, self.cut, self.expert), own, strict=True):
+        for held, part in zip((self.variant, self.cut, self.expert, self.split), own, strict=True):
             held.append(part)
         return own  # type: ignore[return-value]
 
@@ -94,19 +131,33 @@ def sites_of(case: Case) -> tuple[Site, ...]:
     return (*found, *(Site(-1, ubatch=u) for u in case.ubatches()))
 
 
+def splits_of(case: Case) -> tuple[Split, ...]:
+    """Return which layer of a device may be split: none, or one of a class."""
+    found = [
+        Split(c, kept, ubatch)
+        for c, members in enumerate(case.classes)
+        for kept in range(1, len(members[0].experts))
+        for ubatch in case.ubatches()
+    ]
+    return (Split(), *found) if found else ()
+
+
 def compile_case(case: Case) -> Compiled:
     """Return the problem of a case."""
     devices, variants, sites = case.machine.devices, case.variants, sites_of(case)
-    blocks, classes = case.model.blocks, case.classes
-    rows = _Rows(len(variants), len(devices), blocks, len(classes), len(sites))
-    _memory_rows(case, rows, variants, sites)
-    _order_rows(case, rows, sites)
-    _variant_rows(case, rows, variants, sites)
+    blocks, classes, splits = case.model.blocks, case.classes, splits_of(case)
+    rows = _Rows(len(variants), len(devices), blocks, len(classes), len(sites), len(splits))
+    _memory_rows(case, rows, variants, sites, splits)
+    _order_rows(case, rows, sites, splits)
+    _variant_rows(case, rows, variants, sites, splits)
     values = [_variant_values(case, variants)]
     uses = [np.stack(rows.variant, axis=1)]
     for d in range(len(devices)):
         values.append(_cut_values(case, d))
         uses.append(np.stack([own[d] for own in rows.cut], axis=1))
+    for d in range(len(devices)) if splits else ():
+        values.append(_split_values(case, d, splits))
+        uses.append(np.stack([own[d] for own in rows.split], axis=1))
     of_layer = {layer.index: c for c, members in enumerate(classes) for layer in members}
     tables = [np.stack([own[c] for own in rows.expert], axis=1) for c in range(len(classes))]
     worth = [_expert_values(case, c, sites) for c in range(len(classes))]
@@ -114,14 +165,19 @@ def compile_case(case: Case) -> Compiled:
         values.append(worth[of_layer[index]])
         uses.append(tables[of_layer[index]])
     problem = MultipleChoiceProblem(values, uses, rows.limits)
-    return Compiled(problem, variants, sites, tuple(rows.names))
+    return Compiled(problem, variants, sites, splits, tuple(rows.names))
 
 
 def _memory_rows(
-    case: Case, rows: _Rows, variants: tuple[Variant, ...], sites: tuple[Site, ...]
+    case: Case,
+    rows: _Rows,
+    variants: tuple[Variant, ...],
+    sites: tuple[Site, ...],
+    splits: tuple[Split, ...],
 ) -> None:
     """Add the bytes of each device, of all devices together, and of RAM."""
     devices, model = case.machine.devices, case.model
+    kept = np.array([_kept_bytes(case, split) for split in splits])
     # Only how much is computed at once depends on the variant; layers need the same under all.
     sizes = np.concatenate([[0], np.cumsum(case.layer_bytes(max(case.config.ubatch)))])
     whole, last = float(sizes[-1]), len(devices) - 1
@@ -146,6 +202,8 @@ def _memory_rows(
                 if site.device == d:
                     own[2][c, s] = size
                     total[2][c, s] = size
+        own[3][d] = kept
+        total[3][d] = kept
     if devices:
         total[1][0] = whole - sizes
     if case.machine.pool_bytes is not None:
@@ -161,9 +219,15 @@ def _memory_rows(
             ram[0][:] += whole
         for c, size in enumerate(experts):
             ram[2][c, [s for s, site in enumerate(sites) if site.device < 0]] = size
+        # What splits take off RAM is taken off a limit that holds the most that they can.
+        most = max(kept, default=0.0)
+        ram[3][:] = most - kept
+        rows.limits[-1] += len(devices) * most
 
 
-def _order_rows(case: Case, rows: _Rows, sites: tuple[Site, ...]) -> None:
+def _order_rows(
+    case: Case, rows: _Rows, sites: tuple[Site, ...], splits: tuple[Split, ...]
+) -> None:
     """Say that cuts rise, and that experts lie with their layers only where these are."""
     devices, blocks = case.machine.devices, case.model.blocks
     places = np.arange(blocks + 1, dtype=np.float64)
@@ -173,12 +237,14 @@ def _order_rows(case: Case, rows: _Rows, sites: tuple[Site, ...]) -> None:
         own[1][d + 1] = blocks - places
     for c, members in enumerate(case.classes):
         before, count = case.before(c).astype(np.float64), float(len(members))
+        of_kind = [s for s, split in enumerate(splits) if split.kind == c]
         for d, device in enumerate(devices):
             own = rows.add(f"experts of kind {c} with their layers on {device.name}", count)
             own[1][d] = before
             if d + 1 < len(devices):
                 own[1][d + 1] = count - before
             own[2][c, d] = 1.0
+            own[3][d, of_kind] = 1.0
         for d in range(len(devices)) if len(devices) > 1 else ():
             # Experts away on a device belong to layers elsewhere whose experts are not at home.
             limit = (1 if d + 1 == len(devices) else 2) * count
@@ -188,10 +254,13 @@ def _order_rows(case: Case, rows: _Rows, sites: tuple[Site, ...]) -> None:
             if d + 1 < len(devices):
                 own[1][d + 1] += before
             own[2][c, [s for s, site in enumerate(sites) if _is_for_others(site, d)]] = 1.0
+            for e in range(len(devices)):
+                own[3][e, of_kind] = float(e != d)
         if devices:
             own = rows.add(f"experts of kind {c} in RAM where their layers are", count)
             own[1][0] = before
             own[2][c, [s for s, site in enumerate(sites) if site.device >= 0]] = 1.0
+            own[3][:, of_kind] = 1.0
 
 
 def _is_for_others(site: Site, d: int) -> bool:
@@ -200,7 +269,11 @@ def _is_for_others(site: Site, d: int) -> bool:
 
 
 def _variant_rows(
-    case: Case, rows: _Rows, variants: tuple[Variant, ...], sites: tuple[Site, ...]
+    case: Case,
+    rows: _Rows,
+    variants: tuple[Variant, ...],
+    sites: tuple[Site, ...],
+    splits: tuple[Split, ...],
 ) -> None:
     """Add what a variant rules out, and how slowly a prompt may be read."""
     layers, blocks = float(sum(map(len, case.classes))), case.model.blocks
@@ -218,9 +291,11 @@ def _variant_rows(
         own[2][:, [s for s, site in enumerate(sites) if site.device >= 0 and not site.away]] = 1.0
     priced = list(case.ubatches())
     for ubatch in priced if len(priced) > 1 else ():
-        own = rows.add(f"experts in RAM read prompts in parts of {ubatch}", layers)
-        own[0][[v for v, variant in enumerate(variants) if variant.ubatch != ubatch]] = layers
+        most = layers + len(case.machine.devices)
+        own = rows.add(f"experts in RAM read prompts in parts of {ubatch}", most)
+        own[0][[v for v, variant in enumerate(variants) if variant.ubatch != ubatch]] = most
         own[2][:, [s for s, site in enumerate(sites) if site.ubatch == ubatch]] = 1.0
+        own[3][:, [s for s, split in enumerate(splits) if split.ubatch == ubatch]] = 1.0
     least = case.config.goal.least_prefill_tok_s
     if least is not None:
         own = rows.add("seconds per prompt token", 1.0 / least)
@@ -235,6 +310,43 @@ def _variant_rows(
             for s, site in enumerate(sites):
                 at = None if site.device < 0 else case.machine.devices[site.device]
                 own[2][c, s] = case.prompt_experts_s(members[0], at, site.ubatch or 1)
+        for d in range(len(case.machine.devices)) if splits else ():
+            saved = np.array([_prompt_saved_s(case, d, split) for split in splits])
+            own[3][d] = saved.max() - saved
+            rows.limits[-1] += float(saved.max())
+
+
+def _kept_bytes(case: Case, split: Split) -> float:
+    if split.kind < 0:
+        return 0.0
+    layer = case.classes[split.kind][0]
+    return float(sum(layer.experts[name] for name in kept_matrices(layer, split.kept)))
+
+
+def _part(case: Case, split: Split) -> float:
+    """Return the share of a layer's experts that stays."""
+    return _kept_bytes(case, split) / case.classes[split.kind][0].expert_bytes
+
+
+def _prompt_saved_s(case: Case, d: int, split: Split) -> float:
+    """Return seconds per prompt token that a split takes off those in RAM."""
+    if split.kind < 0:
+        return 0.0
+    layer, device = case.classes[split.kind][0], case.machine.devices[d]
+    in_ram, here = (case.prompt_experts_s(layer, at, split.ubatch or 1) for at in (None, device))
+    return _part(case, split) * (in_ram - here)
+
+
+def _split_values(case: Case, d: int, splits: tuple[Split, ...]) -> FloatArray:
+    """Return seconds that each split of a device takes off the others'."""
+    found = [0.0]
+    device = case.machine.devices[d]
+    for split in splits[1:]:
+        layer, part = case.classes[split.kind][0], _part(case, split)
+        both = case.expert_seconds(layer, device, split.ubatch or 1, part)
+        both += case.expert_seconds(layer, None, split.ubatch or 1, 1 - part)
+        found.append(case.expert_seconds(layer, None, split.ubatch or 1) - both)
+    return np.array(found)
 
 
 def _per_block(case: Case, d: int, blocks: int) -> FloatArray:

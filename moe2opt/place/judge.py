@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -105,8 +106,8 @@ class Judge:
         total = 0.0
         for layer, home, experts in self._layers(layout):
             total += case.prompt_home_s(layer, home)
-            if layer.experts:
-                total += case.prompt_experts_s(layer, experts, ubatch)
+            for device, part in experts:
+                total += part * case.prompt_experts_s(layer, device, ubatch)
         return total
 
     def decode_rate(self, layout: Layout) -> Rate:
@@ -133,24 +134,26 @@ class Judge:
         case = self.case
         for layer, home, experts in self._layers(layout):
             yield home, case.home_s(layer, home)
-            if layer.experts:
-                yield experts, case.experts_s(layer, experts)
-                if experts is not None and experts is not home:
-                    yield experts, 2 * HOP_S
+            for device, part in experts:
+                yield device, case.experts_s(layer, device, part)
+                if device is not None and device is not home:
+                    yield device, 2 * HOP_S
         used = tuple(sorted(set(layout.homes) - {CPU}))
         variant = Variant(used, 512, offloads=True)
         yield case.machine.devices[used[-1]] if used else None, case.output_s(variant)
 
-    def _layers(self, layout: Layout) -> Iterator[tuple[LlamaLayer, Device | None, Device | None]]:
-        """Yield each layer with the devices of its home and of its experts; None for RAM."""
+    def _layers(
+        self, layout: Layout
+    ) -> Iterator[tuple[LlamaLayer, Device | None, list[tuple[Device | None, float]]]]:
+        """Yield each layer, its home, and where which part of its experts lies; None for RAM."""
         devices = self.case.machine.devices
 
         def at(place: int) -> Device | None:
             return None if place == CPU else devices[place]
 
         for layer in self.case.model.layers:
-            home = layout.homes[layer.index]
-            own = {layout.of_experts(layer.index, matrix) for matrix in layer.experts}
-            # Matrices of one layer in several places are priced as the slowest of them.
-            place = CPU if CPU in own else max(own, default=home)
-            yield layer, at(home), at(place)
+            parts: Counter[int] = Counter()
+            for matrix, size in layer.experts.items():
+                parts[layout.of_experts(layer.index, matrix)] += size
+            experts = [(at(p), size / layer.expert_bytes) for p, size in sorted(parts.items())]
+            yield layer, at(layout.homes[layer.index]), experts

@@ -12,11 +12,11 @@ from scipy.optimize import linear_sum_assignment
 from moe2opt import present
 from moe2opt.content import Content
 from moe2opt.errors import DAMAGE, InputError
-from moe2opt.llamacpp import CPU, Layout
+from moe2opt.llamacpp import ALL, CPU, Layout
 from moe2opt.place.baselines import Rule, rules
 from moe2opt.place.case import Case
 from moe2opt.place.command import command_of
-from moe2opt.place.compile import Compiled
+from moe2opt.place.compile import Compiled, kept_matrices
 from moe2opt.place.judge import Judge, Rate
 from moe2opt.result import IntArray
 from moe2opt.view import Bar, View, table
@@ -50,7 +50,8 @@ class PlacePlan(Content):
     devices
         Per device, and last for RAM: name and bytes of weights, context, compute, margin, free.
     layers
-        One entry per loaded block: its number, and where its dense part and its experts lie.
+        One entry per loaded block: its number, and where its dense part and its experts lie; where
+        some of their matrices stay with the dense part, `kept` names these.
     decode, prefill
         Tokens per second of answers and of prompts.
     baselines
@@ -96,7 +97,8 @@ class PlacePlan(Content):
             names = [device["name"] for device in data["devices"]]
             places = {name: k for k, name in enumerate(names[:-1])} | {RAM: CPU}
             experts = {
-                layer["layer"]: {"experts": places[layer["experts"]]}
+                layer["layer"]: {ALL: places[layer["experts"]]}
+                | {name: places[layer["dense"]] for name in layer.get("kept", ())}
                 for layer in data["layers"]
                 if layer["experts"] not in (None, layer["dense"])
             }
@@ -173,7 +175,9 @@ class PlacePlan(Content):
         """Return runs of layers that lie alike."""
         runs: list[list[Any]] = []
         for layer in self.layers:
-            own = (layer["dense"], layer["experts"] or "none")
+            kept = ", ".join(layer.get("kept", ()))
+            experts = f"{layer['experts']}, but for {kept}" if kept else layer["experts"] or "none"
+            own = (layer["dense"], experts)
             if runs and runs[-1][2] == own:
                 runs[-1][1] = layer["layer"]
             else:
@@ -226,20 +230,27 @@ def _experts(
     case: Case, compiled: Compiled, x: IntArray, homes: IntArray
 ) -> dict[int, dict[str, int]]:
     """Return where experts lie that are not with their layers."""
-    chosen = x[1 + len(case.machine.devices) :]
+    count = len(case.machine.devices)
+    first = 1 + count + (count if compiled.splits else 0)
+    chosen = x[first:]
+    split = {d: compiled.splits[int(s)] for d, s in enumerate(x[1 + count : first])}
     order = sorted(layer.index for members in case.classes for layer in members)
     site_of = {index: compiled.sites[int(s)] for index, s in zip(order, chosen, strict=True)}
     found: dict[int, dict[str, int]] = {}
-    for members in case.classes:
+    for c, members in enumerate(case.classes):
         sites = [site_of[layer.index] for layer in members]
         at_home = {d: sum(s.device == d and not s.away for s in sites) for d in set(homes) - {CPU}}
         left = []
         for layer in reversed(members):
             if at_home.get(home := int(homes[layer.index]), 0):
                 at_home[home] -= 1
+            elif home in split and split[home].kind == c:
+                kept = kept_matrices(layer, split.pop(home).kept)
+                found[layer.index] = {m: CPU for m in layer.experts if m not in kept}
             else:
                 left.append(layer)
-        # The last layers of a device keep their experts; of the rest the first are in RAM.
+        # The last layers of a device keep their experts, those before them a part of these; of the
+        # rest the first are in RAM.
         left = left[::-1]
         places = _matched(
             [int(homes[layer.index]) for layer in left], [s.device for s in sites if s.away]
@@ -309,11 +320,13 @@ def _layer_rows(case: Case, layout: Layout) -> list[dict[str, Any]]:
 
     rows = []
     for layer in case.model.layers:
+        home = layout.homes[layer.index]
         places = {layout.of_experts(layer.index, matrix) for matrix in layer.experts}
         experts = at(CPU if CPU in places else max(places)) if places else None
-        rows.append(
-            {"layer": layer.index, "dense": at(layout.homes[layer.index]), "experts": experts}
-        )
+        row: dict[str, Any] = {"layer": layer.index, "dense": at(home), "experts": experts}
+        if len(places) > 1:
+            row["kept"] = [m for m in layer.experts if layout.of_experts(layer.index, m) == home]
+        rows.append(row)
     return rows
 
 
