@@ -14,7 +14,13 @@ from moe2opt.plotting.curves import (
     performance_profile,
     tradeoff,
 )
-from moe2opt.plotting.maps import budget_map, placement_map, routing_map, routing_shares
+from moe2opt.plotting.maps import (
+    budget_map,
+    placement_map,
+    plan_map,
+    routing_map,
+    routing_shares,
+)
 from moe2opt.plotting.style import COLOURS, MARKERS, SEQUENTIAL, label_of, new_figure, save
 from moe2opt.plotting.timelines import Span, timeline
 
@@ -31,6 +37,7 @@ __all__ = [
     "new_figure",
     "performance_profile",
     "placement_map",
+    "plan_map",
     "routing_map",
     "routing_shares",
     "save",

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from moe2opt.placement import PlacementPlan
+    from moe2opt.view import Map
 
 #: Most labels on an axis; more are thinned out.
 _MOST_LABELS = 25
@@ -76,6 +77,46 @@ def placement_map(
     beside = (1.0, 1.0)
     ax.legend(
         handles=handles, fontsize="small", frameon=False, loc="upper left", bbox_to_anchor=beside
+    )
+    return finish(ax, title=title, subtitle=subtitle, legend=False, grid=False)
+
+
+def plan_map(
+    ax: Axes, found: Map, *, title: str | None = None, subtitle: str | None = None
+) -> Axes:
+    """Draw the map in the view of any plan.
+
+    It is the chosen level of each group, who serves whom, or when each device computes and sends.
+
+    Parameters
+    ----------
+    ax
+        Where to draw.
+    found
+        ``plan.view().map``.
+    title, subtitle
+        Texts above the axes.
+
+    Returns
+    -------
+    The axes.
+    """
+    from matplotlib.colors import ListedColormap
+    from matplotlib.patches import Patch
+
+    shades = [ABSENT, *(colour(k) for k in range(len(found.places)))]
+    ax.imshow(
+        np.array(found.rows), cmap=ListedColormap(shades), vmin=-1.5,
+        vmax=len(found.places) - 0.5, aspect="auto", interpolation="nearest",
+    )  # fmt: skip
+    _ticks(ax.yaxis, found.names)
+    ax.set(xlabel=found.axis, xticks=[])
+    handles = [
+        Patch(facecolor=shade, label=name)
+        for shade, name in zip(shades[1:], found.places, strict=True)
+    ]
+    ax.legend(
+        handles=handles, fontsize="small", frameon=False, loc="upper left", bbox_to_anchor=(1, 1)
     )
     return finish(ax, title=title, subtitle=subtitle, legend=False, grid=False)
 

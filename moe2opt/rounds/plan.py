@@ -10,12 +10,16 @@ from moe2opt.rounds.baselines import Rule, rules
 from moe2opt.rounds.case import Case
 from moe2opt.rounds.judge import Assignment, judge
 from moe2opt.schema import rebuilt
-from moe2opt.view import Bar, View, number, table
+from moe2opt.view import Bar, Map, View, number, table
 
 if TYPE_CHECKING:
     import pandas as pd
 
 ASKS = "Who does what in a round on one radio, so that it costs least time or energy?"
+
+
+#: Cells into which a round is cut to be drawn.
+_CELLS = 120
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -95,6 +99,43 @@ class RoundPlan(Content):
                 table("What rules in use give", ("rule", "objective", "note"), done),
             ),
             notes=self.notes,
+            map=self._gantt(),
+        )
+
+    def _gantt(self) -> Map:
+        """Return when each device computes and sends: of a pipeline, part after part."""
+        parts = self.micro_batches or 1
+        turns = parts if self.micro_batches is None else parts + len(self.assignments) - 1
+        turn_s = self.time_s / turns
+        waits = turn_s - max(own.compute_s + own.upload_s for own in self.assignments) / parts
+        waits = 0.0 if self.micro_batches is None else waits
+
+        def cell(position: int, own: Assignment, at_s: float) -> int:
+            first = 0 if self.micro_batches is None else position
+            turn, done_s = divmod(at_s, turn_s)
+            if not first <= turn < first + parts:
+                return -1
+            computed_s = waits + own.compute_s / parts
+            return (
+                0
+                if done_s < computed_s
+                else 1
+                if done_s < computed_s + own.upload_s / parts
+                else -1
+            )
+
+        middles = [self.time_s * (k + 0.5) / _CELLS for k in range(_CELLS)]
+        return Map(
+            title="Who computes and sends when",
+            label="one row per device, time from left to right",
+            caption=f"{_CELLS} cells of {number(self.time_s / _CELLS)} s.",
+            axis="time",
+            places=("computes", "sends"),
+            names=tuple(own.device for own in self.assignments),
+            rows=tuple(
+                tuple(cell(k, own, at_s) for at_s in middles)
+                for k, own in enumerate(self.assignments)
+            ),
         )
 
     def _rows(self) -> list[tuple[str, ...]]:

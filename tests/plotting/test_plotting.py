@@ -290,3 +290,16 @@ def test_colours_stay_apart_for_colour_blind_readers(lack: str) -> None:
     shown = [seen(code, lack) for code in plotting.COLOURS]
     apart = [np.linalg.norm(a - b) for k, a in enumerate(shown) for b in shown[:k]]
     assert min(apart) > 0.12
+
+
+@pytest.mark.parametrize("name", ["smile_ranks", "detectors_for_fleet", "sflam_round"])
+def test_plan_maps_show_what_the_plan_says(name: str) -> None:
+    """The drawn cells are those of the plan's view, each row and each place has its name."""
+    found = mo.solve(mo.load(name), rel_gap=0.05).plan.view().map
+    _, ax = plotting.new_figure()
+    plotting.plan_map(ax, found, title="plan")
+    assert ax.images[0].get_array().tolist() == [list(row) for row in found.rows]
+    assert legend(ax) == list(found.places)
+    assert [label.get_text() for label in ax.get_yticklabels()] == list(found.names)
+    used = {cell for row in found.rows for cell in row} - {-1}
+    assert used == set(range(len(found.places)))

@@ -210,6 +210,23 @@ def test_no_rule_beats_the_plan(write: Any, tmp_path: Path) -> None:
     assert plan.view().tables[0].rows
 
 
+def test_a_chart_shows_when_devices_compute_and_send(tmp_path: Path) -> None:
+    """Cells cover what each device takes; in a pipeline each starts a turn later."""
+    plan = solved(mo.load(three_blocks(tmp_path))).plan
+    chart = plan.view().map
+    assert chart.names == tuple(own.device for own in plan.assignments)
+    for own, row in zip(plan.assignments, chart.rows, strict=True):
+        per_cell = plan.time_s / len(row)
+        assert abs(row.count(0) * per_cell - own.compute_s) <= per_cell
+        assert abs(row.count(1) * per_cell - own.upload_s) <= per_cell
+    plan = solved(mo.load(four_layers(tmp_path))).plan
+    first, second = plan.view().map.rows
+    turn = len(first) / (plan.micro_batches + 1)
+    assert first[0] == 0 and second.index(0) == pytest.approx(turn, abs=1)
+    assert first[-1] == -1 and second[: int(turn)] == (-1,) * int(turn)
+    assert [1 in row for row in (first, second)] == [True, True]
+
+
 @pytest.mark.parametrize(
     ("write", "change", "fault"),
     [
