@@ -123,6 +123,23 @@ def test_operating_points_are_those_of_the_dynamic_programme(
         assert f"{32 - even:.3f}" == "16.086"
 
 
+@pytest.mark.parametrize(
+    ("scenario", "gain", "sorted_gain"),
+    [(None, "12.40", "9.50"), ("four", "31.80", "29.55"), ("large_six", "26.96", "26.02")],
+)
+def test_experts_that_help_other_tasks_too_are_shipped(
+    scenario: str | None, gain: str, sorted_gain: str
+) -> None:
+    """Points over the pre-trained model, which is always there; sorting by own gain has fewer."""
+    target = mo.load("ewemoe_experts", scenario)
+    plan = solved(target).plan
+    base = total(target.case, serving(target.case, ("pre-trained",)))
+    greedy, _, own_gain = plan.baselines
+    assert f"{plan.total - base:.2f}" == gain
+    assert own_gain.value - base == pytest.approx(float(sorted_gain), abs=0.0051)
+    assert greedy.verdict == "as good here"
+
+
 def test_one_checkpoint_of_rtdetr_serves_nearly_all_depths() -> None:
     """The checkpoint of 6 layers alone is 0.11 AP below the best two."""
     one, two = (solved(mo.load("rtdetr_depth", name)) for name in (None, "two"))
