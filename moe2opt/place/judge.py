@@ -97,14 +97,14 @@ class Judge:
 
     def answer_s(self, layout: Layout) -> float:
         """Return seconds per answered token."""
-        parts = self._answer_parts(layout)
+        parts = self.answer_parts(layout)
         return sum(s for _, s in parts)
 
     def prompt_s(self, layout: Layout, ubatch: int) -> float:
         """Return seconds per prompt token."""
         case = self.case
         total = 0.0
-        for layer, home, experts in self._layers(layout):
+        for layer, home, experts in self.parts(layout):
             total += case.prompt_home_s(layer, home)
             for device, part in experts:
                 total += part * case.prompt_experts_s(layer, device, ubatch)
@@ -114,7 +114,7 @@ class Judge:
         """Return answered tokens per second, with an interval from errors on runs held out."""
         low = high = value = 0.0
         in_ram = self.case.machine.ram_spread
-        for device, seconds in self._answer_parts(layout):
+        for device, seconds in self.answer_parts(layout):
             spread = in_ram if device is None else device.spread
             value += seconds
             low += seconds / spread
@@ -129,10 +129,10 @@ class Judge:
         value = 1 / self.prompt_s(layout, ubatch)
         return Rate(value, value / spread, value * spread)
 
-    def _answer_parts(self, layout: Layout) -> Iterator[tuple[Device | None, float]]:
+    def answer_parts(self, layout: Layout) -> Iterator[tuple[Device | None, float]]:
         """Yield where seconds of an answered token are spent, and how many."""
         case = self.case
-        for layer, home, experts in self._layers(layout):
+        for layer, home, experts in self.parts(layout):
             yield home, case.home_s(layer, home)
             for device, part in experts:
                 yield device, case.experts_s(layer, device, part)
@@ -142,7 +142,7 @@ class Judge:
         variant = Variant(used, 512, offloads=True)
         yield case.machine.devices[used[-1]] if used else None, case.output_s(variant)
 
-    def _layers(
+    def parts(
         self, layout: Layout
     ) -> Iterator[tuple[LlamaLayer, Device | None, list[tuple[Device | None, float]]]]:
         """Yield each layer, its home, and where which part of its experts lies; None for RAM."""

@@ -8,14 +8,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from moe2opt.errors import InputError
-from moe2opt.place.sections import Gpu, PlaceConfig
+from moe2opt.place.sections import Gpu, PlaceConfig, Rates
 from moe2opt.profiles.fitting import decode, prefill
 from moe2opt.profiles.fitting.holdout import KINDS
 from moe2opt.profiles.formats import CLASSES, weight_class
 from moe2opt.profiles.predicting.predict import tables_of
 from moe2opt.profiles.ram import HOP_S as RAM_HOP_S
 from moe2opt.profiles.ram import SPREAD as RAM_SPREAD
-from moe2opt.profiles.ram import ram_rate
+from moe2opt.profiles.ram import RamRate, ram_rate
 from moe2opt.profiles.tables.tables import Profiles
 
 GIB = 2**30
@@ -163,27 +163,50 @@ def machine_of(config: PlaceConfig, profiles: Profiles | None = None) -> Machine
             raise InputError(
                 f"unified.gib: {pool.gib:g} GiB are no more than the margin of the system"
             )
-    rate = ram_rate(ram.kind, ram.gb_per_s)
+    rate, rates = ram_rate(ram.kind, ram.gb_per_s), config.rates
+    if rates.ram_gb_per_s is not None:
+        rate = RamRate(rates.ram_gb_per_s * 1e9, f"{rates.ram_gb_per_s:g} GB/s (fitted)")
+    hop_s = RAM_HOP_S if rates.ram_layer_us is None else rates.ram_layer_us * 1e-6
+    fitted = rates.ram_gb_per_s is not None and rates.spread is not None
     return Machine(
         pool_bytes=pool_bytes,
         notes=tuple(_notes(config, tables)),
-        devices=tuple(devices),
+        devices=tuple(_rated(device, rates) for device in devices),
         ram_bytes=ram_bytes,
         ram_byte_s=1 / rate.bytes_per_s,
-        ram_layer_s=RAM_HOP_S,
-        ram_spread=RAM_SPREAD,
+        ram_layer_s=hop_s,
+        ram_spread=rates.spread if fitted and rates.spread else RAM_SPREAD,
         ram_words=rate.words,
         copy_byte_s=1 / (config.pcie_gb_per_s * 1e9),
     )
 
 
 def _notes(config: PlaceConfig, tables: Profiles) -> Iterator[str]:
-    """Yield which devices of several a name was taken for."""
+    """Yield what was fitted, and which devices of several a name was taken for."""
+    yield from config.rates.notes
     for gpu in config.gpus:
         if gpu.name is not None and gpu.gib is None:
             told = tables.taken_for(gpu.name)
             if told is not None:
                 yield told
+
+
+def _rated(device: Device, rates: Rates) -> Device:
+    """Return a device with the rates that were fitted to runs on the machine."""
+    if rates == Rates():
+        return device
+    dense, routed = device.operation_s
+    return replace(
+        device,
+        byte_s=device.byte_s * rates.answers,
+        weight_s={kind: own * rates.answers for kind, own in device.weight_s.items()},
+        fixed_s=device.fixed_s * rates.answers,
+        routed_s=device.routed_s * rates.answers,
+        operation_s=(dense * rates.prompts, routed * rates.prompts),
+        spread=rates.spread or device.spread,
+        prompt_spread=rates.prompt_spread or device.prompt_spread,
+        measured=device.measured or rates.spread is not None,
+    )
 
 
 def _renamed(device: Device, k: int) -> Device:

@@ -351,8 +351,7 @@ def _notes(case: Case, layout: Layout) -> list[str]:
         )
     if any(CPU in own.values() for own in layout.experts.values()) or CPU in layout.homes:
         notes.append(
-            f"decoding reads RAM at {case.machine.ram_words}, as far as published hosts say; "
-            "a cache that follows the "
-            "router can be faster than any fixed plan"
+            f"decoding is taken to read RAM at {case.machine.ram_words}; a cache that follows "
+            "the router can be faster than any fixed plan"
         )
     return notes

@@ -101,6 +101,25 @@ class Goal(Section):
     """Prompts must be read at least this fast, in tokens per second."""
 
 
+class Rates(Section):
+    """Rates that were fitted to runs on this machine (`place --calibrate`)."""
+
+    answers: Positive = 1.0
+    """Seconds of answers on the devices, relative to those of the profile tables."""
+    prompts: Positive = 1.0
+    """Seconds of prompts on the devices, relative to those of the profile tables."""
+    ram_gb_per_s: Positive | None = None
+    """What decoding attains of RAM in GB/s."""
+    ram_layer_us: Positive | None = None
+    """Microseconds of handing a layer over to the processor."""
+    spread: Annotated[float, Field(ge=1, le=100)] | None = None
+    """Factor around seconds of answers between which new runs lie nine times in ten."""
+    prompt_spread: Annotated[float, Field(ge=1, le=100)] | None = None
+    """The same of prompts."""
+    notes: tuple[str, ...] = ()
+    """What was fitted to how many runs, and what stayed assumed."""
+
+
 class PlaceConfig(Section):
     """Which device holds which layers and experts of one model, so that a token is fastest."""
 
@@ -135,6 +154,8 @@ class PlaceConfig(Section):
     pcie_gb_per_s: Positive = 20.0
     """Rate in GB/s of copies from RAM to a device; 20 (PCIe 4.0 x16) when left out, which is an
     assumption."""
+    rates: Rates = Rates()
+    """Rates that were fitted to runs on this machine."""
     backend: Name = "CUDA"
     """What the runtime calls its devices: CUDA, ROCm, Vulkan, SYCL, ..."""
     rpc: Annotated[tuple[Name, ...], Field(max_length=16)] = ()

@@ -119,6 +119,13 @@ def place(
             help="Ask this llama-server (or its folder) for its own figures; no weight is loaded.",
         ),
     ] = None,
+    calibrate: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE",
+            help="Output of llama-bench or llama-sweep-bench on this machine; repeat for more.",
+        ),
+    ] = None,
     time_limit: Annotated[float | None, typer.Option(help="Seconds.", callback=at_least(0))] = None,
     save: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the problem as YAML here.")
@@ -138,6 +145,7 @@ def place(
     from moe2opt.certify import certify
     from moe2opt.cli import show
     from moe2opt.llamacpp import read_llama
+    from moe2opt.place.calibrate import calibrated
     from moe2opt.place.question import instance_of, named
 
     if check is not None and model.suffix == ".json":
@@ -167,8 +175,10 @@ def place(
         }
     )  # fmt: skip
     with told(quiet) as tell:
-        config = named(config, model)
-        target = instance_of(config, read_llama(model, quant))
+        config, read = named(config, model), read_llama(model, quant)
+        if calibrate:
+            config = calibrated(config, read, calibrate)
+        target = instance_of(config, read)
         tell(target.describe())
         if out is not None:
             create(out, *_FILES)

@@ -127,8 +127,14 @@ def read_tests(path: str | Path) -> tuple[BenchTest, ...]:
     return tests
 
 
-def read_rows(path: str | Path) -> tuple[BenchTest, ...]:
+def read_rows(path: str | Path, faults: list[str] | None = None) -> tuple[BenchTest, ...]:
     """Read a file in any of the formats of ``llama-bench``; `BenchTest.check` tells a bad test.
+
+    Parameters
+    ----------
+    faults
+        Where given, what is wrong with a file that is cut off is added to it, and the tests before
+        are returned; CSV, JSON lines, SQL and Markdown go on with the next line.
 
     Raises
     ------
@@ -139,10 +145,36 @@ def read_rows(path: str | Path) -> tuple[BenchTest, ...]:
     text = read_text(path)
     if not text.strip():
         raise InputError(f"{path}:1: the file is empty")
-    tests = tuple(_format_of(path, text)(path, text))
+    read = _format_of(path, text)
+    if faults is None:
+        tests = tuple(read(path, text))
+    else:
+        tests = tuple(_as_far_as_possible(read, path, text, faults))
     if not tests:
         raise InputError(f"{path}:1: holds no test of llama-bench")
     return tests
+
+
+def _as_far_as_possible(
+    read: Callable[[Path, str], Iterator[BenchTest]], path: Path, text: str, faults: list[str]
+) -> Iterator[BenchTest]:
+    """Yield the tests that can be read; a line at fault is blanked, and reading starts again."""
+    lines, done = text.split("\n"), 0
+    while True:
+        try:
+            for count, test in enumerate(read(path, "\n".join(lines)), start=1):
+                if count > done:
+                    yield test
+                    done = count
+        except InputError as error:
+            faults.append(str(error))
+            found = re.search(r":(\d+): ", str(error))
+            number = int(found[1]) if found else 0
+            if read is _json or not 0 < number <= len(lines) or not lines[number - 1]:
+                return
+            lines[number - 1] = ""
+            continue
+        return
 
 
 def _format_of(path: Path, text: str) -> Callable[[Path, str], Iterator[BenchTest]]:

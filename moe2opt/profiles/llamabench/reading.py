@@ -271,9 +271,7 @@ def _device(test: BenchTest, told: Told) -> str:
 def _reasons(test: BenchTest, model: str, active_b: float | None) -> list[str]:
     """Return why a test does not speak for its device alone."""
     reasons = []
-    words = f"{test.text('model_type')} {model}".lower()
-    sparse = "moe" in words or re.search(r"\d+x\d+b", words) or any(s in words for s in _SPARSE)
-    if sparse and active_b is None:
+    if is_sparse(test, model) and active_b is None:
         reasons.append("a model with experts; --active-params states what a token uses")
     layers, backend = test.text("n_gpu_layers"), test.backends
     on_gpu = backend not in ("CPU", "BLAS", "")
@@ -283,14 +281,27 @@ def _reasons(test: BenchTest, model: str, active_b: float | None) -> list[str]:
         reasons.append("experts of some layers ran on the processor (n_cpu_moe)")
     if test.text("tensor_buft_overrides") not in ("", "none"):
         reasons.append("tensors were placed by hand (-ot)")
-    deviation = test.text("stddev_ts")
-    if _is_number(deviation) and float(deviation) > _MOST_SPREAD * test.number("avg_ts"):
-        reasons.append(f"the repetitions scatter by {float(deviation):.4g} tokens/s")
+    reasons += scattered(test)
     if on_gpu and test.text("devices") == "none":
         reasons.append("no GPU was used (-dev none)")
     if "," in test.text("gpu_info") and test.text("split_mode") != "none":
         reasons.append("several GPUs took part")
     return reasons
+
+
+def is_sparse(test: BenchTest, model: str = "") -> bool:
+    """Whether the name of a model says that it has experts."""
+    words = f"{test.text('model_type')} {model}".lower()
+    found = "moe" in words or re.search(r"\d+x\d+b", words)
+    return bool(found) or any(s in words for s in _SPARSE)
+
+
+def scattered(test: BenchTest) -> list[str]:
+    """Return in words that the repetitions of a test scatter too much to say anything."""
+    deviation = test.text("stddev_ts")
+    if _is_number(deviation) and float(deviation) > _MOST_SPREAD * test.number("avg_ts"):
+        return [f"the repetitions scatter by {float(deviation):.4g} tokens/s"]
+    return []
 
 
 def _layers(test: BenchTest) -> int:
