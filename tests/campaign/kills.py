@@ -23,7 +23,7 @@ from random import Random
 from typing import Any
 
 import numpy as np
-from campaign.checking import Tally
+from campaign.checking import PATIENCE_S, Tally
 
 import moe2opt as mo
 from moe2opt.result import Result
@@ -135,7 +135,7 @@ class Killer:
                 time.sleep(0.0005)
             time.sleep(rng.choice((0.0, 0.001, 0.005, 0.02)))
         process.send_signal(sent)
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=PATIENCE_S)
         return process.returncode, errors
 
     def _missing(self, out: Path) -> Iterator[str]:
