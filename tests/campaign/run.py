@@ -27,6 +27,9 @@ CHUNK = 50
 #: More than 70,000 runs, 300,000 mutations, 10,000 damaged files and 60 kills.
 FULL = {"instances": 20_000, "every": 18, "files": 4_000, "damaged": 12_000, "kills": 66}
 
+#: What is told while the campaign runs.
+MAIN_COUNTS = ("runs", "mutations", "damaged files", "kills", "faults")
+
 
 def main() -> int:
     """Run the campaign that the arguments ask for."""
@@ -47,16 +50,17 @@ def main() -> int:
     tally = Tally()
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(asked.workers, mp_context=context) as pool:
-        jobs = [pool.submit(chunk, range(a, min(a + CHUNK, end)), asked.every) for a in starts]
-        jobs += [pool.submit(files, seed, CHUNK) for seed in range(asked.files // CHUNK)]
+        jobs = [pool.submit(files, seed, CHUNK) for seed in range(asked.files // CHUNK)]
         jobs += [pool.submit(kills, place, asked.kills) for place in range(len(VERBS))]
         each = -(-asked.damaged // len(READERS))
         jobs += [pool.submit(damages, place, each) for place in range(len(READERS)) if each]
+        jobs += [pool.submit(chunk, range(a, min(a + CHUNK, end)), asked.every) for a in starts]
         for number, job in enumerate(as_completed(jobs), 1):
             part = job.result()
             tally.add(part)
             if number % 20 == 0:
-                print(f"{number} of {len(jobs)} parts", file=sys.stderr, flush=True)
+                told = ", ".join(f"{tally.counts[name]} {name}" for name in MAIN_COUNTS)
+                print(f"{number} of {len(jobs)} parts: {told}", file=sys.stderr, flush=True)
             for fault in part.faults:
                 print(fault, flush=True)
     for name, count in sorted(tally.counts.items()):

@@ -9,10 +9,12 @@ import pytest
 from campaign.files import RUNS, files
 from campaign.kills import VERBS, kills
 from campaign.mutating import chunk
+from draws import share_of
 
 pytestmark = pytest.mark.slow
 
-CHUNKS, SIZE = 200, 100
+#: Chunks of instances, 20,000 in all when every draw is asked for.
+CHUNKS, SIZE = share_of(200), 100
 
 
 @pytest.mark.parametrize("number", range(CHUNKS))

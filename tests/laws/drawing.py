@@ -7,6 +7,7 @@ from typing import Any
 from zlib import crc32
 
 import pytest
+from draws import share_of
 from hypothesis import given, seed, settings
 from strategies import choice_problems, facility_problems, monotone_problems, problems
 
@@ -23,8 +24,9 @@ LINEAR_FAMILY = pytest.mark.parametrize("family", ["facility", "choice"])
 
 def examples(quick: int, slow: int, shards: int = 1) -> Any:
     """Parametrise a law by count and shard: one quick draw, and `shards` slow ones."""
+    count = max(quick, share_of(slow) // shards)
     parts = [
-        pytest.param(slow // shards, shard, marks=pytest.mark.slow, id=f"slow{shard}")
+        pytest.param(count, shard, marks=pytest.mark.slow, id=f"slow{shard}")
         for shard in range(1, shards + 1)
     ]
     return pytest.mark.parametrize(("count", "shard"), [pytest.param(quick, 0, id="quick"), *parts])
