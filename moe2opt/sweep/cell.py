@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from moe2opt.certify import certify
+from moe2opt.certify import Verdict, certify
 from moe2opt.config import load
 from moe2opt.result import InputError, Result, Status, encode_float
 from moe2opt.solve import solve
@@ -57,7 +57,11 @@ def _solved(task: Task) -> tuple[dict[str, Any], dict[str, bytes]]:
         task.config, task.scenario, task.overrides or None, allow_outside=task.allow_outside
     )
     result = solve(target, threads=1, **dict(task.settings))
-    verdict = certify(target, result)
+    return row_of(task, target, result, certify(target, result)), _files(result)
+
+
+def row_of(task: Task, target: Any, result: Result, verdict: Verdict) -> dict[str, Any]:
+    """Return the row of a cell: everything but the time of the whole cell."""
     row = {
         **task.coordinates(),
         "status": str(result.status),
@@ -82,7 +86,7 @@ def _solved(task: Task) -> tuple[dict[str, Any], dict[str, bytes]]:
         names = target.row_names() if loaded else None
         used = problem.usage_of(result.x).tolist()
         row |= {f"used {n}": u for n, u in zip(names or range(len(used)), used, strict=True)}
-    return row, _files(result)
+    return row
 
 
 def _number(value: float) -> float | str:

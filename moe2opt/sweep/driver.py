@@ -71,13 +71,17 @@ class Sweep(Content):
             import pyarrow  # noqa: F401
         except ModuleNotFoundError:
             return
-        # A key may hold numbers in one cell and text in another; Parquet columns hold one kind.
+        with replacing(self.folder / "sweep.parquet") as beside:
+            self.for_parquet().to_parquet(beside, index=False)
+
+    def for_parquet(self) -> pd.DataFrame:
+        """Return the table with columns of one kind, which a key's values need not be."""
+        frame = self.to_frame()
         whole = frame.copy()
         for name in frame:
             if frame[name].dtype == object and frame[name].map(type).nunique() > 1:
                 whole[name] = [None if v is None else str(v) for v in frame[name]]
-        with replacing(self.folder / "sweep.parquet") as beside:
-            whole.to_parquet(beside, index=False)
+        return whole
 
 
 def sweep(
@@ -143,7 +147,7 @@ def run(
     ours(out, _FILES)
     tasks, names, store = spec.tasks(), Addresses(), Store(out / "cells")
     addresses = [names.of(task) for task in tasks]
-    _write_spec(spec, addresses, out)
+    write_text(out / "sweep.json", json.dumps(content_of(spec, addresses), indent=1))
     rows = _known(store, addresses)
     reused = len(rows)
     missing = list(dict.fromkeys(a for a in addresses if a not in rows))
@@ -182,13 +186,12 @@ def _known(store: Store, addresses: Sequence[str]) -> dict[str, dict[str, Any]]:
     }
 
 
-def _write_spec(spec: Spec, addresses: Sequence[str], out: Path) -> None:
-    content = {
+def content_of(spec: Spec, addresses: Sequence[str]) -> dict[str, Any]:
+    """Return what ``sweep.json`` says: what was asked, and where each cell is."""
+    return {
         "config": spec.config.name,
         "over": {key: list(values) for key, values in spec.over.items()},
         "scenarios": list(spec.scenarios),
         "settings": spec.settings,
         "cells": list(addresses),
     }
-    text = json.dumps(content, indent=1)
-    write_text(out / "sweep.json", text)

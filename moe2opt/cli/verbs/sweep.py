@@ -6,18 +6,19 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from moe2opt.cli import flags
-from moe2opt.cli.exits import Exit, say
+from moe2opt.cli.exits import Exit, say, say_all
 from moe2opt.cli.flags import Json, Outside, Quiet, at_least
 from moe2opt.cli.output import bar, print_table, put, put_json
 
 if TYPE_CHECKING:
-    from moe2opt.sweep import Sweep
+    from moe2opt.sweep import Checked, Sweep
 
 #: Rows of the table that is printed.
 _MOST_ROWS = 40
@@ -54,6 +55,7 @@ def sweep(
     ] = None,
     gap: flags.Gap = None,
     seed: flags.Seed = None,
+    check: flags.Check = False,
     allow_outside: Outside = False,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -62,11 +64,21 @@ def sweep(
 
     Every cell uses one thread. A cell that fails is a row with its error, and is tried again next
     time. Exit codes: 0 every cell has a result; 2 bad command line or file; 5 some cells failed;
-    130 interrupted, finished cells are kept.
+    6 a check failed; 130 interrupted, finished cells are kept.
     """
     from moe2opt.sweep import sweep as run_sweep
+    from moe2opt.sweep import verify_sweep
 
     names = None if scenarios is None else [name.strip() for name in scenarios.split(",")]
+    asked: dict[str, Any] = {
+        "allow_outside": allow_outside,
+        "solver": solver,
+        "time_limit_s": time_limit,
+        "rel_gap": gap,
+        "seed": seed,
+    }
+    if check:
+        return _checked(verify_sweep(out, config, over or [], names, **asked), as_json, quiet)
     with _progress(quiet) as on_step:
         found = run_sweep(
             config,
@@ -76,12 +88,8 @@ def sweep(
             backend="dask" if scheduler is not None else backend,
             workers=workers,
             scheduler=scheduler,
-            allow_outside=allow_outside,
             on_step=on_step,
-            solver=solver,
-            time_limit_s=time_limit,
-            rel_gap=gap,
-            seed=seed,
+            **asked,
         )
     for row in found.failures:
         words = ", ".join(f"{name}={row[name]}" for name in _coordinates(row))
@@ -95,6 +103,17 @@ def sweep(
         say(f"interrupted: {len(found)} of {total} cells done; run again to resume")
         return Exit.INTERRUPTED
     return Exit.TOO_WEAK if found.failures else Exit.OK
+
+
+def _checked(found: Checked, as_json: bool, quiet: bool) -> Exit:
+    say_all(found.failures)
+    if as_json:
+        put_json({"ok": not found.failures, **asdict(found)}, None)
+    elif not quiet:
+        put(f"{found.cells} cells: {'every one holds' if not found.failures else 'REJECTED'}")
+        for proviso in found.provisos:
+            put(f"  {proviso}")
+    return Exit.REJECTED if found.failures else Exit.OK
 
 
 @contextmanager
