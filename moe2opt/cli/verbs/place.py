@@ -201,9 +201,7 @@ def place(
         put_json(result.plan.to_dict())
     else:
         show.show_result(target, result, verdict)
-        if found is not None:
-            put("\n" + "\n".join(_confirmed(found)))
-        put(_next_step(result))
+        put("\n".join([*_confirmed(found), _next_step(result)]))
     disagrees = found is not None and not found.agrees
     return Exit.REJECTED if disagrees else exit_of(result, verdict, None, None)
 
@@ -227,15 +225,18 @@ def _solved(
     return target, result, found
 
 
-def _confirmed(found: Confirmed) -> list[str]:
+def _confirmed(found: Confirmed | None) -> list[str]:
     """Return what the runtime says, in words."""
+    if found is None:
+        return []
     if found.agrees:
-        return ["Confirmed by the runtime: weights and context of every device, and it fits."]
+        return ["", "Confirmed by the runtime: weights and context of every device, and it fits."]
     lacking = [
         f"device {k}: {size / 2**20:,.0f} MiB more than was kept"
         for k, size in found.lacking_bytes.items()
     ]
     return [
+        "",
         "The runtime says otherwise:",
         *(f"  {line}" for line in (*found.differences, *lacking)),
     ]
