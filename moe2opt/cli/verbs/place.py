@@ -185,12 +185,7 @@ def place(
         target, result, found = _solved(target, time_limit, check, tell)
         verdict = certify(target, result)
         tell(progress.report(result, checked=verdict.ok, failures=verdict.failures))
-    if save is not None:
-        write_text(save, _yaml(config, save), "--save ")
-    if out is not None:
-        with writing(out, *_FILES):
-            write_text(out / "config.yaml", _yaml(config, out / "config.yaml"))
-            result.save(out / "result.json")
+    _write(config, result, save, out)
     if as_json:
         plan = {} if result.plan is None else result.plan.to_dict()
         runtime = {} if found is None else {"runtime": found.to_dict()}
@@ -223,6 +218,16 @@ def _solved(
         tell("The runtime takes more than was kept for it; again with what it says")
         target = corrected(target, found)
     return target, result, found
+
+
+def _write(config: PlaceConfig, result: Result[Any], save: Path | None, out: Path | None) -> None:
+    """Write what the flags ask for: the problem, and a folder that verifies."""
+    if save is not None:
+        write_text(save, _yaml(config, save), "--save ")
+    if out is not None:
+        with writing(out, *_FILES):
+            write_text(out / "config.yaml", _yaml(config, out / "config.yaml"))
+            result.save(out / "result.json")
 
 
 def _confirmed(found: Confirmed | None) -> list[str]:
