@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from moe2opt.canonical import Problem as Problem
     from moe2opt.canonical import find_counterexample as find_counterexample
     from moe2opt.canonical import load_problem as load_problem
+    from moe2opt.canonical import parts as parts
     from moe2opt.canonical import save_problem as save_problem
     from moe2opt.certify import Verdict as Verdict
     from moe2opt.certify import certify as certify
@@ -55,6 +56,7 @@ _HOME = {
     "Problem": "canonical",
     "find_counterexample": "canonical",
     "load_problem": "canonical",
+    "parts": "canonical",
     "save_problem": "canonical",
     "Verdict": "certify",
     "certify": "certify",

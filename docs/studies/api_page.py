@@ -52,7 +52,15 @@ PARTS = (
                 "save_problem",
                 "load_problem",
             ),
-            *("masked_softmax_problem", "masked_softmax_ceiling", "merge"),
+            *("masked_softmax_problem", "masked_softmax_ceiling", "merge", "parts"),
+        ),
+    ),
+    Part(
+        "Parts of a monotone problem",
+        "moe2opt.canonical.parts",
+        (
+            *("linear", "total", "product", "coverage", "quadratic"),
+            *("submodular", "increasing", "composed"),
         ),
     ),
     Part("", "moe2opt.view", ("View", "Table", "Bar", "Map")),
@@ -169,6 +177,8 @@ def _entry(package: str, name: str, seen: set[int]) -> str:
 def _directive(path: str, value: Any) -> str:
     if inspect.isroutine(value):
         return f".. autofunction:: {path}"
+    if inspect.ismodule(value):
+        return f".. automodule:: {path}"
     if not inspect.isclass(value):
         return f".. autodata:: {path}\n   :no-value:"
     if issubclass(value, BaseException):

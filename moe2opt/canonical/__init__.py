@@ -4,6 +4,7 @@ Everything above compiles to one of these, and every solver and the certificate 
 nothing else.
 """
 
+from moe2opt.canonical import parts as parts
 from moe2opt.canonical.choice import MultipleChoiceProblem as MultipleChoiceProblem
 from moe2opt.canonical.facility import FacilityProblem as FacilityProblem
 from moe2opt.canonical.monotone import MonotoneProblem as MonotoneProblem
@@ -25,6 +26,8 @@ from moe2opt.canonical.rounding import rounded_row as rounded_row
 from moe2opt.canonical.rounding import violated_rows as violated_rows
 from moe2opt.canonical.selftest import CounterExample as CounterExample
 from moe2opt.canonical.selftest import find_counterexample as find_counterexample
+from moe2opt.canonical.separable import ChoiceView as ChoiceView
+from moe2opt.canonical.separable import choice_view as choice_view
 from moe2opt.canonical.sets import at_most_one_sets as at_most_one_sets
 from moe2opt.canonical.sets import partition as partition
 from moe2opt.canonical.storage import Problem as Problem

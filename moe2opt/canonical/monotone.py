@@ -12,6 +12,9 @@ import numpy as np
 
 from moe2opt.canonical import validate
 from moe2opt.canonical.base import Canonical
+from moe2opt.canonical.declared import Box
+from moe2opt.canonical.parts import structure
+from moe2opt.canonical.placed import Structure
 from moe2opt.canonical.reading import Axis
 from moe2opt.result import FloatArray, InputError, IntArray
 
@@ -52,6 +55,8 @@ class MonotoneProblem(Canonical):
         Declares that f takes integer values only, which lets bounds be rounded down.
     batched
         False for oracles that take one ``(n,)`` point and return a number; they are looped over.
+    structure
+        What the oracles are made of, where `from_parts` built them; dropped when they are replaced.
 
     Raises
     ------
@@ -82,6 +87,7 @@ class MonotoneProblem(Canonical):
     submodular: bool = False
     integral: bool = False
     batched: bool = True
+    structure: Structure | None = None
 
     kind: str = field(default="monotone", init=False, repr=False)
 
@@ -98,6 +104,7 @@ class MonotoneProblem(Canonical):
             submodular: bool = False,
             integral: bool = False,
             batched: bool = True,
+            structure: Structure | None = None,
         ) -> None: ...
 
     def __post_init__(self) -> None:
@@ -126,7 +133,85 @@ class MonotoneProblem(Canonical):
             raise InputError("objective: not callable")
         object.__setattr__(self, "lower", lower)
         object.__setattr__(self, "upper", upper)
+        if not self._is_made_of(self.structure):
+            object.__setattr__(self, "structure", None)
         self._probe()
+
+    @classmethod
+    def from_parts(
+        cls,
+        lower: Any,
+        upper: Any,
+        objective: Any = None,
+        *,
+        minimise: Any = None,
+        at_most: Sequence[tuple[Any, float]] = (),
+        at_least: Sequence[tuple[Any, float]] = (),
+    ) -> MonotoneProblem:
+        """Return a problem made of parts whose structure the engines use.
+
+        Parameters
+        ----------
+        lower, upper
+            ``(n,)`` integer corners of the box.
+        objective
+            A part of `moe2opt.parts` to be maximised, or a list of parts to be added.
+        minimise
+            A part (or list) to be minimised instead; the problem's objective is its negative.
+        at_most, at_least
+            Pairs of a part (or list of parts) and its limit. Data that are not all integers get
+            the relative slack of 1e-9 that budgets have everywhere.
+
+        Raises
+        ------
+        InputError
+            For what does not fit the box, and with a counter-example for a part that is not what
+            it is declared to be.
+
+        Examples
+        --------
+        >>> import moe2opt as mo
+        >>> series = mo.parts.product([[0.8, 0.96, 0.992], [0.9, 0.99, 0.999]])
+        >>> p = mo.MonotoneProblem.from_parts([1, 1], [3, 3], series,
+        ...                                   at_most=[(mo.parts.linear([3, 2]), 11)])
+        >>> p.evaluate([2, 2]), p.is_feasible([3, 2])
+        (0.9504, False)
+        """
+        axis = Axis("variables")
+        low = validate.integer_vector("lower", lower, axis)
+        high = validate.integer_vector("upper", upper, axis)
+        validate.shaped("upper", high, low.shape, "the shape of lower")
+        if (low > high).any():
+            i = int(np.argmax(low > high))
+            raise InputError(f"lower[{i}] = {low[i]} exceeds upper[{i}] = {high[i]}")
+        made = structure(Box(low, high), objective, minimise, at_most, at_least)
+        return cls.of_structure(low, high, made)
+
+    @classmethod
+    def of_structure(cls, lower: IntArray, upper: IntArray, made: Structure) -> MonotoneProblem:
+        """Return the problem of parts that are placed on a box."""
+        return cls(
+            lower,
+            upper,
+            objective=None if made.minimises else made.objective,
+            constraints=made.at_most,
+            reverse_constraints=made.at_least,
+            mixed_objective=made.negated if made.minimises else None,
+            submodular=made.objective.is_submodular and not made.minimises,
+            integral=made.objective.is_integral,
+            structure=made,
+        )
+
+    def _is_made_of(self, made: Structure | None) -> bool:
+        """Tell whether the oracles are those of a structure, which `replace` may have changed."""
+        if made is None:
+            return True
+        objective = self.mixed_objective if made.minimises else self.objective
+        return (
+            objective == (made.negated if made.minimises else made.objective)
+            and self.constraints == made.at_most
+            and self.reverse_constraints == made.at_least
+        )
 
     @property
     def size(self) -> int:
@@ -140,8 +225,9 @@ class MonotoneProblem(Canonical):
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of the box; oracles are code and have no fingerprint."""
-        return validate.fingerprint(self.lower, self.upper)
+        """SHA-256 of the box and of the numbers of all parts; code has no fingerprint."""
+        arrays = self.structure.arrays() if self.structure is not None else []
+        return validate.fingerprint(self.lower, self.upper, *arrays)
 
     def vector(self, x: Any) -> IntArray:
         """Return `x` as a checked integer point of the box."""

@@ -37,6 +37,9 @@ def row_limit(problem: Problem, row: int) -> float:
 def relaxed(problem: Problem, row: int, limit: float) -> Problem:
     """Return `problem` with another limit for one budget row."""
     if isinstance(problem, MonotoneProblem):
+        if (made := problem.structure) is not None:
+            made = made.with_relief(row, limit)
+            return MonotoneProblem.of_structure(problem.lower, problem.upper, made)
         constraints = list(problem.constraints)
         constraints[row] = _shifted(constraints[row], limit)
         return replace(problem, constraints=constraints)
@@ -49,6 +52,9 @@ def without_rows(problem: Problem, kept: Collection[int]) -> Problem:
     """Return `problem` with every budget row outside `kept` made unlimited; indices stay."""
     dropped = [k for k in range(row_count(problem)) if k not in kept]
     if isinstance(problem, MonotoneProblem):
+        if (made := problem.structure) is not None:
+            made = made.without(dropped)
+            return MonotoneProblem.of_structure(problem.lower, problem.upper, made)
         free = [_never if k in dropped else g for k, g in enumerate(problem.constraints)]
         return replace(problem, constraints=free)
     budgets = problem.budgets.copy()

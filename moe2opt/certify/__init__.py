@@ -29,6 +29,7 @@ from moe2opt.canonical import (
     MonotoneProblem,
     MultipleChoiceProblem,
     Problem,
+    choice_view,
     just_below,
     relaxed,
     row_count,
@@ -229,6 +230,8 @@ class _Proof(Protocol):
 
 def _replay(problem: Problem, certificate: Certificate) -> None:
     """Walk the tree in preorder; raise at the first reason that does not hold."""
+    if isinstance(problem, MonotoneProblem) and certificate.kind != problem.kind:
+        problem, certificate = _viewed(problem, certificate)
     if not 0 <= certificate.grid_bits <= _FINEST_GRID:
         raise RejectedError(f"a grid of {certificate.grid_bits} bits is not understood")
     proof = _proof(problem, certificate)
@@ -247,6 +250,14 @@ def _replay(problem: Problem, certificate: Certificate) -> None:
             raise RejectedError(f"step {number}: {error}") from error
     if pending:
         raise RejectedError(f"the tree ends with {len(pending)} open boxes")
+
+
+def _viewed(problem: MonotoneProblem, certificate: Certificate) -> tuple[Problem, Certificate]:
+    """Return a separable problem as a multiple-choice one, and the claim in terms of its values."""
+    view = choice_view(problem)
+    if view is None:
+        raise RejectedError(f"a proof of kind {certificate.kind!r} needs a separable problem")
+    return view.problem, replace(certificate, claim=view.scale.within(certificate.claim))
 
 
 def _grouped(tree: Sequence[Record]) -> Iterator[tuple[str, list[int], int]]:
@@ -300,6 +311,9 @@ def _check_conflict(problem: Problem, certificate: Certificate, conflict: Confli
         raise RejectedError("only a proof of infeasibility has a conflict")
     _check_named("row", conflict.rows, row_count(problem))
     _check_named("cover", conflict.covers, _cover_count(problem))
+    if isinstance(problem, MonotoneProblem) and problem.structure is not None:
+        bare = problem.structure.without_objective()  # which options of a view are best, depends
+        problem = MonotoneProblem.of_structure(problem.lower, problem.upper, bare)
     _replay(without_rows(problem, conflict.rows), certificate)
     for relaxation in conflict.relaxations:
         if relaxation.row not in conflict.rows:

@@ -199,6 +199,25 @@ class Search:
             search.offer(self.x, "U")
         return search
 
+    def viewed(self, problem: Problem, start: Any, same_values: bool) -> Search:
+        """Return a search of the same question in the form of another problem.
+
+        It has the limits that are left, and the gap asked for where values are the same.
+        """
+        rel_gap = self.options.rel_gap if same_values else 0.0
+        # Proofs of one conflict speak about several problems: none may rest on what groups share.
+        proof = "linear" if self.first_feasible else self.options.proof
+        options = replace(
+            self._left(None), rel_gap=rel_gap, warm_start=start, proof=proof, fixed_rows=()
+        )
+        search = Search(problem, options, interrupt=self._interrupt)
+        search.first_feasible, search.nodes = self.first_feasible, self.nodes
+        return search
+
+    def listen(self, on_progress: ProgressCallback) -> None:
+        """Tell `on_progress` of every event from now on."""
+        self._on_progress = on_progress
+
     def _left(self, nodes: int | None) -> Options:
         """Return the options for a search within this one, of some more nodes."""
         left = None if self.options.time_limit_s is None else self.time_left_s

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Self
 
-from moe2opt.canonical import FacilityProblem, MultipleChoiceProblem, Problem
+from moe2opt.canonical import FacilityProblem, MultipleChoiceProblem, Problem, choice_view
 from moe2opt.result import Limit
 from moe2opt.solvers.base import LimitReachedError, Outcome, Search
 from moe2opt.solvers.ceiling import ceiling
@@ -30,6 +30,7 @@ from moe2opt.solvers.relaxation import (
     Restarting,
     Startable,
 )
+from moe2opt.solvers.separable import SeparableRelaxation
 from moe2opt.solvers.tree import Leaf, SplitTree
 
 
@@ -93,6 +94,8 @@ def choose_relaxation(problem: Problem, search: Search) -> Relaxation | Explorer
         return facility_relaxation(problem, search)
     if isinstance(problem, MultipleChoiceProblem):
         return choice_relaxation(problem, search)
+    if search.options.bound == "auto" and (view := choice_view(problem)) is not None:
+        return SeparableRelaxation(problem, view, explore)
     return monotone_relaxation(problem, search)
 
 

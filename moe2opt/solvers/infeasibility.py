@@ -57,7 +57,7 @@ def explained(outcome: Outcome, search: Search) -> Outcome:
     relaxations = [_least_relaxation(problem, row, search) for row in own]
     conflict = Conflict(
         rows=clash.rows,
-        covers=_covers_used(clash.proof),
+        covers=_covers_used(problem, clash.proof),
         smallest=clash.smallest,
         relaxations=tuple(r for r in relaxations if r is not None),
     )
@@ -161,6 +161,9 @@ def _without_objective(problem: Problem) -> Problem:
         )
     if isinstance(problem, MultipleChoiceProblem):
         return problem.priced(np.zeros(len(problem.flat_values)))
+    if (made := problem.structure) is not None:
+        made = made.without_objective()
+        return MonotoneProblem.of_structure(problem.lower, problem.upper, made)
     return MonotoneProblem(
         problem.lower,
         problem.upper,
@@ -171,7 +174,9 @@ def _without_objective(problem: Problem) -> Problem:
     )
 
 
-def _covers_used(proof: Certificate) -> tuple[int, ...]:
+def _covers_used(problem: Problem, proof: Certificate) -> tuple[int, ...]:
+    if isinstance(problem, MonotoneProblem) and proof.kind != problem.kind:
+        return tuple(range(len(problem.reverse_constraints)))  # rows of its choice view
     named = {index for kind, index, _ in proof.tree if kind == "cover"}
     named |= {index for kind, _, index in proof.tree if kind.endswith(":cover")}
     priced = {int(h) for m in proof.multipliers for h in np.flatnonzero(m.cover)}

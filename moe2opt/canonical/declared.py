@@ -1,0 +1,115 @@
+"""Checks of what is declared of a function: increasing, submodular; lies raise with an example."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from moe2opt.result import FloatArray, InputError, IntArray
+
+#: Boxes of up to this many points are checked at every point, others at so many random ones.
+_ALL_POINTS, _SAMPLES = 2048, 400
+
+#: Relative rounding allowed for where gains are compared.
+_ROUNDING = 1e-9
+
+#: The same for tables, relative to their largest entry.
+_TABLE_ROUNDING = 1e-14
+
+Oracle = Callable[[IntArray], FloatArray]
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """The ``(n,)`` corners of an integer box."""
+
+    lower: IntArray
+    upper: IntArray
+
+    def points(self) -> IntArray:
+        """Return all points of a small box, random ones of a large one."""
+        widths = (self.upper - self.lower + 1).tolist()
+        if math.prod(widths) <= _ALL_POINTS:
+            return np.indices(widths).reshape(len(widths), -1).T + self.lower
+        rng = np.random.default_rng(0)
+        return rng.integers(self.lower, self.upper + 1, size=(_SAMPLES, len(self.lower)))
+
+
+def increasing_table(name: str, table: FloatArray, variables: IntArray, box: Box) -> FloatArray:
+    """Return a table over the levels of some variables; raise unless it increases along each.
+
+    Where it falls by rounding errors only, it is raised to what came before.
+    """
+    for axis in range(table.ndim):
+        size = np.abs(table).max(initial=0.0)
+        falls = np.diff(table, axis=axis) < -_TABLE_ROUNDING * size
+        if falls.any():
+            place = np.array(np.unravel_index(int(np.argmax(falls)), falls.shape))
+            above = place.copy()
+            above[axis] += 1
+            x = box.lower.copy()
+            x[variables] += place
+            values = table[tuple(place)], table[tuple(above)]
+            raise InputError(_not_monotone(name, x, int(variables[axis]), *values))
+        table = np.maximum.accumulate(table, axis=axis)
+    return table
+
+
+def require_increasing(name: str, function: Oracle, box: Box) -> None:
+    """Raise with two neighbouring points at which a function falls, if there are."""
+    points = box.points()
+    before = _values(name, function, points)
+    for i in range(len(box.lower)):
+        rows = np.flatnonzero(points[:, i] < box.upper[i])
+        after = _values(name, function, _raised(points[rows], i))
+        falls = after < before[rows] - _ROUNDING * np.maximum(1.0, np.abs(before[rows]))
+        if falls.any():
+            k = int(np.argmax(falls))
+            raise InputError(_not_monotone(name, points[rows[k]], i, before[rows[k]], after[k]))
+
+
+def require_submodular(name: str, function: Oracle, box: Box) -> None:
+    """Raise with four points at which a gain grows when another coordinate rises."""
+    points = box.points()
+    rng = np.random.default_rng(1)
+    n = len(box.lower)
+    pairs = [(i, j) for i in range(n) for j in range(n) if i != j]
+    if len(pairs) * len(points) > 2**17:
+        pairs = [pairs[k] for k in rng.choice(len(pairs), size=min(64, len(pairs)), replace=False)]
+    for i, j in pairs:
+        low = points[(points[:, i] < box.upper[i]) & (points[:, j] < box.upper[j])]
+        if not len(low):
+            continue
+        here, up_i, up_j = low, _raised(low, i), _raised(low, j)
+        values = [_values(name, function, p) for p in (here, up_i, up_j, _raised(up_i, j))]
+        early, late = values[1] - values[0], values[3] - values[2]
+        grows = late > early + _ROUNDING * np.maximum(1.0, np.abs(values[3]))
+        if grows.any():
+            k = int(np.argmax(grows))
+            raise InputError(
+                f"{name} is not submodular: raising coordinate {i} gains {early[k]:.12g} at "
+                f"x = {low[k].tolist()}, but {late[k]:.12g} after coordinate {j} rose"
+            )
+
+
+def _raised(points: IntArray, axis: int) -> IntArray:
+    higher = points.copy()
+    higher[:, axis] += 1
+    return higher
+
+
+def _values(name: str, function: Oracle, points: IntArray) -> FloatArray:
+    values = np.asarray(function(points) if len(points) else [], dtype=np.float64)
+    if values.shape != (len(points),):
+        raise InputError(f"{name} returned shape {values.shape} for {len(points)} points")
+    return values
+
+
+def _not_monotone(name: str, x: IntArray, axis: int, before: float, after: float) -> str:
+    return (
+        f"{name} is not monotone: raising coordinate {axis} of x = {x.tolist()} changes it "
+        f"from {before:.12g} to {after:.12g}"
+    )

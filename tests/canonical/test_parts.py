@@ -1,0 +1,119 @@
+"""Problems from parts: what is declared is checked, tables are what functions say."""
+
+from __future__ import annotations
+
+import pickle
+from decimal import Decimal, localcontext
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import moe2opt as mo
+from moe2opt.canonical import choice_view, parts
+from moe2opt.canonical.logarithm import log_bounds
+from moe2opt.result import InputError
+
+#: A declaration that is not true on the box 0..2 x 0..2, and what the error says.
+LIES = [
+    (parts.linear([1, -1]), "function 1 is not monotone: raising coordinate 1 of x = [0, 0]"),
+    (parts.total([[0, 2, 1], [0, 1, 2]]), "raising coordinate 0 of x = [1, 0]"),
+    (parts.total([[0, 1], [0, 1, 2]]), "function 0 has 2 values for 3 levels"),
+    (parts.product([[-1, 0, 1], [0, 1, 2]]), "a factor is at least 0"),
+    (parts.product([[1e-200, 1, 2], [1e-200, 1, 2]]), "products of its factors go beyond"),
+    (parts.total([1.0], [[0, 0]]), "twice in one"),
+    (parts.coverage([[0.5, 1.5]]), "table of probabilities"),
+    (parts.quadratic([[0, -1], [0, 0]]), "pairs[0, 1] is -1; no entry may be negative"),
+    (parts.submodular(lambda x: 1.0 * x[:, 0] * x[:, 1]), "is not submodular"),
+    (parts.increasing(lambda x: 1.0 * (x[:, 0] == 1)), "is not monotone: raising coordinate 0"),
+    (parts.composed(lambda v: -v, parts.linear([1, 1])), "outer function is not increasing"),
+    (lambda x: x[:, 0], "parts come from mo.parts"),
+]
+
+
+@pytest.mark.parametrize(("part", "message"), LIES)
+def test_lies_raise_with_an_example(part: Any, message: str) -> None:
+    """What a part is not, is said with the place at which it is not."""
+    with pytest.raises(InputError) as error:
+        mo.MonotoneProblem.from_parts([0, 0], [2, 2], part)
+    assert message in str(error.value)
+
+
+def test_a_lie_between_blocks_is_found() -> None:
+    """A function of two variables is checked along both of them."""
+    table = [[0, 1], [2, 0]]
+    with pytest.raises(InputError, match=r"raising coordinate 2 of x = \[0, 0, 0\]|coordinate 0"):
+        mo.MonotoneProblem.from_parts([0] * 3, [1] * 3, parts.total([table, 1.0], [[0, 2], [1]]))
+
+
+def test_parts_are_worth_what_they_say() -> None:
+    """Every kind of part has the value of its formula."""
+    values = {
+        "total": (parts.total([lambda v: v**2, 2.0]), 4 + 2),
+        "product": (parts.product([[1, 2, 5], [0.5, 1, 2]]), 5.0),
+        "block": (parts.total([lambda p: p[:, 0] * p[:, 1]], [[0, 1]]), 2.0),
+        "coverage": (parts.coverage([[0.5, 0.2]], [10]), 10 * (1 - 0.25 * 0.8)),
+        "quadratic": (parts.quadratic([[1, 2], [3, 4]], [1, 1]), 4 + 5 * 2 + 4 + 3),
+        "composed": (parts.composed(np.sqrt, parts.linear([4, 1])), 3.0),
+        "sum": ([parts.linear([1, 1]), parts.quadratic([[0, 1], [0, 0]])], 3 + 2),
+    }
+    for name, (part, expected) in values.items():
+        p = mo.MonotoneProblem.from_parts([0, 0], [2, 2], part)
+        assert p.evaluate([2, 1]) == pytest.approx(expected), name
+
+
+def test_the_numbers_of_parts_are_in_the_fingerprint() -> None:
+    """Two problems whose tables differ have different fingerprints, a pickled one the same."""
+    one, other = (
+        mo.MonotoneProblem.from_parts([0], [1], parts.total([[0, v]])) for v in (1.0, 2.0)
+    )
+    assert one.fingerprint != other.fingerprint
+    copy = pickle.loads(pickle.dumps(one))
+    assert copy.fingerprint == one.fingerprint
+    assert copy.structure is not None
+
+
+def test_structure_goes_with_its_oracles() -> None:
+    """A problem whose constraints are replaced is no longer made of the parts."""
+    import dataclasses
+
+    p = mo.MonotoneProblem.from_parts([0], [1], parts.linear([1]))
+    changed = dataclasses.replace(p, constraints=[lambda x: x[:, 0] - 0.5])
+    assert changed.structure is None
+    assert mo.solve(changed).objective == 0
+
+
+@given(st.floats(min_value=5e-324, max_value=1e308), st.sampled_from((1, 36, 40, 90)))
+def test_logarithms_lie_between_their_bounds(value: float, bits: int) -> None:
+    """The bounds hold a logarithm of sixty digits, and are at most two units apart."""
+    low, high = log_bounds(value, bits)
+    with localcontext() as context:
+        context.prec = 60
+        assert low <= Decimal(value).ln() * 2**bits <= high
+    assert high - low <= 2
+
+
+def test_what_couples_variables_makes_one_group() -> None:
+    """Blocks that share a variable are one group; options that others beat are left out."""
+    p = mo.MonotoneProblem.from_parts(
+        [0] * 4,
+        [1] * 4,
+        parts.total([lambda q: q.sum(axis=1), 1.0, 0.0], [[0, 1], [2], [3]]),
+        at_most=[(parts.total([lambda q: 2 * q.max(axis=1)], [[1, 2]]), 1)],
+    )
+    view = choice_view(p)
+    assert view is not None
+    assert [group.tolist() for group in view.groups] == [[0, 1, 2], [3]]
+    assert view.point(np.array([0] * 2)).tolist() == [1, 0, 0, 0]
+    assert mo.solve(p).objective == 1
+
+
+@pytest.mark.parametrize(
+    "part",
+    [parts.quadratic([[0, 1], [0, 0]]), parts.coverage([[0.1, 0.2]])],
+)
+def test_coupled_parts_have_no_choice_view(part: Any) -> None:
+    """What is not separable is not taken for it."""
+    assert choice_view(mo.MonotoneProblem.from_parts([0, 0], [1, 1], part)) is None
