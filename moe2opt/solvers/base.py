@@ -184,7 +184,9 @@ class Search:
 
     def child(self, problem: Problem, *, rel_gap: float = 0.0, nodes: int | None = None) -> Search:
         """Return a search for any feasible point of `problem` within the limits that are left."""
-        bound = self.options.bound if problem.kind == self.problem.kind else "auto"
+        # A monotone problem without its objective is of another sort than with it.
+        alike = problem.kind == self.problem.kind != "monotone"
+        bound = self.options.bound if alike else "auto"
         options = replace(self._left(nodes), rel_gap=rel_gap, bound=bound)
         search = Search(problem, options, interrupt=self._interrupt)
         search.first_feasible = True
