@@ -54,7 +54,7 @@ def explained(outcome: Outcome, search: Search) -> Outcome:
     if clash is None:
         return outcome
     own = [row for row in clash.rows if row not in search.options.fixed_rows]
-    relaxations = [_least_relaxation(problem, row, search) for row in own]
+    relaxations = [_least_relaxation(problem, row, search, clash.proof.kind) for row in own]
     conflict = Conflict(
         rows=clash.rows,
         covers=_covers_used(problem, clash.proof),
@@ -96,10 +96,10 @@ def _by_deletion(problem: Problem, search: Search) -> _Clash | None:
     return _Clash(tuple(kept), proof, smallest=False) if isinstance(proof, Certificate) else None
 
 
-def _least_relaxation(problem: Problem, row: int, search: Search) -> Relaxation | None:
+def _least_relaxation(problem: Problem, row: int, search: Search, kind: str) -> Relaxation | None:
     """Return the least limit of `row` that restores feasibility.
 
-    None if no limit does, or none was found soon.
+    None if no limit does, none was found soon, or its proof is of another kind than the conflict's.
     """
     nodes = search.options.tuning.tree.relaxation_nodes
     others = [k for k in range(row_count(problem)) if k != row]
@@ -124,6 +124,8 @@ def _least_relaxation(problem: Problem, row: int, search: Search) -> Relaxation 
             return None
         if isinstance(answer, np.ndarray):
             witness, high = answer, row_usage(problem, row, answer)
+        elif trial == below and answer.kind != kind:
+            return None
         elif trial == below:
             return Relaxation(row, high, witness, answer.tree, answer.multipliers)
         else:
