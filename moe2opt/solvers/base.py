@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from moe2opt.canonical import MonotoneProblem, Problem
+from moe2opt.canonical import Problem
 from moe2opt.result import (
     NUMERICAL_GAP,
     BoolArray,
@@ -201,24 +201,19 @@ class Search:
             search.offer(self.x, "U")
         return search
 
-    def viewed(self, problem: Problem, start: Any, same_values: bool) -> Search:
-        """Return a search of the same question in the form of another problem.
-
-        It has the limits that are left, and the gap asked for where values are the same.
-        """
+    def viewed(
+        self, problem: Problem, start: Any, same_values: bool, on_progress: ProgressCallback
+    ) -> Search:
+        """Return a search within the limits that are left for the same question in other words."""
         rel_gap = self.options.rel_gap if same_values else 0.0
         # Proofs of one conflict speak about several problems: none may rest on what groups share.
         proof = "linear" if self.first_feasible else self.options.proof
         options = replace(
             self._left(None), rel_gap=rel_gap, warm_start=start, proof=proof, fixed_rows=()
         )
-        search = Search(problem, options, interrupt=self._interrupt)
+        search = Search(problem, options, on_progress, self._interrupt)
         search.first_feasible, search.nodes = self.first_feasible, self.nodes
         return search
-
-    def listen(self, on_progress: ProgressCallback) -> None:
-        """Tell `on_progress` of every event from now on."""
-        self._on_progress = on_progress
 
     def _left(self, nodes: int | None) -> Options:
         """Return the options for a search within this one, of some more nodes."""
@@ -401,12 +396,3 @@ def require_structure(solver: str, problem: Problem, *allowed: type) -> None:
     """Raise `InputError` when `solver` does not handle this family of problems."""
     if not isinstance(problem, allowed):
         raise InputError(f"solver {solver!r} does not handle {type(problem).__name__}")
-
-
-def point_count(problem: Problem) -> float:
-    """Return the number of points of the box: 2**N, the product of option counts, or of levels."""
-    if isinstance(problem, MonotoneProblem):
-        return float(np.prod((problem.upper - problem.lower + 1).astype(np.float64)))
-    if problem.kind == "facility":
-        return 2.0**problem.size
-    return float(np.prod(np.diff(problem.offsets).astype(np.float64)))  # type: ignore[union-attr]

@@ -14,7 +14,7 @@ import numpy as np
 
 from moe2opt.canonical import FacilityProblem, MonotoneProblem, MultipleChoiceProblem, Problem
 from moe2opt.result import BoolArray, FloatArray, InputError, IntArray
-from moe2opt.solvers.base import Outcome, Search, point_count
+from moe2opt.solvers.base import Outcome, Search
 from moe2opt.solvers.ceiling import ceiling
 
 #: Boxes with more points are refused.
@@ -77,6 +77,15 @@ def enumerate_all(problem: Problem, search: Search) -> Outcome:
         search.nodes += len(batch.points)
         search.tick()
     return Outcome(bound=search.objective)
+
+
+def point_count(problem: Problem) -> float:
+    """Return the number of points of the box: 2**N, the product of option counts, or of levels."""
+    if isinstance(problem, MonotoneProblem):
+        return float(np.prod((problem.upper - problem.lower + 1).astype(np.float64)))
+    if problem.kind == "facility":
+        return 2.0**problem.size
+    return float(np.prod(np.diff(problem.offsets).astype(np.float64)))  # type: ignore[union-attr]
 
 
 class _Pace:

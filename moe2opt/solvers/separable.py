@@ -34,7 +34,6 @@ class SeparableRelaxation:
         """Prove the optimum of the view, telling the search of its solutions and bounds."""
         scale = self.view.scale
         start = None if search.x is None else self.view.options(search.x)
-        trial = search.viewed(self.view.problem, start, self.view.has_same_values)
 
         def tell(event: ProgressEvent) -> None:
             search.nodes, search.open_nodes = event.nodes, event.open_nodes
@@ -43,7 +42,7 @@ class SeparableRelaxation:
             search.improve_bound(scale.above(event.bound))
             search.tick()
 
-        trial.listen(tell)
+        trial = search.viewed(self.view.problem, start, self.view.has_same_values, tell)
         trial.offer_start()
         self._inner = choice_relaxation(self.view.problem, trial)
         explored = self._explore(self._inner, trial)

@@ -24,7 +24,7 @@ from moe2opt.canonical import MonotoneProblem, MultipleChoiceProblem
 from moe2opt.certify import certify
 from moe2opt.result import Status
 from moe2opt.solvers import SOLVERS
-from moe2opt.solvers.base import point_count
+from moe2opt.solvers.enumeration import point_count
 
 #: Seconds for a solver that is not expected to finish; what it then says must still be true.
 BRIEFLY_S = 1.0
