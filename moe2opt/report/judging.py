@@ -40,7 +40,9 @@ class Badge:
     text: str
 
 
-def reopened(evidence: Evidence, config: str | None) -> LoadedInstance | Problem | None:
+def reopened(
+    evidence: Evidence, config: str | None, *, allow_outside: bool = False
+) -> LoadedInstance | Problem | None:
     """Return what the results were made for, None when it cannot be found.
 
     Parameters
@@ -49,6 +51,8 @@ def reopened(evidence: Evidence, config: str | None) -> LoadedInstance | Problem
         The folder; its provenance names file, scenario and overrides.
     config
         The configuration that the user names; None to look among the built-in problems.
+    allow_outside
+        Whether its paths may leave its folder.
 
     Raises
     ------
@@ -66,7 +70,8 @@ def reopened(evidence: Evidence, config: str | None) -> LoadedInstance | Problem
     if not name:
         return None
     try:
-        target = load(name, scenario if isinstance(scenario, str) else None, overrides)
+        named = scenario if isinstance(scenario, str) else None
+        target = load(name, named, overrides, allow_outside=allow_outside and config is not None)
         problem: Any = target.problem() if hasattr(target, "problem") else target
     except InputError:
         if config is not None:

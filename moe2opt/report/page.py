@@ -52,7 +52,9 @@ class Report:
     grid_flags: str
 
 
-def make_report(folder: str | Path, config: str | None = None) -> Report:
+def make_report(
+    folder: str | Path, config: str | None = None, *, allow_outside: bool = False
+) -> Report:
     """Return the page of a folder of results.
 
     Parameters
@@ -63,6 +65,8 @@ def make_report(folder: str | Path, config: str | None = None) -> Report:
     config
         Configuration of the run, needed to replay the certificate; by default the built-in problem
         of that name, if the data agree.
+    allow_outside
+        Whether paths of `config` may leave its folder.
 
     Raises
     ------
@@ -70,7 +74,8 @@ def make_report(folder: str | Path, config: str | None = None) -> Report:
         When the folder holds no results, a file is broken, or `config` describes other data.
     """
     evidence = read_folder(folder)
-    return render(evidence, reopened(evidence, config), named=config is not None)
+    target = reopened(evidence, config, allow_outside=allow_outside)
+    return render(evidence, target, named=config is not None)
 
 
 def render(
@@ -149,7 +154,11 @@ def _hash(text: str) -> str:
 
 
 def write_report(
-    folder: str | Path, out: str | Path | None = None, config: str | None = None
+    folder: str | Path,
+    out: str | Path | None = None,
+    config: str | None = None,
+    *,
+    allow_outside: bool = False,
 ) -> tuple[Report, Path]:
     """Write the page of a folder, by default as ``report.html`` in it; return it and its path.
 
@@ -158,7 +167,7 @@ def write_report(
     InputError
         As `make_report`, or when the file cannot be written.
     """
-    report = make_report(folder, config)
+    report = make_report(folder, config, allow_outside=allow_outside)
     path = Path(folder) / FILE if out is None else Path(out)
     if out is None:
         check_ours(Path(folder), [FILE])

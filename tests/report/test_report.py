@@ -14,8 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from moe_gguf import PLAIN, write_moe
+from typer.testing import CliRunner
 
 import moe2opt as mo
+from moe2opt.cli.app import app
 from moe2opt.pareto import Axis, Cell, Grid
 from moe2opt.report import make_report, read_folder, read_log, write_report
 from moe2opt.report.gridding import between, default_axes, parse_axes
@@ -508,3 +511,15 @@ def test_verb_ends_with_6_for_a_rejected_result(
     code, out = run(capsys, "report", str(copy_of_tiny), "--quiet")
     assert code == 6
     assert "Rejected by the checker" in out
+
+
+def test_a_configuration_may_name_files_elsewhere(tmp_path: Path) -> None:
+    """The configuration beside a result names the model where it lies; a flag lets it be read."""
+    write_moe(tmp_path / "m.gguf", [PLAIN, PLAIN])
+    folder = tmp_path / "result"
+    asked = ["place", str(tmp_path / "m.gguf"), "--ram", "8", "--out", str(folder)]
+    assert CliRunner().invoke(app, asked).exit_code == 0
+    config = str(folder / "config.yaml")
+    with pytest.raises(InputError, match="leaves the folder"):
+        make_report(folder, config)
+    assert make_report(folder, config, allow_outside=True).badge.tone == "good"

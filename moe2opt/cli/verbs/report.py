@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from moe2opt.cli.exits import Exit, say
-from moe2opt.cli.flags import Json, Quiet
+from moe2opt.cli.flags import Json, Outside, Quiet
 from moe2opt.cli.folders import spare
 from moe2opt.cli.output import put, put_json
 from moe2opt.cli.target import source_of
@@ -51,6 +51,7 @@ def report(
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write here; default DIR/report.html.")
     ] = None,
+    allow_outside: Outside = False,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> Exit:
@@ -64,8 +65,10 @@ def report(
     if axis and not grid:
         raise InputError("--axis: goes with --grid")
     spare(out, config, *(path for path in folder.glob("*.*") if path.suffix != ".html"))
-    partly = grid and _add_grid(folder, config, axis or [], points, time_limit, quiet)
-    page, path = write_report(folder, out, config)
+    partly = grid and _add_grid(
+        folder, config, allow_outside, axis or [], points, time_limit, quiet
+    )
+    page, path = write_report(folder, out, config, allow_outside=allow_outside)
     if as_json:
         put_json(
             {
@@ -80,6 +83,7 @@ def report(
         put(f"{path}: {page.badge.title}")
         if not quiet and not page.explorer and page.grid_flags:
             named = "" if config is None else f" --config {config}"
+            named += " --allow-outside" if allow_outside else ""
             next_step = f"moe2opt report {folder}{named} {page.grid_flags}"
             put(f"No grid, hence no explorer. Next: {next_step}")
     if partly:
@@ -91,6 +95,7 @@ def report(
 def _add_grid(
     folder: Path,
     config: str | None,
+    allow_outside: bool,
     named: Sequence[str],
     points: int,
     time_limit_s: float,
@@ -101,7 +106,7 @@ def _add_grid(
     from moe2opt.report.gridding import add_grid, default_axes, parse_axes
     from moe2opt.report.judging import reopened
 
-    target: Any = reopened(read_folder(folder), config)
+    target: Any = reopened(read_folder(folder), config, allow_outside=allow_outside)
     if target is None:
         raise InputError(f"--grid: the configuration of {folder} is not at hand; name it: --config")
     if named:
