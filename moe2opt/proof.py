@@ -241,6 +241,10 @@ class Certificate(Content):
     types
         Interchangeable budget rows (facility): the tree speaks about the problem in which each of
         these sets is one row, see `moe2opt.canonical.merge`.
+    rounded
+        Budget rows and numbers of parts of rounded rows, see `moe2opt.canonical.rounding`.
+    totals
+        Sets of axes of a proof by counts whose sums are split, too.
     problem_hash
         Fingerprint of the problem the proof speaks about.
     conflict
@@ -257,6 +261,7 @@ class Certificate(Content):
     chains: tuple[tuple[int, ...], ...] = ()
     types: tuple[tuple[int, ...], ...] = ()
     rounded: tuple[tuple[int, int], ...] = ()
+    totals: tuple[tuple[int, ...], ...] = ()
     problem_hash: str = ""
     conflict: Conflict | None = None
     digest: str = ""
@@ -346,6 +351,8 @@ class Certificate(Content):
             "chains": [list(chain) for chain in self.chains],
             "types": [list(rows) for rows in self.types],
             "rounded": [list(pair) for pair in self.rounded],
+            # Left out where there are none, so that the digests of older certificates stay.
+            **({"totals": [list(axes) for axes in self.totals]} if self.totals else {}),
             "problem_hash": self.problem_hash,
             "conflict": None if self.conflict is None else self.conflict.to_dict(),
             "digest": self.digest,
@@ -364,6 +371,7 @@ class Certificate(Content):
                 chains=tuple(tuple(int(i) for i in chain) for chain in data["chains"]),
                 types=tuple(tuple(int(r) for r in rows) for rows in data["types"]),
                 rounded=tuple((int(r), int(k)) for r, k in data["rounded"]),
+                totals=tuple(tuple(int(m) for m in axes) for axes in data.get("totals", ())),
                 problem_hash=str(data["problem_hash"]),
                 conflict=None if data["conflict"] is None else Conflict.from_dict(data["conflict"]),
                 digest=str(data["digest"]),

@@ -22,6 +22,7 @@ from moe2opt.canonical.relax import row_limit as row_limit
 from moe2opt.canonical.relax import row_usage as row_usage
 from moe2opt.canonical.relax import without_rows as without_rows
 from moe2opt.canonical.rounding import rounded_budget as rounded_budget
+from moe2opt.canonical.rounding import rounded_net as rounded_net
 from moe2opt.canonical.rounding import rounded_row as rounded_row
 from moe2opt.canonical.rounding import violated_rows as violated_rows
 from moe2opt.canonical.selftest import CounterExample as CounterExample

@@ -14,12 +14,13 @@ half a bin only one fits. A plain budget row is one bin; a row of merged servers
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from fractions import Fraction
 
 import numpy as np
 
 from moe2opt.canonical.types import Merged
-from moe2opt.result import FloatArray
+from moe2opt.result import FloatArray, IntArray
 
 #: Largest k.
 MOST_PARTS = 24
@@ -62,11 +63,8 @@ def rounded_sizes(sizes: FloatArray, capacity: float, parts: int) -> FloatArray:
     Of items whose exact sizes sum to at most `capacity` these numbers sum to at most `parts`.
     """
     known, place = np.unique(sizes, return_inverse=True)
-    part = Fraction(capacity) / (parts + 1)
-    # What is larger than a bin is never chosen; a larger coefficient would say no more.
-    most = parts + 1
-    taken = [min(most, max(0, math.ceil(Fraction(float(size)) / part) - 1)) for size in known]
-    return np.array(taken, dtype=np.float64)[place]
+    exact = [Fraction(float(size)) for size in known]
+    return _in_parts(exact, Fraction(capacity), parts)[place]
 
 
 def rounded_budget(costs: FloatArray, limit: float, parts: int) -> tuple[FloatArray, float]:
@@ -89,6 +87,48 @@ def rounded_budget(costs: FloatArray, limit: float, parts: int) -> tuple[FloatAr
     if not 1 <= parts <= _MOST_COUNTED or not 0 < limit < math.inf:
         raise ValueError(f"no rounded row of a budget of {limit} in {parts} parts")
     return rounded_sizes(costs, math.nextafter(limit, math.inf), parts), float(parts)
+
+
+def rounded_net(
+    costs: FloatArray, starts: IntArray, sizes: IntArray, limit: float, parts: int
+) -> tuple[FloatArray, float]:
+    """Return a rounded row of what options use of a budget beyond the least of their class.
+
+    What the groups of a class use anyway leaves a smaller budget and often fewer sizes.
+
+    Parameters
+    ----------
+    costs
+        Use of the budget by each option of each class.
+    starts, sizes
+        First option of each class and the end; number of groups of each class.
+    limit, parts
+        See `rounded_budget`.
+
+    Raises
+    ------
+    ValueError
+        When there is nothing to round.
+    """
+    least = np.minimum.reduceat(costs, starts[:-1])
+    if not 1 <= parts <= _MOST_COUNTED or not math.isfinite(limit):
+        raise ValueError(f"no rounded row of a budget of {limit} in {parts} parts")
+    used = sum(Fraction(float(m)) * int(n) for m, n in zip(least, sizes, strict=True))
+    capacity = Fraction(math.nextafter(limit, math.inf)) - used
+    if capacity <= 0:
+        raise ValueError("a budget that the least use of all classes exhausts cannot be rounded")
+    pairs = np.stack([costs, np.repeat(least, np.diff(starts))])
+    known, place = np.unique(pairs, axis=1, return_inverse=True)
+    net = [Fraction(float(a)) - Fraction(float(b)) for a, b in known.T]
+    return _in_parts(net, capacity, parts)[place.ravel()], float(parts)
+
+
+def _in_parts(sizes: Sequence[Fraction], capacity: Fraction, parts: int) -> FloatArray:
+    """Return by how many parts of ``capacity / (parts + 1)`` each size counts, less one."""
+    part = capacity / (parts + 1)
+    # What is larger than a bin is never chosen; a larger coefficient would say no more.
+    taken = [min(parts + 1, max(0, math.ceil(size / part) - 1)) for size in sizes]
+    return np.array(taken, dtype=np.float64)
 
 
 def bins_of(merged: Merged, row: int) -> tuple[int, float]:

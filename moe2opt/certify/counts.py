@@ -10,18 +10,23 @@ at most
 
 and the maximum takes the most profitable options first. Rounded rows (`rounded` of the
 certificate, see `moe2opt.canonical.rounding`) are priced like budgets.
+
+A box also bounds totals, sums of counts over sets of options (`totals` of the certificate), such as
+how many groups are on a device in one format. They are whole numbers, too, so that they may be
+split; each adds two rows to what is priced, "at most its upper bound" and "at least its lower
+bound", after the budgets and before the rounded rows.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
 
-from moe2opt.canonical import MultipleChoiceProblem, rounded_budget
+from moe2opt.canonical import MultipleChoiceProblem, rounded_budget, rounded_net
 from moe2opt.certify.exact import (
     Dyadic,
     Estimate,
@@ -36,22 +41,32 @@ from moe2opt.certify.exact import (
     require_row,
     supports,
 )
-from moe2opt.result import Certificate, IntArray
+from moe2opt.result import Certificate, FloatArray, IntArray
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Counts:
-    """Solutions whose counts lie between two vectors, one entry per option of a class."""
+    """Solutions whose counts and totals lie between bounds.
+
+    Attributes
+    ----------
+    lower, upper
+        Bounds on how often each option of each class is chosen.
+    least, most
+        Bounds on the totals.
+    """
 
     lower: IntArray
     upper: IntArray
+    least: IntArray
+    most: IntArray
 
 
 class CountsProof:
     """Boxes are bounds on how often an option is chosen in a class of equal groups.
 
-    Axes are the options of the classes, class after class. The certificate lists the classes as
-    its `types`.
+    Axes are the options of the classes, class after class, and then the totals. The certificate
+    lists the classes as its `types`.
     """
 
     def __init__(self, problem: MultipleChoiceProblem, certificate: Certificate) -> None:
@@ -66,17 +81,25 @@ class CountsProof:
         )
         self.values = problem.flat_values[columns]
         self.costs = np.ascontiguousarray(problem.costs[:, columns])
+        self.members = _checked_totals(certificate, len(columns))
         self.rows = self._all_rows()
+        self._sizes = np.abs(self.rows.matrix)
         self._estimated, self._priced = Recent(), Recent()
 
     def _all_rows(self) -> Rows:
         """Return the budgets, and the rounded rows that the certificate names."""
-        problem, matrix = self.problem, [self.costs]
-        limits = list(outward(problem.costs, problem.limits))
+        problem, matrix = self.problem, [self.costs, self.members, -self.members]
+        # What a box says of the totals is added where the rows are priced.
+        limits = [*outward(problem.costs, problem.limits), *np.zeros(2 * len(self.members))]
         for row, parts in self.certificate.rounded:
-            require_row(row, len(problem.limits))
+            require_row(row, 2 * len(problem.limits))
+            budget = row % len(problem.limits)
+            costs, bound = self.costs[budget], float(problem.limits[budget])
             try:
-                own, limit = rounded_budget(self.costs[row], float(problem.limits[row]), parts)
+                if row == budget:
+                    own, limit = rounded_budget(costs, bound, parts)
+                else:
+                    own, limit = rounded_net(costs, self.starts, self.sizes, bound, parts)
             except ValueError as error:
                 raise RejectedError(str(error)) from error
             matrix.append(own[None, :])
@@ -84,9 +107,18 @@ class CountsProof:
         return Rows(np.vstack(matrix), np.array(limits))
 
     def root(self) -> _Counts:
-        return _Counts(np.zeros(len(self.class_of), np.int64), self.sizes[self.class_of])
+        totals = np.zeros(len(self.members), np.int64)
+        return _Counts(
+            np.zeros(len(self.class_of), np.int64),
+            self.sizes[self.class_of],
+            totals,
+            totals + self.problem.size,
+        )
 
     def split(self, box: _Counts, axis: int, cut: int) -> tuple[_Counts, _Counts]:
+        total = axis - len(self.class_of)
+        if 0 <= total < len(self.members):
+            return self._split_total(box, total, cut)
         if not 0 <= axis < len(self.class_of):
             raise RejectedError(f"split of option {axis}, which does not exist")
         if cut == -1:
@@ -95,7 +127,14 @@ class CountsProof:
             raise RejectedError(f"split of option {axis} at {cut} does not cut the box")
         upper, lower = box.upper.copy(), box.lower.copy()
         upper[axis], lower[axis] = cut, cut + 1
-        return _Counts(box.lower, upper), _Counts(lower, box.upper)
+        return replace(box, upper=upper), replace(box, lower=lower)
+
+    def _split_total(self, box: _Counts, total: int, cut: int) -> tuple[_Counts, _Counts]:
+        if not box.least[total] <= cut < box.most[total]:
+            raise RejectedError(f"split of total {total} at {cut} does not cut the box")
+        least, most = box.least.copy(), box.most.copy()
+        most[total], least[total] = cut, cut + 1
+        return replace(box, most=most), replace(box, least=least)
 
     def _halves(self, box: _Counts, axis: int) -> tuple[_Counts, _Counts]:
         """Return the boxes in which the one choice of a class lies up to an option, or after it."""
@@ -106,8 +145,8 @@ class CountsProof:
         own = self.class_of == c
         before, after = own & (places <= axis), own & (places > axis)
         return (
-            _Counts(box.lower, np.where(after, 0, box.upper)),
-            _Counts(box.lower, np.where(before, 0, box.upper)),
+            replace(box, upper=np.where(after, 0, box.upper)),
+            replace(box, upper=np.where(before, 0, box.upper)),
         )
 
     def holds(self, reason: str, index: int, box: _Counts) -> bool:
@@ -125,11 +164,12 @@ class CountsProof:
             return float(self._best(Dyadic.of(self.values), box)) <= claim
         if reason in ("dual", "farkas"):
             estimate = self._estimate(index, reason)
-            value = estimate.constant + _filled(estimate.profit, box, self.starts, self.sizes)[0]
+            value = estimate.constant + float(self._held(index, box))
+            value += _filled(estimate.profit, box, self.starts, self.sizes)[0]
             if clearly_supports(value, estimate.error, claim, reason, problem.is_integral):
                 return True
             constant, profit = self._profits(index, reason)
-            exact = constant + self._best(profit, box)
+            exact = constant + self._held(index, box) + self._best(profit, box)
             return supports(exact, claim, reason, problem.is_integral)
         return False
 
@@ -152,7 +192,7 @@ class CountsProof:
                 raise RejectedError(f"{kind!r} of option {axis} does not hold")
         upper = box.upper.copy()
         upper[options] = box.lower[options]
-        return _Counts(box.lower, upper)
+        return replace(box, upper=upper)
 
     def _clearly_closed(self, box: _Counts, options: Any, index: int, reason: str) -> Any:
         """Return flags of the options whose further choice is clearly ruled out by multipliers."""
@@ -163,11 +203,20 @@ class CountsProof:
         value, taken, least = _filled(estimate.profit, box, self.starts, self.sizes)
         own = self.class_of[options]
         # One more of an option that was not taken comes in the place of the least profitable one.
-        values = estimate.constant + value - least[own] + estimate.profit[options]
+        value += estimate.constant + float(self._held(index, box))
+        values = value - least[own] + estimate.profit[options]
         claim, integral = self.certificate.claim, self.problem.is_integral
         clear = clearly_supports(values, estimate.error, claim, reason, integral)
         untaken = taken[options] == box.lower[options]
         return clear & untaken & np.isfinite(least[own]) & (box.upper > box.lower)[options]
+
+    def _held(self, index: int, box: _Counts) -> Fraction:
+        """Return the priced bounds of the totals."""
+        first, count = len(self.problem.limits), len(self.members)
+        row = self.certificate.multipliers[index].row
+        bounds = np.concatenate([box.most, -box.least])
+        priced = first + np.flatnonzero(row[first : first + 2 * count])
+        return sum((Fraction(float(row[r])) * int(bounds[r - first]) for r in priced), Fraction(0))
 
     def _is_empty(self, box: _Counts, c: int) -> bool:
         span = slice(self.starts[c], self.starts[c + 1])
@@ -196,9 +245,12 @@ class CountsProof:
             price = checked_prices(self.certificate, index, self.rows, ())
             value = self.values * (reason == "dual")
             cost = price.row @ self.rows.matrix
+            paid = price.row @ self._sizes
             constant = float(price.row @ self.rows.limits)
-            largest = np.maximum.reduceat(np.abs(value) + cost, self.starts[:-1])
-            size = float((largest * self.sizes).sum()) + abs(constant)
+            first, count = len(self.problem.limits), len(self.members)
+            held = self.problem.size * float(price.row[first : first + 2 * count].sum())
+            largest = np.maximum.reduceat(np.abs(value) + paid, self.starts[:-1])
+            size = float((largest * self.sizes).sum()) + abs(constant) + held
             error = error_of(2 * len(self.class_of) + len(price.row) + 16, size)
             estimate = Estimate(constant, value - cost, error)
             self._estimated.put(index, reason, estimate)
@@ -234,20 +286,29 @@ def _checked_classes(problem: MultipleChoiceProblem, certificate: Certificate) -
     return [members[0] for members in classes]
 
 
+def _checked_totals(certificate: Certificate, options: int) -> FloatArray:
+    """Return ``(T, M)`` which options each total counts; raise for one that does not exist."""
+    members = np.zeros((len(certificate.totals), options))
+    for t, axes in enumerate(certificate.totals):
+        if not axes or min(axes) < 0 or max(axes) >= options or len(set(axes)) < len(axes):
+            raise RejectedError(f"total {t} names an option outside the problem, or twice")
+        members[t, list(axes)] = 1.0
+    return members
+
+
 def _filled(profit: Any, box: _Counts, starts: Any, sizes: Any) -> tuple[float, Any, Any]:
     """Return the best sum of profits, the counts, and the least profit taken in each class.
 
     In a class whose counts are all forced the least profit is ``-inf``.
     """
+    own = np.repeat(np.arange(len(sizes)), np.diff(starts))
+    order = np.lexsort((-profit, own))
+    room = (box.upper - box.lower)[order]
+    before = np.cumsum(room) - room
+    left = sizes - np.add.reduceat(box.lower, starts[:-1])
+    more = np.clip(left[own] - (before - before[starts[:-1]][own]), 0, room)
     taken, least = box.lower.copy(), np.full(len(sizes), -np.inf)
-    for c, size in enumerate(sizes.tolist()):
-        span = slice(int(starts[c]), int(starts[c + 1]))
-        order = np.argsort(-profit[span], kind="stable")
-        room = (box.upper[span] - box.lower[span])[order]
-        left = size - int(box.lower[span].sum())
-        before = np.cumsum(room) - room
-        more = np.clip(left - before, 0, room)
-        taken[span][order] += more
-        if left:
-            least[c] = profit[span][order[np.flatnonzero(more)[-1]]]
+    taken[order] += more
+    last = np.flatnonzero(more)
+    least[own[last]] = profit[order[last]]  # of several numbers for a class, the last stays
     return float(profit @ taken), taken, least

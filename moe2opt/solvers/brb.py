@@ -11,15 +11,17 @@ import heapq
 import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import partial
+from itertools import cycle
 from typing import Any, Self
 
 from moe2opt.canonical import FacilityProblem, MultipleChoiceProblem, Problem, choice_view
 from moe2opt.result import Limit
 from moe2opt.solvers.base import LimitReachedError, Outcome, Search
 from moe2opt.solvers.ceiling import ceiling
-from moe2opt.solvers.choice.relaxation import choice_relaxation
+from moe2opt.solvers.choice.relaxation import choice_relaxation, second_choice
 from moe2opt.solvers.facility.relaxation import facility_relaxation
 from moe2opt.solvers.monotone.relaxation import monotone_relaxation
 from moe2opt.solvers.relaxation import (
@@ -32,6 +34,9 @@ from moe2opt.solvers.relaxation import (
 )
 from moe2opt.solvers.separable import SeparableRelaxation
 from moe2opt.solvers.tree import Leaf, SplitTree
+
+#: Nodes of two relaxations that take turns.
+_TURNS = (2000, 300, 200_000, 1e18)
 
 
 @dataclass(eq=False, slots=True)
@@ -63,14 +68,50 @@ def solve(problem: Problem, search: Search) -> Outcome:
     search.offer_start()
     if search.options.bound == "auto" and search.pressed():
         return _unprepared(problem, search)
-    relaxation = choose_relaxation(problem, search)
-    explored = explore(relaxation, search)
+    relaxation, explored = _explored(problem, search)
     bound = max(explored.bound, search.objective)
     if bound == math.inf:  # stopped before the first node: the best of everything bounds it
         bound = ceiling(problem)
     certificate = relaxation.certificate(bound)
     stats = {"leaves": certificate.leaves}
     return Outcome(bound=bound, limit=explored.limit, certificate=certificate, stats=stats)
+
+
+def _explored(problem: Problem, search: Search) -> tuple[Relaxation | Explorer, Explored]:
+    """Return the relaxation that proves most, and what it proves.
+
+    Where there are two, they take turns on trees of their own, with ever more nodes; which one is
+    quick shows only so, and neither is far behind it. Solutions are shared.
+    """
+    relaxation = choose_relaxation(problem, search)
+    other = None
+    if isinstance(problem, MultipleChoiceProblem):
+        other = second_choice(relaxation, problem, search)
+    if other is None:
+        return relaxation, explore(relaxation, search)
+    first: Callable[[], Relaxation | Explorer] = partial(choose_relaxation, problem, search)
+    best, proven = relaxation, Explored(math.inf, None)
+    for nodes, begin in zip(_TURNS, cycle((first, other)), strict=False):
+        relaxation = begin()
+        with _within(search, nodes):
+            explored = explore(relaxation, search)
+        if explored.limit is None or explored.bound <= proven.bound:
+            best, proven = relaxation, explored
+        if explored.limit is None or search.limit_reached() is not None:
+            break
+    return best, replace(proven, limit=explored.limit)
+
+
+@contextmanager
+def _within(search: Search, nodes: float) -> Iterator[None]:
+    """Lower the node limit to so many more nodes for as long as the block lasts."""
+    whole, most = search.options, search.nodes + int(nodes)
+    limit = most if whole.node_limit is None else min(most, whole.node_limit)
+    search.options = replace(whole, node_limit=limit)
+    try:
+        yield
+    finally:
+        search.options = whole
 
 
 def _unprepared(problem: Problem, search: Search) -> Outcome:

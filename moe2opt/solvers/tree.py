@@ -233,6 +233,7 @@ class SplitTree:
         chains: tuple[tuple[int, ...], ...] = (),
         types: tuple[tuple[int, ...], ...] = (),
         rounded: tuple[tuple[int, int], ...] = (),
+        totals: tuple[tuple[int, ...], ...] = (),
     ) -> Certificate:
         """Return the sealed certificate, with the multipliers that no leaf uses left out.
 
@@ -250,6 +251,7 @@ class SplitTree:
             chains=chains,
             types=types,
             rounded=rounded,
+            totals=totals,
             problem_hash=problem.fingerprint,
         ).sealed()
 

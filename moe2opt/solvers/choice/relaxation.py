@@ -8,6 +8,7 @@ the linear relaxation.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,6 +20,7 @@ from moe2opt.solvers.choice.classes import classes_of, counting_pays
 from moe2opt.solvers.choice.counts import CountsRelaxation
 from moe2opt.solvers.choice.engine import ChoiceEngine
 from moe2opt.solvers.choice.heuristics import greedy_choice, improve_choice
+from moe2opt.solvers.choice.kinds import kinds_of
 from moe2opt.solvers.lp import LinearProgram, LinearSolution
 from moe2opt.solvers.relaxation import Examined, unknown_bound
 from moe2opt.solvers.tree import Leaf, SplitTree, Tightening
@@ -26,6 +28,9 @@ from moe2opt.solvers.tree import Leaf, SplitTree, Tightening
 BOUNDS = ("auto", "core", "counts", "lagrangian", "corner")
 
 _MARGIN = 1e-11
+
+#: Options of all classes up to which the LP of a node with totals is worth its time.
+_TOTALLED = 6000
 
 
 def choice_relaxation(
@@ -45,6 +50,28 @@ def choice_relaxation(
     if name == "core" or (name == "auto" and large):
         return ChoiceEngine(problem, tuning)
     return ChoiceRelaxation(problem, search, priced=name != "corner")
+
+
+def second_choice(
+    relaxation: object, problem: MultipleChoiceProblem, search: Search
+) -> Callable[[], CountsRelaxation] | None:
+    """Return what takes turns with the core, if anything.
+
+    Totals of kinds close what single options do not, but an LP for each of their nodes is dear
+    where the core is quick, and too dear where there are many options.
+    """
+    free = search.options.bound == "auto" and search.options.proof == "any"
+    if not free or not isinstance(relaxation, ChoiceEngine):
+        return None
+    classes = classes_of(problem)
+    first = [members[0] for members in classes]
+    columns = np.concatenate([np.arange(problem.offsets[g], problem.offsets[g + 1]) for g in first])
+    if len(columns) > _TOTALLED:
+        return None
+    starts = np.concatenate([[0], np.cumsum([len(problem.values[g]) for g in first])])
+    if not len(kinds_of(problem.costs[:, columns], starts)):
+        return None
+    return lambda: CountsRelaxation(problem, search, classes)
 
 
 @dataclass(frozen=True, slots=True)
