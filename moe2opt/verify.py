@@ -52,6 +52,9 @@ FREE = (
 #: What is said of a result whose configuration is not at hand.
 UNCHECKED = "not checked: no configuration given"
 
+#: Relative use beyond a budget that is no more than rounding of its terms.
+_NOISE = 1e-12
+
 #: The limit that has to be set for a run to end by it.
 _SETTING_OF = {Limit.TIME: "time_limit_s", Limit.NODES: "node_limit"}
 
@@ -195,7 +198,28 @@ def judged(stored: dict[str, Any], folder: Path, target: Instance | Problem) -> 
         failures += [] if verdict.failures else [f"x: {error}"]
     else:
         failures += differences(stored, _expected(stored, result, target), free=FREE)
-    return Judgement(result, verdict, tuple(failures), provisos_of(result), target)
+    provisos = provisos_of(result)
+    if not failures:
+        provisos += tuple(beyond_limits(target, result.x))
+    return Judgement(result, verdict, tuple(failures), provisos, target)
+
+
+def beyond_limits(target: Instance | Problem, x: Any) -> Iterator[str]:
+    """Yield where a solution uses more than a budget, within the slack that fractions have.
+
+    The slack is relative: beside a limit of 1e12 it is 1,000, which may be more than all that the
+    other entries of the row use.
+    """
+    problem: Any = _problem_of(target)
+    if x is None or not hasattr(problem, "usage_of"):
+        return
+    rows = range(len(problem.budgets))
+    names = target.row_names() if isinstance(target, Instance) else [f"budgets[{k}]" for k in rows]
+    used, limits = problem.usage_of(x).tolist(), problem.budgets.tolist()
+    for name, use, limit in zip(names, used, limits, strict=True):
+        over = use - limit
+        if over > _NOISE * max(1.0, abs(limit)):
+            yield f"{name}: uses {use!r}, {over:.6g} more than {limit!r}, within the slack of 1e-9"
 
 
 def other_problem(target: Instance | Problem, result: Result) -> tuple[str, ...]:

@@ -28,6 +28,19 @@ def positive(value: float | None) -> float | None:
     return value
 
 
+def one_of(*known: str) -> Callable[[str | None], str | None]:
+    """Return what refuses other words, by the name of their flag."""
+
+    def checked(word: str | None) -> str | None:
+        if word is not None and word not in known:
+            raise typer.BadParameter(
+                f"'{word}' is not understood; choose one of {', '.join(known)}"
+            )
+        return word
+
+    return checked
+
+
 def in_gib(gib: float | None) -> float | None:
     """Refuse what is no size of a memory."""
     if gib is not None and not 0 < gib < 2**30:

@@ -15,6 +15,7 @@ from moe2opt.present import number
 from moe2opt.progress import percent, proof_words, status_words
 from moe2opt.result import Conflict, Result, encode_float
 from moe2opt.source import name_of
+from moe2opt.verify import beyond_limits
 
 if TYPE_CHECKING:
     from moe2opt.canonical import Problem
@@ -65,6 +66,8 @@ def show_result(target: Instance | Problem, result: Result, verdict: Verdict | N
         put(f"\n{result.plan.summary()}")
     elif result.x is not None:
         _show_solution(names_of(target), problem_of(target), result)
+    for note in beyond_limits(target, result.x):
+        put(f"note: {note}")
 
 
 def _values(result: Result) -> str:
@@ -144,6 +147,7 @@ def as_json(target: Instance | Problem, result: Result, verdict: Verdict | None)
     content["certificate"] = _certificate(target, result, verdict)
     if result.x is not None and result.plan is None:
         content["plan"] = {"x": result.x.tolist()}
+    content["notes"] = list(beyond_limits(target, result.x))
     name = name_of(target) if isinstance(target, Instance) else None
     finite: dict[str, Any] = _finite({"name": name, **content})
     return finite

@@ -278,7 +278,11 @@ def dask_client(workers: int, scheduler: str | None) -> Iterator[Any]:
                         dashboard_address=None,
                     )  # fmt: skip
                 stack.enter_context(cluster)
-            yield stack.enter_context(distributed.Client(cluster, set_as_default=False))
+            try:
+                client = distributed.Client(cluster, set_as_default=False)
+            except ValueError as error:  # no address
+                raise InputError(f"Dask scheduler {scheduler}: {error}") from error
+            yield stack.enter_context(client)
         except (OSError, TimeoutError, CancelledError) as error:
             raise InputError(f"Dask scheduler {scheduler or 'here'}: {error}") from error
 

@@ -139,3 +139,10 @@ def test_addresses_do_not_depend_on_order() -> None:
     names = Addresses()
     assert names.of(one.tasks()[1]) == names.of(other.tasks()[0])
     assert json.dumps(names.of(one.tasks()[0])) != json.dumps(names.of(one.tasks()[1]))
+
+
+def test_what_is_no_address_is_told(tmp_path: Path) -> None:
+    """A scheduler without a port is bad input, not a fault of moe2opt."""
+    pytest.importorskip("distributed", reason="needs the extra `dask`")
+    with pytest.raises(InputError, match="Dask scheduler here: missing port"):
+        mo.sweep("tiny", out=tmp_path, backend="dask", scheduler="here")

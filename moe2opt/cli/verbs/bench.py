@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from moe2opt.cli.exits import Exit, say
-from moe2opt.cli.flags import Json, NoCertify, Quiet, at_least, gib_in_bytes, in_gib, positive
+from moe2opt.cli.flags import (
+    Json,
+    NoCertify,
+    Quiet,
+    at_least,
+    gib_in_bytes,
+    in_gib,
+    one_of,
+    positive,
+)
 from moe2opt.cli.folders import create, writing
 from moe2opt.cli.output import print_table, put, put_json
 from moe2opt.errors import InputError
@@ -36,7 +45,7 @@ def bench(
     time_limit: Annotated[
         float, typer.Option(help="Seconds of each run.", callback=positive)
     ] = 60.0,
-    seeds: Annotated[int, typer.Option(help="Number of seeds.")] = 1,
+    seeds: Annotated[int, typer.Option(min=1, help="Number of seeds.")] = 1,
     gap: Annotated[
         float, typer.Option(help="Relative gap that counts as closed.", callback=at_least(0))
     ] = 1e-6,
@@ -58,7 +67,11 @@ def bench(
         Path | None, typer.Option(metavar="DIR", help="Write report and plots here.")
     ] = None,
     clock: Annotated[
-        str, typer.Option(help="Seconds that count: wall, or processor on a busy machine.")
+        str,
+        typer.Option(
+            help="Seconds that count: wall, or processor on a busy machine.",
+            callback=one_of("wall", "processor"),
+        ),
     ] = "wall",
     list_only: Annotated[bool, typer.Option("--list", help="List suites and peers.")] = False,
     no_certify: NoCertify = False,

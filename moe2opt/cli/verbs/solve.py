@@ -10,7 +10,7 @@ import typer
 
 from moe2opt.cli import flags
 from moe2opt.cli.exits import Exit, Require, exit_of, say
-from moe2opt.cli.flags import Config, Json, Outside, Overrides, Quiet, Scenario, at_least
+from moe2opt.cli.flags import Config, Json, Outside, Overrides, Quiet, Scenario, at_least, one_of
 from moe2opt.cli.folders import create, write_config, writing
 from moe2opt.cli.output import put, put_json
 from moe2opt.cli.target import opened, told
@@ -39,7 +39,11 @@ def solve(
     ] = None,
     bound: Annotated[str | None, typer.Option(help="Bound of the solver brb.")] = None,
     proof: Annotated[
-        str | None, typer.Option(help="any, or linear for one that `certificate` can export.")
+        str | None,
+        typer.Option(
+            help="any, or linear for one that `certificate` can export.",
+            callback=one_of("any", "linear"),
+        ),
     ] = None,
     scenario: Scenario = None,
     overrides: Overrides = None,

@@ -17,6 +17,7 @@ from moe2opt.certify import Verdict
 from moe2opt.cli.exits import Exit, Require, exit_of
 from moe2opt.cli.show import Names, as_json, show_conflict
 from moe2opt.config import load
+from moe2opt.errors import InputError
 from moe2opt.result import Conflict, Limit, Relaxation, Result, Status
 
 Run = Callable[..., Ran]
@@ -334,3 +335,23 @@ def test_conflict_without_relaxation(capsys: pytest.CaptureFixture[str]) -> None
 def test_conflict_of_groups(capsys: pytest.CaptureFixture[str]) -> None:
     """A clash without budgets and covers is one of the groups."""
     assert "the groups alone" in conflict_text(Conflict(()), capsys)
+
+
+def test_use_beyond_a_limit_is_told(moe2opt: Run, tmp_path: Path) -> None:
+    """A coefficient of 1e12 gives its row a slack of 1,000; a plan that needs it says so."""
+    usage = [[[0.0], [100.4534]], [[0.0], [1e12]]]
+    file, result = tmp_path / "huge.json", tmp_path / "out" / "result.json"
+    mo.save_problem(mo.MultipleChoiceProblem([[0, 1], [0, 1]], usage, [1e12]), file)
+    told = "budgets[0]: uses 1000000000100.4534, 100.453 more than 1000000000000.0, within"
+    ran = moe2opt("solve", file, "--out", result.parent)
+    assert f"note: {told}" in ran.stdout
+    assert f"  {told}" in moe2opt("verify", result, file).stdout
+    assert payload(moe2opt("solve", file, "--json"))["notes"][0].startswith(told)
+    assert payload(moe2opt("solve", "tiny", "--json"))["notes"] == []
+
+
+@pytest.mark.parametrize("values", [[1e308, 1e308], [2**62 + 1, 2**62 - 1]])
+def test_numbers_that_cannot_be_added_are_named(values: list[float]) -> None:
+    """Sums that overflow, and whole numbers that no float holds, are bad input by name."""
+    with pytest.raises(InputError, match="values"):
+        mo.solve(mo.MultipleChoiceProblem([[0, v] for v in values], [[[0], [1]]] * 2, [2]))
