@@ -72,6 +72,7 @@ BUILDERS: dict[str, tuple[str, str]] = {
     "catalogue": ("moe2opt.bench.catalogue", "build_catalogue_case"),
     "placement": ("moe2opt.bench.placement", "build_placement"),
     "orlib": ("moe2opt.bench.orlib", "build_orlib"),
+    "monotone": ("moe2opt.bench.monotone", "build_monotone"),
     "file": ("moe2opt.bench.cases", "build_file"),
 }
 

@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from moe2opt.bench.cases import Case
 from moe2opt.library import find
@@ -99,6 +100,23 @@ def _orlib(seeds: int) -> Iterator[Case]:
             yield Case("orlib", instance, "orlib", arguments)
 
 
+def _monotone(seeds: int) -> Iterator[Case]:
+    fixed: list[tuple[str, dict[str, Any], int]] = [("tillman", {}, 5), ("luus", {}, 15)]
+    fixed += [(f"fyffe-w{w}", {"weight": w}, 48) for w in range(191, 158, -1)]
+    for name, arguments, size in fixed:
+        named = {"family": name.split("-")[0], **arguments}
+        yield Case("monotone", name, "monotone", named, (size, 1))
+    sizes = (
+        ("series", "stages", (20, 40)),
+        ("coverage", "sensors", (12, 16, 20)),
+        ("quadratic-knapsack", "items", (15, 20, 40)),
+    )
+    for family, word, numbers in sizes:
+        for n, seed in itertools.product(numbers, range(seeds)):
+            arguments = {"family": family, word: n, "seed": seed}
+            yield Case("monotone", f"{family}-{n}-s{seed}", "monotone", arguments, (n, 1))
+
+
 def _growth(seeds: int) -> Iterator[Case]:
     sizes = list(dict.fromkeys([*GROWTH_EXPERTS, *GROWTH_CLUSTERS, GROWTH_CORNER]))
     for (n, c), seed in itertools.product(sizes, range(seeds)):
@@ -137,6 +155,12 @@ SUITES: dict[str, Suite] = {
             "placement-real",
             "experts of GLM-5.2 x (3 tiers x 4 precisions); three budgets",
             _placement,
+        ),
+        Suite(
+            "monotone",
+            "series systems with published optima, coverage, quadratic knapsacks; made of parts",
+            _monotone,
+            seeded=True,
         ),
         Suite("orlib", "OR-Library families and MMKP with published values", _orlib),
         Suite(

@@ -8,7 +8,13 @@ from typing import Any
 import numpy as np
 
 from moe2opt.bench.peers import Answer, Run
-from moe2opt.canonical import FacilityProblem, MonotoneProblem, MultipleChoiceProblem, Problem
+from moe2opt.canonical import (
+    FacilityProblem,
+    MonotoneProblem,
+    MultipleChoiceProblem,
+    Problem,
+    choice_view,
+)
 from moe2opt.result import InputError, ProgressEvent
 from moe2opt.solve import solve as run_solver
 
@@ -53,7 +59,8 @@ def _small(problem: Problem) -> list[Problem]:
     """Return small problems that take the same paths, with and without integer data."""
     rng = np.random.default_rng(0)
     if isinstance(problem, MonotoneProblem):
-        return []
+        view = choice_view(problem)
+        return [] if view is None else _small(view.problem)
     if isinstance(problem, MultipleChoiceProblem):
         rows = len(problem.budgets)
         worth = [rng.integers(0, 50, 4).astype(float) for _ in range(12)]

@@ -11,11 +11,17 @@ from moe2opt.result import BoolArray, FloatArray, IntArray
 from moe2opt.solvers.base import Search, Stop, never
 from moe2opt.solvers.tuning import DEFAULT, MonotoneTuning
 
+#: Random points that are tried where climbing gains nothing.
+_DRAWS = 512
+
 
 def greedy_monotone(
     problem: MonotoneProblem, stop: Stop = never, tuning: MonotoneTuning = DEFAULT.monotone
 ) -> IntArray | None:
     """Return the best of four climbs: from below and from above, by gain and by gain per cost.
+
+    Where none of them gains anything, as on a product that is zero until every factor has
+    something, a climb from the best of some random points.
 
     Returns
     -------
@@ -27,7 +33,30 @@ def greedy_monotone(
     by = (False, True)
     found = [_climbed(problem, x, by_cost, stop, tuning) for x in starts for by_cost in by]
     feasible = [x for x in found if problem.is_feasible(x)]
-    return max(feasible, key=problem.evaluate, default=None)
+    best = max(feasible, key=problem.evaluate, default=None)
+    if best is None or any(problem.evaluate(best) > problem.evaluate(x) for x in starts):
+        return best
+    higher = None if stop() else _off_plateau(problem, best)
+    if higher is None:
+        return best
+    climbs = (_climbed(problem, higher, by_cost, stop, tuning) for by_cost in by)
+    return max(climbs, key=problem.evaluate)
+
+
+def _off_plateau(problem: MonotoneProblem, x: IntArray) -> IntArray | None:
+    """Return the best feasible one of random points that beats `x`, None without one.
+
+    Points lie between the lower corner and random shares of the box, so that some are small enough.
+    """
+    rng = np.random.default_rng(0)
+    share = rng.random((_DRAWS, 1)) * rng.random((_DRAWS, problem.size))
+    span = problem.upper - problem.lower + 1
+    points = problem.lower + np.minimum((share * span).astype(np.int64), span - 1)
+    points = points[feasible_rows(problem, points)]
+    if not len(points):
+        return None
+    best = points[int(np.argmax(problem.objective_values(points)))]
+    return best if problem.evaluate(best) > problem.evaluate(x) else None
 
 
 def offer_climbs(problem: MonotoneProblem, search: Search) -> None:
@@ -41,6 +70,10 @@ def offer_climbs(problem: MonotoneProblem, search: Search) -> None:
             search.offer(_climbed(problem, start, per_cost, search.pressed, tuning), "H")
     if search.x is None:
         return
+    if search.objective <= problem.evaluate(start) and search.limit_reached() is None:
+        higher = _off_plateau(problem, search.x)
+        if higher is not None:
+            search.offer(_climbed(problem, higher, False, search.pressed, tuning), "H")
     better = improving_monotone(problem, search.x, search.pressed, tuning)
     for x, _ in zip(better, range(tuning.exchanges), strict=False):
         search.offer(x, "H")

@@ -1,0 +1,66 @@
+"""The monotone suite: published optima are met with proofs, random problems repeat."""
+
+from __future__ import annotations
+
+import pytest
+
+import moe2opt as mo
+from moe2opt.bench.cases import build_case
+from moe2opt.bench.monotone import HALF_A_DIGIT
+from moe2opt.bench.suites import cases_of
+
+CASES = {case.name: case for case in cases_of("monotone", 1)}
+
+#: The weights between the two that the literature's tables begin and end with.
+FYFFE = sorted(name for name in CASES if name.startswith("fyffe"))
+
+
+@pytest.mark.parametrize("name", ["tillman", "luus", "fyffe-w191", "fyffe-w159"])
+def test_published_optima_are_proven(name: str) -> None:
+    """Series systems are proven at their published optima, and the proofs accepted."""
+    built = build_case(CASES[name].recipe, CASES[name].arguments, None)
+    result = mo.solve(built.problem)
+    verdict = mo.certify(built.problem, result)
+    assert verdict.ok
+    assert verdict.kind == "checked"
+    assert result.status is mo.Status.OPTIMAL
+    assert 0 <= result.objective - built.known <= 2 * HALF_A_DIGIT
+
+
+@pytest.mark.slow
+def test_optima_fall_with_the_weight_that_is_left() -> None:
+    """All 33 mixed systems are proven, each at most as reliable as the one with more weight."""
+    values = []
+    for name in FYFFE:
+        problem = build_case(CASES[name].recipe, CASES[name].arguments, None).problem
+        result = mo.solve(problem)
+        assert mo.certify(problem, result).kind == "checked"
+        assert result.status is mo.Status.OPTIMAL
+        values.append(result.objective)
+    assert len(values) == 33
+    assert values == sorted(values)
+
+
+@pytest.mark.parametrize("name", ["series-40-s0", "coverage-12-s0", "quadratic-knapsack-15-s0"])
+def test_random_problems_repeat(name: str) -> None:
+    """The same arguments give the same problem, another seed another one."""
+    case = CASES[name]
+    first, again = (build_case(case.recipe, case.arguments, None).problem for _ in range(2))
+    other = build_case(case.recipe, case.arguments | {"seed": 1}, None).problem
+    assert first.fingerprint == again.fingerprint != other.fingerprint
+
+
+def test_greedy_leaves_a_plateau() -> None:
+    """A product that is zero until all of 14 blocks hold something is not left at zero."""
+    case = CASES["fyffe-w191"]
+    problem = build_case(case.recipe, case.arguments, None).problem
+    assert mo.solve(problem, "greedy").objective > 0.6
+    assert mo.solve(problem, "local_search").objective > 0.95
+
+
+def test_polyblock_begins_with_the_greedy_plan() -> None:
+    """On fifteen stages polyblock has a plan from its first node on, as good as greedy's."""
+    case = CASES["luus"]
+    problem = build_case(case.recipe, case.arguments, None).problem
+    result = mo.solve(problem, "polyblock", node_limit=1)
+    assert result.objective >= mo.solve(problem, "greedy").objective > 0.9
