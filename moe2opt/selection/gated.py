@@ -76,14 +76,21 @@ class GatedCase(Case):
             progress.logger.info(
                 f"No gate in {self.gate_folder.name}: training one (moe2opt gate train keeps it)"
             )
-            return _trained(self.outcomes, self.split, self.gate_settings)
+            return _trained(self.outcomes, self.split, self.gate_settings, self.offered)
         gate = load_gate(self.gate_folder)
         self._check_gate(gate)
         return gate
 
     def train(self, on_step: Listener | None = None) -> Gate:
         """Train the gate anew, on all LLMs of the matrix."""
-        return train_gate(self.outcomes, self.split, self.gate_settings, on_step=on_step)
+        return train_gate(
+            self.outcomes, self.split, self.gate_settings, offered=self.offered, on_step=on_step
+        )
+
+    @property
+    def offered(self) -> tuple[str, ...]:
+        """Names of the LLMs that may be deployed."""
+        return tuple(llm.name for llm in self.tables.llms)
 
     @cached_property
     def pool(self) -> OutcomeMatrix:
@@ -105,7 +112,7 @@ class GatedCase(Case):
     @cached_property
     def runs(self) -> FloatArray:
         """``(K, M)`` prompts of each category that the gate saw each LLM answer."""
-        learn = self.split.members("train")
+        learn = self.split.members("train", "validation")
         runs = np.zeros((len(self.categories), len(self.pool.llms)))
         np.add.at(runs, self.pool.category_of[learn], self.pool.observed[learn].astype(np.float64))
         return runs
@@ -270,11 +277,13 @@ _GATES: dict[tuple[Any, ...], Gate] = {}
 _MOST_GATES = 8
 
 
-def _trained(outcomes: OutcomeMatrix, split: Split, settings: GateSettings) -> Gate:
+def _trained(
+    outcomes: OutcomeMatrix, split: Split, settings: GateSettings, offered: tuple[str, ...]
+) -> Gate:
     """Train a gate once for all scenarios of a file."""
-    key = (outcomes.digest, split.record()["sha256"], settings)
+    key = (outcomes.digest, split.record()["sha256"], settings, offered)
     if key not in _GATES:
         if len(_GATES) >= _MOST_GATES:
             _GATES.clear()
-        _GATES[key] = train_gate(outcomes, split, settings)
+        _GATES[key] = train_gate(outcomes, split, settings, offered=offered)
     return _GATES[key]

@@ -58,6 +58,8 @@ def _show(gate: Gate, folder: Path, seconds: float, config: str, quiet: bool) ->
         for part, m in gate.record["measures"].items()
     ]  # fmt: skip
     print_table(header, rows)
+    if advice := gate.record["training"].get("advice"):
+        put(f"Chosen: {gate.record['training']['chosen']}. In short: {advice}")
     put(
         "routed: the LLM with the highest score, of all LLMs; best LLM: the best single one in "
         "hindsight"

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from moe2opt.result import FloatArray, IntArray
-from moe2opt.selection.gate.linear_fit import routed_scores
+from moe2opt.selection.gate.measures import routed_scores
 from moe2opt.selection.question import GatedInstance
 
 #: Neighbours, and penalties of the ridge regression, that are tried on the validation part.

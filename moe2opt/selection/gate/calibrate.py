@@ -1,7 +1,9 @@
 r"""Calibration: from logits to probabilities, fitted on prompts the gate did not learn from.
 
-``platt`` gives every LLM :math:`\sigma(a_n z_n + b_n)`, ``temperature`` one :math:`\sigma(z_n/T)`,
-``isotonic`` every LLM a non-decreasing step function, linear between its steps.
+``platt`` gives all LLMs one :math:`\sigma(a z_n + b)`, or each its own :math:`a_n, b_n` drawn to
+the common ones where routing gains by that beyond noise; ``temperature`` one :math:`\sigma(z_n/T)`;
+``isotonic`` one non-decreasing step function, linear between its steps. But for the lines of single
+LLMs, none of them changes who is rated highest.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from moe2opt.result import FloatArray, InputError
+from moe2opt.selection.gate.measures import routed_scores, simplest
 from moe2opt.selection.gate.settings import Calibration
 
 #: Probabilities are kept this far from 0 and 1.
@@ -20,6 +23,13 @@ _MARGIN = 1e-4
 #: Strength, in prompts, of the pull of each LLM's line towards the common one. The validation part
 #: is small, and offsets fitted to it alone would disturb the ranking that routing lives by.
 _PULL = 100.0
+
+#: Share of the logistic function in a step function, which keeps the order within a step.
+_SLOPE = 1e-3
+
+#: Standard errors by which lines of single LLMs must route better than the common one. They are
+#: judged on the prompts that they were fitted to, so they look a little better than they are.
+_BEYOND = 3.0
 
 #: Slope and offset of a line.
 Line = tuple[float, float]
@@ -84,7 +94,8 @@ class Calibrator:
         for m, (first, last) in enumerate(zip([0, *ends[:-1]], ends, strict=True)):
             part = slice(first, last)
             chances[:, m] = np.interp(logits[:, m], self.knots[part], self.values[part])
-        return chances
+        # Within a step the higher logit stays the higher chance.
+        return (1 - _SLOPE) * chances + _SLOPE * sigmoid(logits)
 
 
 def sigmoid(values: FloatArray) -> FloatArray:
@@ -119,7 +130,11 @@ def fit_calibrator(kind: Calibration, logits: FloatArray, score: FloatArray) -> 
     if kind == "platt":
         common = _line(logits.ravel(), score.ravel())
         lines = [_line(z, y, common, _PULL) for z, y in zip(logits.T, score.T, strict=True)]
-        slope, offset = (np.array(part) for part in zip(*lines, strict=True))
+        own = tuple(np.array(part) for part in zip(*lines, strict=True))
+        routed = [routed_scores(logits * a + b, score, 0) for a, b in (common, own)]
+        slope, offset = (np.array([part]) for part in common)
+        if simplest(np.array(routed), _BEYOND):
+            slope, offset = own
     return Calibrator(kind, slope, offset, none, none, none)
 
 
@@ -156,17 +171,9 @@ def _line(
 def _isotonic(logits: FloatArray, score: FloatArray) -> Calibrator:
     from sklearn.isotonic import IsotonicRegression
 
-    knots, values = [], []
-    for m in range(logits.shape[1]):
-        seen = ~np.isnan(score[:, m])
-        if not seen.any():
-            grid = np.linspace(-9.0, 9.0, 37)
-            knots.append(grid)
-            values.append(sigmoid(grid))
-            continue
-        fitted = IsotonicRegression(out_of_bounds="clip").fit(logits[seen, m], score[seen, m])
-        knots.append(fitted.X_thresholds_)
-        values.append(fitted.y_thresholds_)
-    counts = np.array([float(len(part)) for part in knots])
+    seen = ~np.isnan(score)
+    fitted = IsotonicRegression(out_of_bounds="clip").fit(logits[seen], score[seen])
+    models, steps = logits.shape[1], len(fitted.X_thresholds_)
     one = (np.ones(1), np.zeros(1))
-    return Calibrator("isotonic", *one, np.concatenate(knots), np.concatenate(values), counts)
+    knots, values = (np.tile(part, models) for part in (fitted.X_thresholds_, fitted.y_thresholds_))
+    return Calibrator("isotonic", *one, knots, values, np.full(models, float(steps)))

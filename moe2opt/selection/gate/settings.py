@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib.util import find_spec
 from typing import Literal
 
 from moe2opt.result import InputError
@@ -27,8 +26,9 @@ class GateSettings:
         ``sigmoid``: one probability of a correct answer per LLM, binary cross-entropy;
         ``softmax``: a distribution over the LLMs, cross-entropy.
     backend
-        ``torch``: linear part and one hidden layer, early stopping; ``sklearn``: linear, its
-        regularisation chosen on the validation part; ``auto``: torch where it is installed.
+        ``sklearn``: the mean of every LLM, a table of categories or a linear model, chosen by
+        cross-validation; ``torch``: linear part and one hidden layer, early stopping, unless the
+        table is as good; ``auto``: ``sklearn``, which needs nothing and was never worse.
     calibration
         How scores become probabilities, fitted on the validation part.
     category
@@ -64,7 +64,5 @@ class GateSettings:
 
     @property
     def resolved_backend(self) -> Literal["torch", "sklearn"]:
-        """The backend that ``auto`` stands for on this machine."""
-        if self.backend != "auto":
-            return self.backend
-        return "torch" if find_spec("torch") is not None else "sklearn"
+        """The backend that ``auto`` stands for."""
+        return "sklearn" if self.backend == "auto" else self.backend

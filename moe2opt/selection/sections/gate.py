@@ -38,9 +38,9 @@ class Splits(Section):
     """Shares of the prompts, drawn at random within each category."""
 
     train: Annotated[float, Field(gt=0, lt=1)] = 0.5
-    """What the gate learns on."""
+    """What the gate learns on, with the validation part where it is chosen by cross-validation."""
     validation: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    """What it stops early on and is calibrated on."""
+    """What a gate with torch or a softmax head is chosen and calibrated on."""
     select: Annotated[float, Field(gt=0, lt=1)] = 0.2
     """What the experts are selected on."""
     test: Share = 0.2
@@ -69,7 +69,8 @@ class GateSection(Section):
     """`sigmoid`: a probability of a correct answer for each LLM; `softmax`: a distribution over
     the LLMs."""
     backend: Backend = "auto"
-    """`torch` (one hidden layer), `sklearn` (linear), or `auto`: torch where it is installed."""
+    """`sklearn` (the mean of every LLM, a table of categories or a linear model, whichever
+    cross-validation finds enough), `torch` (one hidden layer), or `auto`: `sklearn`."""
     calibration: Calibration = "platt"
     """How scores become probabilities: `platt`, `temperature`, `isotonic` or `none`."""
     category: bool = True
