@@ -292,6 +292,7 @@ BUILT_IN = [
     ("smile_ranks", "mean_rank_16", "0.869291", "0.866096"),
     ("smile_ranks", "mean_rank_64", "0.890584", "0.888677"),
     ("prism_class_levels", None, "0.664455", "0.637925"),
+    ("tinymoe_blocks", None, "0.084890", "0.120500"),
     ("ewemoe_ratio", None, "0.893392", "0.891914"),
     ("teal_blocks", "relative", "31.742261", "31.999998"),
     ("teal_blocks", "llama_3_8b", "12.725587", "18.653562"),
