@@ -146,7 +146,9 @@ def case_of(config: LevelsConfig, folder: Path, *, allow_outside: bool = False) 
         plans[name] = None
         if isinstance(asked, NamedPlan):
             plans[name] = _named_plan(case, config, path(asked.plan, f"baselines.{k}.plan"))
-    caveats = (*config.notes, ADDITIVE, *([NOISY] if case.noisy else []))
+    caution = f"every value is taken {value.caution:g} standard errors worse than it was measured"
+    doubts = [*([caution] if value.caution else []), *([NOISY] if case.noisy else [])]
+    caveats = (*config.notes, ADDITIVE, *doubts)
     return replace(case, rivals=plans, caveats=caveats)
 
 
@@ -159,10 +161,14 @@ def _menus(config: LevelsConfig, value: Value, file: Path) -> dict[str, tuple[Le
     rows = read_columns(file, wanted, unique=("group", "option"))
     if not rows:
         raise InputError(f"table: {file.name} has no rows")
+    if value.caution and "value.se" not in wanted:
+        raise InputError(f"value.caution: {file.name} has no column of standard errors")
+    worse = value.caution if value.sense == "min" else -value.caution
     menus: dict[str, list[Level]] = {}
     for row in rows:
         uses = tuple(row[f"budgets.{name}"] for name in config.budgets)
-        level = Level(row["option"], row["value.column"], row.get("value.se"), uses)
+        error = row.get("value.se")
+        level = Level(row["option"], row["value.column"] + worse * (error or 0.0), error, uses)
         menus.setdefault(row["group"], []).append(level)
     return {group: tuple(menu) for group, menu in menus.items()}
 

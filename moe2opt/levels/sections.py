@@ -21,6 +21,9 @@ class Value(Section):
     se: Name | None = None
     """Column of its standard error; when left out, the value's column with `_se` if the table has
     it."""
+    caution: Annotated[float, Field(ge=0, le=100)] = 0.0
+    """Standard errors by which every value is taken worse than it was measured: a plan that is
+    best in the worst case of intervals that wide. Needs a column of standard errors."""
     weights: FileName | dict[Name, Amount] | None = None
     """One factor per group: a CSV with the column of the groups and a column `weight`, or the
     factors by group; all 1 when left out."""

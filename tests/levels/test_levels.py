@@ -162,6 +162,21 @@ def test_gains_within_two_standard_errors_say_so(tmp_path: Path) -> None:
     assert any("no larger than noise" in note for note in plan.notes)
 
 
+def test_a_cautious_plan_leaves_what_is_uncertain(tmp_path: Path) -> None:
+    """Two standard errors worse, a sure gain is taken before a larger one that may be none."""
+    rows = ["task,rank,accuracy,accuracy_se,bytes"]
+    rows += ["a,1,0.5,0.01,1", "a,2,0.58,0.04,2", "b,1,0.7,0.01,1", "b,2,0.75,0.01,2"]
+    yaml = YAML.replace("rank: 112", "bytes: 3")
+    choices = []
+    for caution in (0, 2):
+        own = yaml.replace("value: accuracy", f"value: {{column: accuracy, caution: {caution}}}")
+        plan = solved(mo.load(written(tmp_path, own, t="\n".join(rows)))).plan
+        choices.append(list(plan.choices.values()))
+        assert any("2 standard errors worse" in note for note in plan.notes) == (caution == 2)
+    assert choices == [["2", "1"], ["1", "2"]]
+    assert plan.total == pytest.approx(0.48 + 0.73)
+
+
 def test_a_named_plan_that_breaks_a_budget_says_which(tmp_path: Path) -> None:
     """A plan of others that uses too much is shown with its value and its fault."""
     yaml = YAML + "baselines: [plan: w.csv]\n"
@@ -233,6 +248,8 @@ BAD: list[tuple[str, str, str]] = [
      "value.column: t.csv has no column 'acuracy'; did you mean 'accuracy'?"),
     ("value: accuracy", "value: {column: accuracy, sense: up}", "value.sense: "),
     ("value: accuracy", "value: {column: accuracy, se: error}", "has no column 'error'"),
+    ("value: accuracy", "value: {column: accuracy, caution: 2}",
+     "value.caution: t.csv has no column of standard errors"),
     ("value: accuracy", "value: {column: accuracy, weights: {dtd: 1}}",
      "value.weights: nothing is said of mnist, cars"),
     ("value: accuracy", "value: {column: accuracy, weights: {dtd: 1, mnist: 1, car: 1}}",
