@@ -5,20 +5,24 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-
-import numpy as np
+from typing import Any
 
 from moe2opt.profiles.fitting.offload import OffloadCurve
 from moe2opt.profiles.fitting.robust import upper_error
 from moe2opt.profiles.formats import find_format
 from moe2opt.profiles.predicting.predict import Prediction, predict, tables_of
 from moe2opt.profiles.predicting.request import positive
+from moe2opt.profiles.ram import HOP_S, SPREAD, RamRate, ram_rate
 from moe2opt.profiles.tables.tables import Profiles
 from moe2opt.result import InputError
 
 #: Share of the active bytes that are experts, where a caller does not say: the middle of the
 #: mixture models in ``moe_models.csv``.
 _EXPERT_SHARE = 0.6
+
+
+#: Factor either way of the seconds in a tier whose effective bandwidth is given.
+SPREAD_GIVEN = 1.6
 
 
 def predict_offload(
@@ -31,8 +35,12 @@ def predict_offload(
     active_params_b: float | None = None,
     expert_bytes_per_token: float | None = None,
     tier_gb_per_s: float | None = None,
+    ram: str | None = None,
+    layers_in_tier: int = 0,
     latency_s: float = 0.0,
     overlap: float = 0.0,
+    context_tokens: float = 0,
+    engine: str | None = None,
     level: float = 0.9,
     profiles: Profiles | str | Path | None = None,
 ) -> Prediction:
@@ -53,12 +61,20 @@ def predict_offload(
     expert_bytes_per_token
         Bytes of experts that a token reads; 60 % of the active bytes when left out.
     tier_gb_per_s
-        Effective bandwidth of the slower tier in 1e9 bytes per second; the middle of the published
-        hosts when left out.
+        Effective bandwidth of the slower tier in 1e9 bytes per second.
+    ram
+        Kind of RAM that is the tier, such as ``ddr5-6000`` or ``ddr4-3200x8``, instead of a
+        bandwidth (`moe2opt.profiles.ram`); two channels of DDR5-5600 when neither is given.
+    layers_in_tier
+        Layers whose experts are in the tier: each costs a hand-over.
     latency_s
         Seconds per token of going to the tier at all.
     overlap
         0 for one after the other, 1 for fully at the same time.
+    context_tokens
+        Tokens of the conversation so far, whose context the GPU reads for every token.
+    engine
+        As for `predict`.
     level
         Probability of the interval.
     profiles
@@ -92,24 +108,32 @@ def predict_offload(
     active = active_params_b * 1e9 * form.bits_per_weight / 8
     experts = expert_bytes_per_token or _EXPERT_SHARE * active
     missed = (1.0 - expert_share_gpu) * min(experts, active)
-    on_gpu = predict(
-        device,
-        weights_bytes,
-        precision,
-        quantity="s_per_token",
-        active_params_b=active_params_b,
-        level=level,
-        profiles=tables,
-    )
-    kept = (active - missed) / active
-    speeds = [tier_gb_per_s * 1e9] * 3 if tier_gb_per_s else _tier_speeds(tables)
+    about: dict[str, Any] = {
+        "quantity": "s_per_token", "active_params_b": active_params_b, "level": level,
+        "engine": engine, "profiles": tables,
+    }  # fmt: skip
+    on_gpu = predict(device, weights_bytes, precision, context_tokens=context_tokens, **about)
+    bare = predict(device, weights_bytes, precision, prompt_tokens=0, output_tokens=1, **about)
+    context_s = max(on_gpu.value - bare.value, 0.0)
+    own = bare.value * (active - missed) / active + context_s
+    rate = ram_rate(ram) if tier_gb_per_s is None else RamRate(tier_gb_per_s * 1e9, "as given")
+    hops = layers_in_tier * HOP_S if missed > 0 else 0.0
+    tier_s = missed / rate.bytes_per_s + (latency_s + hops) * (missed > 0)
+    wide = SPREAD_GIVEN if tier_gb_per_s is not None else SPREAD
+    wide = math.exp(math.log(wide) * min(1.0, level / 0.9))
     values = [
-        _joined(own * kept, missed / speed + latency_s * (missed > 0), overlap)
-        for own, speed in zip((on_gpu.value, on_gpu.lower, on_gpu.upper), speeds, strict=True)
+        _joined(own * far, tier_s * slow, overlap)
+        for far, slow in (
+            (1.0, 1.0),
+            (on_gpu.lower / on_gpu.value, 1.0 / wide),
+            (on_gpu.upper / on_gpu.value, wide),
+        )
     ]
     reasons = [*on_gpu.reasons]
     if missed > 0:
         reasons.append("built from a bandwidth, not from runs of this model on this host")
+        if tier_gb_per_s is None:
+            reasons.append(f"RAM is taken to be read at {rate.words}")
     return Prediction(
         value=values[0],
         lower=values[1],
@@ -151,19 +175,3 @@ def _of_series(curve: OffloadCurve, share: float, level: float) -> Prediction:
         reasons=reasons,
         error=error or "no hold-out error",
     )
-
-
-def _tier_speeds(tables: Profiles) -> list[float]:
-    """Return the middle effective bandwidth of the published hosts of one GPU, and its range.
-
-    Few hosts are published, so the range reaches a factor of two beyond them.
-    """
-    single = {run["series"] for run in tables.offload_runs if run["devices"] == 1}
-    known = [
-        curve.tier_bytes_per_s
-        for curve in tables.fit.offload_curves
-        if curve.series in single and math.isfinite(curve.tier_bytes_per_s)
-    ]
-    if not known:
-        raise InputError("tier_gb_per_s: missing, and the tables hold no series of one GPU")
-    return [float(np.median(known)), 2.0 * max(known), 0.5 * min(known)]

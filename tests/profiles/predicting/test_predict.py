@@ -353,3 +353,28 @@ def test_a_name_of_two_boards_says_which() -> None:
     assert not any("taken for" in reason for reason in predict("Orin Nano Super", 2e9).reasons)
     alone = predict("Jetson Orin Nano 8GB", 2e9)
     assert alone.upper / alone.lower > 2  # one run says little
+
+
+def test_offload_counts_context_and_the_kind_of_ram() -> None:
+    """A longer conversation and slower RAM take longer; the interval is wider than a factor of 2.
+
+    Qwen3.6-35B-A3B Q4_K_M with the experts of 34 of 40 layers in RAM, RTX 3060: 26.51 tokens/s
+    (public log); with 22 of 40, RX 9070 XT, DDR5-5600, 48,531 tokens so far: 30.58
+    (https://github.com/ggml-org/llama.cpp/issues/25859).
+    """
+    about: dict[str, Any] = {
+        "weights_bytes": 22.1e9, "precision": "Q4_K_M", "active_params_b": 3.0,
+        "expert_bytes_per_token": 0.64e9,
+    }  # fmt: skip
+    card = {"device": "RTX 3060", "layers_in_tier": 34}
+    short = predict_offload(6 / 40, **card, **about)
+    long = predict_offload(6 / 40, context_tokens=100_000, **card, **about)
+    slow = predict_offload(6 / 40, ram="ddr4-2400", **card, **about)
+    assert short.value < long.value and short.value < slow.value
+    assert short.upper / short.lower > 3
+    assert short.lower < 1 / 26.51 < short.upper
+    deep = predict_offload(
+        18 / 40, device="RX 9070 XT", ram="ddr5-5600", layers_in_tier=22, context_tokens=48_531,
+        **about,
+    )  # fmt: skip
+    assert deep.lower < 1 / 30.58 < deep.upper
