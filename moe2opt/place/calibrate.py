@@ -99,6 +99,12 @@ def calibrated(config: PlaceConfig, model: LlamaModel, files: Sequence[Path]) ->
     return config.model_copy(update=_fitted(case, rows, notes))
 
 
+def noted(config: PlaceConfig, note: str) -> PlaceConfig:
+    """Return a configuration whose plans say one thing more."""
+    rates = config.rates.model_copy(update={"notes": (*config.rates.notes, note)})
+    return config.model_copy(update={"rates": rates})
+
+
 def _fitted(
     case: Case, rows: dict[bool, list[tuple[Timed, list[float]]]], notes: list[str]
 ) -> dict[str, object]:

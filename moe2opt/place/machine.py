@@ -193,7 +193,7 @@ def _notes(config: PlaceConfig, tables: Profiles) -> Iterator[str]:
 
 def _rated(device: Device, rates: Rates) -> Device:
     """Return a device with the rates that were fitted to runs on the machine."""
-    if rates == Rates():
+    if rates.model_copy(update={"notes": ()}) == Rates():
         return device
     dense, routed = device.operation_s
     return replace(

@@ -117,7 +117,7 @@ class Rates(Section):
     prompt_spread: Annotated[float, Field(ge=1, le=100)] | None = None
     """The same of prompts."""
     notes: tuple[str, ...] = ()
-    """What was fitted to how many runs, and what stayed assumed."""
+    """What was fitted to how many runs, what stayed assumed, and what else must be known."""
 
 
 class PlaceConfig(Section):

@@ -126,6 +126,12 @@ def place(
             help="Output of llama-bench or llama-sweep-bench on this machine; repeat for more.",
         ),
     ] = None,
+    activation: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="How often experts are used: a CSV of layer, expert, count."
+        ),
+    ] = None,
     time_limit: Annotated[float | None, typer.Option(help="Seconds.", callback=at_least(0))] = None,
     save: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the problem as YAML here.")
@@ -145,7 +151,8 @@ def place(
     from moe2opt.certify import certify
     from moe2opt.cli import show
     from moe2opt.llamacpp import read_llama
-    from moe2opt.place.calibrate import calibrated
+    from moe2opt.place.activation import activation_note
+    from moe2opt.place.calibrate import calibrated, noted
     from moe2opt.place.question import instance_of, named
 
     if check is not None and model.suffix == ".json":
@@ -178,6 +185,8 @@ def place(
         config, read = named(config, model), read_llama(model, quant)
         if calibrate:
             config = calibrated(config, read, calibrate)
+        if activation is not None:
+            config = noted(config, activation_note(activation, read))
         target = instance_of(config, read)
         tell(target.describe())
         if out is not None:
