@@ -20,6 +20,7 @@ from moe2opt.errors import InputError
 from moe2opt.writing import write_text
 
 if TYPE_CHECKING:
+    from moe2opt.llamacpp import LlamaModel
     from moe2opt.place import PlaceConfig, PlaceInstance
     from moe2opt.place.confirm import Confirmed
     from moe2opt.result import Result
@@ -151,8 +152,6 @@ def place(
     from moe2opt.certify import certify
     from moe2opt.cli import show
     from moe2opt.llamacpp import read_llama
-    from moe2opt.place.activation import activation_note
-    from moe2opt.place.calibrate import calibrated, noted
     from moe2opt.place.question import instance_of, named
 
     if check is not None and model.suffix == ".json":
@@ -183,10 +182,7 @@ def place(
     )  # fmt: skip
     with told(quiet) as tell:
         config, read = named(config, model), read_llama(model, quant)
-        if calibrate:
-            config = calibrated(config, read, calibrate)
-        if activation is not None:
-            config = noted(config, activation_note(activation, read))
+        config = _measured(config, read, calibrate, activation)
         target = instance_of(config, read)
         tell(target.describe())
         if out is not None:
@@ -208,6 +204,18 @@ def place(
         put("\n".join([*_confirmed(found), _next_step(result)]))
     disagrees = found is not None and not found.agrees
     return Exit.REJECTED if disagrees else exit_of(result, verdict, None, None)
+
+
+def _measured(
+    config: PlaceConfig, read: LlamaModel, calibrate: list[Path] | None, activation: Path | None
+) -> PlaceConfig:
+    """Return a configuration with what was measured on its machine, and of its model."""
+    from moe2opt.place.activation import activation_note
+    from moe2opt.place.calibrate import calibrated, noted
+
+    if calibrate:
+        config = calibrated(config, read, calibrate)
+    return config if activation is None else noted(config, activation_note(activation, read))
 
 
 def _solved(
