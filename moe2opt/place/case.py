@@ -131,7 +131,7 @@ class Case:
         copied = 0
         if variant.offloads and self.backend.copies:
             copied = max(
-                max(layer.experts.values(), default=layer.largest_other_bytes)
+                max((layer.largest_other_bytes, *layer.experts.values()))
                 for layer in self.model.layers
             )
         need = compute_bytes(

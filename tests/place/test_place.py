@@ -20,7 +20,7 @@ import moe2opt as mo
 from moe2opt.errors import InputError
 from moe2opt.llamacpp import CPU, Layout, LlamaModel
 from moe2opt.place import PlaceConfig, PlaceInstance, PlacePlan
-from moe2opt.place.case import Case
+from moe2opt.place.case import COMPUTE_MARGIN, Case, Variant
 from moe2opt.place.judge import Judge
 from moe2opt.place.question import instance_of
 
@@ -421,3 +421,14 @@ def test_a_layer_keeps_some_matrices_where_they_have_room() -> None:
     )
     assert PlacePlan.from_dict(plan.to_dict()).layout.of_experts(block, "up") == 0
     assert PlacePlan.from_dict(plan.to_dict()).layout.of_experts(block, "down") == CPU
+
+
+def test_dense_tensors_larger_than_experts_are_kept_room_for() -> None:
+    """A layer in RAM is copied tensor by tensor, and the largest need not be of experts."""
+    own = model("qwen3-235b")
+    sizes = {"largest_other_bytes": 2**30, "other_bytes": 2**30}
+    layers = tuple(dataclasses.replace(layer, **sizes) for layer in own.layers)
+    case = asked(dataclasses.replace(own, layers=layers), {"gib": 6, "gb_per_s": 900}).case
+    layout = Layout((CPU, *[0] * own.blocks), {})
+    needed = Judge(case).memory(layout, 512)[0].compute_bytes
+    assert case.compute_bytes(Variant((0,), 512, offloads=True), 0) >= COMPUTE_MARGIN * needed
