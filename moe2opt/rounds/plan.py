@@ -152,7 +152,9 @@ _HEADER = ("device", "work", "power (W)", "blocks", "computes (s)", "sends (s)",
 def _work(own: Assignment) -> str:
     if own.block is not None:
         return f"block {own.block}"
-    return f"{own.layers} layers" if own.layers is not None else f"{own.bits} bits"
+    if own.layers is not None:
+        return f"{own.layers} layer{'s' * (own.layers != 1)}"
+    return f"{own.bits} bits"
 
 
 def plan_of(case: Case, assignments: tuple[Assignment, ...]) -> RoundPlan:

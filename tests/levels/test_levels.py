@@ -350,6 +350,14 @@ def test_a_class_is_turned_away_where_that_serves_more_requests() -> None:
     assert "reject" not in solved(mo.load("prism_class_levels", "eighteen")).plan.choices.values()
 
 
+@pytest.mark.parametrize("scenario", [None, "relative", "llama_3_8b", "llama_3_8b_relative"])
+def test_a_note_speaks_of_other_scenarios(scenario: str | None) -> None:
+    """No scenario of the sparsities refers to itself, or to weights that it does not have."""
+    notes = mo.load("teal_blocks", scenario).caveats
+    assert not any(note.endswith(f"see the scenario {scenario}") for note in notes)
+    assert any("all 1 here" in note for note in notes) == (scenario in (None, "llama_3_8b"))
+
+
 def test_the_gain_over_one_ratio_is_within_noise() -> None:
     """The plan on the E-WEMoE grid says that its gain is no larger than noise makes it."""
     plan = solved(mo.load("ewemoe_ratio")).plan

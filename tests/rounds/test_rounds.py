@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import math
@@ -288,3 +289,12 @@ def test_built_in_rounds_are_certified(name: str, gap: float) -> None:
     rules = [rule for rule in result.plan.baselines if not rule.exact]
     assert all(r.objective is None or r.objective > result.plan.objective for r in rules)
     assert any("synthetic" in note for note in result.plan.notes)
+
+
+def test_a_single_layer_is_one(tmp_path: Path) -> None:
+    """What a device holds is told in the number that it has."""
+    plan = solved(mo.load(four_layers(tmp_path))).plan
+    one = dataclasses.replace(plan.assignments[0], layers=1)
+    told = dataclasses.replace(plan, assignments=(one, plan.assignments[1])).summary()
+    assert "1 layer " in told
+    assert "2 layers" in told
