@@ -7,7 +7,7 @@ setup: ; python -m venv .venv && .venv/bin/pip install -q -c constraints.txt -e 
 # left out, because its builds differ from machine to machine.
 constraints:
 	$(BIN)uv pip compile -q --universal --python-version 3.11 --no-header --no-annotate \
-	  --extra dev --extra models --extra export --extra torch --extra dask --extra serve --extra parquet --extra measure \
+	  --extra dev --extra export --extra torch --extra dask --extra serve --extra parquet --extra measure \
 	  pyproject.toml > constraints.all
 	{ echo "# Written by 'make constraints'."; grep -vE '^(torch|triton|nvidia-|cuda-)' constraints.all; } > constraints.txt
 	rm constraints.all

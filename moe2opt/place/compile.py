@@ -27,6 +27,9 @@ from moe2opt.place.case import Case, Variant
 from moe2opt.place.machine import HOP_S
 from moe2opt.result import FloatArray
 
+#: Devices up to which a layer of each may be split.
+_MOST_SPLIT = 2
+
 
 @dataclass(frozen=True, slots=True)
 class Site:
@@ -132,7 +135,12 @@ def sites_of(case: Case) -> tuple[Site, ...]:
 
 
 def splits_of(case: Case) -> tuple[Split, ...]:
-    """Return which layer of a device may be split: none, or one of a class."""
+    """Return which layer of a device may be split: none, or one of a class.
+
+    On more devices the gain is below that of a whole layer on one of them, and the search long.
+    """
+    if len(case.machine.devices) > _MOST_SPLIT:
+        return ()
     found = [
         Split(c, kept, ubatch)
         for c, members in enumerate(case.classes)
