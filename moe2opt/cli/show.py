@@ -52,15 +52,17 @@ def names_of(target: Instance | Problem) -> Names:
     )
 
 
-def show_result(target: Instance | Problem, result: Result, verdict: Verdict | None) -> None:
-    """Print status, proof and plan."""
+def show_result(
+    target: Instance | Problem, result: Result, verdict: Verdict | None, *, conflict: bool = True
+) -> None:
+    """Print status, proof and plan, or which budgets clash unless the caller says so better."""
     checked = None if verdict is None or verdict.kind == "claimed" else verdict.ok
     failures = () if verdict is None else verdict.failures
     if verdict is not None and not verdict.ok:
         checked = False
     put(f"{status_words(result).capitalize()}. {_values(result)}".rstrip())
     put(f"Proof: {proof_words(result, checked=checked, failures=failures)}.")
-    if result.status == "INFEASIBLE":
+    if result.status == "INFEASIBLE" and conflict:
         show_conflict(names_of(target), problem_of(target), result)
     elif result.plan is not None:
         put(f"\n{result.plan.summary()}")

@@ -20,6 +20,7 @@ from moe2opt.errors import InputError
 from moe2opt.writing import write_text
 
 if TYPE_CHECKING:
+    from moe2opt.certify import Verdict
     from moe2opt.llamacpp import LlamaModel
     from moe2opt.place import PlaceConfig, PlaceInstance
     from moe2opt.place.confirm import Confirmed
@@ -32,6 +33,9 @@ _SPEED = "Rate in GB/s"
 
 #: Times that a plan is made with what the runtime said of the one before.
 _ROUNDS = 3
+
+#: Seconds for which a remedy is tried.
+_TRIAL_S = 2.0
 
 
 def place(
@@ -150,7 +154,6 @@ def place(
     """
     from moe2opt import progress
     from moe2opt.certify import certify
-    from moe2opt.cli import show
     from moe2opt.llamacpp import read_llama
     from moe2opt.place.question import instance_of, named
 
@@ -191,17 +194,7 @@ def place(
         verdict = certify(target, result)
         tell(progress.report(result, checked=verdict.ok, failures=verdict.failures))
     _write(config, result, save, out)
-    if as_json:
-        plan = {} if result.plan is None else result.plan.to_dict()
-        runtime = {} if found is None else {"runtime": found.to_dict()}
-        put_json({**plan, **runtime, **show.as_json(target, result, verdict)})
-    elif to == "llama.cpp" and quiet and result.plan is not None:
-        put(result.plan.command)
-    elif to == "json" and result.plan is not None:
-        put_json(result.plan.to_dict())
-    else:
-        show.show_result(target, result, verdict)
-        put("\n".join([*_confirmed(found), _next_step(result)]))
+    _show(target, result, verdict, found, "--json" if as_json else to, quiet=quiet)
     disagrees = found is not None and not found.agrees
     return Exit.REJECTED if disagrees else exit_of(result, verdict, None, None)
 
@@ -216,6 +209,41 @@ def _measured(
     if calibrate:
         config = calibrated(config, read, calibrate)
     return config if activation is None else noted(config, activation_note(activation, read))
+
+
+def _show(
+    target: PlaceInstance,
+    result: Result[Any],
+    verdict: Verdict,
+    found: Confirmed | None,
+    form: str,
+    *,
+    quiet: bool,
+) -> None:
+    """Print what was found: an object, the line alone, or all in words."""
+    from moe2opt.cli import show
+    from moe2opt.place.remedies import remedies
+    from moe2opt.solve import run
+
+    def solvable(changed: PlaceInstance) -> bool:
+        return run(changed, display=False, time_limit_s=_TRIAL_S).plan is not None
+
+    lacks = remedies(target, solvable) if result.status == "INFEASIBLE" else ()
+    if form == "--json":
+        plan = {} if result.plan is None else result.plan.to_dict()
+        runtime = {} if found is None else {"runtime": found.to_dict()}
+        helps = {"remedies": list(lacks)} if lacks else {}
+        common = show.as_json(target, result, verdict)
+        notes = [*plan.get("notes", ()), *common["notes"]]
+        put_json({**plan, **runtime, **helps, **common, "notes": notes})
+    elif form == "llama.cpp" and quiet and result.plan is not None:
+        put(result.plan.command)
+    elif form == "json" and result.plan is not None:
+        put_json(result.plan.to_dict())
+    else:
+        show.show_result(target, result, verdict, conflict=not lacks)
+        ending = ["", *lacks] if lacks else [_next_step(result)]
+        put("\n".join([*_confirmed(found), *ending]))
 
 
 def _solved(

@@ -112,8 +112,8 @@ def test_what_does_not_fit_is_proven(file: Path, capsys: pytest.CaptureFixture[s
     """A machine that is too small ends with 3, the memory that lacks, and what to do."""
     code, out, _ = ran(capsys, file, "--gpu", "0.001:300", "--ram", 2.001, "--margin", 0)
     assert code == 3
-    assert "bytes in RAM" in out
-    assert "Next: more RAM or devices" in out
+    assert "GiB are lacking" in out
+    assert "Each of these alone would help:\n  1 GiB more RAM\n" in out
 
 
 @pytest.mark.parametrize(
