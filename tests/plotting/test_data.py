@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 import moe2opt as mo
 from moe2opt import plotting
 from moe2opt.result import InputError, ProgressEvent
+from moe2opt.view import Map
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -201,6 +202,12 @@ PLOTS: dict[str, tuple[Callable[[Axes], Axes], set[str]]] = {
     "placement_map": (
         lambda ax: plotting.placement_map(ax, mo.solve(mo.load("tinymoe")).plan, **TITLES),  # type: ignore[arg-type]
         {"layer", "expert, the most used first"},
+    ),
+    "plan_map": (
+        lambda ax: plotting.plan_map(
+            ax, Map("", "", "", "slot", ("a",), ("device",), ((0,),)), **TITLES
+        ),
+        {"slot"},
     ),
 }  # fmt: skip
 
