@@ -325,10 +325,7 @@ class Search:
             return Limit.INTERRUPTED
         if options.time_limit_s is not None and self.time_s + time_s >= options.time_limit_s:
             return Limit.TIME
-        most = options.memory_limit_bytes
-        if most is not None and resident_bytes() + memory_bytes > most:
-            return Limit.MEMORY
-        return None
+        return None if self.has_room(memory_bytes) else Limit.MEMORY
 
     def check(self) -> None:
         """Raise `LimitReachedError` inside a node when a limit other than that of nodes is hit."""
@@ -339,6 +336,11 @@ class Search:
     def pressed(self) -> bool:
         """Tell heuristics to stop with what they have: the same limits as `check`."""
         return self._pressing_limit() is not None
+
+    def has_room(self, memory_bytes: float) -> bool:
+        """Tell whether so much more memory keeps within the limit."""
+        most = self.options.memory_limit_bytes
+        return most is None or resident_bytes() + memory_bytes <= most
 
     def reserve(self, records: int) -> None:
         """Set aside what writing down and sealing a proof of so many records takes, about."""

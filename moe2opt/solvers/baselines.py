@@ -31,7 +31,7 @@ DEFAULT_SAMPLES = 1000
 
 def greedy(problem: Problem, search: Search) -> Outcome:
     """Construct solutions by best gain and by best gain per cost; keep the better one."""
-    return _consume(search, _constructed(problem, search))
+    return _consume(search, (constructed(problem, search) for _ in range(1)))
 
 
 def local_search(problem: Problem, search: Search) -> Outcome:
@@ -64,20 +64,20 @@ def _consume(search: Search, points: Iterator[IntArray | None]) -> Outcome:
         search.tick()
 
 
-def _constructed(problem: Problem, search: Search) -> Iterator[IntArray | None]:
+def constructed(problem: Problem, search: Search) -> IntArray | None:
+    """Return the greedy solution of a problem of any family, None without one."""
     stop, tuning = search.pressed, search.options.tuning
     if isinstance(problem, FacilityProblem):
-        yield greedy_facility(problem, stop, tuning.facility)
-    elif isinstance(problem, MultipleChoiceProblem):
-        yield greedy_choice(problem, stop=stop, tuning=tuning.choice)
-    else:
-        yield greedy_monotone(problem, stop, tuning.monotone)
+        return greedy_facility(problem, stop, tuning.facility)
+    if isinstance(problem, MultipleChoiceProblem):
+        return greedy_choice(problem, stop=stop, tuning=tuning.choice)
+    return greedy_monotone(problem, stop, tuning.monotone)
 
 
 def _moves(problem: Problem, search: Search) -> Iterator[IntArray | None]:
     """Yield the greedy solution and then better ones, from the best known solution on."""
     stop, tuning = search.pressed, search.options.tuning
-    yield from _constructed(problem, search)
+    yield constructed(problem, search)
     start = search.x
     if start is None:
         return

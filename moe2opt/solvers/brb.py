@@ -20,6 +20,7 @@ from typing import Any, Self
 from moe2opt.canonical import FacilityProblem, MultipleChoiceProblem, Problem, choice_view
 from moe2opt.result import Limit
 from moe2opt.solvers.base import LimitReachedError, Outcome, Search
+from moe2opt.solvers.baselines import constructed
 from moe2opt.solvers.ceiling import ceiling
 from moe2opt.solvers.choice.relaxation import choice_relaxation, second_choice
 from moe2opt.solvers.facility.relaxation import facility_relaxation
@@ -34,6 +35,10 @@ from moe2opt.solvers.relaxation import (
 )
 from moe2opt.solvers.separable import SeparableRelaxation
 from moe2opt.solvers.tree import Leaf, SplitTree
+
+#: Memory that preparing takes, in sizes of the data. Measured on 20,000 clusters of 1,500 experts
+#: and on 40,000 groups of 100 options with three budgets.
+_PREPARED_FACILITY, _PREPARED_CHOICE = 3.7, 5.4
 
 #: Nodes of two relaxations that take turns.
 _TURNS = (2000, 300, 200_000, 1e18)
@@ -66,8 +71,14 @@ def solve(problem: Problem, search: Search) -> Outcome:
         With a split-tree certificate of the bound, also when a limit stopped the run.
     """
     search.offer_start()
-    if search.options.bound == "auto" and search.pressed():
-        return _unprepared(problem, search)
+    if search.options.bound == "auto":
+        limit = search.limit_reached() if search.pressed() else None
+        if limit is None and _lacks_room(problem, search):
+            limit = Limit.MEMORY
+            if (start := constructed(problem, search)) is not None:
+                search.offer(start, "H")
+        if limit is not None:
+            return _unprepared(problem, search, limit)
     relaxation, explored = _explored(problem, search)
     bound = max(explored.bound, search.objective)
     if bound == math.inf:  # stopped before the first node: the best of everything bounds it
@@ -114,13 +125,24 @@ def _within(search: Search, nodes: float) -> Iterator[None]:
         search.options = whole
 
 
-def _unprepared(problem: Problem, search: Search) -> Outcome:
+def _lacks_room(problem: Problem, search: Search) -> bool:
+    """Tell whether preparing the problem would exceed the limit of memory."""
+    if isinstance(problem, FacilityProblem):
+        needed = _PREPARED_FACILITY * problem.values.nbytes
+    elif isinstance(problem, MultipleChoiceProblem):
+        needed = _PREPARED_CHOICE * (problem.flat_values.nbytes + problem.costs.nbytes)
+    else:
+        return False
+    return not search.has_room(needed)
+
+
+def _unprepared(problem: Problem, search: Search, limit: Limit) -> Outcome:
     """Return what is known when a limit is hit before there is time to prepare a large problem."""
     tree, bound = SplitTree(), max(ceiling(problem), search.objective)
     tree.prune(0, ("corner", 0))
     certificate = tree.certificate(problem, bound)
     stats = {"leaves": certificate.leaves}
-    return Outcome(bound, search.limit_reached(), certificate, stats)
+    return Outcome(bound, limit, certificate, stats)
 
 
 def choose_relaxation(problem: Problem, search: Search) -> Relaxation | Explorer:

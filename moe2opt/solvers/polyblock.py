@@ -15,12 +15,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from moe2opt.canonical import FacilityProblem, MonotoneProblem, MultipleChoiceProblem, Problem
+from moe2opt.canonical import MonotoneProblem, MultipleChoiceProblem, Problem
 from moe2opt.result import BoolArray, InputError, IntArray, Limit
 from moe2opt.solvers.base import LimitReachedError, Outcome, Search
-from moe2opt.solvers.choice.heuristics import greedy_choice
-from moe2opt.solvers.facility.heuristics import greedy_facility
-from moe2opt.solvers.monotone.heuristics import greedy_monotone
+from moe2opt.solvers.baselines import constructed
 from moe2opt.solvers.monotone.relaxation import (
     Box,
     first_true,
@@ -51,7 +49,8 @@ def solve(problem: Problem, search: Search) -> Outcome:
         With a split-tree certificate over the monotone view, also when a limit stopped the run.
     """
     search.offer_start()
-    if search.limit_reached() is None and (start := _greedy(problem, search)) is not None:
+    # No run ends without a plan where greedy has one.
+    if search.limit_reached() is None and (start := constructed(problem, search)) is not None:
         search.offer(start, "H")
     polyblock = _Polyblock(problem, search)
     heap, pruned_bound, limit = polyblock.run()
@@ -61,16 +60,6 @@ def solve(problem: Problem, search: Search) -> Outcome:
     certificate = polyblock.tree.certificate(problem, bound, kind="monotone")
     stats = {"cuts": polyblock.cuts, "leaves": certificate.leaves}
     return Outcome(bound=bound, limit=limit, certificate=certificate, stats=stats)
-
-
-def _greedy(problem: Problem, search: Search) -> IntArray | None:
-    """Return the greedy solution of a family: no run ends without a plan where it has one."""
-    stop, tuning = search.pressed, search.options.tuning
-    if isinstance(problem, FacilityProblem):
-        return greedy_facility(problem, stop, tuning.facility)
-    if isinstance(problem, MultipleChoiceProblem):
-        return greedy_choice(problem, stop=stop, tuning=tuning.choice)
-    return greedy_monotone(problem, stop, tuning.monotone)
 
 
 class _Polyblock:

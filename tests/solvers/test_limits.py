@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -216,3 +218,40 @@ def test_a_constraint_that_does_not_increase_is_named() -> None:
         InputError, match=r"does not increase: positive at x = \[1, 1\], but not at"
     ):
         engine._cut(polyblock._Vertex((-6.0, 0), 6.0, 0, box))
+
+
+LARGE = """
+import sys, threading, time, numpy as np, moe2opt as mo
+from moe2opt.solvers.limits import resident_bytes
+kind, share = sys.argv[1], float(sys.argv[2])
+rng = np.random.default_rng(0)
+if kind == "facility":
+    problem = mo.FacilityProblem(rng.random((8000, 800)), rng.integers(1, 50, (2, 800)), [400, 500])
+else:
+    usage = [rng.integers(1, 50, (100, 3)) for _ in range(12000)]
+    problem = mo.MultipleChoiceProblem(list(rng.random((12000, 100))), usage, [180000] * 3)
+small = mo.FacilityProblem([[1.0]], [[1.0]], [1.0])
+mo.solve(small), mo.solve(small, solver="greedy")
+most, peak = int(share * 2**30), 0
+def watch():
+    global peak
+    while True:
+        peak = max(peak, resident_bytes())
+        time.sleep(0.002)
+threading.Thread(target=watch, daemon=True).start()
+result = mo.solve(problem, memory_limit_bytes=most, time_limit_s=30)
+print(result.x is not None, peak / most, mo.certify(problem, result).ok)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["facility", "choice"])
+@pytest.mark.parametrize("share", [0.3, 0.4, 0.55])
+def test_large_problems_keep_the_memory_limit(kind: str, share: float) -> None:
+    """What preparing takes is counted before: the peak is at most a tenth above the limit."""
+    ran = subprocess.run(
+        [sys.executable, "-c", LARGE, kind, str(share)], capture_output=True, text=True, check=True
+    )
+    found, ratio, certified = ran.stdout.split()
+    assert (found, certified) == ("True", "True")
+    assert float(ratio) <= 1.1

@@ -34,7 +34,9 @@ def greedy_monotone(
     found = [_climbed(problem, x, by_cost, stop, tuning) for x in starts for by_cost in by]
     feasible = [x for x in found if problem.is_feasible(x)]
     best = max(feasible, key=problem.evaluate, default=None)
-    if best is None or any(problem.evaluate(best) > problem.evaluate(x) for x in starts):
+    if best is None or stop():
+        return best
+    if any(problem.evaluate(best) > problem.evaluate(x) for x in starts):
         return best
     higher = None if stop() else _off_plateau(problem, best)
     if higher is None:
