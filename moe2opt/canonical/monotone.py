@@ -174,7 +174,7 @@ class MonotoneProblem(Canonical):
         >>> series = mo.parts.product([[0.8, 0.96, 0.992], [0.9, 0.99, 0.999]])
         >>> p = mo.MonotoneProblem.from_parts([1, 1], [3, 3], series,
         ...                                   at_most=[(mo.parts.linear([3, 2]), 11)])
-        >>> p.evaluate([2, 2]), p.is_feasible([3, 2])
+        >>> round(p.evaluate([2, 2]), 12), p.is_feasible([3, 2])
         (0.9504, False)
         """
         axis = Axis("variables")
