@@ -76,7 +76,7 @@ class Counted:
         self.values = problem.flat_values[columns]
         self.costs = np.ascontiguousarray(problem.costs[:, columns])
         self.limits = problem.limits
-        self.members = kinds_of(self.costs, self.starts)
+        self.members = kinds_of(self.costs, self.starts, self.sizes)
         self.rounded: list[tuple[int, int]] = []
         norms = np.maximum(np.abs(self.limits), self.costs.max(axis=1, initial=0.0))
         self.row_scale = 1.0 / np.where((norms > 0) & np.isfinite(norms), norms, 1.0)

@@ -69,7 +69,8 @@ def second_choice(
     if len(columns) > _TOTALLED:
         return None
     starts = np.concatenate([[0], np.cumsum([len(problem.values[g]) for g in first])])
-    if not len(kinds_of(problem.costs[:, columns], starts)):
+    sizes = np.array([len(members) for members in classes])
+    if not len(kinds_of(problem.costs[:, columns], starts, sizes)):
         return None
     return lambda: CountsRelaxation(problem, search, classes)
 
