@@ -120,6 +120,11 @@ def _of_further(model: HfModel, name: str) -> bool:
 def _model_of(keys: Keys, family: Family, written: Written, file: str) -> HfModel:
     hidden = _needed(keys, file, "hidden_size")
     layers = _needed(keys, file, "num_hidden_layers", "num_layers")
+    pattern = keys.text("hybrid_override_pattern")
+    if pattern and len(pattern) < layers:
+        raise InputError(
+            f"{file}: hybrid_override_pattern has {len(pattern)} letters for {layers} layers"
+        )
     experts = keys.first(
         "num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts"
     ) or 0  # fmt: skip

@@ -112,3 +112,10 @@ def test_names_and_types_without_a_choice(tmp_path: Path) -> None:
         read_llama(tmp_path / "a.gguf", "Q4_K_M")
     with pytest.raises(InputError, match=r"config.json has no hidden_size"):
         read_llama(folder_of(tmp_path, "llama31-8b", hidden_size=None) / "config.json")
+
+
+def test_a_pattern_says_something_of_each_layer(tmp_path: Path) -> None:
+    """A pattern with fewer letters than there are layers is refused with both numbers."""
+    folder = folder_of(tmp_path, "nemotron3-nano", num_hidden_layers=60)
+    with pytest.raises(InputError, match="hybrid_override_pattern has 52 letters for 60 layers"):
+        read_converted(folder)
