@@ -15,10 +15,20 @@ _TENSORS = r"\.ffn_(up|down|gate|gate_up)_(ch|)exps\."
 
 def command_of(case: Case, layout: Layout, ubatch: int) -> str:
     """Return a line of ``llama-server`` that states everything that the layout assumes."""
-    model = case.config.command_model or case.config.model
     return shlex.join(
-        ["llama-server", *rpc_options(case), "-m", model, *options_of(case, layout, ubatch)]
+        [
+            "llama-server",
+            *rpc_options(case),
+            *model_options(case),
+            *options_of(case, layout, ubatch),
+        ]
     )
+
+
+def model_options(case: Case) -> list[str]:
+    """Return how the file is said; a name that begins with a dash would be read as an option."""
+    model = case.config.command_model or case.config.model
+    return ["-m", f"./{model}" if model.startswith("-") else model]
 
 
 def rpc_options(case: Case) -> list[str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from moe2opt.llamacpp.runtime import Answer, Told, ask
-from moe2opt.place.command import options_of, rpc_options
+from moe2opt.place.command import model_options, options_of, rpc_options
 from moe2opt.place.plan import PlacePlan
 from moe2opt.place.question import PlaceInstance, instance_of
 from moe2opt.place.sections import Gpu
@@ -65,9 +65,8 @@ def confirm(instance: PlaceInstance, plan: PlacePlan, program: Path) -> Confirme
         When the program does not say, or sees other devices than the plan.
     """
     case = instance.case
-    model = case.config.command_model or case.config.model
-    options = options_of(case, plan.layout, plan.ubatch)
-    return compared(plan, ask(program, [*rpc_options(case), "-m", model, *options]))
+    options = [*model_options(case), *options_of(case, plan.layout, plan.ubatch)]
+    return compared(plan, ask(program, [*rpc_options(case), *options]))
 
 
 def compared(plan: PlacePlan, answer: Answer) -> Confirmed:

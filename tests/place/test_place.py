@@ -55,6 +55,12 @@ MACHINES: list[tuple[str, list[dict[str, Any]], dict[str, Any]]] = [
 ]
 
 
+def test_a_name_that_begins_with_a_dash_is_no_option() -> None:
+    """The line names such a file by its folder."""
+    instance = asked("llama31-8b", {"gib": 24, "gb_per_s": 936}, model="-m.gguf")
+    assert shlex.split(solved(instance).plan.command)[1:3] == ["-m", "./-m.gguf"]
+
+
 @pytest.mark.parametrize(("name", "gpus", "sections"), MACHINES, ids=lambda value: str(value)[:20])
 def test_plans_fit_and_lose_to_no_rule(
     name: str, gpus: list[dict[str, Any]], sections: dict[str, Any]
