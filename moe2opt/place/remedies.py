@@ -27,7 +27,7 @@ def remedies(instance: PlaceInstance, solvable: Solvable) -> tuple[str, ...]:
     case = instance.case
     lacking = lacking_bytes(case)
     if lacking <= 0:
-        return ("Room is there in all, but no line cuts it so that every device has enough.",)
+        return (_other_reason(instance, solvable),)
     need, room = needed_bytes(case), needed_bytes(case) - lacking
     found = list(_helping(case, lacking, solvable))
     lines = [
@@ -37,6 +37,19 @@ def remedies(instance: PlaceInstance, solvable: Solvable) -> tuple[str, ...]:
     if found:
         lines += ["Each of these alone would help:", *(f"  {line}" for line in found)]
     return tuple(lines)
+
+
+def _other_reason(instance: PlaceInstance, solvable: Solvable) -> str:
+    """Return what stands in the way where memory is enough in all."""
+    config = instance.case.config
+    least = config.goal.least_prefill_tok_s
+    free = config.goal.model_copy(update={"least_prefill_tok_s": None})
+    if least is not None and _works(solvable, config, instance.case.model, goal=free):
+        return (
+            f"It fits, but no line that fits reads prompts at {least:g} tokens/s: a lower "
+            "--least-prefill would help."
+        )
+    return "Room is there in all, but no line cuts it so that every device has enough."
 
 
 def needed_bytes(case: Case) -> float:

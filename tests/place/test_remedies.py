@@ -59,3 +59,11 @@ def test_what_fits_lacks_nothing() -> None:
     """No amount is asked for where there is room."""
     instance = asked("llama31-8b", gpus=[{"gib": 24, "gb_per_s": 936}], ram={"gib": 32})
     assert lacking_bytes(instance.case) < 0
+
+
+def test_a_floor_on_prompts_is_named() -> None:
+    """Where memory is enough and prompts are too slow, the floor is blamed, not the room."""
+    gpus, ram = [{"gib": 24, "gb_per_s": 936}], {"gib": 32}
+    instance = asked("gpt-oss-20b", gpus=gpus, ram=ram, goal={"least_prefill_tok_s": 1e6})
+    (told,) = remedies(instance, solvable)
+    assert "no line that fits reads prompts at 1e+06 tokens/s" in told
