@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +13,7 @@ from moe2opt.cli import flags
 from moe2opt.cli.exits import Exit, exit_of
 from moe2opt.cli.flags import Json, Quiet, at_least
 from moe2opt.cli.folders import create, writing
+from moe2opt.cli.machine import config_of, in_flags, machine
 from moe2opt.cli.output import put, put_json
 from moe2opt.cli.target import told
 from moe2opt.errors import InputError
@@ -161,13 +161,13 @@ def place(
         raise InputError("--check: the runtime reads GGUF files; convert the model first")
     if to not in ("llama.cpp", "json"):
         raise InputError(f"--to: '{to}' is not known here; choose llama.cpp or json")
-    config = _config(
+    config = config_of(
         {
             "problem": "place",
             "name": "place",
             "model": str(model),
             "quant": quant,
-            **_machine(gpu, ram, ram_gb_per_s, unified, device_share),
+            **machine(gpu, ram, ram_gb_per_s, unified, device_share),
             "context": {
                 "tokens": context, "depth": depth, "type_k": cache_k, "type_v": cache_v,
                 "parallel": parallel,
@@ -183,13 +183,14 @@ def place(
             "rpc": rpc or [],
         }
     )  # fmt: skip
+    if out is not None:
+        create(out, *_FILES)
     with told(quiet) as tell:
-        config, read = named(config, model), read_llama(model, quant)
-        config = _measured(config, read, calibrate, activation)
-        target = instance_of(config, read)
+        with in_flags():
+            config, read = named(config, model), read_llama(model, quant)
+            config = _measured(config, read, calibrate, activation)
+            target = instance_of(config, read)
         tell(target.describe())
-        if out is not None:
-            create(out, *_FILES)
         target, result, found = _solved(target, time_limit, check, tell)
         verdict = certify(target, result)
         tell(progress.report(result, checked=verdict.ok, failures=verdict.failures))
@@ -290,68 +291,6 @@ def _confirmed(found: Confirmed | None) -> list[str]:
         "The runtime says otherwise:",
         *(f"  {line}" for line in (*found.differences, *lacking)),
     ]
-
-
-def _machine(
-    gpu: list[str] | None,
-    ram: str | None,
-    ram_gb_per_s: float | None,
-    unified: str | None,
-    device_share: float,
-) -> dict[str, Any]:
-    """Return the sections of the machine that was typed, or of this one."""
-    speed = {} if ram_gb_per_s is None else {"gb_per_s": ram_gb_per_s}
-    if unified is not None:
-        if gpu is not None or ram is not None:
-            raise InputError("--unified stands for --gpu and --ram: give one or the other")
-        own = _gpu(unified, "--unified")
-        return {"unified": {**own, "device_share": device_share}, "ram": speed}
-    if gpu is None and ram is None:
-        from moe2opt.place.detect import detected_gpus, detected_ram
-
-        gpus = [found.model_dump(exclude_none=True) for found in detected_gpus()]
-        return {"gpus": gpus, "ram": {**detected_ram().model_dump(exclude_unset=True), **speed}}
-    size = {} if ram is None else _ram(ram)
-    return {"gpus": [_gpu(text) for text in gpu or ()], "ram": {**size, **speed}}
-
-
-def _ram(text: str) -> dict[str, Any]:
-    size, _, kind = text.partition(":")
-    try:
-        gib = float(size)
-    except ValueError:
-        gib = math.nan
-    if not 0 < gib < 2**30:
-        raise InputError(f"--ram '{text}': give GiB, or GiB and a kind such as 64:ddr5-6000")
-    return {"gib": gib} | ({"kind": kind} if kind else {})
-
-
-def _gpu(text: str, flag: str = "--gpu") -> dict[str, Any]:
-    size, colon, speed = text.partition(":")
-    try:
-        gib = float(size)
-    except ValueError:
-        return {"name": text}
-    try:
-        rate = float(speed) if colon else None
-    except ValueError:
-        rate = math.nan
-    if not 0 < gib < math.inf or (rate is not None and not 0 < rate < math.inf):
-        raise InputError(f"{flag} '{text}': give a name, or GiB and GB/s such as 24:1008")
-    return {"gib": gib} | ({} if rate is None else {"gb_per_s": rate})
-
-
-def _config(sections: dict[str, Any]) -> PlaceConfig:
-    from pydantic import ValidationError
-
-    from moe2opt.place import PlaceConfig
-
-    try:
-        return PlaceConfig.model_validate(sections)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise InputError(f"{where}: {first['msg']}") from error
 
 
 def _yaml(config: PlaceConfig, file: Path) -> str:
