@@ -15,17 +15,17 @@ from moe2opt.writing import writing as writing
 def create(folder: Path, *names: str) -> None:
     """Create the folder before the work; raise `InputError` where `writing` would."""
     check_ours(made(folder, "--out "), names)
-    _try_writing(folder, folder)
+    _try_writing(folder, f"--out {folder}")
 
 
-def _try_writing(folder: Path, out: Path) -> None:
+def _try_writing(folder: Path, label: str) -> None:
     import tempfile  # not quick to load
 
     try:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise InputError(f"--out {out}: {error.strerror}") from error
+        raise InputError(f"{label}: {error.strerror}") from error
 
 
 def write_config(folder: Path, target: object) -> None:
@@ -37,7 +37,9 @@ def write_config(folder: Path, target: object) -> None:
         write_text(place_in(folder), marked(source.effective_yaml(), *origin))
 
 
-def spare(out: Path | None, *inputs: str | Path | None, folder: bool = False) -> None:
+def spare(
+    out: Path | None, *inputs: str | Path | None, folder: bool = False, flag: str = "--out"
+) -> None:
     """Raise `InputError` before the work when `out` cannot be written, or is a file that is read.
 
     With `folder` it may be one, or become one, together with the folders above it.
@@ -47,10 +49,11 @@ def spare(out: Path | None, *inputs: str | Path | None, folder: bool = False) ->
     if out.exists():
         for name in inputs:
             if name is not None and Path(name).exists() and out.samefile(name):
-                raise InputError(f"--out {out}: this file is read; name another one")
+                raise InputError(f"{flag} {out}: this file is read; name another one")
     if out.is_dir() and not folder:
-        raise InputError(f"--out {out}: {os.strerror(errno.EISDIR)}")
+        raise InputError(f"{flag} {out}: {os.strerror(errno.EISDIR)}")
     if out.exists() and not (out.is_file() or out.is_dir()):  # a device or a pipe
         return
     place = out if out.is_dir() else out.parent
-    _try_writing(next(p for p in (place, *place.parents) if p.exists() or not folder), out)
+    near = next(p for p in (place, *place.parents) if p.exists() or not folder)
+    _try_writing(near, f"{flag} {out}")

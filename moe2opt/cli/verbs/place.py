@@ -12,7 +12,7 @@ import typer
 from moe2opt.cli import flags
 from moe2opt.cli.exits import Exit, exit_of
 from moe2opt.cli.flags import Json, Quiet, at_least
-from moe2opt.cli.folders import create, writing
+from moe2opt.cli.folders import create, spare, writing
 from moe2opt.cli.machine import config_of, in_flags, machine
 from moe2opt.cli.output import put, put_json
 from moe2opt.cli.target import told
@@ -183,6 +183,7 @@ def place(
             "rpc": rpc or [],
         }
     )  # fmt: skip
+    spare(save, model, activation, *(calibrate or ()), flag="--save")
     if out is not None:
         create(out, *_FILES)
     with told(quiet) as tell:

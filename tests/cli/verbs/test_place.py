@@ -147,6 +147,18 @@ def test_bad_flags_are_told(
     assert fault in err
 
 
+def test_where_the_problem_goes_is_asked_first(
+    file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A folder that is not there, or the model itself, is refused by --save before any search."""
+    missing, content = tmp_path / "no" / "saved.yaml", file.read_bytes()
+    for save, reason in ((missing, "No such file or directory"), (file, "this file is read")):
+        code, out, err = ran(capsys, file, *MACHINE, "--save", save)
+        assert (code, out) == (2, "")
+        assert err.startswith(f"error: --save {save}: {reason}")
+    assert file.read_bytes() == content
+
+
 def test_no_model_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A file that is not there, or no model, ends with 2."""
     assert ran(capsys, tmp_path / "no.gguf")[0] == 2
