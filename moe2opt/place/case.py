@@ -152,7 +152,7 @@ class Case:
 
     def pool_bytes(self, variant: Variant) -> float:
         """Return what a run takes of all memory together, margins of devices included."""
-        held = float(self.layer_bytes(max(self.config.ubatch)).sum()) + self.host_bytes(variant)
+        held = float(self.layer_bytes(variant.ubatch).sum()) + self.host_bytes(variant)
         held += sum(layer.expert_bytes for layer in self.model.layers)
         for d in variant.devices:
             held += self.compute_bytes(variant, d) + self.machine.devices[d].margin_bytes

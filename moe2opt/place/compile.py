@@ -25,7 +25,7 @@ from moe2opt.canonical import MultipleChoiceProblem
 from moe2opt.llamacpp import LlamaLayer
 from moe2opt.place.case import Case, Variant
 from moe2opt.place.machine import HOP_S
-from moe2opt.result import FloatArray
+from moe2opt.result import FloatArray, IntArray
 
 #: Devices up to which a layer of each may be split.
 _MOST_SPLIT = 2
@@ -183,25 +183,54 @@ def _memory_rows(
     sites: tuple[Site, ...],
     splits: tuple[Split, ...],
 ) -> None:
-    """Add the bytes of each device, of all devices together, and of RAM."""
+    """Add the bytes of each device, of all devices together, of RAM, and of what all share."""
+    found = [case.layer_bytes(ubatch) for ubatch in sorted(case.config.ubatch)]
+    # Rows for each micro-batch that needs bytes of its own, as that of a sliding window does.
+    kinds = [sizes for k, sizes in enumerate(found) if not k or (sizes != found[k - 1]).any()]
+    for sizes in kinds:
+        _room_rows(case, rows, variants, sites, splits, sizes)
+    if case.machine.pool_bytes is not None:
+        # Every layer lies in the pool, wherever it is; only what is computed with differs.
+        pool = rows.add("bytes in the memory that all share", float(case.machine.pool_bytes))
+        pool[0][:] = [case.pool_bytes(variant) for variant in variants]
+
+
+def _room_rows(
+    case: Case,
+    rows: _Rows,
+    variants: tuple[Variant, ...],
+    sites: tuple[Site, ...],
+    splits: tuple[Split, ...],
+    blocks: IntArray,
+) -> None:
+    """Add what devices and RAM have room for, where blocks take so many bytes.
+
+    Where a variant's blocks take less, these rows count too much by at most the sum of what each
+    takes less; the limits are raised by `spare`, the largest such sum, of which other variants
+    take the rest. So each row is exact for its own micro-batches and holds under all others.
+    """
     devices, model = case.machine.devices, case.model
     kept = np.array([_kept_bytes(case, split) for split in splits])
-    # Only how much is computed at once depends on the variant; layers need the same under all.
-    sizes = np.concatenate([[0], np.cumsum(case.layer_bytes(max(case.config.ubatch)))])
+    sizes = np.concatenate([[0], np.cumsum(blocks)])
+    less = [np.maximum(blocks - case.layer_bytes(v.ubatch), 0).sum() for v in variants]
+    spare = float(max(less))
+    taken = spare - np.array(less, dtype=np.float64)
     whole, last = float(sizes[-1]), len(devices) - 1
     experts = [float(members[0].expert_bytes) for members in case.classes]
     usable_by_all = sum(map(case.usable_bytes, range(len(devices))))
-    total = rows.add("bytes on all devices", whole + usable_by_all)
+    total = rows.add("bytes on all devices", whole + usable_by_all + spare)
+    total[0][:] = taken
     for d, device in enumerate(devices):
         usable = case.usable_bytes(d)
         # The upper cut of the last device is fixed, so that its share is taken off the limit.
-        own = rows.add(f"bytes on {device.name}", usable + (0.0 if d == last else whole))
+        own = rows.add(f"bytes on {device.name}", usable + spare + (0.0 if d == last else whole))
         for v, variant in enumerate(variants):
             need = float(case.compute_bytes(variant, d))
             if variant.devices and d == variant.devices[-1]:
                 need += model.output_bytes
             own[0][v] = need if d in variant.devices else usable
-            total[0][v] += own[0][v]
+        total[0][:] += own[0]
+        own[0][:] += taken
         own[1][d] = whole - sizes
         if d < last:
             own[1][d + 1] = sizes
@@ -214,13 +243,9 @@ def _memory_rows(
         total[3][d] = kept
     if devices:
         total[1][0] = whole - sizes
-    if case.machine.pool_bytes is not None:
-        # Every layer lies in the pool, wherever it is; only what is computed with differs.
-        pool = rows.add("bytes in the memory that all share", float(case.machine.pool_bytes))
-        pool[0][:] = [case.pool_bytes(variant) for variant in variants]
     if case.machine.ram_bytes is not None:
-        ram = rows.add("bytes in RAM", float(case.machine.ram_bytes))
-        ram[0][:] = [case.host_bytes(variant) for variant in variants]
+        ram = rows.add("bytes in RAM", case.machine.ram_bytes + spare)
+        ram[0][:] = taken + [case.host_bytes(variant) for variant in variants]
         if devices:
             ram[1][0] = sizes
         else:

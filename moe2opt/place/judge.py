@@ -75,7 +75,7 @@ class Judge:
         held.append(float(case.host_bytes(variant)))
         if used:
             held[used[-1]] += case.model.output_bytes
-        sizes = case.layer_bytes(max(case.config.ubatch))
+        sizes = case.layer_bytes(ubatch)
         for layer in case.model.layers:
             held[layout.homes[layer.index]] += sizes[layer.index]
             for matrix, size in layer.experts.items():

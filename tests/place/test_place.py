@@ -280,6 +280,26 @@ def test_no_layout_is_faster(
         assert instance.check(result.plan) == []
 
 
+@pytest.mark.parametrize(
+    "machine",
+    [
+        {"gpus": [{"gib": 16, "gb_per_s": 200}], "ram": {"gib": 64}},
+        {"gpus": [{"gib": 6, "gb_per_s": 900}, {"gib": 8, "gb_per_s": 360}], "ram": {"gib": 64}},
+        {"unified": {"gib": 24, "gb_per_s": 100}},
+        {"unified": {"gib": 21, "gb_per_s": 100}},
+    ],
+    ids=["one", "two", "pool", "small pool"],
+)
+def test_a_choice_of_micro_batches_is_as_good_as_the_best_of_them(machine: dict[str, Any]) -> None:
+    """A window takes more context with a larger micro-batch, which costs a smaller one nothing."""
+
+    def best(*sizes: int) -> float:
+        sections = machine | {"ubatch": sizes, "context": {"tokens": 32768}}
+        return float(solved(asked("gemma3-27b", **sections)).objective)
+
+    assert best(512, 2048, 4096) == pytest.approx(max(best(512), best(2048), best(4096)), rel=1e-9)
+
+
 def test_plans_survive_json() -> None:
     """What is written of a plan is read back as the same plan, and shown on a page."""
     plan = solved(asked("gpt-oss-20b", {"gib": 8, "gb_per_s": 448}, ram={"gib": 32})).plan
