@@ -104,10 +104,11 @@ _Uses = tuple[FloatArray, FloatArray, FloatArray, FloatArray]
 class _Rows:
     """Rows under construction: a vector of uses for each kind of group, and a limit."""
 
-    def __init__(
-        self, variants: int, cuts: int, blocks: int, classes: int, sites: int, splits: int
-    ) -> None:
-        self.shape = (variants, (cuts, blocks + 1), (classes, sites), (cuts, splits))
+    def __init__(self, case: Case) -> None:
+        self.variants, self.sites, self.splits = case.variants, sites_of(case), splits_of(case)
+        cuts, places = len(case.machine.devices), case.model.blocks + 1
+        kinds = (len(case.classes), len(self.sites))
+        self.shape = (len(self.variants), (cuts, places), kinds, (cuts, len(self.splits)))
         self.names: list[str] = []
         self.limits: list[float] = []
         self.variant: list[FloatArray] = []
@@ -152,13 +153,12 @@ def splits_of(case: Case) -> tuple[Split, ...]:
 
 def compile_case(case: Case) -> Compiled:
     """Return the problem of a case."""
-    devices, variants, sites = case.machine.devices, case.variants, sites_of(case)
-    blocks, classes, splits = case.model.blocks, case.classes, splits_of(case)
-    rows = _Rows(len(variants), len(devices), blocks, len(classes), len(sites), len(splits))
-    _memory_rows(case, rows, variants, sites, splits)
-    _order_rows(case, rows, sites, splits)
-    _variant_rows(case, rows, variants, sites, splits)
-    values = [_variant_values(case, variants)]
+    rows = _Rows(case)
+    devices, classes, splits = case.machine.devices, case.classes, rows.splits
+    _memory_rows(case, rows)
+    _order_rows(case, rows)
+    _variant_rows(case, rows)
+    values = [_variant_values(case, rows.variants)]
     uses = [np.stack(rows.variant, axis=1)]
     for d in range(len(devices)):
         values.append(_cut_values(case, d))
@@ -168,41 +168,28 @@ def compile_case(case: Case) -> Compiled:
         uses.append(np.stack([own[d] for own in rows.split], axis=1))
     of_layer = {layer.index: c for c, members in enumerate(classes) for layer in members}
     tables = [np.stack([own[c] for own in rows.expert], axis=1) for c in range(len(classes))]
-    worth = [_expert_values(case, c, sites) for c in range(len(classes))]
+    worth = [_expert_values(case, c, rows.sites) for c in range(len(classes))]
     for index in sorted(of_layer):
         values.append(worth[of_layer[index]])
         uses.append(tables[of_layer[index]])
     problem = MultipleChoiceProblem(values, uses, rows.limits)
-    return Compiled(problem, variants, sites, splits, tuple(rows.names))
+    return Compiled(problem, rows.variants, rows.sites, splits, tuple(rows.names))
 
 
-def _memory_rows(
-    case: Case,
-    rows: _Rows,
-    variants: tuple[Variant, ...],
-    sites: tuple[Site, ...],
-    splits: tuple[Split, ...],
-) -> None:
+def _memory_rows(case: Case, rows: _Rows) -> None:
     """Add the bytes of each device, of all devices together, of RAM, and of what all share."""
     found = [case.layer_bytes(ubatch) for ubatch in sorted(case.config.ubatch)]
     # Rows for each micro-batch that needs bytes of its own, as that of a sliding window does.
     kinds = [sizes for k, sizes in enumerate(found) if not k or (sizes != found[k - 1]).any()]
     for sizes in kinds:
-        _room_rows(case, rows, variants, sites, splits, sizes)
+        _room_rows(case, rows, sizes)
     if case.machine.pool_bytes is not None:
         # Every layer lies in the pool, wherever it is; only what is computed with differs.
         pool = rows.add("bytes in the memory that all share", float(case.machine.pool_bytes))
-        pool[0][:] = [case.pool_bytes(variant) for variant in variants]
+        pool[0][:] = [case.pool_bytes(variant) for variant in rows.variants]
 
 
-def _room_rows(
-    case: Case,
-    rows: _Rows,
-    variants: tuple[Variant, ...],
-    sites: tuple[Site, ...],
-    splits: tuple[Split, ...],
-    blocks: IntArray,
-) -> None:
+def _room_rows(case: Case, rows: _Rows, blocks: IntArray) -> None:
     """Add what devices and RAM have room for, where blocks take so many bytes.
 
     Where a variant's blocks take less, these rows count too much by at most the sum of what each
@@ -210,6 +197,7 @@ def _room_rows(
     take the rest. So each row is exact for its own micro-batches and holds under all others.
     """
     devices, model = case.machine.devices, case.model
+    variants, sites, splits = rows.variants, rows.sites, rows.splits
     kept = np.array([_kept_bytes(case, split) for split in splits])
     sizes = np.concatenate([[0], np.cumsum(blocks)])
     less = [np.maximum(blocks - case.layer_bytes(v.ubatch), 0).sum() for v in variants]
@@ -258,11 +246,10 @@ def _room_rows(
         rows.limits[-1] += len(devices) * most
 
 
-def _order_rows(
-    case: Case, rows: _Rows, sites: tuple[Site, ...], splits: tuple[Split, ...]
-) -> None:
+def _order_rows(case: Case, rows: _Rows) -> None:
     """Say that cuts rise, and that experts lie with their layers only where these are."""
     devices, blocks = case.machine.devices, case.model.blocks
+    sites, splits = rows.sites, rows.splits
     places = np.arange(blocks + 1, dtype=np.float64)
     for d in range(len(devices) - 1):
         own = rows.add(f"{devices[d].name} ends before {devices[d + 1].name} begins", float(blocks))
@@ -301,15 +288,10 @@ def _is_for_others(site: Site, d: int) -> bool:
     return site.device >= 0 and site.away == (site.device == d)
 
 
-def _variant_rows(
-    case: Case,
-    rows: _Rows,
-    variants: tuple[Variant, ...],
-    sites: tuple[Site, ...],
-    splits: tuple[Split, ...],
-) -> None:
+def _variant_rows(case: Case, rows: _Rows) -> None:
     """Add what a variant rules out, and how slowly a prompt may be read."""
     layers, blocks = float(sum(map(len, case.classes))), case.model.blocks
+    variants, sites, splits = rows.variants, rows.sites, rows.splits
     if any(not variant.offloads for variant in variants):
         own = rows.add("nothing lies elsewhere", layers + 1)
         own[0][[v for v, variant in enumerate(variants) if not variant.offloads]] = layers + 1
