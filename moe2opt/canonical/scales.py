@@ -172,8 +172,8 @@ class _Logarithms(Worth):
         nothing = -self.range - 1
         if claim == 0:
             return float(nothing)
-        # A unit is more than what the roundings of a product in floating point add to it.
-        return float(max(nothing, log_bounds(claim, self.bits)[0] - self.top - 1))
+        slack = rounding_units(self.factors, self.bits)
+        return float(max(nothing, log_bounds(claim, self.bits)[0] - self.top - slack))
 
     def above(self, value: float) -> float:
         if value <= -self.range - 1:
@@ -195,6 +195,11 @@ def logarithmic(terms: list[list[FloatArray]], sizes: list[int]) -> Worth | None
         if worth.is_exact:
             return worth
     return None
+
+
+def rounding_units(factors: int, bits: int) -> int:
+    """Return more than what roundings of a product add to ``2**bits`` times its logarithm."""
+    return 1 + (factors << bits >> 52)
 
 
 def outward_logs(table: FloatArray, side: int) -> FloatArray:

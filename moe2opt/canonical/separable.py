@@ -28,6 +28,7 @@ from moe2opt.canonical.scales import (
     last_true,
     logarithmic,
     outward_logs,
+    rounding_units,
     value_at,
 )
 from moe2opt.result import BoolArray, FloatArray, IntArray
@@ -129,9 +130,7 @@ def _limited(row: Row, side: int, problem: MonotoneProblem) -> tuple[Blocks, flo
     limit = row.limit
     if row.relief:
         limit = row.limit + row.relief
-        if not (row.part.is_integral and limit == math.floor(limit)):
-            size = max(abs(row.limit), abs(row.relief), abs(limit))
-            limit += side * 4 * math.ulp(size)
+        limit += side * 4 * math.ulp(max(abs(row.limit), abs(row.relief), abs(limit)))
     for outer in outers:
         if not math.isinf(limit):
             limit = _inner_limit(outer, problem, limit, side)
@@ -230,6 +229,9 @@ class _Tables:
             terms, limit, dropped = logs
             exact = True
             self.keep = [keep & ~zero for keep, zero in zip(self.keep, dropped, strict=True)]
+        elif not exact and len(blocks.blocks) > 1:
+            # Sums are compared after rounding, which differences to the least ones no longer show.
+            limit = math.nextafter(limit, side * math.inf)
         sums = [side * self._sum(g, t, exact, -side * math.inf) for g, t in enumerate(terms)]
         least = [float(s.min()) for s in sums]
         if side > 0:
@@ -321,4 +323,5 @@ def _log_rows(
         return None
     logs = [[outward_logs(t, side) for t in group] for group in terms]
     low, high = log_bounds(limit, ROW_BITS)
-    return logs, float(high + 1 if side > 0 else low - 1), zeros
+    slack = rounding_units(sum(map(len, terms)), ROW_BITS)
+    return logs, float(high + slack if side > 0 else low - slack), zeros

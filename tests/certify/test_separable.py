@@ -1,0 +1,58 @@
+"""Proofs about separable problems: rounding in their choice views excludes nothing."""
+
+from __future__ import annotations
+
+import math
+import random
+from decimal import Decimal, localcontext
+from fractions import Fraction
+
+import moe2opt as mo
+from moe2opt.canonical import choice_view
+from moe2opt.result import Status
+
+FACTORS = 2000
+
+
+def test_a_sum_that_rounds_to_its_limit_is_not_excluded() -> None:
+    """What meets a large limit only after rounding stays, though differences are small."""
+    least = 1e9 - 1.0  # the limit with its slack
+    total = mo.parts.total([[least, least + 2.0], [-5e-8, 1.0]])
+    nothing = (mo.parts.linear([1, 1]), 0)
+    problem = mo.MonotoneProblem.from_parts(
+        [0, 0], [1, 1], mo.parts.linear([1, 1]), at_most=[nothing], at_least=[(total, 1e9)]
+    )
+    assert problem.is_feasible([0, 0])
+    result = mo.solve(problem)
+    assert result.status is Status.OPTIMAL
+    assert mo.certify(problem, result).ok
+
+
+def factors_that_round_up() -> list[float]:
+    """Return factors just below whole logarithms in units of 2**-44, each product rounded up."""
+    rng, found, product = random.Random(1), [1.0 + 2.0**-20], 1.0 + 2.0**-20
+    with localcontext() as context:
+        context.prec = 45
+        while len(found) < FACTORS:
+            exact = (Decimal(rng.randrange(2**20, 2**30)) / 2**44).exp()
+            factor = float(exact)
+            if not 0 < (exact - Decimal(factor)) * 2**44 < Decimal("6e-4"):
+                continue
+            error = Fraction(product * factor) - Fraction(product) * Fraction(factor)
+            if error > Fraction(math.ulp(product)) / 5:
+                found.append(factor)
+                product *= factor
+    return found
+
+
+def test_no_claim_below_a_product_of_many_factors_is_proven() -> None:
+    """Roundings of thousands of multiplications add up, and no view forgets that."""
+    factors = factors_that_round_up()
+    problem = mo.MonotoneProblem.from_parts(
+        [0] * FACTORS, [1] * FACTORS, mo.parts.product([[1.0, f] for f in factors])
+    )
+    view = choice_view(problem)
+    assert view is not None
+    best = sum(float(values.max()) for values in view.problem.values)
+    optimum = problem.evaluate([1] * FACTORS)
+    assert view.scale.within(math.nextafter(optimum, 0.0)) < best
