@@ -312,6 +312,8 @@ def _check_conflict(problem: Problem, certificate: Certificate, conflict: Confli
     _check_named("row", conflict.rows, row_count(problem))
     _check_named("cover", conflict.covers, _cover_count(problem))
     if isinstance(problem, MonotoneProblem) and problem.structure is not None:
+        if certificate.kind != problem.kind and len(conflict.covers) < _cover_count(problem):
+            raise RejectedError("a proof about a choice view uses all covers; name each of them")
         bare = problem.structure.without_objective()  # which options of a view are best, depends
         problem = MonotoneProblem.of_structure(problem.lower, problem.upper, bare)
     _replay(without_rows(problem, conflict.rows), certificate)

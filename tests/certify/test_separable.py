@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from dataclasses import replace
 from decimal import Decimal, localcontext
 from fractions import Fraction
 
@@ -56,3 +57,18 @@ def test_no_claim_below_a_product_of_many_factors_is_proven() -> None:
     best = sum(float(values.max()) for values in view.problem.values)
     optimum = problem.evaluate([1] * FACTORS)
     assert view.scale.within(math.nextafter(optimum, 0.0)) < best
+
+
+def test_a_conflict_names_the_covers_of_its_proof() -> None:
+    """A conflict that hides a limit from below is refused: without it there is none."""
+    part = mo.parts.linear([1, 1])
+    problem = mo.MonotoneProblem.from_parts(
+        [0, 0], [5, 5], part, at_most=[(part, 3)], at_least=[(part, 5)]
+    )
+    result = mo.solve(problem)
+    assert mo.certify(problem, result).ok
+    proof = result.certificate
+    assert proof is not None
+    assert proof.conflict is not None
+    hidden = replace(proof, conflict=replace(proof.conflict, covers=())).sealed()
+    assert not mo.certify(problem, replace(result, certificate=hidden)).ok
