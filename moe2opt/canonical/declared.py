@@ -29,6 +29,12 @@ class Box:
     lower: IntArray
     upper: IntArray
 
+    def excludes(self, lower: IntArray, upper: IntArray) -> bool:
+        """Tell whether another box has a point outside of this one."""
+        if lower.shape != self.lower.shape:
+            return True
+        return bool((lower < self.lower).any() or (upper > self.upper).any())
+
     def points(self) -> IntArray:
         """Return all points of a small box, random ones of a large one."""
         widths = (self.upper - self.lower + 1).tolist()
@@ -65,7 +71,7 @@ def require_increasing(name: str, function: Oracle, box: Box) -> None:
     for i in range(len(box.lower)):
         rows = np.flatnonzero(points[:, i] < box.upper[i])
         after = _values(name, function, _raised(points[rows], i))
-        falls = after < before[rows] - _ROUNDING * np.maximum(1.0, np.abs(before[rows]))
+        falls = after < before[rows] - _rounding(np.abs(before))[rows]
         if falls.any():
             k = int(np.argmax(falls))
             raise InputError(_not_monotone(name, points[rows[k]], i, before[rows[k]], after[k]))
@@ -86,13 +92,19 @@ def require_submodular(name: str, function: Oracle, box: Box) -> None:
         here, up_i, up_j = low, _raised(low, i), _raised(low, j)
         values = [_values(name, function, p) for p in (here, up_i, up_j, _raised(up_i, j))]
         early, late = values[1] - values[0], values[3] - values[2]
-        grows = late > early + _ROUNDING * np.maximum(1.0, np.abs(values[3]))
+        grows = late > early + _rounding(np.abs(values).max(axis=0))
         if grows.any():
             k = int(np.argmax(grows))
             raise InputError(
                 f"{name} is not submodular: raising coordinate {i} gains {early[k]:.12g} at "
                 f"x = {low[k].tolist()}, but {late[k]:.12g} after coordinate {j} rose"
             )
+
+
+def _rounding(sizes: FloatArray) -> FloatArray:
+    """Return the rounding allowed for, no less than for 1 unless nothing is as large as that."""
+    largest = sizes[np.isfinite(sizes)].max(initial=0.0)
+    return _ROUNDING * np.maximum(min(1.0, float(largest)), sizes)
 
 
 def _raised(points: IntArray, axis: int) -> IntArray:

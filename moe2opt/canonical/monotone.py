@@ -61,7 +61,8 @@ class MonotoneProblem(Canonical):
     Raises
     ------
     InputError
-        For a wrong box, or when an oracle returns the wrong shape or NaN.
+        For a wrong box, also one beyond that of `structure`, or when an oracle returns the wrong
+        shape or NaN.
 
     Notes
     -----
@@ -133,7 +134,12 @@ class MonotoneProblem(Canonical):
             raise InputError("objective: not callable")
         object.__setattr__(self, "lower", lower)
         object.__setattr__(self, "upper", upper)
-        if not self._is_made_of(self.structure):
+        if (made := self.structure) is not None and made.box.excludes(lower, upper):
+            raise InputError(
+                "lower, upper: the box is larger than the one its parts were placed on; "
+                "place them anew with from_parts"
+            )
+        if not self._is_made_of(made):
             object.__setattr__(self, "structure", None)
         self._probe()
 

@@ -30,9 +30,11 @@ from moe2opt.canonical.placed import (
 from moe2opt.canonical.validate import (
     BIGGEST_EXACT,
     BUDGET_TOLERANCE,
+    LARGEST_SUM,
     frozen,
     is_integral,
     real_array,
+    too_large,
 )
 from moe2opt.result import FloatArray, InputError, IntArray
 
@@ -64,9 +66,10 @@ class _Tabled:
             _block(function, variables, box, f"{name}: function {k}")
             for k, (variables, function) in enumerate(_numbered(self, box, name))
         )
-        if self.is_product:
-            _require_product(placed, name)
-        return Blocks(placed, self.is_product)
+        if not self.is_product:
+            return _sum(placed, name)
+        _require_product(placed, name)
+        return Blocks(placed, is_product=True)
 
 
 def _numbered(part: _Tabled, box: Box, name: str) -> Iterable[tuple[IntArray, Any]]:
@@ -109,6 +112,14 @@ def _block(function: Any, variables: IntArray, box: Box, name: str) -> Block:
     table = frozen(increasing_table(name, table.reshape(widths), variables, box).reshape(-1).copy())
     strides = np.append(np.cumprod(widths[:0:-1])[::-1], 1).astype(np.int64)
     return Block(frozen(variables), table, box.lower[variables], strides)
+
+
+def _sum(blocks: tuple[Block, ...], name: str) -> Blocks:
+    """Return a sum of tables; raise where it, or what views add to it, might overflow."""
+    largest = np.array([np.abs(block.table).max() for block in blocks])
+    if (k := too_large(4.0 * np.minimum(largest, LARGEST_SUM))) is not None:
+        raise InputError(f"{name}: function {k} reaches {largest[k]:g}; sums go to 1e279 at most")
+    return Blocks(blocks)
 
 
 def _require_product(blocks: Sequence[Block], name: str) -> None:
@@ -231,15 +242,15 @@ def placed_on(parts: Any, box: Box, name: str) -> Placed:
         part.on(box, name if len(several) == 1 else f"{name}[{k}]")
         for k, part in enumerate(several)
     ]
-    return placed[0] if len(placed) == 1 else _added(placed)
+    return placed[0] if len(placed) == 1 else _added(placed, name)
 
 
-def _added(placed: Sequence[Placed]) -> Placed:
+def _added(placed: Sequence[Placed], name: str) -> Placed:
     """Return a sum, all sums of tables in it being one."""
     tables = [part for part in placed if isinstance(part, Blocks) and not part.is_product]
     others = [part for part in placed if part not in tables]
     if tables:
-        others.insert(0, Blocks(tuple(block for part in tables for block in part.blocks)))
+        others.insert(0, _sum(tuple(block for part in tables for block in part.blocks), name))
     return others[0] if len(others) == 1 else Added(tuple(others))
 
 
@@ -316,6 +327,7 @@ def structure(box: Box, objective: Any, minimise: Any, at_most: Any, at_least: A
         raise InputError("objective: give exactly one of objective and minimise")
     placed = placed_on(objective, box, "objective") if minimise is None else None
     return Structure(
+        box,
         objective=placed or placed_on(minimise, box, "minimise"),
         minimises=placed is None,
         at_most=_rows("at_most", at_most, box, 1),

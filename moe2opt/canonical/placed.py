@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from moe2opt.canonical.declared import Box
 from moe2opt.canonical.validate import BIGGEST_EXACT, exact_sum, is_integral
 from moe2opt.result import FloatArray, IntArray
 
@@ -263,6 +264,8 @@ class Structure:
 
     Attributes
     ----------
+    box
+        What the parts were placed on; they know nothing outside of it.
     objective
         What is maximised, or minimised.
     minimises
@@ -271,6 +274,7 @@ class Structure:
         Rows from above and from below.
     """
 
+    box: Box
     objective: Placed
     minimises: bool
     at_most: tuple[Row, ...]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pickle
 from decimal import Decimal, localcontext
 from typing import Any
@@ -29,6 +30,10 @@ LIES = [
     (parts.submodular(lambda x: 1.0 * x[:, 0] * x[:, 1]), "is not submodular"),
     (parts.increasing(lambda x: 1.0 * (x[:, 0] == 1)), "is not monotone: raising coordinate 0"),
     (parts.composed(lambda v: -v, parts.linear([1, 1])), "outer function is not increasing"),
+    (parts.submodular(lambda x: 1e-10 * x[:, 0] * x[:, 1]), "is not submodular"),
+    (parts.increasing(lambda x: -1e-10 * x[:, 0]), "is not monotone"),
+    (parts.total([[0, 1, 1e300], [0, 1, 2]]), "objective: function 0 reaches 1e+300"),
+    ([parts.linear([1e279, 0]), parts.linear([0, 1e279])], "objective: function 0 reaches 2e+279"),
     (lambda x: x[:, 0], "parts come from mo.parts"),
 ]
 
@@ -77,12 +82,18 @@ def test_the_numbers_of_parts_are_in_the_fingerprint() -> None:
 
 def test_structure_goes_with_its_oracles() -> None:
     """A problem whose constraints are replaced is no longer made of the parts."""
-    import dataclasses
-
     p = mo.MonotoneProblem.from_parts([0], [1], parts.linear([1]))
     changed = dataclasses.replace(p, constraints=[lambda x: x[:, 0] - 0.5])
     assert changed.structure is None
     assert mo.solve(changed).objective == 0
+
+
+def test_parts_know_nothing_outside_of_their_box() -> None:
+    """A box may be cut, but not moved beyond the tables of the parts."""
+    p = mo.MonotoneProblem.from_parts([1, 1], [3, 3], parts.total([[1, 2, 3], [1, 2, 3]]))
+    assert mo.solve(dataclasses.replace(p, upper=[2, 3])).objective == 5
+    with pytest.raises(InputError, match="larger than the one its parts were placed on"):
+        dataclasses.replace(p, lower=[0, 1])
 
 
 @given(st.floats(min_value=5e-324, max_value=1e308), st.sampled_from((1, 36, 40, 90)))
