@@ -254,7 +254,9 @@ class Row:
     relief: float = 0.0
 
     def __call__(self, points: IntArray) -> FloatArray:
-        """Return the value less the limit, less the relief."""
+        """Return the value less the limit, less the relief; ``-inf`` without a limit."""
+        if self.limit == math.inf:  # of an infinite value, too
+            return np.full(len(points), -math.inf)
         return self.part(points) - self.limit - self.relief
 
 

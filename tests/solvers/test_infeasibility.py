@@ -11,7 +11,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from solving import run
 
-from moe2opt.canonical import FacilityProblem, MonotoneProblem, MultipleChoiceProblem
+from moe2opt.canonical import FacilityProblem, MonotoneProblem, MultipleChoiceProblem, parts
 from moe2opt.certify import certify
 from moe2opt.result import Result, Status
 from moe2opt.solvers.tuning import Tuning
@@ -130,3 +130,13 @@ def test_a_change_that_is_hard_to_find_is_left_out() -> None:
     conflict = conflict_of(problem, tuning=tuning).certificate.conflict
     assert conflict.rows == (0, 1)
     assert conflict.relaxations == ()
+
+
+def test_a_row_without_its_limit_allows_infinite_values() -> None:
+    """What overflows is no longer limited by a row that a conflict leaves out."""
+    steep = parts.composed(lambda v: np.where(v >= 1, np.inf, 0.0), parts.linear([1]))
+    rows = [(steep, 5), (parts.linear([1]), 0)]
+    problem = MonotoneProblem.from_parts([1], [1], parts.linear([1]), at_most=rows)
+    result = run(problem, "brb")
+    assert result.status is Status.INFEASIBLE
+    assert certify(problem, result).ok
