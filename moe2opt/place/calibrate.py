@@ -27,7 +27,7 @@ from moe2opt.profiles.fitting.robust import robust_nnls, upper_error
 from moe2opt.profiles.llamabench.formats import BenchTest, read_rows
 from moe2opt.profiles.llamabench.reading import is_sparse, parse_model, scattered
 from moe2opt.profiles.llamabench.sweep import is_sweep, read_sweep
-from moe2opt.result import FloatArray
+from moe2opt.result import BoolArray, FloatArray
 
 #: A file of this relative size is the model that is placed.
 _SAME = 0.05
@@ -36,6 +36,9 @@ _SAME = 0.05
 _ANSWER_SPREAD = np.array([0.5, 1.5, 1.5])
 _PROMPT_SPREAD = np.array([2.0, 1.5])
 _NOISE = 0.05
+
+#: No part is taken to be faster than this share of its seconds: runs that contradict each other.
+_LEAST_FACTOR = 1e-3
 
 #: Runs that count as much as the interval of the tables, and the least interval.
 _PRIOR_RUNS, _LEAST = 3.0, math.log(1.05)
@@ -159,13 +162,16 @@ def _fit(
     """Return the factors of the parts, the factor of the interval, and which parts were seen."""
     columns = np.array([parts for _, parts in rows])
     target = np.array([run.seconds for run, _ in rows])
-    ones, every = np.ones(columns.shape[1]), np.ones(len(rows))
-    found = robust_nnls(columns, target, every, ones, stray, _NOISE)
+
+    def factors(keep: BoolArray) -> FloatArray:
+        every, ones = np.ones(int(keep.sum())), np.ones(columns.shape[1])
+        found = robust_nnls(columns[keep], target[keep], every, ones, stray, _NOISE)
+        return np.maximum(found, _LEAST_FACTOR)
+
     errors = []
     for k in range(len(rows)):
-        rest = np.arange(len(rows)) != k
-        own = robust_nnls(columns[rest], target[rest], every[rest], ones, stray, _NOISE)
-        errors.append(abs(math.log(float(columns[k] @ own) / target[k])))
+        predicted = float(columns[k] @ factors(np.arange(len(rows)) != k))
+        errors.append(abs(math.log(predicted / target[k])))
     # A few runs do not say how far the next one is off: the tables' interval counts as three.
     share, prior_log = len(rows) / (len(rows) + _PRIOR_RUNS), math.log(prior)
     # A run that alone shows a part cannot be predicted from the others.
@@ -173,7 +179,7 @@ def _fit(
     log = share * seen + (1 - share) * prior_log
     least = 0.02 * float(target.min())
     return (
-        [max(float(f), 1e-3) for f in found],
+        factors(np.ones(len(rows), dtype=bool)).tolist(),
         math.exp(log),
         [bool(columns[:, k].max() > least) for k in range(columns.shape[1])],
     )
@@ -184,6 +190,8 @@ def _fit(
 
 def _parts(case: Case, run: Timed) -> list[float]:
     """Return the seconds per token of each part, by the model of speed as it is."""
+    if run.ubatch < 1:
+        raise InputError(f"n_ubatch: {run.ubatch} tokens at once")
     if run.bytes is not None and abs(run.bytes / case.model.bytes - 1) > _SAME:
         return _of_another(case, run)
     layout = _layout(case, run)

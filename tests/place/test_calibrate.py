@@ -101,6 +101,22 @@ def test_a_bad_row_never_stops_the_rest(tmp_path: Path, form: str) -> None:
     assert sum("left out" in note for note in found.rates.notes) == 3
 
 
+def test_runs_that_contradict_each_other_are_fitted(tmp_path: Path) -> None:
+    """Impossible rates leave factors above 0, and a prompt read by no tokens at once is no run."""
+    _, prompt, *_, answer, _ = rows()
+    wild = [
+        answer | {"avg_ts": 1e6, "stddev_ts": 0.0},
+        answer | {"avg_ts": 1e2, "backends": "CPU"},
+        prompt | {"n_ubatch": 0},
+    ]
+    file = tmp_path / "bench.json"
+    file.write_text(json.dumps(wild), encoding="utf-8")
+    found = calibrated(config(), MODEL, [file]).rates
+    assert found.answers > 0 and found.ram_gb_per_s is not None
+    assert "fitted to 2 runs of answers and 0 of prompts" in found.notes[0]
+    assert any("n_ubatch: 0 tokens at once" in note for note in found.notes)
+
+
 SWEEP = """llama-sweep-bench -m q.gguf -ngl 99 -ncmoe 20 -ub 2048
 main: n_kv_max = 8192, n_batch = 2048, n_ubatch = 2048, flash_attn = 1, n_gpu_layers = 99
 
