@@ -203,10 +203,11 @@ def ram_page() -> str:
             f"{100 * SHARE_OF_PEAK:.0f} % of the peak (the median of the sources that state it), "
             f"{100 * SHARE_OF_RATE:.0f} % of a rate that was measured on the machine (one "
             f"source),\nand {1e6 * HOP_S:.0f} µs go to every layer; where nothing is stated, "
-            f"{ASSUMED} is assumed. The errors are those of a source that the fit did not "
-            f"see,\n*inside* says how many of its rows are within a factor of {SPREAD:g}. Slow "
-            "processors, Vulkan and long contexts are slower than these; no source has eight "
-            "channels on one socket.\n",
+            f"{ASSUMED} is assumed. For the errors the share of the peak is fitted without "
+            "the source;\nthe other three figures, and the factor of "
+            f"{SPREAD:g} that *inside* counts rows within, were set with these rows in sight, so "
+            "they are not tested\nhere. Slow processors, Vulkan and long contexts are slower than "
+            "these; no source has eight channels on one socket.\n",
             offload_hosts.page(),
             "",
         ]
