@@ -216,7 +216,8 @@ class _ComposedOf:
         """Return the composition, the outer function checked between the corners of the box."""
         placed = Composed(self.outer, self.inner.on(box, f"{name}: inner part"))
         ends = placed.inner(np.stack([box.lower, box.upper]))
-        grid = np.unique(np.linspace(float(ends[0]), float(ends[1]), 257))
+        grid = np.linspace(float(ends[0]), float(ends[1]), 257)
+        grid = np.unique(np.floor(grid) if placed.inner.is_integral else grid)
         values = placed.outer_values(grid)
         if values.shape != grid.shape or np.isnan(values).any():
             raise InputError(f"{name}: the outer function must return one number per value")
@@ -317,7 +318,10 @@ def increasing(function: Callable[[IntArray], Any], integral: bool = False) -> P
 
 
 def composed(outer: Callable[[FloatArray], Any], inner: Part) -> Part:
-    """Return an increasing function of the value of a part; `outer` takes arrays."""
+    """Return an increasing function of the value of a part.
+
+    `outer` takes arrays; where the part's values are whole numbers, it is asked for those only.
+    """
     return _ComposedOf(outer, inner)
 
 

@@ -42,23 +42,29 @@ def value_at(outer: Composed, value: float) -> float:
     return float(outer.outer_values(np.array([value]))[0])
 
 
-def last_true(test: Callable[[float], bool], low: float, high: float) -> float:
-    """Return the last float up to `high` for which `test`, which turns false once, is true.
+def last_true(outer: Composed, test: Callable[[float], bool], low: float, high: float) -> float:
+    """Return the last inner value up to `high` of whose outer one `test`, false once, is true.
 
-    The float before `low` where it is true of none.
+    The float before `low` where it is true of none. An outer function of whole numbers is asked for
+    nothing else: it may be a table.
     """
-    if test(high):
+    between = _whole_between if outer.inner.is_integral else _between
+    if test(value_at(outer, high)):
         return high
-    if not test(low):
+    if not test(value_at(outer, low)):
         return math.nextafter(low, -math.inf)
     while True:
-        middle = _between(low, high)
+        middle = between(low, high)
         if middle in (low, high):
             return low
-        if test(middle):
+        if test(value_at(outer, middle)):
             low = middle
         else:
             high = middle
+
+
+def _whole_between(low: float, high: float) -> float:
+    return (low + high) // 2
 
 
 def _between(low: float, high: float) -> float:
@@ -110,7 +116,7 @@ class Through:
 
     def within(self, claim: float) -> float:
         """See `Scale`."""
-        last = last_true(lambda value: value_at(self.outer, value) <= claim, self.low, self.high)
+        last = last_true(self.outer, lambda value: value <= claim, self.low, self.high)
         if last < self.low:
             return -math.inf
         return BEYOND_ALL if last == self.high else self.inner.within(last)
@@ -119,7 +125,8 @@ class Through:
         """See `Scale`."""
         if value == -math.inf:
             return value
-        return value_at(self.outer, min(self.high, max(self.low, self.inner.above(value))))
+        above = min(self.high, max(self.low, self.inner.above(value)))
+        return value_at(self.outer, math.ceil(above) if self.outer.inner.is_integral else above)
 
 
 class _Logarithms(Worth):

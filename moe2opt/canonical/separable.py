@@ -29,7 +29,6 @@ from moe2opt.canonical.scales import (
     logarithmic,
     outward_logs,
     rounding_units,
-    value_at,
 )
 from moe2opt.result import BoolArray, FloatArray, IntArray
 
@@ -145,12 +144,10 @@ def _inner_limit(outer: Composed, problem: MonotoneProblem, limit: float, side: 
     Infinite where all values of the box do; beyond the box where none does.
     """
     low, high = map(float, outer.inner(np.stack([problem.lower, problem.upper])))
-    last = last_true(lambda value: value_at(outer, value) <= limit, low, high)
+    last = last_true(outer, lambda value: value <= limit, low, high)
     if side > 0:
         return math.inf if last == high else last
-    first = math.nextafter(
-        last_true(lambda value: value_at(outer, value) < limit, low, high), math.inf
-    )
+    first = math.nextafter(last_true(outer, lambda value: value < limit, low, high), math.inf)
     return -math.inf if first <= low else first
 
 

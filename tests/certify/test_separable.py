@@ -8,6 +8,8 @@ from dataclasses import replace
 from decimal import Decimal, localcontext
 from fractions import Fraction
 
+import numpy as np
+
 import moe2opt as mo
 from moe2opt.canonical import choice_view
 from moe2opt.result import Status
@@ -72,3 +74,23 @@ def test_a_conflict_names_the_covers_of_its_proof() -> None:
     assert proof.conflict is not None
     hidden = replace(proof, conflict=replace(proof.conflict, covers=())).sealed()
     assert not mo.certify(problem, replace(result, certificate=hidden)).ok
+
+
+def test_a_table_of_whole_numbers_is_asked_for_no_others() -> None:
+    """A composed function that only whole numbers have bounds no more than it says of them."""
+    squares = {float(k): float(k * k) for k in range(257)}
+    table = mo.parts.composed(
+        lambda values: np.array([squares.get(v, 0.0) for v in values]), mo.parts.linear([1, 1])
+    )
+    within = [(mo.parts.linear([3, 2]), 400), (table, 20_000)]
+    problem = mo.MonotoneProblem.from_parts([0, 0], [128, 128], table, at_most=within)
+    view = choice_view(problem)
+    assert view is not None
+    assert view.scale.within(10_000.0) == 100
+    assert view.scale.within(9_999.0) == 99
+    result = mo.solve(problem)
+    assert result.objective == 141**2
+    assert mo.certify(problem, result).kind == "checked"
+    stopped = mo.solve(problem, node_limit=1)
+    assert stopped.bound >= 141**2
+    assert mo.certify(problem, stopped).ok
