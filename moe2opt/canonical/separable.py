@@ -287,6 +287,9 @@ def undominated(worth: FloatArray, use: FloatArray) -> IntArray:
         ``(M,)`` and ``(K, M)``. Of equal options the first one stays.
     """
     order = np.lexsort([*use[::-1], -worth])
+    if len(use) == 1:
+        least = np.minimum.accumulate(use[0][order])
+        return np.sort(order[np.append(True, least[1:] < least[:-1])])
     best = np.zeros((len(use), 0))
     kept: list[IntArray] = []
     for first in range(0, len(order), _AT_A_TIME):
