@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -196,7 +197,7 @@ def place(
         verdict = certify(target, result)
         tell(progress.report(result, checked=verdict.ok, failures=verdict.failures))
     _write(config, result, save, out)
-    _show(target, result, verdict, found, "--json" if as_json else to, quiet=quiet)
+    _show(target, result, verdict, found, "--json" if as_json else to, out, quiet=quiet)
     disagrees = found is not None and not found.agrees
     return Exit.REJECTED if disagrees else exit_of(result, verdict, None, None)
 
@@ -219,6 +220,7 @@ def _show(
     verdict: Verdict,
     found: Confirmed | None,
     form: str,
+    out: Path | None,
     *,
     quiet: bool,
 ) -> None:
@@ -244,7 +246,7 @@ def _show(
         put_json(result.plan.to_dict())
     else:
         show.show_result(target, result, verdict, conflict=not lacks)
-        ending = ["", *lacks] if lacks else [_next_step(result)]
+        ending = ["", *lacks] if lacks else [_next_step(result, out)]
         put("\n".join([*_confirmed(found), *ending]))
 
 
@@ -309,7 +311,10 @@ def _yaml(config: PlaceConfig, file: Path) -> str:
     return text.getvalue()
 
 
-def _next_step(result: Result[Any]) -> str:
+def _next_step(result: Result[Any], out: Path | None) -> str:
+    if out is not None:
+        again = [str(out / "result.json"), str(out / "config.yaml"), "--allow-outside"]
+        return f"\nWritten to {out}. Check it again: moe2opt verify {shlex.join(again)}"
     if result.plan is None:
         return "\nNext: more RAM or devices, a shorter context (-c), or a smaller micro-batch (-ub)"
     return "\nThe line above states everything that this plan assumes. --save keeps the problem"

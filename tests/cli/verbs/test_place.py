@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -145,6 +146,20 @@ def test_bad_flags_are_told(
     code, _, err = ran(capsys, file, *arguments)
     assert code == 2
     assert fault in err
+
+
+def test_a_result_says_how_to_check_it(
+    file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The command that is printed after --out accepts the result that was written."""
+    from typer.testing import CliRunner
+
+    from moe2opt.cli.app import app
+
+    out = ran(capsys, file, *MACHINE, "--out", tmp_path / "a result")[1]
+    command = shlex.split(out.rpartition("Check it again: moe2opt ")[2])
+    found = CliRunner().invoke(app, command)
+    assert (found.exit_code, ": accepted, OPTIMAL" in found.stdout) == (0, True)
 
 
 def test_where_the_problem_goes_is_asked_first(
