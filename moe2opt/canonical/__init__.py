@@ -38,6 +38,7 @@ from moe2opt.canonical.types import Merged as Merged
 from moe2opt.canonical.types import interchangeable_rows as interchangeable_rows
 from moe2opt.canonical.types import merge as merge
 from moe2opt.canonical.types import pack as pack
+from moe2opt.canonical.undominated import undominated as undominated
 from moe2opt.canonical.validate import BIGGEST_EXACT as BIGGEST_EXACT
 from moe2opt.canonical.validate import indicators as indicators
 from moe2opt.canonical.validate import is_integral as is_integral

@@ -30,10 +30,11 @@ from moe2opt.canonical.scales import (
     outward_logs,
     rounding_units,
 )
+from moe2opt.canonical.undominated import undominated
 from moe2opt.result import BoolArray, FloatArray, IntArray
 
-#: Points of a group at most; and options compared with each other at a time.
-MOST_OPTIONS, _AT_A_TIME = 2**17, 512
+#: Points of a group at most.
+MOST_OPTIONS = 2**17
 
 
 @dataclass(frozen=True, eq=False)
@@ -254,7 +255,9 @@ class _Tables:
         for g, keep in enumerate(self.keep):
             use = np.array([row[g] for row in self.usage]).reshape(len(self.usage), len(keep))
             left = np.flatnonzero(keep) if keep.any() else np.arange(len(keep))
-            kept.append(left[undominated(worth.compared[g][left], use[:, left])])
+            kept.append(
+                left[undominated(np.column_stack([-worth.compared[g][left], *use[:, left]]))]
+            )
         usage = [
             np.array([row[g][k] for row in self.usage]).reshape(-1, len(k)).T
             for g, k in enumerate(kept)
@@ -276,36 +279,6 @@ def _down(sums: FloatArray, least: float, exact: bool) -> FloatArray:
     if exact or least == 0:
         return sums - least
     return np.maximum(0.0, np.nextafter(sums - least, -math.inf))
-
-
-def undominated(worth: FloatArray, use: FloatArray) -> IntArray:
-    """Return the options that no other one equals or beats in worth and in all uses.
-
-    Parameters
-    ----------
-    worth, use
-        ``(M,)`` and ``(K, M)``. Of equal options the first one stays.
-    """
-    order = np.lexsort([*use[::-1], -worth])
-    if len(use) == 1:
-        least = np.minimum.accumulate(use[0][order])
-        return np.sort(order[np.append(True, least[1:] < least[:-1])])
-    best = np.zeros((len(use), 0))
-    kept: list[IntArray] = []
-    for first in range(0, len(order), _AT_A_TIME):
-        some = order[first : first + _AT_A_TIME]
-        # Better ones come first, so that only those before an option can beat it.
-        some = some[~_beaten(best, use[:, some])]
-        inside = use[:, some]
-        rival = (inside[:, :, None] <= inside[:, None, :]).all(axis=0)
-        some = some[~np.triu(rival, 1).any(axis=0)]
-        kept.append(some)
-        best = np.concatenate([best, use[:, some]], axis=1)
-    return np.sort(np.concatenate(kept))
-
-
-def _beaten(best: FloatArray, use: FloatArray) -> BoolArray:
-    return np.asarray((best[:, :, None] <= use[:, None, :]).all(axis=0).any(axis=0))
 
 
 def _log_rows(

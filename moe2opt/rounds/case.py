@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from moe2opt.canonical import undominated
 from moe2opt.errors import InputError
 from moe2opt.rounds.sections import AssignBlocks, Pipeline, QuantisedUpload, RoundsConfig
 from moe2opt.schema.csv import COUNT, NAME, POSITIVE, Column, read_table
@@ -269,11 +270,7 @@ def _undominated(options: list[Option]) -> list[Option]:
     kept = []
     for own in alike.values():
         table = np.array([(o.seconds, o.blocks, o.energy_j, o.error) for o in own])
-        order = np.lexsort(table.T[::-1])
-        table = table[order]
-        for k, costs in enumerate(table):
-            if not (table[:k] <= costs).all(axis=1).any():
-                kept.append(own[order[k]])
+        kept += [own[k] for k in undominated(table)]
     return kept
 
 

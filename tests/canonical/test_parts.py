@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 import moe2opt as mo
 from moe2opt.canonical import choice_view, parts
 from moe2opt.canonical.logarithm import log_bounds
-from moe2opt.canonical.separable import undominated
 from moe2opt.result import InputError
 
 #: A declaration that is not true on the box 0..2 x 0..2, and what the error says.
@@ -129,12 +128,3 @@ def test_what_couples_variables_makes_one_group() -> None:
 def test_coupled_parts_have_no_choice_view(part: Any) -> None:
     """What is not separable is not taken for it."""
     assert choice_view(mo.MonotoneProblem.from_parts([0, 0], [1, 1], part)) is None
-
-
-def test_a_use_says_no_more_when_it_is_given_twice() -> None:
-    """The quick search of one use keeps the options that the general one keeps."""
-    rng = np.random.default_rng(0)
-    for _ in range(50):
-        worth, use = rng.integers(0, 4, (2, rng.integers(1, 12))).astype(float)
-        twice = undominated(worth, np.stack([use, use]))
-        assert undominated(worth, use[None]).tolist() == twice.tolist()

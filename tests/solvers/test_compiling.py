@@ -12,8 +12,7 @@ import pytest
 
 import moe2opt as mo
 from moe2opt import interrupts, steps
-from moe2opt.canonical import MultipleChoiceProblem
-from moe2opt.placement.options import undominated
+from moe2opt.canonical import MultipleChoiceProblem, undominated
 from moe2opt.solvers import compiling
 
 

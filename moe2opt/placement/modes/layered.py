@@ -13,9 +13,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from moe2opt.canonical import undominated
 from moe2opt.placement.assignment import Assignment
 from moe2opt.placement.mode import Mode
-from moe2opt.placement.options import Options, Read, undominated
+from moe2opt.placement.options import Options, Read
 from moe2opt.result import FloatArray, InputError, IntArray
 from moe2opt.steps import step
 

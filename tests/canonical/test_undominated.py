@@ -1,11 +1,11 @@
-"""Which options of a layer are kept."""
+"""Which options are kept."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from moe2opt.placement.options import undominated
+from moe2opt.canonical import undominated
 
 
 @pytest.mark.parametrize(("rows", "criteria", "values"), [(60, 3, 6), (700, 4, 9), (600, 1, 50)])
