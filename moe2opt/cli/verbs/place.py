@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -246,8 +247,7 @@ def _show(
         put_json(result.plan.to_dict())
     else:
         show.show_result(target, result, verdict, conflict=not lacks)
-        ending = ["", *lacks] if lacks else [_next_step(result, out)]
-        put("\n".join([*_confirmed(found), *ending]))
+        put("\n".join([*_confirmed(found), *_next_step(result, lacks, out)]))
 
 
 def _solved(
@@ -311,10 +311,30 @@ def _yaml(config: PlaceConfig, file: Path) -> str:
     return text.getvalue()
 
 
-def _next_step(result: Result[Any], out: Path | None) -> str:
+def _next_step(result: Result[Any], lacks: Sequence[str], out: Path | None) -> list[str]:
+    """Return what would help, and what can be done with what was found."""
+    lines = list(lacks)
+    if result.limit is not None:
+        none = "This does not mean that no plan exists."
+        lines.append(
+            f"{none if result.plan is None else _slower(result)} Next: a larger --time-limit"
+        )
+    elif result.plan is None and not lacks:
+        lines.append(
+            "Next: more RAM or devices, a shorter context (-c), or a smaller micro-batch (-ub)"
+        )
     if out is not None:
         again = [str(out / "result.json"), str(out / "config.yaml"), "--allow-outside"]
-        return f"\nWritten to {out}. Check it again: moe2opt verify {shlex.join(again)}"
-    if result.plan is None:
-        return "\nNext: more RAM or devices, a shorter context (-c), or a smaller micro-batch (-ub)"
-    return "\nThe line above states everything that this plan assumes. --save keeps the problem"
+        lines.append(f"Written to {out}. Check it again: moe2opt verify {shlex.join(again)}")
+    elif not lines:
+        lines.append(
+            "The line above states everything that this plan assumes. --save keeps the problem"
+        )
+    return ["", *lines]
+
+
+def _slower(result: Result[Any]) -> str:
+    """Return by how much a plan that is not proven best may be slower than the best."""
+    if not 0 < -result.bound < math.inf:
+        return "How much faster another line is, is not known."
+    return f"No line is more than {result.objective / result.bound:.3g} times as fast."

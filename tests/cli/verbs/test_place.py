@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from pathlib import Path
 from typing import Any
@@ -160,6 +161,18 @@ def test_a_result_says_how_to_check_it(
     command = shlex.split(out.rpartition("Check it again: moe2opt ")[2])
     found = CliRunner().invoke(app, command)
     assert (found.exit_code, ": accepted, OPTIMAL" in found.stdout) == (0, True)
+
+
+def test_a_plan_that_is_not_proven_says_what_it_may_lose(
+    file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Stopped by its limit, the verb says how much faster a line may be, and what helps."""
+    code, out, _ = ran(capsys, file, *MACHINE, "--time-limit", 0)
+    assert (code, "Feasible (time limit)" in out) == (0, True)
+    seconds, bound = map(float, re.findall(r"(?:Objective|bound) ([\d.e-]+) s", out)[:2])
+    told = re.search(r"No line is more than ([\d.]+) times as fast. Next: a larger --time", out)
+    assert told is not None
+    assert float(told[1]) == pytest.approx(seconds / bound, rel=0.01)
 
 
 def test_where_the_problem_goes_is_asked_first(
