@@ -11,7 +11,7 @@ from moe2opt.profiles.fitting.offload import OffloadCurve
 from moe2opt.profiles.fitting.robust import upper_error
 from moe2opt.profiles.formats import find_format
 from moe2opt.profiles.predicting.predict import Prediction, predict, tables_of
-from moe2opt.profiles.predicting.request import positive
+from moe2opt.profiles.predicting.request import not_negative, positive
 from moe2opt.profiles.ram import HOP_S, SPREAD, RamRate, ram_rate
 from moe2opt.profiles.tables.tables import Profiles
 from moe2opt.result import InputError
@@ -99,6 +99,9 @@ def predict_offload(
         raise InputError(f"overlap: {overlap!r} is outside 0..1")
     if tier_gb_per_s is not None:
         positive("tier_gb_per_s", tier_gb_per_s)
+    not_negative("layers_in_tier", layers_in_tier)
+    not_negative("latency_s", latency_s)
+    not_negative("expert_bytes_per_token", expert_bytes_per_token or 0)
     tables = tables_of(profiles)
     if series is not None:
         return _of_series(_find(series, tables.fit.offload_curves), expert_share_gpu, level)
@@ -106,7 +109,7 @@ def predict_offload(
         raise InputError("series: give it, or device, weights_bytes and active_params_b")
     form = find_format(precision, tables.formats)
     active = active_params_b * 1e9 * form.bits_per_weight / 8
-    experts = expert_bytes_per_token or _EXPERT_SHARE * active
+    experts = _EXPERT_SHARE * active if expert_bytes_per_token is None else expert_bytes_per_token
     missed = (1.0 - expert_share_gpu) * min(experts, active)
     about: dict[str, Any] = {
         "quantity": "s_per_token", "active_params_b": active_params_b, "level": level,
@@ -117,10 +120,9 @@ def predict_offload(
     context_s = max(on_gpu.value - bare.value, 0.0)
     own = bare.value * (active - missed) / active + context_s
     rate = ram_rate(ram) if tier_gb_per_s is None else RamRate(tier_gb_per_s * 1e9, "as given")
-    hops = layers_in_tier * HOP_S if missed > 0 else 0.0
-    tier_s = missed / rate.bytes_per_s + (latency_s + hops) * (missed > 0)
-    wide = SPREAD_GIVEN if tier_gb_per_s is not None else SPREAD
-    wide = math.exp(math.log(wide) * min(1.0, level / 0.9))
+    going_s = latency_s + layers_in_tier * HOP_S if missed > 0 else 0.0
+    tier_s = missed / rate.bytes_per_s + going_s
+    wide = (SPREAD if tier_gb_per_s is None else SPREAD_GIVEN) ** min(1.0, level / 0.9)
     values = [
         _joined(own * far, tier_s * slow, overlap)
         for far, slow in (
@@ -129,7 +131,7 @@ def predict_offload(
             (on_gpu.upper / on_gpu.value, wide),
         )
     ]
-    reasons = [*on_gpu.reasons]
+    reasons = list(on_gpu.reasons)
     if missed > 0:
         reasons.append("built from a bandwidth, not from runs of this model on this host")
         if tier_gb_per_s is None:

@@ -19,6 +19,7 @@ from moe2opt.profiles.predicting.request import (
     free_joules,
     free_times,
     load_of,
+    not_negative,
     outside,
     positive,
     swept,
@@ -162,6 +163,7 @@ def predict(
     for name, tokens in (("prompt_tokens", prompt), ("output_tokens", output)):
         if phase == "prefill" or name == "output_tokens" or prompt:
             positive(name, tokens)
+    not_negative("context_tokens", context_tokens)
     found = _predict(tables.fit, load, phase, quantity, prompt, output, context_tokens, level)
     several = tables.taken_for(device)
     if several is None:

@@ -146,6 +146,12 @@ def positive(name: str, value: float) -> None:
         raise InputError(f"{name}: expected a finite number, not {value!r}")
 
 
+def not_negative(name: str, value: float) -> None:
+    """Raise `InputError` unless `value` is 0 or a positive finite number."""
+    if not 0 <= value < math.inf:
+        raise InputError(f"{name}: expected a finite number of at least 0, not {value!r}")
+
+
 def outside(fit: Fit, load: Load, quantity: str) -> list[str]:
     """Return in words why a prediction is an extrapolation; empty when it is not."""
     seen = fit.seen.get(f"{load.device['device']}|{quantity}")

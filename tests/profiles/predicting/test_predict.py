@@ -184,6 +184,7 @@ def test_predictions_show_their_errors() -> None:
         ({"level": 1.0}, "level: expected a probability below 1"),
         ({"power_cap_w": 0}, "power_cap_w: expected a positive number"),
         ({"output_tokens": 0}, "output_tokens: expected a positive number"),
+        ({"context_tokens": -1e6}, "context_tokens: expected a finite number of at least 0"),
         ({"device": "Orin NX", "quantity": "power_w"},
          "device 'Jetson Orin NX 16GB': neither energy runs nor power_limit_w"),
     ],
@@ -303,6 +304,9 @@ def test_offload_is_built_from_a_bandwidth() -> None:
         ({"series": "Qwen3"}, "series: 'Qwen3' names several of"),
         ({}, "series: give it, or device, weights_bytes and active_params_b"),
         ({"series": "random", "overlap": 3}, "overlap: 3 is outside 0..1"),
+        ({"series": "random", "layers_in_tier": -9}, "layers_in_tier: expected a finite number of"),
+        ({"series": "random", "latency_s": math.nan}, "latency_s: expected a finite number of at"),
+        ({"series": "random", "expert_bytes_per_token": -1e9}, "expert_bytes_per_token: expected"),
     ],
 )
 def test_bad_offload_requests_are_named(arguments: dict[str, Any], message: str) -> None:
