@@ -9,7 +9,7 @@ layer overflow to the next device or to RAM. Speed is no part of it.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from moe2opt.llamacpp.layout import CPU, Layout, experts_in_ram, homes_of
 from moe2opt.llamacpp.line import Line
@@ -18,7 +18,6 @@ from moe2opt.llamacpp.model import LlamaModel
 
 #: Matrices of a layer's experts that overflow, by how much of the layer stays.
 _OVERFLOWS = {
-    "moe": ("up", "gate", "gate_up", "down"),
     "attention": ("up", "gate", "gate_up", "down"),
     "up": ("gate", "gate_up", "down"),
     "gate": ("down",),
@@ -41,7 +40,7 @@ class Share:
 
     layers: int = 0
     partial: int = 0
-    overflow: str = "moe"
+    overflow: str = "attention"
 
     @property
     def full(self) -> int:
@@ -67,10 +66,10 @@ class _Fit:
     line: Line
     targets: Sequence[float]
     backend: Backend
-    count: int = field(init=False)
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "count", len(self.targets))
+    @property
+    def count(self) -> int:
+        return len(self.targets)
 
     # ------------------------------------------------------------------ layouts and their bytes
 
@@ -84,7 +83,7 @@ class _Fit:
             homes += [d] * share.layers
             for block in range(first, first + share.partial):
                 spill = state.spills[d] if block == first else CPU
-                kind = share.overflow if block == first else "moe"
+                kind = share.overflow if block == first else "attention"
                 experts |= self._moved(block, kind, spill)
         return Layout(tuple(homes), experts)
 
@@ -192,24 +191,18 @@ class _Fit:
         if not last:
             spills[d] = d + 1
         test_start = start + (less.partial == 0)
-        best = state
-        for kind in ("up", "gate") if self._holds(test, d, more, "up", spills) else ("attention",):
+
+        def with_part(kind: str) -> _State | None:
             own = Share(more.layers + 1, more.partial + 1, kind)
             tried = self.measured(replace(test.given(d, own), spills=tuple(spills)))
-            if self._fits(tried, d):
-                best = tried
-            else:
-                break
-        return (state, start) if best is state else (best, test_start)
+            return tried if self._fits(tried, d) else None
 
-    def _holds(self, test: _State, d: int, more: Share, kind: str, spills: list[int]) -> bool:
-        own = Share(more.layers + 1, more.partial + 1, kind)
-        return self._fits(self.measured(replace(test.given(d, own), spills=tuple(spills))), d)
+        up = with_part("up")
+        best = with_part("attention") if up is None else with_part("gate") or up
+        return (state, start) if best is None else (best, test_start)
 
     def _fits(self, state: _State, d: int) -> bool:
-        return all(
-            state.bytes[e] < self.targets[e] for e in (d, d + 1) if e < self.count
-        )  # fmt: skip
+        return all(state.bytes[e] < self.targets[e] for e in (d, d + 1) if e < self.count)
 
 
 def fitted(
