@@ -315,7 +315,10 @@ def _variant_rows(case: Case, rows: _Rows) -> None:
     if least is not None:
         own = rows.add("seconds per prompt token", 1.0 / least)
         for d in range(len(case.machine.devices)):
-            seconds = np.concatenate([[0.0], np.cumsum(_per_block(case, d, blocks))])
+            seconds = np.zeros(blocks + 1)
+            for layer in case.model.layers:
+                seconds[layer.index + 1] = case.prompt_home_s(layer, case.machine.devices[d])
+            seconds = np.cumsum(seconds)
             whole = seconds[-1]
             own[1][d] += whole - seconds
             if d + 1 < len(case.machine.devices):
@@ -362,13 +365,6 @@ def _split_values(case: Case, d: int, splits: tuple[Split, ...]) -> FloatArray:
         both += case.expert_seconds(layer, None, split.ubatch or 1, 1 - part)
         found.append(case.expert_seconds(layer, None, split.ubatch or 1) - both)
     return np.array(found)
-
-
-def _per_block(case: Case, d: int, blocks: int) -> FloatArray:
-    seconds = np.zeros(blocks)
-    for layer in case.model.layers:
-        seconds[layer.index] = case.prompt_home_s(layer, case.machine.devices[d])
-    return seconds
 
 
 def _variant_values(case: Case, variants: tuple[Variant, ...]) -> FloatArray:

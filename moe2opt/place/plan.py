@@ -286,8 +286,7 @@ def device_rows(case: Case, layout: Layout, ubatch: int) -> list[dict[str, Any]]
         used = d in layout.homes or any(d in m.values() for m in layout.experts.values())
         margin = judge.margin_bytes(own, d) if used else 0.0
         rows.append(_row(device.name, device.capacity_bytes, own, margin))
-    limit = None if machine.ram_bytes is None else machine.ram_bytes
-    system = 0.0
+    limit, system = machine.ram_bytes, 0.0
     if limit is not None and case.config.ram.gib is not None:
         system = case.config.ram.gib * GIB - limit
     if case.config.unified is not None and machine.pool_bytes is not None:

@@ -25,14 +25,14 @@ Solvable = Callable[[PlaceInstance], bool]
 def remedies(instance: PlaceInstance, solvable: Solvable) -> tuple[str, ...]:
     """Return what is needed and there in GiB, and what alone would make a plan possible."""
     case = instance.case
-    lacking = lacking_bytes(case)
+    lacking, need = _closest(case)
     if lacking <= 0:
         return (_other_reason(instance, solvable),)
-    need, room = needed_bytes(case), needed_bytes(case) - lacking
     found = list(_helping(case, lacking, solvable))
     lines = [
         f"The model, its context and what is computed with need {need / GIB:.2f} GiB; devices and "
-        f"RAM have {room / GIB:.2f} after their margins: {lacking / GIB:.2f} GiB are lacking.",
+        f"RAM have {(need - lacking) / GIB:.2f} after their margins: {lacking / GIB:.2f} GiB are "
+        "lacking.",
     ]
     if found:
         lines += ["Each of these alone would help:", *(f"  {line}" for line in found)]
@@ -52,11 +52,6 @@ def _other_reason(instance: PlaceInstance, solvable: Solvable) -> str:
     return "Room is there in all, but no line cuts it so that every device has enough."
 
 
-def needed_bytes(case: Case) -> float:
-    """Return what a run takes wherever it lies, by the variant that is closest to fitting."""
-    return _closest(case)[1]
-
-
 def lacking_bytes(case: Case) -> float:
     """Return by how much a run exceeds all memory together; 0 or less where it does not.
 
@@ -66,6 +61,7 @@ def lacking_bytes(case: Case) -> float:
 
 
 def _closest(case: Case) -> tuple[float, float]:
+    """Return the bytes that lack and those that are needed, by the variant closest to fitting."""
     machine = case.machine
     best = (math.inf, 0.0)
     for variant in case.variants:
