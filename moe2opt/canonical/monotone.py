@@ -14,7 +14,7 @@ from moe2opt.canonical import validate
 from moe2opt.canonical.base import Canonical
 from moe2opt.canonical.declared import Box
 from moe2opt.canonical.parts import structure
-from moe2opt.canonical.placed import Structure
+from moe2opt.canonical.placed import Structure, rounding_error
 from moe2opt.canonical.reading import Axis
 from moe2opt.result import FloatArray, InputError, IntArray
 
@@ -230,6 +230,11 @@ class MonotoneProblem(Canonical):
         return self.integral
 
     @cached_property
+    def _rounding(self) -> float:
+        made = self.structure
+        return 0.0 if made is None else rounding_error(made.objective, made.box)
+
+    @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of the box and of the numbers of all parts; code has no fingerprint."""
         arrays = self.structure.arrays() if self.structure is not None else []
@@ -280,7 +285,8 @@ class MonotoneProblem(Canonical):
         """Return value at the lower corner of a unit box plus all single gains, rounded up.
 
         It bounds a submodular objective over the box. Values may be rounded sums, so each is taken
-        one unit in its last place off, unless it is a whole number of exact size.
+        one unit in its last place off, or as far as parts say that it may be, unless it is a whole
+        number of exact size.
         """
         axes = np.flatnonzero(upper > lower)
         points = np.repeat(lower[None, :], len(axes) + 1, axis=0)
@@ -292,7 +298,8 @@ class MonotoneProblem(Canonical):
         if not len(above):
             return base
         if not self.integral or np.abs(values).max() > validate.BIGGEST_EXACT:
-            base, above = math.nextafter(base, -math.inf), np.nextafter(above, math.inf)
+            base = math.nextafter(base - self._rounding, -math.inf)
+            above = np.nextafter(above + self._rounding, math.inf)
         return validate.exact_sum([*above, *[-base] * (len(above) - 1)])
 
     def constraint_values(self, points: IntArray) -> FloatArray:

@@ -235,6 +235,23 @@ class Added:
         return [array for part in self.parts for array in part.arrays()]
 
 
+def rounding_error(part: Placed, box: Box) -> float:
+    """Return how far values in a box may be off where coverages are added up, or sums of parts.
+
+    Anything else is rounded once, or taken as it is: 0.
+    """
+    parts = part.parts if isinstance(part, Added) else (part,)
+    covers = [p for p in parts if isinstance(p, Coverage)]
+    if not covers and len(parts) == 1:
+        return 0.0
+    terms = len(parts) + sum(len(p.weights) + len(p.misses) + 2 for p in covers)
+    # Misses near 1 are subtracted from 1, so that what a target is worth counts, not its coverage.
+    size = sum(float(p.weights.sum()) for p in covers)
+    ends = np.stack([box.lower, box.upper])
+    size += sum(float(np.abs(p(ends)).max()) for p in parts if p not in covers)
+    return terms * 2.0**-52 * size
+
+
 @dataclass(frozen=True, eq=False)
 class Row:
     """A limit of a part; called, it returns how far points are above it.

@@ -1,4 +1,4 @@
-"""Proofs about separable problems: rounding in their choice views excludes nothing."""
+"""Proofs about problems of parts: rounding in views and bounds excludes nothing."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from decimal import Decimal, localcontext
 from fractions import Fraction
 
 import numpy as np
+import pytest
 
 import moe2opt as mo
 from moe2opt.canonical import choice_view
@@ -94,3 +95,12 @@ def test_a_table_of_whole_numbers_is_asked_for_no_others() -> None:
     stopped = mo.solve(problem, node_limit=1)
     assert stopped.bound >= 141**2
     assert mo.certify(problem, stopped).ok
+
+
+@pytest.mark.parametrize("chance", [0.05, 0.15, 0.3, 0.55])
+def test_gains_of_coverage_bound_it_in_its_rounded_values(chance: float) -> None:
+    """What many targets add up to in floating point is not beyond the gains one by one."""
+    n = 60
+    problem = mo.MonotoneProblem.from_parts([0] * n, [1] * n, mo.parts.coverage(np.eye(n) * chance))
+    top = problem.evaluate([1] * n)
+    assert top <= problem.marginal_bound(problem.lower, problem.upper) <= top + 1e-9
