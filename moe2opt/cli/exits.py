@@ -123,7 +123,7 @@ def guarded(verb: Callable[P, Exit | None]) -> Callable[P, None]:
 
 
 #: Verbs that an interrupt ends with 0: they deliver the best plan so far.
-_DELIVERING = ("solve",)
+_DELIVERING = ("solve", "place")
 
 
 def stopped() -> Exit:

@@ -316,9 +316,8 @@ def _next_step(result: Result[Any], lacks: Sequence[str], out: Path | None) -> l
     lines = list(lacks)
     if result.limit is not None:
         none = "This does not mean that no plan exists."
-        lines.append(
-            f"{none if result.plan is None else _slower(result)} Next: a larger --time-limit"
-        )
+        longer = "" if result.limit == "INTERRUPTED" else " Next: a larger --time-limit"
+        lines.append((none if result.plan is None else _slower(result)) + longer)
     elif result.plan is None and not lacks:
         lines.append(
             "Next: more RAM or devices, a shorter context (-c), or a smaller micro-batch (-ub)"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -173,6 +174,28 @@ def test_a_plan_that_is_not_proven_says_what_it_may_lose(
     told = re.search(r"No line is more than ([\d.]+) times as fast. Next: a larger --time", out)
     assert told is not None
     assert float(told[1]) == pytest.approx(seconds / bound, rel=0.01)
+
+
+def test_an_interrupt_delivers_the_plan_so_far(
+    file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C in the search ends with 0, the plan and its line, as it does for solve."""
+    from contextlib import contextmanager
+
+    from moe2opt import interrupts
+
+    handling = interrupts.handling_interrupts
+
+    @contextmanager
+    def interrupted(handler: Any) -> Any:
+        with handling(handler):
+            signal.raise_signal(signal.SIGINT)
+            yield
+
+    monkeypatch.setattr(interrupts, "handling_interrupts", interrupted)
+    code, out, err = ran(capsys, file, *MACHINE)
+    assert (code, "Feasible (interrupted)" in out, "llama-server -m" in out) == (0, True, True)
+    assert not err.endswith("interrupted\n")
 
 
 def test_where_the_problem_goes_is_asked_first(
