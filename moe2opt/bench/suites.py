@@ -158,7 +158,7 @@ SUITES: dict[str, Suite] = {
         ),
         Suite(
             "monotone",
-            "series systems with published optima, coverage, quadratic knapsacks; made of parts",
+            "series systems (some published), coverage, quadratic knapsacks; made of parts",
             _monotone,
             seeded=True,
         ),
