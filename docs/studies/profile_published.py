@@ -61,24 +61,21 @@ def _nvidia() -> Iterator[dict[str, Any]]:
 
 def _amd() -> Iterator[dict[str, Any]]:
     rocm = "https://rocm.docs.amd.com/en/docs-6.2.4/reference/gpu-arch-specs.html"
-    yield _device(
-        "RX 7900 XTX", 960, 24, "Radeon RX 7900 XTX;7900 XTX;AMD Radeon RX 7900 XTX",
-        "https://sezonuyakala.com/amd-radeon-rx-7900-xtx-and-7900-xt-graphics-cards-revealed/",
-        "24GB G6, 384-bit at 20 Gbps: 960 GB/s",
-    )  # fmt: skip
-    yield _device(
-        "RX 7900 XT", 800, 20, "Radeon RX 7900 XT;7900 XT;AMD Radeon RX 7900 XT",
-        "https://sezonuyakala.com/amd-radeon-rx-7900-xtx-and-7900-xt-graphics-cards-revealed/",
-        "20 GB G6, 320-bit at 20 Gbps: 800 GB/s",
-    )  # fmt: skip
-    yield _device(
-        "RX 9070 XT", 640, 16, "Radeon RX 9070 XT;9070 XT;AMD Radeon RX 9070 XT",
-        "derived", "256 bit x 20 Gbit/s per pin (GDDR6) / 8; memory as printed with the runs",
-    )  # fmt: skip
-    yield _device(
-        "Radeon AI PRO R9700", 640, 32, "R9700;AMD R9700;AI PRO R9700;AMD Radeon AI PRO R9700",
-        "derived", "256 bit x 20 Gbit/s per pin (GDDR6) / 8; memory as printed with the runs",
-    )  # fmt: skip
+    shown = "https://sezonuyakala.com/amd-radeon-rx-7900-xtx-and-7900-xt-graphics-cards-revealed/"
+    for name, bandwidth, gib, locator in (
+        ("RX 7900 XTX", 960, 24, "24GB G6, 384-bit at 20 Gbps: 960 GB/s"),
+        ("RX 7900 XT", 800, 20, "20 GB G6, 320-bit at 20 Gbps: 800 GB/s"),
+    ):
+        also = f"Radeon {name};{name[3:]};AMD Radeon {name}"
+        yield _device(name, bandwidth, gib, also, shown, locator)
+    for name, gib, also in (
+        ("RX 9070 XT", 16, "Radeon RX 9070 XT;9070 XT;AMD Radeon RX 9070 XT"),
+        ("Radeon AI PRO R9700", 32, "R9700;AMD R9700;AI PRO R9700;AMD Radeon AI PRO R9700"),
+    ):
+        yield _device(
+            name, 640, gib, also, "derived",
+            "256 bit x 20 Gbit/s per pin (GDDR6) / 8; memory as printed with the runs",
+        )  # fmt: skip
     yield _device(
         "Radeon PRO W7900", 864, 48, "W7900;AMD Radeon PRO W7900;Radeon W7900",
         "https://www.itcreations.com/amd-gpu/amd-radeon-pro-w7900-gpu",
