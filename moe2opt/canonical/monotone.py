@@ -109,15 +109,7 @@ class MonotoneProblem(Canonical):
         ) -> None: ...
 
     def __post_init__(self) -> None:
-        axis = Axis("variables")
-        lower = validate.integer_vector("lower", self.lower, axis)
-        upper = validate.integer_vector("upper", self.upper, axis)
-        if not len(lower):
-            raise InputError("lower: the box has no dimension")
-        validate.shaped("upper", upper, lower.shape, "the shape of lower")
-        if (lower > upper).any():
-            i = int(np.argmax(lower > upper))
-            raise InputError(f"lower[{i}] = {lower[i]} exceeds upper[{i}] = {upper[i]}")
+        lower, upper = _corners(self.lower, self.upper)
         if (self.objective is None) == (self.mixed_objective is None):
             raise InputError("objective: give exactly one of objective and mixed_objective")
         for name in ("constraints", "reverse_constraints"):
@@ -183,13 +175,7 @@ class MonotoneProblem(Canonical):
         >>> round(p.evaluate([2, 2]), 12), p.is_feasible([3, 2])
         (0.9504, False)
         """
-        axis = Axis("variables")
-        low = validate.integer_vector("lower", lower, axis)
-        high = validate.integer_vector("upper", upper, axis)
-        validate.shaped("upper", high, low.shape, "the shape of lower")
-        if (low > high).any():
-            i = int(np.argmax(low > high))
-            raise InputError(f"lower[{i}] = {low[i]} exceeds upper[{i}] = {high[i]}")
+        low, high = _corners(lower, upper)
         made = structure(Box(low, high), objective, minimise, at_most, at_least)
         return cls.of_structure(low, high, made)
 
@@ -372,3 +358,17 @@ class MonotoneProblem(Canonical):
         self.objective_values(corners)
         self.constraint_values(corners)
         self.reverse_values(corners)
+
+
+def _corners(lower: Any, upper: Any) -> tuple[IntArray, IntArray]:
+    """Return checked corners of a box."""
+    axis = Axis("variables")
+    low = validate.integer_vector("lower", lower, axis)
+    high = validate.integer_vector("upper", upper, axis)
+    if not len(low):
+        raise InputError("lower: the box has no dimension")
+    validate.shaped("upper", high, low.shape, "the shape of lower")
+    if (low > high).any():
+        i = int(np.argmax(low > high))
+        raise InputError(f"lower[{i}] = {low[i]} exceeds upper[{i}] = {high[i]}")
+    return low, high
