@@ -63,7 +63,7 @@ class Block:
 
 @dataclass(frozen=True, eq=False)
 class Blocks:
-    """A sum, or a product, of tables over disjoint blocks of variables."""
+    """A sum of tables over blocks of variables, or a product of ones over disjoint blocks."""
 
     blocks: tuple[Block, ...]
     is_product: bool = False
