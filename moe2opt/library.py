@@ -7,15 +7,20 @@ one problem; a bare name means ours, else the only one of that name.
 from __future__ import annotations
 
 import re
+import shutil
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 from moe2opt.questions import QUESTIONS, known, question_names
 from moe2opt.result import InputError
 from moe2opt.schema import read_file
 from moe2opt.schema.source import did_you_mean
+from moe2opt.text import shown
+from moe2opt.writing import made, write_text
 
 _PACKAGE = Path(__file__).resolve().parent
 
@@ -79,6 +84,47 @@ def _others() -> list[Builtin]:
             files = sorted(folder.glob("[!.]*.yaml")) if folder is not None else []
             found += [Builtin(f"{name}/{path.stem}", path) for path in files]
     return found
+
+
+def copy_to(name: str, folder: Path) -> tuple[Path, ...]:
+    """Copy a built-in problem and all that it names into a folder, and return what was written.
+
+    The first path is that of the configuration, which solves to the same as the built-in one.
+
+    Raises
+    ------
+    InputError
+        When there is no such problem, something of that name is in the folder, or it cannot be
+        written.
+    """
+    source = find(name)
+    if source not in (builtin.path for builtin in builtins()):
+        raise InputError(f"{name}: is a file, not a built-in problem")
+    text, schema = source.read_text(encoding="utf-8"), source.parent.parent / "config.schema.json"
+    named = sorted({source.parent / text for text in _named_in(read_file(source).data, source)})
+    parts = [*named, *([schema] if schema.is_file() else [])]
+    targets = [made(folder) / source.name, *(folder / part.name for part in parts)]
+    for target in targets:
+        if target.exists() and target.name != schema.name:
+            raise InputError(f"{shown(str(target))} is there already; choose another folder")
+    try:
+        for part, target in zip(parts, targets[1:], strict=True):
+            (shutil.copytree if part.is_dir() else shutil.copyfile)(part, target)
+        write_text(targets[0], text.replace("$schema=../", "$schema="))
+    except OSError as error:
+        raise InputError(f"{shown(str(folder))}: {error.strerror}") from error
+    return tuple(targets)
+
+
+def _named_in(content: Any, source: Path) -> Iterator[str]:
+    """Yield the first parts of texts in a configuration that are paths beside it."""
+    if isinstance(content, dict | list):
+        for entry in content.values() if isinstance(content, dict) else content:
+            yield from _named_in(entry, source)
+    elif isinstance(content, str) and 0 < len(content) < 200 and "\n" not in content:
+        first = Path(content).parts[0] if Path(content).parts else "."
+        if first not in (".", "..", "/") and (source.parent / first).exists():
+            yield first
 
 
 def find(config: str | Path) -> Path:

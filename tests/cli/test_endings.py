@@ -85,6 +85,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "certificate": ("certificate", "solved/result.json", "tiny"),
     "export": ("export", "placed/result.json", "--to", "json"),
     "problems": ("problems",),
+    "init": ("init", "tiny", "own"),
     "schema": ("schema",),
     "versions": ("versions",),
     "list": ("bench", "--list"),

@@ -1,11 +1,16 @@
-"""``moe2opt problems``, ``schema`` and ``versions``."""
+"""``moe2opt problems``, ``init``, ``schema`` and ``versions``."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 
+import pytest
 from typer.testing import Result as Ran
+
+import moe2opt as mo
+from moe2opt.library import builtins, copy_to
 
 Run = Callable[..., Ran]
 
@@ -37,3 +42,41 @@ def test_versions(moe2opt: Run) -> None:
     found = json.loads(moe2opt("versions", "--json").stdout)
     assert all(f"{name:10} {version}" in text for name, version in found.items())
     assert {"moe2opt", "python", "numpy", "platform"} <= set(found)
+
+
+@pytest.mark.parametrize("name", ["tiny", "tinymoe", "mobile_edge", "deft_round", "teal_blocks"])
+def test_a_copy_is_the_built_in_problem(moe2opt: Run, tmp_path: Path, name: str) -> None:
+    """`init` copies all that a problem needs: the copy compiles to the same canonical problem."""
+    found = json.loads(moe2opt("init", name, str(tmp_path / "own"), "--json").stdout)
+    own = Path(found["config"])
+    assert own == tmp_path / "own" / f"{name}.yaml"
+    assert all(Path(path).exists() for path in found["files"])
+    assert mo.load(own).problem().fingerprint == mo.load(name).problem().fingerprint
+    assert json.loads((tmp_path / "own" / "config.schema.json").read_text())["$defs"]
+    assert "$schema=config.schema.json" in own.read_text().splitlines()[0]
+
+
+def test_every_built_in_problem_can_be_copied(tmp_path: Path) -> None:
+    """No problem names a file that stays behind: each copy has all folders that it speaks of."""
+    for builtin in builtins():
+        first, *rest = copy_to(builtin.name, tmp_path / builtin.name)
+        assert first.name == builtin.path.name
+        beside = {path.name for path in builtin.path.parent.iterdir() if path.is_dir()}
+        spoken = {name for name in beside if f"{name}/" in first.read_text()}
+        assert spoken <= {path.name for path in rest}
+
+
+def test_a_copy_replaces_nothing(moe2opt: Run, tmp_path: Path) -> None:
+    """A second copy, an unknown name, a file and a folder that cannot be made end with 2."""
+    assert moe2opt("init", "tiny", str(tmp_path)).exit_code == 0
+    before = (tmp_path / "tiny.yaml").read_text()
+    ran = moe2opt("init", "tiny", str(tmp_path))
+    assert (ran.exit_code, (tmp_path / "tiny.yaml").read_text()) == (2, before)
+    assert "tiny.yaml is there already; choose another folder" in ran.stderr
+    for name, folder, fault in (
+        ("tny", "x", "did you mean 'tiny'?"),
+        (str(tmp_path / "tiny.yaml"), "x", "is a file, not a built-in problem"),
+        ("tiny", "tiny.yaml", "File exists"),
+    ):
+        ran = moe2opt("init", name, str(tmp_path / folder))
+        assert (ran.exit_code, fault in ran.stderr) == (2, True), ran.stderr
