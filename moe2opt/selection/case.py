@@ -244,10 +244,13 @@ class Case(Content):
     def describe(self) -> str:
         """Return one line about the size of the case."""
         kind = "synthetic: " if self.tables.synthetic else ""
-        models = len(self.tables.llms)
+        models, places = len(self.tables.llms), len({(e.precision, e.server) for e in self.experts})
+        all_of_them = models * places == len(self.experts)
+        offer = f"{models} LLMs x {places} precisions and servers ="
+        if not all_of_them:
+            offer = f"{models} LLMs, each where it may run:"
         return (
-            f"{kind}{models} LLMs x {len(self.experts) // models} precisions and servers = "
-            f"{len(self.experts)} experts, {self.rows_words} in "
+            f"{kind}{offer} {len(self.experts)} experts, {self.rows_words} in "
             f"{len(self.categories)} categories, {len(self.hosts)} servers"
         )
 
@@ -339,6 +342,10 @@ def _notes(
         yield f"the outcomes are synthetic: {tables.provenance.get('title', 'no title')}"
     yield from accounts(catalogue, profiles)
     yield from notes_of(config)
+    placed = {expert.llm for expert in catalogue.experts}
+    for llm in tables.llms:
+        if llm.name not in placed:
+            yield f"{llm.name} is not offered: no server may hold it"
     if any(expert.quality_factor < 1 for expert in catalogue.experts):
         yield "the accuracy kept by quantised weights is estimated, not measured on these prompts"
 

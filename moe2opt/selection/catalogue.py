@@ -139,7 +139,7 @@ class Traffic:
 def build_catalogue(
     config: SelectionConfig, tables: ClusterTables, profiles: Profiles, traffic: Traffic
 ) -> Catalogue:
-    """Return every LLM of `tables` at every precision on every server, with time and energy.
+    """Return every LLM of `tables` at every precision on every server that may hold it.
 
     With `config.robust`, seconds and joules are the quantile of their predictions that it asks
     for; they only grow with it.
@@ -151,6 +151,8 @@ def build_catalogue(
     for m, llm in enumerate(tables.llms):
         for form in formats:
             for server, host in zip(servers, hosts, strict=True):
+                if not config.may_hold(server, host.name, llm.name, form.name):
+                    continue
                 answer = _answer(llm, form, server, profiles, traffic, m)
                 joules = answer.joules(quantile)
                 experts.append(_expert(config, llm, form, host, math.fsum(traffic.shares * joules)))
@@ -159,6 +161,8 @@ def build_catalogue(
                 delays.append(busy[-1] + network_s)
                 energies.append(joules)
                 loads.append(answer.load)
+    if not experts:
+        raise InputError("servers: no server may hold an LLM of the pool")
     return Catalogue(
         tuple(experts),
         hosts,
@@ -234,6 +238,16 @@ def pool_of(pool: LlmPool, tables: ClusterTables) -> list[str]:
     return kept
 
 
+def check_holders(config: SelectionConfig, known: list[str], where: str) -> None:
+    """Raise an `InputError` for an LLM that a server may hold and that `where` does not know."""
+    named = [
+        (f"servers.{k}.llms", llm) for k, s in enumerate(config.servers) for llm in s.llms or ()
+    ]
+    for key, llm in (*named, *((f"fixed.{llm}", llm) for llm in config.fixed)):
+        if llm not in known:
+            raise InputError(f"{key}: '{llm}' is not in the {where}{with_hint(llm, known)}")
+
+
 def deadlines(config: SelectionConfig, categories: tuple[str, ...]) -> FloatArray:
     """Return the ``(K,)`` deadlines in seconds, ``inf`` where there is none."""
     limit = config.delay.limit_s
@@ -266,8 +280,7 @@ def _hosts(
     singles: list[Server] = []
     hosts: dict[str, Host] = {}
     for k, server in enumerate(servers):
-        for copy in range(1, server.count + 1):
-            name = server.name if server.count == 1 else f"{server.name}-{copy}"
+        for name in server.copies:
             if name in hosts:
                 raise InputError(f"servers.{k}.name: the name '{name}' appears twice")
             hosts[name] = _host(k, name, server, profiles)

@@ -14,7 +14,7 @@ from moe2opt.profiles import Profiles
 from moe2opt.result import BoolArray, FloatArray, InputError, IntArray
 from moe2opt.schema.frames import LARGEST_CELLS
 from moe2opt.selection.case import Case, Scored, parts_of
-from moe2opt.selection.catalogue import Traffic, build_catalogue
+from moe2opt.selection.catalogue import Traffic, build_catalogue, check_holders
 from moe2opt.selection.gate.model import Gate, exists, load_gate
 from moe2opt.selection.gate.settings import TORCH_ONLY, GateSettings
 from moe2opt.selection.gate.train import Listener, train_gate
@@ -254,6 +254,7 @@ def _check_names(config: SelectionConfig, outcomes: OutcomeMatrix) -> None:
             if name not in outcomes.names:
                 hint = with_hint(name, outcomes.names)
                 raise InputError(f"experts.{key}: '{name}' is not in the outcomes{hint}")
+    check_holders(config, outcomes.names, "outcomes")
 
 
 def _deployable(outcomes: OutcomeMatrix, split: Split) -> tuple[list[str], list[str]]:

@@ -14,6 +14,7 @@ from moe2opt.result import InputError, IntArray, Result
 from moe2opt.schema import inside
 from moe2opt.selection import judge
 from moe2opt.selection.case import Case, parts_of
+from moe2opt.selection.catalogue import check_holders
 from moe2opt.selection.compile import compile_case, completed
 from moe2opt.selection.constraints.compiled import Compiled
 from moe2opt.selection.gated import GatedCase, gated_parts
@@ -184,6 +185,7 @@ def assemble(
     `lengths` gives the lengths of single answers of the tables' LLMs where they are known;
     otherwise, and where the configuration declares a distribution, that is taken.
     """
+    check_holders(config, [llm.name for llm in tables.llms], "tables")
 
     def made(config: SelectionConfig, nominal: SelectionInstance | None) -> SelectionInstance:
         return SelectionInstance(**parts_of(config, tables, profiles, lengths), nominal=nominal)

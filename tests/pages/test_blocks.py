@@ -115,7 +115,7 @@ def test_every_block_is_of_a_kind_that_is_checked(page: Path) -> None:
 
 
 #: Tables whose keys are the user's own names; the last ones where columns of a CSV are named.
-FREE = ("scenarios", "overrides", "limit_s")
+FREE = ("scenarios", "overrides", "limit_s", "fixed")
 COLUMNS = ("budgets", "costs", "weights", "where")
 
 

@@ -9,6 +9,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from moe2opt.schema import FileName, Name, Section
+from moe2opt.schema.source import did_you_mean
 from moe2opt.selection.sections.budgets import DelayBudget, EnergyBudget, Lengths, Queue, Robust
 from moe2opt.selection.sections.gate import (
     Experts,
@@ -66,6 +67,11 @@ class SelectionConfig(Section):
     """Weight formats on offer."""
     servers: Annotated[tuple[Server, ...], Field(min_length=1)]
     """Machines that can host experts."""
+    fixed: dict[Name, Name | Annotated[tuple[Name, ...], Field(min_length=1)]] = Field(
+        default_factory=dict
+    )
+    """Servers that an LLM is fixed to, by its name: it runs nowhere else. The name of an entry with
+    `count` means all of its copies."""
     context_gib: NonNegative = 0.5
     """Memory in GiB that every deployed expert needs besides its weights (context, buffers)."""
     energy: EnergyBudget | None = None
@@ -129,7 +135,29 @@ class SelectionConfig(Section):
             repeated = sorted({name for name in names if names.count(name) > 1})
             if repeated:
                 raise ValueError(f"{key}: the name '{repeated[0]}' appears twice")
+        offered = [item.name for item in self.precisions]
+        for k, server in enumerate(self.servers):
+            for name in server.precisions or ():
+                if name not in offered:
+                    hint = did_you_mean(name, offered)
+                    raise ValueError(f"servers.{k}.precisions: '{name}' is not on offer{hint}")
+        known = {name for server in self.servers for name in server.names}
+        for llm, wanted in self.fixed.items():
+            for name in (wanted,) if isinstance(wanted, str) else wanted:
+                if name not in known:
+                    hint = did_you_mean(name, sorted(known))
+                    raise ValueError(f"fixed.{llm}: there is no server '{name}'{hint}")
         return self
+
+    def may_hold(self, server: Server, copy: str, llm: str, precision: str) -> bool:
+        """Tell whether a single server, the `copy` of an entry, may hold an LLM at a precision."""
+        wanted = self.fixed.get(llm)
+        places = (wanted,) if isinstance(wanted, str) else wanted
+        return (
+            (server.llms is None or llm in server.llms)
+            and (server.precisions is None or precision in server.precisions)
+            and (places is None or server.name in places or copy in places)
+        )
 
 
 def _of_mixture(config: SelectionConfig) -> Iterator[str]:

@@ -47,6 +47,10 @@ class Server(Section):
     """Device of the profile table `devices.csv`, such as `RTX 4090`."""
     count: Annotated[int, Field(ge=1, le=1000)] = 1
     """How many identical servers."""
+    llms: Annotated[tuple[Name, ...], Field(min_length=1)] | None = None
+    """LLMs that it may hold; any when left out."""
+    precisions: Annotated[tuple[Name, ...], Field(min_length=1)] | None = None
+    """Precisions that it may hold; any when left out."""
     power_mode: Name | None = None
     """Power mode of the device, such as `15W`; its usual one when left out."""
     power_cap_w: Positive | None = None
@@ -61,6 +65,18 @@ class Server(Section):
     """Rate from the server to the user in Mbit/s."""
     round_trip_ms: NonNegative = 0.0
     """Network round trip in milliseconds."""
+
+    @property
+    def copies(self) -> tuple[str, ...]:
+        """Names of the single servers."""
+        if self.count == 1:
+            return (self.name,)
+        return tuple(f"{self.name}-{copy}" for copy in range(1, self.count + 1))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names by which a file may mean it: its own, and those of its copies."""
+        return tuple(dict.fromkeys((self.name, *self.copies)))
 
 
 class Serving(Section):
