@@ -152,10 +152,11 @@ class _Check:
         stored = read_stored(place / "result.json")
         if recorded(stored) != (task.scenario, tuple(task.overrides)):
             yield "result.json: its scenario and overrides are those of another cell"
-        options = stored.get("provenance", {}).get("options", {})
+        origin = stored.get("provenance", {})
+        ran = {**origin.get("options", {}), "solver": origin.get("solver")}
         for key, value in task.settings:
-            if key in options and options[key] != value:
-                yield f"result.json: {key}: the run had {options[key]!r}, the sweep {value!r}"
+            if ran.get(key) != value and (key, value) != ("solver", "auto"):
+                yield f"result.json: {key}: the run had {ran.get(key)!r}, the sweep {value!r}"
         found = judged(stored, place, target)
         yield from (f"result.json: {fault}" for fault in found.failures)
         if found.failures or found.result is None or found.verdict is None:

@@ -103,6 +103,11 @@ def widen(folder: Path) -> None:
     change(folder / "sweep.json", lambda content: content["settings"].update(rel_gap=0.5))
 
 
+def forget(folder: Path) -> None:
+    """Drop what the run was asked for from a result."""
+    change(cell(folder, 1) / "result.json", lambda c: c["provenance"].update(options={}))
+
+
 def columns(folder: Path) -> None:
     """Write another objective into the Parquet table."""
     table = pd.read_parquet(folder / "sweep.parquet")
@@ -114,6 +119,7 @@ def columns(folder: Path) -> None:
     ("fault", "told"),
     [
         (widen, "result.json: rel_gap: the run had 0.0, the sweep 0.5"),
+        (forget, "result.json: rel_gap: the run had None, the sweep 0.0"),
         (rename, "cell scenario=base, energy.limit_j_per_prompt=130: result.json: plan"),
         (swap, "its scenario and overrides are those of another cell"),
         (lose, "cell scenario=infeasible, energy.limit_j_per_prompt=50: is missing"),
