@@ -46,6 +46,17 @@ def shown(text: str, *, lines: bool = False) -> str:
     )
 
 
+def many(count: int, word: str) -> str:
+    """Return a number and what is counted, in the plural but for one.
+
+    Examples
+    --------
+    >>> many(1, "point"), many(12, "point")
+    ('1 point', '12 points')
+    """
+    return f"{count} {word}{'s' * (count != 1)}"
+
+
 def as_cell(text: str) -> str:
     """Return a text as a cell of a table that a spreadsheet does not run as a formula.
 

@@ -22,6 +22,7 @@ from moe2opt.place.sections import PlaceConfig
 from moe2opt.present import Measure
 from moe2opt.result import IntArray
 from moe2opt.schema import inside
+from moe2opt.text import many
 
 #: Most devices times blocks of a model whose plan is searched.
 _MOST_BLOCKS = 1_000
@@ -86,7 +87,7 @@ class PlaceInstance(Content):
         )
         experts = f", {sum(map(len, self.case.classes))} of them with {model.experts} experts"
         return (
-            f"{model.name} ({model.architecture}): {len(model.layers)} layers"
+            f"{model.name} ({model.architecture}): {many(len(model.layers), 'layer')}"
             f"{experts if self.case.classes else ''}, {model.bytes / 2**30:.2f} GiB; on "
             f"{devices or 'the processor alone'}"
         )

@@ -19,6 +19,7 @@ from moe2opt.cli.output import print_table, put, put_json
 from moe2opt.cli.target import opened, told
 from moe2opt.errors import InputError
 from moe2opt.files import read_json
+from moe2opt.text import many
 from moe2opt.writing import frame_text, write_frame
 
 if TYPE_CHECKING:
@@ -212,7 +213,7 @@ def _checked(out: Path | None, target: Any, as_json: bool, quiet: bool) -> Exit:
     if as_json:
         put_json({"ok": not failures, "points": len(found), "failures": failures}, None)
     elif not quiet:
-        put(f"{len(found)} points: {'every one holds' if not failures else 'REJECTED'}")
+        put(f"{many(len(found), 'point')}: {'every one holds' if not failures else 'REJECTED'}")
         asked = found.provenance["settings"].get("rel_gap")
         if asked and not failures:
             put(f"  optimal only within a relative gap of {asked:g}")
@@ -234,8 +235,9 @@ def _write(found: Front | Grid, folder: Path, target: object) -> None:
 def _words(found: Front | Grid, seconds: float) -> str:
     certified = sum(cell.certified for cell in found)
     return (
-        f"{len(found)} points, {certified} certified, {len(found.results)} problems solved, "
-        f"{len(found.plans)} plans, hypervolume {found.hypervolume():.6g}, {seconds:.1f} s"
+        f"{many(len(found), 'point')}, {certified} certified, "
+        f"{many(len(found.results), 'problem')} solved, "
+        f"{many(len(found.plans), 'plan')}, hypervolume {found.hypervolume():.6g}, {seconds:.1f} s"
     )
 
 

@@ -15,6 +15,7 @@ from moe2opt.cli.folders import spare
 from moe2opt.cli.output import put, put_json
 from moe2opt.cli.target import source_of
 from moe2opt.errors import InputError
+from moe2opt.text import many
 
 
 def report(
@@ -120,7 +121,7 @@ def _add_grid(
     def progress(known: int, solved: int) -> None:
         """Say how far the grid is, ten times in all."""
         if known * 10 // total != (known - 1) * 10 // total:
-            say(f"{known} of {total} cells, {solved} of them solved")
+            say(f"{known} of {many(total, 'cell')}, {solved} of them solved")
 
     found = add_grid(folder, target, axes, None if quiet else progress, time_limit_s)
     return bool(found.provenance.get("interrupted"))

@@ -16,6 +16,7 @@ from moe2opt.cli import flags
 from moe2opt.cli.exits import Exit, say, say_all
 from moe2opt.cli.flags import Json, Outside, Quiet, at_least
 from moe2opt.cli.output import bar, print_table, put, put_json
+from moe2opt.text import many
 
 if TYPE_CHECKING:
     from moe2opt.sweep import Checked, Sweep
@@ -100,7 +101,7 @@ def sweep(
         _show(found, quiet)
     if found.missing:
         total = len(found) + found.missing
-        say(f"interrupted: {len(found)} of {total} cells done; run again to resume")
+        say(f"interrupted: {len(found)} of {many(total, 'cell')} done; run again to resume")
         return Exit.INTERRUPTED
     return Exit.TOO_WEAK if found.failures else Exit.OK
 
@@ -110,7 +111,8 @@ def _checked(found: Checked, as_json: bool, quiet: bool) -> Exit:
     if as_json:
         put_json({"ok": not found.failures, **asdict(found)}, None)
     elif not quiet:
-        put(f"{found.cells} cells: {'every one holds' if not found.failures else 'REJECTED'}")
+        verdict = "REJECTED" if found.failures else "every one holds"
+        put(f"{many(found.cells, 'cell')}: {verdict}")
         for proviso in found.provisos:
             put(f"  {proviso}")
     return Exit.REJECTED if found.failures else Exit.OK
@@ -125,7 +127,7 @@ def _progress(quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
         def tenths(done: int, total: int) -> None:
             if done * 10 // total > shown[0]:
                 shown[0] = done * 10 // total
-                say(f"{done} of {total} cells")
+                say(f"{done} of {many(total, 'cell')}")
 
         yield tenths
         return

@@ -7,11 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from moe2opt.text import many
+
 
 def summarise(plan: Any, *blocks: Sequence[str]) -> str:
     """Return a plan as plain text: experts, budgets, what is its own, caveats."""
     lines = [
-        f"{plan.instance}: {len(plan.experts)} experts, "
+        f"{plan.instance}: {many(len(plan.experts), 'expert')}, "
         f"{percent(plan.predicted_accuracy)} of the answers expected to be correct "
         f"(test split, without quantisation loss: {percent(plan.test_accuracy)} "
         f"of {plan.test_prompts} prompts)",
