@@ -8,12 +8,14 @@ from typing import Any
 import numpy as np
 
 from moe2opt import progress
-from moe2opt.config import LoadedInstance
+from moe2opt.config import LoadedInstance, load
 from moe2opt.pareto.cells import grid
 from moe2opt.pareto.family import Family
 from moe2opt.pareto.model import Grid
+from moe2opt.result import InputError
 from moe2opt.selection.evaluation.grid import SolvedCell, evaluate_grid
 from moe2opt.selection.evaluation.grid_report import GridEvaluation
+from moe2opt.source import source_of
 
 
 def judged(
@@ -37,10 +39,69 @@ def judged(
     settings
         As for `moe2opt.pareto.grid`.
     """
+    (solved,), compared = judged_over_splits([target], axes, retrain=retrain, seed=seed, **settings)
+    return solved, compared
+
+
+def judged_over_splits(
+    targets: Sequence[LoadedInstance],
+    axes: Mapping[str, Sequence[float]],
+    *,
+    retrain: bool = False,
+    seed: int = 0,
+    **settings: Any,
+) -> tuple[list[Grid], GridEvaluation]:
+    """Do the same for several splits of one configuration, and pool what they say.
+
+    Parameters
+    ----------
+    targets
+        What `split_anew` returns.
+    axes, retrain, seed, settings
+        As in `judged`.
+
+    Returns
+    -------
+    grids, evaluation
+        The solved grid of each split, and the comparison.
+    """
     total = int(np.prod([len(budgets) for budgets in axes.values()]))
-    solved = grid(target, axes, on_step=_every(total, "solved"), **settings)
-    cells, heard = _cells(Family(target, tuple(axes)), solved), _every(total, "judged")
-    return solved, evaluate_grid(axes, cells, retrain=retrain, seed=seed, on_step=heard)
+    grids, families = [], []
+    for target in targets:
+        head = f"split {_split_seed(target)}: " if len(targets) > 1 else ""
+        grids.append(grid(target, axes, on_step=_every(total, "solved", head), **settings))
+        families.append(Family(target, tuple(axes)))
+    cells = zip(*map(_cells, families, grids), strict=True)
+    heard = _every(total, "judged")
+    return grids, evaluate_grid(axes, cells, retrain=retrain, seed=seed, on_step=heard)
+
+
+def split_anew(target: LoadedInstance, count: int) -> list[Any]:
+    """Return the instance and others whose prompts are split by the next seeds.
+
+    A gate of its own belongs to every split: it is read from the folder of the gate with
+    ``-split-SEED`` behind its name where that exists, and trained otherwise.
+
+    Raises
+    ------
+    InputError
+        When the instance was not loaded from a file.
+    """
+    found: list[Any] = [target]
+    first = _split_seed(target)
+    source = source_of(target)
+    if source is None:
+        raise InputError("splits: the instance was not loaded from a file")
+    for seed in range(first + 1, first + count):
+        folder = f"{target.gate_folder.name}-split-{seed}"
+        texts = [f"splits.seed={seed}", f"gate.folder={folder}"]
+        overrides = [*source.overrides, *texts]
+        found.append(load(source.path, source.scenario, overrides, allow_outside=True))
+    return found
+
+
+def _split_seed(target: Any) -> int:
+    return int(target.split.seed)
 
 
 def _cells(family: Family, solved: Grid) -> Iterator[SolvedCell]:
@@ -59,12 +120,12 @@ def _cells(family: Family, solved: Grid) -> Iterator[SolvedCell]:
         )
 
 
-def _every(total: int, word: str) -> Callable[..., None]:
+def _every(total: int, word: str, head: str = "") -> Callable[..., None]:
     """Return a listener that writes a line now and then."""
     step = max(1, total // 20)
 
     def hear(known: int, _: int = 0) -> None:
         if known % step == 0 or known == total:
-            progress.logger.info(f"  {known} of {total} cells {word}")
+            progress.logger.info(f"  {head}{known} of {total} cells {word}")
 
     return hear

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from moe2opt.pareto import Grid
 
 _FILES = ("evaluation.json", "evaluation.csv")
+_SPLIT_FILES = ("evaluation_splits.csv",)
 
 _GRID_FILES = (
     "grid.json",
@@ -43,6 +44,12 @@ def evaluate(
             help="A budget row or key that varies (also NAME=A,B,C); give it twice for a map.",
         ),
     ] = None,
+    splits: Annotated[
+        int,
+        typer.Option(
+            min=1, max=100, help="Splits of the prompts that are pooled, by ever new seeds."
+        ),
+    ] = 1,
     retrain: Annotated[
         bool, typer.Option("--retrain", help="Grid: train a gate for each deployed set, too.")
     ] = False,
@@ -59,10 +66,11 @@ def evaluate(
     """Report realised accuracy, energy and delay on the test part, beside every baseline.
 
     Needs `experts.outcomes`. The test part is used for nothing else. With `--grid`, plan and
-    baselines are compared at every combination of budgets.
+    baselines are compared at every combination of budgets; with `--splits`, over several random
+    splits, each with its own gate and plans.
     """
     from moe2opt.pareto.axes import axes_of, check_axes
-    from moe2opt.pareto.judging import judged
+    from moe2opt.pareto.judging import judged_over_splits, split_anew
     from moe2opt.selection.evaluation.realised import evaluate_on_test
     from moe2opt.solve import run
 
@@ -70,8 +78,8 @@ def evaluate(
         raise InputError("--retrain: goes with --grid; without it a gate is always trained anew")
     axes = axes_of(grid or ())
     if out is not None and not grid:
-        create(out, *_FILES)
-    solved: Grid | None = None
+        create(out, *_FILES, *_SPLIT_FILES)
+    solved: list[Grid] = []
     done: Any
     with told(quiet) as tell:
         instance = gated("evaluate", config, scenario, overrides, allow_outside)
@@ -81,13 +89,14 @@ def evaluate(
             check_axes(instance.source.effective, tuple(axes))
             if out is not None:
                 create(out, *_GRID_FILES)
-            solved, done = judged(instance, axes, retrain=retrain, seed=seed, **settings)
+            targets = split_anew(instance, splits)
+            solved, done = judged_over_splits(targets, axes, retrain=retrain, seed=seed, **settings)
         else:
             settings |= {"seed": solver.seed, "threads": solver.threads,
                          "node_limit": solver.node_limit}  # fmt: skip
             named = {} if solver.name == "auto" else {"solver": solver.name}
             done = evaluate_on_test(
-                instance,
+                split_anew(instance, splits),
                 lambda target: run(target, **named, **settings),
                 replicates=replicates,
                 seed=seed,
@@ -102,27 +111,33 @@ def evaluate(
         else:
             put(done.summary())
     if out is not None and not (quiet or as_json):
-        names = sorted(path.name for path in out.glob("grid*")) if grid else _FILES
+        files = _FILES + _SPLIT_FILES * (splits > 1)
+        names = sorted(path.name for path in out.glob("grid*")) if grid else files
         put(f"\nWritten to {out}: {', '.join(names)}")
-    if solved is not None and solved.provenance.get("interrupted"):
+    if any(own.provenance.get("interrupted") for own in solved):
         say("interrupted: cells that were not reached have the plan and the bound known so far")
         return Exit.INTERRUPTED
     return Exit.OK
 
 
-def _write(out: Path, done: Any, solved: Grid | None) -> None:
+def _write(out: Path, done: Any, solved: list[Grid]) -> None:
     """Write the table and, of a grid, what was solved, the deployed sets and the pictures."""
     text = json.dumps(done.to_dict(), indent=1, allow_nan=False) + "\n"
-    if solved is None:
-        with writing(out, *_FILES):
+    if not solved:
+        with writing(out, *_FILES, *_SPLIT_FILES):
             write_frame(out / "evaluation.csv", done.to_frame())
             write_text(out / "evaluation.json", text)
+            if done.by_split:
+                write_frame(out / _SPLIT_FILES[0], done.splits_frame())
         return
     from moe2opt.plotting import save
     from moe2opt.plotting.evaluated import chosen_sets, pictures
 
-    with writing(out, *_GRID_FILES):
-        solved.save(out / "grid.json")
+    seeds = [split["seed"] for split in done.provenance.get("splits", ())]
+    others = [f"grid_split_{seed}.json" for seed in seeds[1:]]
+    with writing(out, *_GRID_FILES, *others):
+        for name, grid in zip(("grid.json", *others), solved, strict=True):
+            grid.save(out / name)
         write_frame(out / "grid_evaluation.csv", done.to_frame())
         write_frame(out / "grid_sets.csv", chosen_sets(done))
         write_text(out / "grid_evaluation.json", text)

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from moe2opt.canonical import FacilityProblem
-from moe2opt.result import BoolArray, FloatArray, InputError, IntArray
+from moe2opt.result import FloatArray, InputError, IntArray
 from moe2opt.selection.evaluation.grid_report import GridCell, GridEvaluation, Rival
-from moe2opt.selection.evaluation.intervals import common_prompts
-from moe2opt.selection.evaluation.policies import Outcome, Policy, TestPart, mean_outcome
-from moe2opt.selection.evaluation.realised import by_category, facts_of, retrained_scores
+from moe2opt.selection.evaluation.intervals import common_prompts, mean_and_error
+from moe2opt.selection.evaluation.policies import (
+    Outcome,
+    Policy,
+    TestPart,
+    joined_labels,
+    mean_outcome,
+)
+from moe2opt.selection.evaluation.realised import (
+    PLAN,
+    by_category,
+    facts_of,
+    retrained_scores,
+)
 from moe2opt.selection.evaluation.routers import trained_routers
 from moe2opt.selection.evaluation.sets import (
     PER_CATEGORY,
@@ -56,7 +67,7 @@ class SolvedCell:
 
 def evaluate_grid(
     names: Iterable[str],
-    cells: Iterable[SolvedCell],
+    cells: Iterable[SolvedCell | Sequence[SolvedCell]],
     *,
     retrain: bool = False,
     seed: int = 0,
@@ -69,7 +80,8 @@ def evaluate_grid(
     names
         Name of each axis.
     cells
-        Solved cells; `moe2opt.pareto.grid` solves them.
+        Solved cells; `moe2opt.pareto.grid` solves them. Cells of one combination of budgets in
+        several splits come together, and are pooled.
     retrain
         Whether to train a gate for every deployed set as well, once per set of LLMs.
     seed
@@ -84,7 +96,7 @@ def evaluate_grid(
     """
     judge, found = _Judge(retrain, seed), []
     for cell in cells:
-        found.append(judge.cell(cell))
+        found.append(judge.cell((cell,) if isinstance(cell, SolvedCell) else cell))
         if on_step is not None:
             on_step(len(found))
     if not found or judge.origin is None:
@@ -95,7 +107,37 @@ def evaluate_grid(
     )
     caveats = (*notes, *judge.origin.caveats)
     origin = {**judge.origin.origin, "seed": seed}
-    return GridEvaluation(judge.origin.name, tuple(names), tuple(found), origin, caveats)
+    if len(judge.splits) > 1:
+        origin["splits"] = list(judge.splits.values())
+    errors = {name: mean_and_error(*sums)[1] for name, sums in judge.gaps.items() if name != PLAN}
+    return GridEvaluation(judge.origin.name, tuple(names), tuple(found), origin, caveats, errors)
+
+
+@dataclass(frozen=True, slots=True)
+class _Met:
+    """A policy in one cell of one split, on the test prompts that it is compared on.
+
+    Attributes
+    ----------
+    outcome
+        What it gets.
+    gap
+        Its scores minus the plan's, NaN outside the prompts that it is compared on.
+    prompts
+        ``(T,)`` the test prompts.
+    labels
+        Labels of its experts; of several sets, one text for each.
+    """
+
+    outcome: Outcome
+    gap: FloatArray
+    prompts: IntArray
+    labels: tuple[str, ...]
+
+    @property
+    def score(self) -> FloatArray:
+        """Its scores on the prompts that it is compared on, NaN elsewhere."""
+        return np.where(np.isnan(self.gap), np.nan, self.outcome.score)
 
 
 @dataclass(slots=True)
@@ -108,48 +150,80 @@ class _Judge:
         As in `evaluate_grid`.
     origin
         The first instance met.
+    splits
+        Record of each split, by its digest.
+    gaps
+        For each baseline and prompt, the sum over all cells and splits of its score minus the
+        plan's, and how many there are.
     """
 
     retrain: bool
     seed: int
     origin: GatedInstance | None = None
+    splits: dict[str, dict[str, Any]] = field(default_factory=dict)
+    gaps: dict[str, tuple[FloatArray, FloatArray]] = field(default_factory=dict)
     _tests: dict[GatedInstance, TestPart] = field(default_factory=dict)
     _facts: dict[GatedInstance, Facts] = field(default_factory=dict)
     _routers: dict[GatedInstance, dict[str, FloatArray]] = field(default_factory=dict)
     _scores: dict[tuple[GatedInstance, tuple[str, ...]], FloatArray] = field(default_factory=dict)
     _outcomes: dict[Any, Outcome] = field(default_factory=dict)
 
-    def cell(self, cell: SolvedCell) -> GridCell:
-        """Return what the plan and every baseline of a cell get."""
-        self._meet(cell)
-        facts = (cell.status, cell.certified, cell.objective, cell.bound)
-        if cell.x is None:
-            return GridCell(cell.budgets, *facts)
-        chosen, instance = np.flatnonzero(cell.x), cell.instance
-        plan = self._outcome(instance, self._gated("moe2", instance, chosen))
-        met = list(self._rivals(cell, chosen))
-        known = [~np.isnan(outcome.score) for outcome in (plan, *(own for _, _, own in met))]
-        own, *others = common_prompts(np.column_stack(known), 0).T
-        rivals = [
-            replace(_rival(name, outcome, plan, compared), deployed=_labels(instance, sets))
-            for (name, sets, outcome), compared in zip(met, others, strict=True)
-        ]
-        return GridCell(
-            cell.budgets,
-            *facts,
-            deployed=_labels(instance, [chosen]),
-            prompts=int(own.sum()),
-            accuracy=_mean(plan.score[own]),
-            energy_j_per_prompt=float(plan.energy_j.mean()),
-            delay_s=float(plan.delay_s.mean()),
-            rivals=tuple(rivals),
-        )
+    def cell(self, cells: Sequence[SolvedCell]) -> GridCell:
+        """Return what the plan and every baseline get at some budgets, pooled over the splits."""
+        met: dict[str, list[_Met]] = {}
+        for cell in cells:
+            self._meet(cell)
+            for name, own in self._judged(cell) if cell.x is not None else ():
+                met.setdefault(name, []).append(own)
+        figures = {name: self._figures(name, own) for name, own in met.items()}
+        proven = replace(_proven(cells), splits=len(met.get(PLAN, ())))
+        if PLAN not in figures:
+            return proven
+        plan = {k: v for k, v in figures.pop(PLAN).items() if k not in ("difference", "error")}
+        rivals = tuple(Rival(name, **own) for name, own in figures.items())
+        return replace(proven, **plan, rivals=rivals)
+
+    def _judged(self, cell: SolvedCell) -> Iterator[tuple[str, _Met]]:
+        """Yield the plan and every baseline of one split, by name."""
+        chosen, instance = np.flatnonzero(cell.x), cell.instance  # type: ignore[arg-type]
+        plan = self._outcome(instance, self._gated(PLAN, instance, chosen))
+        met = [(PLAN, [chosen], plan), *self._rivals(cell, chosen)]
+        known = np.column_stack([~np.isnan(outcome.score) for _, _, outcome in met])
+        prompts = self._tests[instance].prompts
+        for (name, sets, outcome), compared in zip(met, common_prompts(known, 0).T, strict=True):
+            gap = np.where(compared, outcome.score - plan.score, np.nan)
+            yield name, _Met(outcome, gap, prompts, _labels(instance, sets))
+
+    def _figures(self, name: str, met: list[_Met]) -> dict[str, Any]:
+        """Return the figures of a policy in a cell."""
+        assert self.origin is not None
+        size = len(self.origin.outcomes.prompts)
+        gaps = _by_prompt(size, [(own.prompts, own.gap) for own in met])
+        scores = _by_prompt(size, [(own.prompts, own.score) for own in met])
+        sums, counts = self.gaps.setdefault(name, (np.zeros(size), np.zeros(size)))
+        sums += gaps[0]
+        counts += gaps[1]
+        difference, error = mean_and_error(*gaps)
+        accuracy, accuracy_error = mean_and_error(*scores)
+        return {
+            "prompts": int(gaps[1].sum()),
+            "accuracy": accuracy,
+            "accuracy_error": accuracy_error,
+            "difference": 0.0 if np.isnan(difference) else difference,
+            "error": error,
+            "energy_j_per_prompt": float(np.mean([own.outcome.energy_j.mean() for own in met])),
+            "delay_s": float(np.mean([own.outcome.delay_s.mean() for own in met])),
+            "deployed": joined_labels([own.labels for own in met], drawn=name == RANDOM),
+        }
 
     def _meet(self, cell: SolvedCell) -> None:
         instance = cell.instance
         instance.require_sums("grid")
         if cell.problem.size != len(instance.experts):
             raise InputError("grid: the problem of a cell is not that of its instance")
+        self.origin = self.origin or instance
+        if len(instance.outcomes.prompts) != len(self.origin.outcomes.prompts):
+            raise InputError("grid: cells have different numbers of prompts")
         if instance not in self._tests:
             test = TestPart(instance, instance.split.members("test"))
             if not len(test.prompts):
@@ -157,7 +231,8 @@ class _Judge:
             self._tests[instance] = test
             self._facts[instance] = facts_of(instance)
             self._routers[instance] = trained_routers(instance, test.prompts)
-        self.origin = self.origin or instance
+            record = instance.split.record()
+            self.splits.setdefault(record["sha256"], record)
 
     def _gated(self, name: str, instance: GatedInstance, chosen: IntArray) -> Policy:
         return Policy(name, chosen, self._tests[instance].by_gate(chosen))
@@ -176,7 +251,7 @@ class _Judge:
             yield name, [other], self._outcome(instance, policy)
         drawn = random_sets(cell.problem, RANDOM_SETS, self.seed, instance.model_of)
         if drawn:
-            parts = [self._outcome(instance, self._gated("moe2", instance, s)) for s in drawn]
+            parts = [self._outcome(instance, self._gated(PLAN, instance, s)) for s in drawn]
             yield RANDOM, drawn, mean_outcome(parts)
         equal = test.everybody(chosen, equal=True)
         routings = [
@@ -215,20 +290,23 @@ def _labels(instance: GatedInstance, sets: list[IntArray]) -> tuple[str, ...]:
     return tuple(labels[0]) if len(labels) == 1 else tuple(" + ".join(own) for own in labels)
 
 
-def _mean(values: FloatArray) -> float:
-    return float(values.mean()) if len(values) else np.nan
-
-
-def _rival(name: str, other: Outcome, plan: Outcome, compared: BoolArray) -> Rival:
-    """Return a baseline beside the plan, on the prompts that it is compared on."""
-    known = (other.score - plan.score)[compared]
-    error = float(known.std(ddof=1) / np.sqrt(len(known))) if len(known) > 1 else 0.0
-    return Rival(
-        policy=name,
-        prompts=len(known),
-        accuracy=_mean(other.score[compared]),
-        difference=float(known.mean()) if len(known) else 0.0,
-        error=error,
-        energy_j_per_prompt=float(other.energy_j.mean()),
-        delay_s=float(other.delay_s.mean()),
+def _proven(cells: Sequence[SolvedCell]) -> GridCell:
+    """Return what is proven of one combination of budgets: of several splits, the weakest."""
+    certified = all(cell.certified for cell in cells)
+    statuses = [cell.status for cell in cells]
+    objective, bound = (
+        float(np.mean([getattr(c, n) for c in cells])) for n in ("objective", "bound")
     )
+    status = max(statuses, key=lambda status: (status != "OPTIMAL", status != "FEASIBLE"))
+    return GridCell(cells[0].budgets, status, certified, objective, bound)
+
+
+def _by_prompt(
+    size: int, parts: Iterable[tuple[IntArray, FloatArray]]
+) -> tuple[FloatArray, FloatArray]:
+    """Return ``(size,)`` sums of the known values of each prompt, and their numbers."""
+    sums, counts = np.zeros(size), np.zeros(size)
+    for prompts, values in parts:
+        sums[prompts] += np.nan_to_num(values)
+        counts[prompts] += ~np.isnan(values)
+    return sums, counts

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _ROUNDING = 1e-12
 
 #: Quantile of the normal distribution for a two-sided interval of 95 %.
-_TWO_SIDED = 1.96
+TWO_SIDED = 1.96
 
 _EVERY = "every baseline"
 
@@ -34,14 +34,16 @@ class Rival:
         Its name.
     prompts
         Test prompts that it is compared on, see `intervals.common_prompts`.
-    accuracy
-        Mean score on them.
+    accuracy, accuracy_error
+        Mean score on them, and its standard error.
     difference, error
-        Mean of its score minus the plan's on them, and the standard error of that.
+        Mean of its score minus the plan's on them, and the standard error of that; of several
+        splits, prompts are independent, and what splits say of one prompt is not.
     energy_j_per_prompt, delay_s
         Expected joules and seconds of who answers.
     deployed
-        Labels of its experts; of random sets, one text for each.
+        Labels of its experts; of several sets (random ones, or those of splits that differ), one
+        text for each.
     """
 
     policy: str
@@ -52,6 +54,7 @@ class Rival:
     energy_j_per_prompt: float
     delay_s: float
     deployed: tuple[str, ...] = ()
+    accuracy_error: float = 0.0
 
     @property
     def beaten(self) -> bool:
@@ -61,7 +64,12 @@ class Rival:
     @property
     def level(self) -> bool:
         """Whether it is not better than the plan beyond chance (95 %, paired, two-sided)."""
-        return self.difference <= max(_ROUNDING, _TWO_SIDED * self.error)
+        return self.difference <= max(_ROUNDING, TWO_SIDED * self.error)
+
+    @property
+    def behind(self) -> bool:
+        """Whether the plan is better beyond chance."""
+        return -self.difference > max(_ROUNDING, TWO_SIDED * self.error)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +81,14 @@ class GridCell:
     budgets
         Budget on each axis.
     status, certified, objective, bound
-        What is proven about the plan.
+        What is proven about the plan; of several splits the weakest, and mean values.
     deployed
-        Labels of the deployed experts.
-    prompts, accuracy
-        Test prompts that the baselines are compared on, and mean score of the plan on them; NaN
-        without a plan.
+        Labels of the deployed experts; of splits that differ, one text for each.
+    splits
+        Splits with a plan.
+    prompts, accuracy, accuracy_error
+        Test prompts that the baselines are compared on, and mean score of the plan on them with
+        its standard error; NaN without a plan.
     energy_j_per_prompt, delay_s
         Expected joules and seconds of who answers; NaN without a plan.
     rivals
@@ -96,6 +106,8 @@ class GridCell:
     energy_j_per_prompt: float = np.nan
     delay_s: float = np.nan
     rivals: tuple[Rival, ...] = ()
+    accuracy_error: float = np.nan
+    splits: int = 1
 
     @property
     def has_plan(self) -> bool:
@@ -113,11 +125,12 @@ class Tally:
         Its name.
     cells
         Cells in which it exists.
-    beaten, level
-        Cells in which the plan scores at least as much, and in which the baseline is not better
-        beyond chance.
-    mean
-        Mean of the differences baseline - plan.
+    beaten, level, behind
+        Cells in which the plan scores at least as much, in which the baseline is not better beyond
+        chance, and in which the plan is better beyond chance.
+    mean, error
+        Mean of the differences baseline - plan, and its standard error over all prompts of all
+        cells; NaN for all baselines at once.
     worst, where
         Largest difference, and the budgets of its cell.
     """
@@ -129,6 +142,18 @@ class Tally:
     mean: float
     worst: float
     where: tuple[float, ...]
+    behind: int = 0
+    error: float = np.nan
+
+    @property
+    def verdict(self) -> str:
+        """How the baseline stands to the plan over all cells (95 %, paired); empty unless known."""
+        if np.isnan(self.error):
+            return ""
+        margin = max(_ROUNDING, TWO_SIDED * self.error)
+        if abs(self.mean) <= margin:
+            return "level"
+        return "better" if self.mean > 0 else "behind"
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +172,8 @@ class GridEvaluation:
         Data, split, gate.
     caveats
         What must be known to read the figures.
+    errors
+        Standard error of a baseline's mean difference to the plan over all cells, by its name.
     """
 
     instance: str
@@ -154,6 +181,12 @@ class GridEvaluation:
     cells: tuple[GridCell, ...]
     provenance: dict[str, Any] = field(default_factory=dict)
     caveats: tuple[str, ...] = ()
+    errors: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def splits(self) -> int:
+        """Splits that are pooled."""
+        return len(self.provenance.get("splits", (None,)))
 
     @property
     def planned(self) -> tuple[GridCell, ...]:
@@ -174,17 +207,21 @@ class GridEvaluation:
             own = [r for r in cell.rivals if policy in (_EVERY, r.policy)]
             if own:
                 beaten, level = all(r.beaten for r in own), all(r.level for r in own)
-                met.append((max(r.difference for r in own), beaten, level, cell.budgets))
+                behind = all(r.behind for r in own)
+                most = max(r.difference for r in own)
+                met.append((most, beaten, level, behind, cell.budgets))
         differences = [difference for difference, *_ in met]
         worst = int(np.argmax(differences)) if met else 0
         return Tally(
             policy=policy,
             cells=len(met),
-            beaten=sum(beaten for _, beaten, _, _ in met),
-            level=sum(level for _, _, level, _ in met),
+            beaten=sum(beaten for _, beaten, *_ in met),
+            level=sum(level for _, _, level, *_ in met),
+            behind=sum(behind for *_, behind, _ in met),
             mean=float(np.mean(differences)) if met else np.nan,
             worst=differences[worst] if met else np.nan,
-            where=met[worst][3] if met else (),
+            where=met[worst][-1] if met else (),
+            error=self.errors.get(policy, np.nan),
         )
 
     def losses(self) -> list[dict[str, Any]]:
@@ -235,21 +272,23 @@ class GridEvaluation:
         lines = [
             f"{self.instance}: {len(self.cells)} cells ({' x '.join(self.axes)}), {proven} "
             f"certified: {optimal} optimal plans"
+            + f", pooled over {self.splits} splits" * (self.splits > 1)
             + "".join(f", {count} {status.lower()}" for status, count in without.items()),
             f"{len({cell.deployed for cell in planned})} different deployments",
             "",
             *_tally_table(self.tallies()),
             "",
-            "at least: the plan's test accuracy is that of the baseline or higher; level: the "
-            "baseline is not better beyond chance (paired, 95 %)",
+            "at least: the plan's test accuracy is that of the baseline or higher; not better: the "
+            "baseline is not better beyond chance (paired, 95 %); behind: the plan is",
+            *_verdict_lines(self.tallies()),
             *_loss_lines(self.losses()),
             *(f"Note: {caveat}" for caveat in self.caveats),
         ]
         return "\n".join(lines)
 
 
-_PROVEN = ("status", "certified", "objective", "bound")
-_FIGURES = ("prompts", "accuracy", "energy_j_per_prompt", "delay_s")
+_PROVEN = ("splits", "status", "certified", "objective", "bound")
+_FIGURES = ("prompts", "accuracy", "accuracy_error", "energy_j_per_prompt", "delay_s")
 
 
 def _tally_table(tallies: tuple[Tally, ...]) -> list[str]:
@@ -259,14 +298,27 @@ def _tally_table(tallies: tuple[Tally, ...]) -> list[str]:
             str(tally.cells),
             _share(tally.beaten, tally.cells),
             _share(tally.level, tally.cells),
+            _share(tally.behind, tally.cells),
             f"{100 * tally.mean:+.2f}",
+            "-" if np.isnan(tally.error) else f"{100 * TWO_SIDED * tally.error:.2f}",
             f"{100 * tally.worst:+.2f}",
             " / ".join(f"{budget:g}" for budget in tally.where),
         )
         for tally in tallies
     ]
-    header = ("baseline", "cells", "at least %", "level %", "points to the plan", "most", "where")
+    header = ("baseline", "cells", "at least %", "not better %", "behind %", "points to the plan",
+              "±", "most", "where")  # fmt: skip
     return text_table(header, rows)
+
+
+def _verdict_lines(tallies: tuple[Tally, ...]) -> list[str]:
+    """Return which baselines are level with the plan over all cells, and which are better."""
+    words = {
+        "better": "Better than the plan over all cells",
+        "level": "Level with it over all cells",
+    }
+    found = {word: [t.policy for t in tallies if t.verdict == word] for word in words}
+    return [f"{words[word]}: {', '.join(names)}" for word, names in found.items() if names]
 
 
 def _loss_lines(losses: list[dict[str, Any]]) -> list[str]:

@@ -27,34 +27,74 @@ class Estimate:
         return Estimate(*(None if part is None else factor * part for part in parts))
 
 
-def bootstrap_means(columns: FloatArray, replicates: int, seed: int) -> FloatArray:
-    """Return ``(replicates, n)`` means of resampled prompts.
+def bootstrap_ratios(
+    sums: FloatArray, counts: FloatArray, replicates: int, seed: int
+) -> FloatArray:
+    """Return ``(replicates, n)`` means of resampled prompts: NaN where nothing is known.
 
     Parameters
     ----------
-    columns
-        ``(T, n)``: one row per prompt, NaN where unknown. Every column sees the same resampled
-        prompts, so differences of columns are paired.
+    sums, counts
+        ``(U, n)``: for each prompt the sum of the known values and their number, which is above 1
+        where several splits tested it. Every column sees the same resampled prompts, so differences
+        of columns are paired.
     replicates
         Number of resamples.
     seed
         Seed of the draw.
     """
-    known = ~np.isnan(columns)
-    values, count = np.nan_to_num(columns), len(columns)
-    means = [
-        _ratio(drawn @ values, drawn @ known.astype(np.float64))
-        for drawn in _draws(count, replicates, seed)
-    ]
-    return np.concatenate(means) if means else np.zeros((0, columns.shape[1]))
+    drawn = [_ratio(d @ sums, d @ counts) for d in _draws(len(sums), replicates, seed)]
+    return np.concatenate(drawn) if drawn else np.full((replicates, sums.shape[1]), np.nan)
+
+
+def bootstrap_means(columns: FloatArray, replicates: int, seed: int) -> FloatArray:
+    """Return ``(replicates, n)`` means of resampled prompts of ``(T, n)`` values, NaN unknown."""
+    known = (~np.isnan(columns)).astype(np.float64)
+    return bootstrap_ratios(np.nan_to_num(columns), known, replicates, seed)
+
+
+def estimated(total: float, count: float, resampled: FloatArray) -> Estimate:
+    """Return the mean of `count` values with the interval of its resampled means."""
+    if not count:
+        return Estimate(None, None, None)
+    return Estimate(float(total / count), *_interval(resampled))
 
 
 def estimate(column: FloatArray, resampled: FloatArray) -> Estimate:
     """Return the mean of a column with the interval of its resampled means."""
     known = column[~np.isnan(column)]
-    if not len(known):
-        return Estimate(None, None, None)
-    return Estimate(float(known.mean()), *_interval(resampled))
+    return estimated(float(known.sum()), len(known), resampled)
+
+
+def mean_and_error(sums: FloatArray, counts: FloatArray) -> tuple[float, float]:
+    """Return the mean of all values and its standard error; prompts are independent, splits not.
+
+    This is the linearised error of a ratio, whose clusters are the prompts. With one value for
+    each prompt it is the usual one.
+
+    Parameters
+    ----------
+    sums, counts
+        ``(U,)``: for each prompt the sum of its values and their number.
+
+    Examples
+    --------
+    >>> once, twice = np.ones(4), np.full(4, 2.0)
+    >>> values = np.array([0.0, 1.0, 1.0, 0.0])
+    >>> mean_and_error(values, once) == mean_and_error(2 * values, twice)
+    True
+    >>> mean_and_error(values, once)[1] == values.std(ddof=1) / 2
+    True
+    """
+    used = counts > 0
+    count, clusters = counts.sum(), int(used.sum())
+    if not clusters:
+        return np.nan, 0.0
+    mean = float(sums.sum() / count)
+    if clusters == 1:
+        return mean, 0.0
+    spread = ((sums - mean * counts)[used] ** 2).sum()
+    return mean, float(np.sqrt(clusters / (clusters - 1) * spread) / count)
 
 
 def common_prompts(known: BoolArray, plan: int) -> BoolArray:

@@ -60,6 +60,21 @@ class Policy:
         return tuple(names[i] for i in self.chosen)
 
 
+def joined_labels(sets: Sequence[tuple[str, ...]], *, drawn: bool) -> tuple[str, ...]:
+    """Return the labels of one policy in several splits: one text for each set unless all agree.
+
+    Parameters
+    ----------
+    sets
+        What `Policy.labels` says in each split.
+    drawn
+        Whether each of them already is one text for each of several sets.
+    """
+    if len(set(sets)) == 1:
+        return sets[0]
+    return tuple(text for own in sets for text in own) if drawn else tuple(map(" + ".join, sets))
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Outcome:
     """What a policy gets on the T test prompts; NaN where the outcome is unknown.

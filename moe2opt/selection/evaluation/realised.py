@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 
 from moe2opt.canonical import FacilityProblem
 from moe2opt.result import FloatArray, InputError, IntArray
+from moe2opt.selection.evaluation.observed import Observed, observe
 from moe2opt.selection.evaluation.policies import Policy, TestPart, answered_by
 from moe2opt.selection.evaluation.report import Evaluation, build_report
 from moe2opt.selection.evaluation.routers import trained_routers
@@ -65,7 +66,7 @@ Listener = Callable[[str], None]
 
 
 def evaluate_on_test(
-    instance: GatedInstance,
+    instance: GatedInstance | Sequence[GatedInstance],
     solve: Solver,
     *,
     replicates: int = 2000,
@@ -77,7 +78,8 @@ def evaluate_on_test(
     Parameters
     ----------
     instance
-        A gated instance; its gate is trained when it has none.
+        A gated instance; its gate is trained when it has none. Several that differ by the split
+        alone are pooled.
     solve
         A solver of instances and of facility problems, such as `moe2opt.solve`.
     replicates, seed
@@ -95,6 +97,18 @@ def evaluate_on_test(
     InputError
         When the test part is empty or no deployment keeps the budgets.
     """
+    instances = instance if isinstance(instance, Sequence) else (instance,)
+    parts = []
+    for own in instances:
+        head = f"split {own.split.seed}: " if len(instances) > 1 else ""
+        parts.append(_observed(own, solve, seed, head, on_step))
+    return build_report(parts, replicates=replicates, seed=seed)
+
+
+def _observed(
+    instance: GatedInstance, solve: Solver, seed: int, head: str, on_step: Listener | None
+) -> Observed:
+    """Return what plan and baselines get on the test part of one split."""
     test = TestPart(instance, instance.split.members("test"))
     if not len(test.prompts):
         raise InputError("splits.test: the test part is empty")
@@ -102,11 +116,11 @@ def evaluate_on_test(
     for policy in _policies(test, solve, seed):
         policies.append(policy)
         if on_step is not None:
-            on_step(policy.name)
+            on_step(head + policy.name)
     used = np.unique(np.concatenate([policy.chosen for policy in policies]))
     delay_s, energy_j = instance.realised(test.prompts, used)
     outcomes = [test.outcome(policy, delay_s, energy_j) for policy in policies]
-    return build_report(test, policies, outcomes, PLAN, replicates=replicates, seed=seed)
+    return observe(test, policies, outcomes, PLAN)
 
 
 def _policies(test: TestPart, solve: Solver, seed: int) -> Iterator[Policy]:

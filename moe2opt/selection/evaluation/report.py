@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from moe2opt.result import BoolArray, FloatArray
-from moe2opt.selection.evaluation.intervals import (
-    Estimate,
-    bootstrap_means,
-    common_prompts,
-    estimate,
-)
-from moe2opt.selection.evaluation.policies import Outcome, Policy, TestPart, mean_outcome
-from moe2opt.selection.evaluation.sets import RANDOM
+from moe2opt.selection.evaluation.intervals import Estimate, bootstrap_ratios, estimated
+from moe2opt.selection.evaluation.observed import COLUMNS, Observed, pooled
+from moe2opt.selection.evaluation.policies import joined_labels
 from moe2opt.selection.plan.words import text_table
 
 if TYPE_CHECKING:
@@ -32,7 +26,12 @@ class PolicyReport:
     policy, note, feasible
         Its name, what must be known about it, and whether its set keeps all budgets.
     deployed
-        Labels of the deployed experts; of random sets, one text for each.
+        Labels of the deployed experts; of several sets (random ones, or those of splits that
+        differ), one text for each.
+    experts
+        How many they are, on average over several sets.
+    splits
+        Splits that have the policy.
     promised
         Accuracy that the policy's own model expected; None without one.
     prompts
@@ -63,6 +62,8 @@ class PolicyReport:
     note: str
     feasible: bool
     deployed: tuple[str, ...]
+    experts: float
+    splits: int
     promised: float | None
     prompts: int
     accuracy: Estimate
@@ -83,8 +84,30 @@ class PolicyReport:
 
 
 @dataclass(frozen=True, slots=True)
+class SplitRow:
+    """What one policy gets in one of several splits.
+
+    Attributes
+    ----------
+    seed
+        Seed of the split.
+    policy, deployed, prompts
+        As in `PolicyReport`.
+    accuracy, against_plan
+        Means over the prompts.
+    """
+
+    seed: int
+    policy: str
+    deployed: tuple[str, ...]
+    prompts: int
+    accuracy: float
+    against_plan: float
+
+
+@dataclass(frozen=True, slots=True)
 class Evaluation:
-    """Policies on the test part of one instance.
+    """Policies on the test part of one instance, or pooled over several splits of it.
 
     Attributes
     ----------
@@ -96,12 +119,15 @@ class Evaluation:
         Data, split, gate, bootstrap.
     caveats
         What must be known to read the figures.
+    by_split
+        One row per split and policy; empty for one split.
     """
 
     instance: str
     rows: tuple[PolicyReport, ...]
     provenance: dict[str, Any]
     caveats: tuple[str, ...]
+    by_split: tuple[SplitRow, ...] = ()
 
     def row(self, policy: str) -> PolicyReport:
         """Return the row of a policy; raise KeyError when there is none."""
@@ -122,14 +148,17 @@ class Evaluation:
 
     def summary(self) -> str:
         """Return the table as text."""
-        prompts = self.provenance["split"]["prompts"]["test"]
+        splits = self.provenance.get("splits", [self.provenance["split"]])
+        prompts = sum(split["prompts"]["test"] for split in splits)
+        pooled_over = f" pooled over {len(splits)} splits" if len(splits) > 1 else ""
         lines = [
-            f"{self.instance}: {prompts} test prompts; 95 % intervals from "
+            f"{self.instance}: {prompts} test prompts{pooled_over}; 95 % intervals from "
             f"{self.provenance['bootstrap']['replicates']} resamples of the prompts",
             "",
             *_table(self.rows),
             "",
             *self._verdict(),
+            *self._splits(),
             "",
             *(f"{row.policy}: {row.note}" for row in self.rows if row.note),
             "",
@@ -151,115 +180,109 @@ class Evaluation:
             lines.append(f"Level with {plan.policy} (the interval holds 0): {', '.join(level)}")
         return lines
 
+    def splits_frame(self) -> pd.DataFrame:
+        """Return one row per split and policy."""
+        import pandas as pd
 
-def build_report(
-    test: TestPart,
-    policies: Sequence[Policy],
-    outcomes: Sequence[Outcome],
-    plan: str,
-    *,
-    replicates: int,
-    seed: int,
-) -> Evaluation:
-    """Return the table of all policies; random sets are averaged into one row."""
-    policies, outcomes = _averaged(list(policies), list(outcomes))
-    place = [policy.name for policy in policies].index(plan)
-    known = ~np.isnan(np.column_stack([o.score for o in outcomes]))
-    compared = common_prompts(known, place)
-    columns = np.column_stack(
-        [_columns(test, o, outcomes[place], compared[:, k]) for k, o in enumerate(outcomes)]
-    )
-    resampled = bootstrap_means(columns, replicates, seed)
-    width = columns.shape[1] // len(policies)
-    blocks = [slice(k * width, (k + 1) * width) for k in range(len(policies))]
-    rows = tuple(
-        _row(test, policy, outcome, (columns[:, block], resampled[:, block]))
-        for policy, outcome, block in zip(policies, outcomes, blocks, strict=True)
-    )
-    provenance = {**test.instance.origin, "bootstrap": {"replicates": replicates, "seed": seed}}
+        rows = [{**asdict(row), "deployed": "; ".join(row.deployed)} for row in self.by_split]
+        return pd.DataFrame(rows)
+
+    def _splits(self) -> list[str]:
+        """Return the lead over the best single LLM, split by split, in words."""
+        leads = [-100 * r.against_plan for r in self.by_split if r.policy == "best single LLM"]
+        words = ", ".join(f"{lead:+.1f}" for lead in leads)
+        return [f"Points over the best single LLM, split by split: {words}"] if leads else []
+
+
+def build_report(parts: Sequence[Observed], *, replicates: int, seed: int) -> Evaluation:
+    """Return the table of all policies, pooled over splits.
+
+    Prompts are resampled, and all that splits say of a prompt goes with it: the test parts of
+    splits overlap, and the same prompt twice is not two prompts.
+
+    Parameters
+    ----------
+    parts
+        What is observed in each split; their instances differ by the split alone.
+    replicates, seed
+        Bootstrap resamples, and their seed.
+    """
+    whole = pooled(parts)
+    flat = (len(whole.sums), -1)
+    resampled = bootstrap_ratios(
+        whole.sums.reshape(flat), whole.counts.reshape(flat), replicates, seed
+    ).reshape(replicates, len(whole.names), len(COLUMNS))
+    rows = []
+    for k, name in enumerate(whole.names):
+        counts = whole.counts[:, k].sum(axis=0)
+        known = zip(COLUMNS, whole.sums[:, k].sum(axis=0), counts, resampled[:, k].T, strict=True)
+        rows.append(_row(parts, name, {c: estimated(t, n, drawn) for c, t, n, drawn in known},
+                         int(counts[0])))  # fmt: skip
+    first = parts[0].instance
+    provenance = {**first.origin, "bootstrap": {"replicates": replicates, "seed": seed}}
+    if len(parts) > 1:
+        provenance["splits"] = [part.instance.split.record() for part in parts]
     notes = (
         "accuracies are those of the published answers; the loss by quantisation is only in "
         "accuracy_quantised, as an estimate",
         "seconds and joules apply the profiles' model to the length of each published answer",
     )
-    share = compared[:, place].mean()
+    share = np.mean([part.compared[:, 0].mean() for part in parts])
     few = f"policies are compared on {share:.1%} of the test prompts; other outcomes are missing"
-    caveats = (*notes, *[few] * bool(share < 1), *test.instance.caveats)
-    return Evaluation(test.instance.name, rows, provenance, caveats)
-
-
-def _columns(test: TestPart, outcome: Outcome, plan: Outcome, compared: BoolArray) -> FloatArray:
-    """Return ``(T, 7)``: score, to the plan, quantised, energy, delay, late, over the limit.
-
-    The first three are NaN outside the prompts that are `compared`.
-    """
-    instance = test.instance
-    deadline = instance.deadline_s[instance.outcomes.category_of[test.prompts]]
-    late = (outcome.delay_s > deadline).astype(np.float64)
-    limit = instance.energy_limit_j_per_prompt
-    over = np.full(len(late), np.nan)
-    if limit is not None:
-        over = (outcome.energy_j > limit * (1 + 1e-9)).astype(np.float64)
-    scores = (outcome.score, outcome.score - plan.score, outcome.quantised)
-    kept = [np.where(compared, values, np.nan) for values in scores]
-    return np.column_stack([*kept, outcome.energy_j, outcome.delay_s, late, over])
+    caveats = (*notes, *[few] * bool(share < 1), *first.caveats)
+    return Evaluation(first.name, tuple(rows), provenance, caveats, _by_split(parts))
 
 
 def _row(
-    test: TestPart,
-    policy: Policy,
-    outcome: Outcome,
-    block: tuple[FloatArray, FloatArray],
+    parts: Sequence[Observed], name: str, known: dict[str, Estimate], prompts: int
 ) -> PolicyReport:
-    columns, resampled = block
-    score, against, quantised, energy, delay, late, over = (
-        estimate(columns[:, k], resampled[:, k]) for k in range(columns.shape[1])
-    )
-    limited = test.instance.energy_limit_j_per_prompt is not None
-    return PolicyReport(
-        policy=policy.name,
-        note=policy.note,
-        feasible=policy.feasible,
-        deployed=policy.labels([expert.label for expert in test.instance.experts]),
-        promised=policy.promised,
-        prompts=int((~np.isnan(columns[:, 0])).sum()),
-        accuracy=score,
-        against_plan=against,
-        accuracy_quantised=quantised,
-        energy_j_per_prompt=energy,
-        delay_s=delay,
-        delay_p95_s=float(np.quantile(outcome.delay_s, 0.95)),
-        late_rate=late,
-        over_energy_rate=over if limited else None,
-        unanswered_rate=float((~outcome.answered).mean()),
-        all_energy_j_per_prompt=float(outcome.all_energy_j.mean()),
-    )
-
-
-def _averaged(
-    policies: list[Policy], outcomes: list[Outcome]
-) -> tuple[list[Policy], list[Outcome]]:
-    """Replace the random sets by one policy with their mean outcome on every prompt."""
-    drawn = [k for k, policy in enumerate(policies) if policy.name.startswith(RANDOM)]
-    if not drawn:
-        return policies, outcomes
-    mean = mean_outcome([outcomes[k] for k in drawn])
-    promised = [policies[k].promised or 0.0 for k in drawn]
-    note = f"mean of {len(drawn)} sets, {policies[drawn[0]].note}"
-    policy = replace(
-        policies[drawn[0]],
-        name=RANDOM,
-        chosen=np.zeros(0, dtype=np.int64),
-        drawn=tuple(policies[k].chosen for k in drawn),
-        promised=float(np.mean(promised)),
-        note=note,
-    )
-    both = [
-        (policy, mean) if k == drawn[0] else (policies[k], outcomes[k])
-        for k in range(len(policies))
-        if k == drawn[0] or k not in drawn
+    """Return the row of one policy; what is no mean is that of the splits that have it."""
+    met = [
+        (part, policy, outcome)
+        for part in parts
+        for policy, outcome in zip(part.policies, part.outcomes, strict=True)
+        if policy.name == name
     ]
-    return [own for own, _ in both], [own for _, own in both]
+    _, policy, _ = met[0]
+    over = known.pop("over_energy_rate")
+    sets = [own.labels([e.label for e in part.instance.experts]) for part, own, _ in met]
+    sizes = [len(own) for _, policy, _ in met for own in policy.drawn or (policy.chosen,)]
+    promised = [own.promised for _, own, _ in met if own.promised is not None]
+    delays = np.concatenate([outcome.delay_s for _, _, outcome in met])
+    return PolicyReport(
+        policy=name,
+        note=policy.note,
+        feasible=all(own.feasible for _, own, _ in met),
+        deployed=joined_labels(sets, drawn=bool(policy.drawn)),
+        experts=float(np.mean(sizes)),
+        splits=len(met),
+        promised=float(np.mean(promised)) if promised else None,
+        prompts=prompts,
+        delay_p95_s=float(np.quantile(delays, 0.95)),
+        unanswered_rate=float(np.mean([(~o.answered).mean() for _, _, o in met])),
+        all_energy_j_per_prompt=float(np.mean([o.all_energy_j.mean() for _, _, o in met])),
+        over_energy_rate=None if over.mean is None else over,
+        **known,
+    )
+
+
+def _by_split(parts: Sequence[Observed]) -> tuple[SplitRow, ...]:
+    """Return what each policy gets in each of several splits."""
+    if len(parts) == 1:
+        return ()
+    return tuple(
+        SplitRow(
+            seed=part.instance.split.seed,
+            policy=policy.name,
+            deployed=policy.labels([e.label for e in part.instance.experts]),
+            prompts=int(part.compared[:, k].sum()),
+            accuracy=float(np.nanmean(part.columns[:, k, 0])),
+            against_plan=float(np.nanmean(part.columns[:, k, 1])),
+        )
+        for part in parts
+        for k, policy in enumerate(part.policies)
+        if part.compared[:, k].any()
+    )
 
 
 def _flat(row: PolicyReport) -> dict[str, Any]:
@@ -277,7 +300,7 @@ def _table(rows: Sequence[PolicyReport]) -> list[str]:
     header = ("policy", "experts", "promised", "n", "accuracy", "95 %", "to plan", "95 %",
               "J/prompt", "delay s", "p95 s", "late", "over J")  # fmt: skip
     cells = [
-        (r.policy + ("" if r.feasible else " *"), _count(r),
+        (r.policy + ("" if r.feasible else " *"), _count(r.experts),
          _points(r.promised), str(r.prompts), _points(r.accuracy.mean), _range(r.accuracy),
          _points(r.against_plan.mean, sign=True), _range(r.against_plan, sign=True),
          _plain(r.energy_j_per_prompt.mean, 0), _plain(r.delay_s.mean, 2), _plain(r.delay_p95_s, 2),
@@ -289,10 +312,8 @@ def _table(rows: Sequence[PolicyReport]) -> list[str]:
     return lines + ["* does not keep the budgets"] * any(not r.feasible for r in rows)
 
 
-def _count(row: PolicyReport) -> str:
-    if row.policy == RANDOM:
-        return f"{np.mean([len(own.split(' + ')) for own in row.deployed]):.1f}"
-    return str(len(row.deployed)) if row.deployed else "-"
+def _count(experts: float) -> str:
+    return f"{experts:.0f}" if experts == round(experts) else f"{experts:.1f}"
 
 
 def _points(value: float | None, *, sign: bool = False) -> str:
