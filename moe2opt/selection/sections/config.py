@@ -18,7 +18,13 @@ from moe2opt.selection.sections.gate import (
     RoutingSection,
     Splits,
 )
-from moe2opt.selection.sections.machines import LlmPool, Precision, Server, Serving
+from moe2opt.selection.sections.machines import (
+    LlmPool,
+    MeasuredSection,
+    Precision,
+    Server,
+    Serving,
+)
 
 NonNegative = Annotated[float, Field(ge=0)]
 
@@ -61,6 +67,9 @@ class SelectionConfig(Section):
     """Folder of the profile tables, relative to this file; the built-in ones when left out. A list
     joins folders, `builtin` standing for the built-in tables: the first folder that knows a device
     gives all of its rows."""
+    measured: FileName | MeasuredSection | None = None
+    """Table of measured seconds, joules and tokens, or its file alone. It goes before the profiles,
+    without any fit."""
     llms: LlmPool = LlmPool()
     """Which LLMs may be deployed."""
     precisions: Annotated[tuple[Precision, ...], Field(min_length=1)]
@@ -86,6 +95,12 @@ class SelectionConfig(Section):
     """Keep the budgets robustly; the predictions themselves count when left out."""
     max_experts: Annotated[int, Field(ge=1)] | None = None
     """Largest number of deployed experts; none for no limit."""
+
+    @property
+    def measured_section(self) -> MeasuredSection | None:
+        """The measured table and how it is used; None without one."""
+        found = self.measured
+        return MeasuredSection(file=found) if isinstance(found, str) else found
 
     @property
     def mixes(self) -> bool:

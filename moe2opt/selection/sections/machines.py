@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -36,6 +36,18 @@ class Precision(Section):
     engine: Name | None = None
     """Engine that runs it, such as `llama.cpp` or `vLLM`; the usual one of the format when left
     out."""
+
+
+class MeasuredSection(Section):
+    """A table of what was measured, and how it is used."""
+
+    file: FileName
+    """CSV file, relative to this file (docs/reference/measured-tables.md)."""
+    strict: bool = False
+    """Whether missing cells are refused; otherwise they are predicted from the profiles, and the
+    plan says which."""
+    network: Literal["added", "included"] = "added"
+    """Whether the network's time is `added` to seconds of whole answers, or `included` in them."""
 
 
 class Server(Section):

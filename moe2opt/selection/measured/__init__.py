@@ -1,0 +1,1 @@
+"""Measured tables: what somebody noted about LLMs on servers, used as it stands."""
