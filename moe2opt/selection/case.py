@@ -23,10 +23,12 @@ from moe2opt.selection.catalogue import (
     accounts,
     build_catalogue,
     deadlines,
+    measured_words,
     pool_of,
-    traffic_of,
 )
+from moe2opt.selection.costs import traffic_of
 from moe2opt.selection.lengths import LengthSource, Samples, samples_of, times_of
+from moe2opt.selection.measured.cells import Measured
 from moe2opt.selection.outcomes.tables import ClusterTables
 from moe2opt.selection.sections import Queue, SelectionConfig
 from moe2opt.selection.sections.config import notes_of
@@ -108,6 +110,8 @@ class Case(Content):
         Arrivals and the longest mean wait; None for one request at a time.
     sets
         ``one`` set for all categories, or one ``per_category``.
+    measured
+        Measured table that seconds and joules come from first; None without one.
     source
         The file that it was loaded from, set by `moe2opt.load`; a variant of it has none.
     """
@@ -138,6 +142,7 @@ class Case(Content):
     samples: Samples | None = None
     queue: Queue | None = None
     sets: str = "one"
+    measured: Measured | None = None
     source: Source | None = field(default=None, init=False)
 
     @cached_property
@@ -234,7 +239,10 @@ class Case(Content):
     @property
     def origin(self) -> dict[str, Any]:
         """What the provenance of a result says about the data besides the problem itself."""
-        return {"profiles_sha256": self.profiles_sha256} if self.profiles_sha256 else {}
+        known = {"profiles_sha256": self.profiles_sha256} if self.profiles_sha256 else {}
+        if self.measured is not None:
+            known["measured_sha256"] = self.measured.table.sha256
+        return known
 
     @property
     def rows_words(self) -> str:
@@ -293,6 +301,7 @@ def parts_of(
     tables: ClusterTables,
     profiles: Profiles,
     lengths: LengthSource | None = None,
+    measured: Measured | None = None,
 ) -> dict[str, Any]:
     """Return the fields of a case for tables in memory, `nominal` excepted.
 
@@ -301,8 +310,8 @@ def parts_of(
     """
     tables = tables.restricted_to(pool_of(config.llms, tables))
     traffic = traffic_of(tables)
-    catalogue = build_catalogue(config, tables, profiles, traffic)
-    samples = samples_of(config, tables, profiles, traffic, lengths)
+    catalogue = build_catalogue(config, tables, profiles, traffic, measured)
+    samples = samples_of(config, tables, profiles, traffic, lengths, measured)
     wait_s = config.queue.wait_limit_s if config.queue else 0.0
     energy, delay = config.energy, config.delay
     return dict(
@@ -320,7 +329,7 @@ def parts_of(
         delay_sharing=delay.sharing,
         delay_scope="everywhere" if delay.counts == "all" else delay.scope,
         max_experts=config.max_experts,
-        notes=tuple(_notes(config, tables, profiles, catalogue)),
+        notes=tuple(_notes(config, tables, profiles, catalogue, measured)),
         robust_quantile=config.robust.level if config.robust else None,
         profiles_sha256=profiles.digest,
         mixture=_mixture_of(config),
@@ -331,16 +340,23 @@ def parts_of(
         samples=None if samples is None else samples.later(wait_s),
         queue=config.queue,
         sets=config.sets,
+        measured=measured,
     )
 
 
 def _notes(
-    config: SelectionConfig, tables: ClusterTables, profiles: Profiles, catalogue: Catalogue
+    config: SelectionConfig,
+    tables: ClusterTables,
+    profiles: Profiles,
+    catalogue: Catalogue,
+    measured: Measured | None,
 ) -> Iterator[str]:
     """Yield what a reader must know about the data."""
     if tables.synthetic:
         yield f"the outcomes are synthetic: {tables.provenance.get('title', 'no title')}"
     yield from accounts(catalogue, profiles)
+    if measured is not None:
+        yield from measured_words(catalogue, measured, robust=config.robust is not None)
     yield from notes_of(config)
     placed = {expert.llm for expert in catalogue.experts}
     for llm in tables.llms:

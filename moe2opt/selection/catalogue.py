@@ -11,14 +11,22 @@ import numpy as np
 from moe2opt.profiles import Profiles
 from moe2opt.profiles.formats import Format as WeightFormat
 from moe2opt.profiles.formats import engine_class, find_format
-from moe2opt.profiles.predicting.answer import Answer, answers, is_far, trust
+from moe2opt.profiles.predicting.answer import PHASES, Answer, answers, is_far, trust
 from moe2opt.profiles.predicting.request import Load, load_of
 from moe2opt.result import FloatArray, InputError
+from moe2opt.selection.costs import Cost, Traffic, column_of, measured_cost, predicted_cost
+from moe2opt.selection.measured.cells import Measured
 from moe2opt.selection.outcomes.files import with_hint
 from moe2opt.selection.outcomes.tables import ClusterTables, Llm
 from moe2opt.selection.sections import LlmPool, Precision, SelectionConfig, Server
 
 _BYTES_PER_GIB = 2**30
+
+#: Experts with missing cells that are listed before the rest is only counted.
+_MOST_GAPS = 20
+
+#: Power scope of joules that a measured table gives.
+AS_MEASURED = "as measured"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +48,8 @@ class Expert:
         What the joules include; never compare across scopes.
     bits_per_weight
         Effective bits per weight of the precision.
+    basis
+        Where its seconds and joules come from: ``measured``, ``predicted``, or what of them is.
     """
 
     llm: str
@@ -50,6 +60,7 @@ class Expert:
     quality_factor: float
     power_scope: str
     bits_per_weight: float
+    basis: str = "predicted"
 
     @property
     def label(self) -> str:
@@ -68,13 +79,16 @@ class Host:
     capacity_gib
         Memory for experts, the reserve taken off.
     power_scope
-        What the power figures of its device include.
+        What the joules of its experts include.
+    unknown
+        Whether no profile knows the device, so that nothing can be predicted.
     """
 
     name: str
     device: str
     capacity_gib: float
     power_scope: str
+    unknown: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +115,7 @@ class Catalogue:
         ``(K, N)`` mean seconds and joules of an answer in each of the K categories, or the
         quantile of their predictions that the configuration asks for.
     loads
-        The N experts as the profiles see them.
+        The experts of which something is predicted, as the profiles see them, and what it is.
     busy_s
         ``(K, N)`` seconds that a server works on an answer: `delay_s` without network and gate.
     """
@@ -110,106 +124,158 @@ class Catalogue:
     hosts: tuple[Host, ...]
     delay_s: FloatArray
     energy_j: FloatArray
-    loads: tuple[Load, ...]
+    loads: tuple[tuple[Load, tuple[str, ...]], ...]
     busy_s: FloatArray
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Traffic:
-    """Mean prompt and answer lengths by category, in tokens.
-
-    Attributes
-    ----------
-    categories
-        The K categories, sorted.
-    shares
-        ``(K,)`` share of the prompts.
-    prompt_tokens
-        ``(K,)`` prompt lengths.
-    output_tokens
-        ``(K, M)`` answer lengths of each LLM.
-    """
-
-    categories: tuple[str, ...]
-    shares: FloatArray
-    prompt_tokens: FloatArray
-    output_tokens: FloatArray
-
-
 def build_catalogue(
-    config: SelectionConfig, tables: ClusterTables, profiles: Profiles, traffic: Traffic
+    config: SelectionConfig,
+    tables: ClusterTables,
+    profiles: Profiles,
+    traffic: Traffic,
+    measured: Measured | None = None,
 ) -> Catalogue:
     """Return every LLM of `tables` at every precision on every server that may hold it.
 
-    With `config.robust`, seconds and joules are the quantile of their predictions that it asks
-    for; they only grow with it.
+    With `config.robust`, seconds and joules that are predicted are the quantile of their
+    predictions that it asks for; they only grow with it.
+
+    Raises
+    ------
+    InputError
+        When nothing may run anywhere, or for cells that a strict table lacks or that cannot be
+        predicted.
     """
     formats = [_format(k, item, profiles) for k, item in enumerate(config.precisions)]
-    servers, hosts = _hosts(config.servers, profiles)
-    quantile = config.robust.level if config.robust else None
-    experts, delays, energies, loads, busy = [], [], [], [], []
+    servers, hosts = _hosts(config.servers, profiles, measured)
+    experts: list[Expert] = []
+    costs: list[Cost] = []
     for m, llm in enumerate(tables.llms):
         for form in formats:
             for server, host in zip(servers, hosts, strict=True):
                 if not config.may_hold(server, host.name, llm.name, form.name):
                     continue
-                answer = _answer(llm, form, server, profiles, traffic, m)
-                joules = answer.joules(quantile)
-                experts.append(_expert(config, llm, form, host, math.fsum(traffic.shares * joules)))
-                network_s = _network_s(config, server, traffic, m)
-                busy.append(answer.seconds(quantile))
-                delays.append(busy[-1] + network_s)
-                energies.append(joules)
-                loads.append(answer.load)
+                cost = _cost(config, (llm, form, server, host), profiles, (traffic, m), measured)
+                costs.append(cost)
+                experts.append(_expert(config, llm, form, host, cost, traffic.shares))
     if not experts:
         raise InputError("servers: no server may hold an LLM of the pool")
+    if measured is not None and measured.strict:
+        _refuse_gaps(config, measured, experts, costs)
     return Catalogue(
         tuple(experts),
-        hosts,
-        np.stack(delays, axis=1),
-        np.stack(energies, axis=1),
-        tuple(loads),
-        np.stack(busy, axis=1),
+        _scoped(hosts, experts),
+        np.stack([cost.delay_s for cost in costs], axis=1),
+        np.stack([cost.joules for cost in costs], axis=1),
+        tuple((cost.load, cost.phases) for cost in costs if cost.load is not None),
+        np.stack([cost.busy_s for cost in costs], axis=1),
+    )
+
+
+def _cost(
+    config: SelectionConfig,
+    offer: tuple[Llm, Format, Server, Host],
+    profiles: Profiles,
+    lengths: tuple[Traffic, int],
+    measured: Measured | None,
+) -> Cost:
+    """Return what answers of one expert take; `lengths` are the traffic and its LLM's column."""
+    llm, form, server, host = offer
+    weight_bytes = llm.params_total_b * 1e9 * form.bits_per_weight / 8
+
+    def predict(prompt: FloatArray, output: FloatArray) -> Answer:
+        if host.unknown:
+            what = f"{llm.name} {form.name} @ {host.name}"
+            raise InputError(
+                f"measured: {what}: a figure is missing, and '{server.device}' is not in "
+                "devices.csv to predict it from"
+            )
+        load = load_of(
+            profiles.device(server.device),
+            form.weights,
+            weight_bytes,
+            params_b=llm.params_total_b,
+            active_params_b=llm.params_active_b,
+            power_mode=server.power_mode,
+            power_cap_w=server.power_cap_w,
+        )
+        return answers(profiles.fit, load, prompt, output)
+
+    traffic, m = lengths
+    place = (llm.name, form.name, host.name)
+    cells = None if measured is None else measured.cells.get(place)
+    if measured is None or cells is None:
+        return predicted_cost(config, server, traffic, m, predict)
+    return measured_cost(config, server, traffic, m, measured, cells, predict)
+
+
+def _refuse_gaps(
+    config: SelectionConfig, measured: Measured, experts: list[Expert], costs: list[Cost]
+) -> None:
+    """Raise an `InputError` that names the cells which a strict table lacks.
+
+    A quantity is asked for where it has a column or a limit.
+    """
+    columns = measured.table.quantities
+    asked = {
+        "seconds": bool(columns & {"seconds", "prefill_s", "decode_s"})
+        or config.delay.limit_s is not None
+        or config.queue is not None,
+        "joules": bool(columns & {"joules", "prefill_j", "decode_j"}) or config.energy is not None,
+    }
+    lacking = []
+    for expert, cost in zip(experts, costs, strict=True):
+        told = (words for name, words in cost.gaps.items() if asked[name])
+        gaps = [f"{words} (no {column_of(words)})" for words in told]
+        if gaps:
+            lacking.append(f"{expert.label}: {', '.join(gaps)}")
+    if lacking:
+        rest = len(lacking) - _MOST_GAPS
+        more = [f"... and {rest} more experts"] if rest > 0 else []
+        listed = "\n".join((*lacking[:_MOST_GAPS], *more))
+        raise InputError(f"measured.strict: {measured.table.name} does not say all:\n{listed}")
+
+
+def _scoped(hosts: tuple[Host, ...], experts: list[Expert]) -> tuple[Host, ...]:
+    """Return the servers with the power scopes of their experts."""
+    scopes: dict[str, dict[str, None]] = {}
+    for expert in experts:
+        scopes.setdefault(expert.server, {})[expert.power_scope] = None
+    return tuple(
+        replace(host, power_scope=" and ".join(scopes.get(host.name, {host.power_scope: None})))
+        for host in hosts
     )
 
 
 def accounts(catalogue: Catalogue, profiles: Profiles) -> Iterator[str]:
     """Yield, device by device, how far its predictions are off and how many are extrapolated."""
     words: dict[str, dict[str, None]] = {}
+    used: dict[str, set[str]] = {}
     far: dict[str, list[bool]] = {}
-    for load in catalogue.loads:
+    for load, phases in catalogue.loads:
         name = load.device["device"]
-        words.setdefault(name, {}).update(dict.fromkeys(trust(profiles.fit, load)))
-        far.setdefault(name, []).append(is_far(profiles.fit, load))
+        words.setdefault(name, {}).update(dict.fromkeys(trust(profiles.fit, load, phases)))
+        used.setdefault(name, set()).update(phases)
+        far.setdefault(name, []).append("decode" in phases and is_far(profiles.fit, load))
     for name, parts in words.items():
+        what = [phase.replace("_", " ") for phase in PHASES if phase in used[name]]
+        subject = "time and energy are" if len(what) == len(PHASES) else f"{', '.join(what)}"
         count = sum(far[name])
         extra = f"; {count} of {len(far[name])} experts extrapolate decoding" if count else ""
-        yield f"{name}: time and energy are predicted: {'; '.join(parts)}{extra}"
+        yield f"{name}: {subject} predicted: {'; '.join(parts)}{extra}"
 
 
-def traffic_of(tables: ClusterTables) -> Traffic:
-    """Return the mean lengths by category, clusters weighted by their share of the prompts."""
-    names, group = np.unique(np.asarray(tables.categories), return_inverse=True)
-    member = (group == np.arange(len(names))[:, None]) * tables.weights
-    shares = np.array([math.fsum(row) for row in member])
-    member = member / shares[:, None]
-    return Traffic(
-        categories=tuple(str(name) for name in names),
-        shares=shares,
-        prompt_tokens=_mean(member, tables.prompt_tokens),
-        output_tokens=_mean(member, tables.output_tokens),
-    )
-
-
-def _mean(member: FloatArray, lengths: FloatArray) -> FloatArray:
-    """Return ``member @ lengths``, each sum rounded once.
-
-    A matrix product may differ in the last bit between machines, and a certificate would then
-    belong to another problem there.
-    """
-    columns = lengths.reshape(len(lengths), -1).T
-    sums = [[math.fsum(row * column) for column in columns] for row in member]
-    return np.array(sums).reshape(len(member), *lengths.shape[1:])
+def measured_words(catalogue: Catalogue, measured: Measured, *, robust: bool) -> Iterator[str]:
+    """Yield how much of the catalogue a measured table covers."""
+    bases = [expert.basis for expert in catalogue.experts]
+    whole, none = bases.count("measured"), bases.count("predicted")
+    partly = len(bases) - whole - none
+    words = [f"{count} {how}" for count, how in ((partly, "partly"), (none, "not")) if count]
+    rest = f"; {', '.join(words)}: there the profiles predict" if words else ""
+    name = measured.table.name
+    yield f"{name}: seconds and joules of {whole} of {len(bases)} experts are measured{rest}"
+    if robust and whole + partly:
+        yield "measured figures count as they stand; the quantile is that of predictions"
 
 
 def pool_of(pool: LlmPool, tables: ClusterTables) -> list[str]:
@@ -274,7 +340,7 @@ def _format(k: int, item: Precision, profiles: Profiles) -> Format:
 
 
 def _hosts(
-    servers: tuple[Server, ...], profiles: Profiles
+    servers: tuple[Server, ...], profiles: Profiles, measured: Measured | None
 ) -> tuple[list[Server], tuple[Host, ...]]:
     """Return every single server with its host, copies of one entry numbered."""
     singles: list[Server] = []
@@ -283,17 +349,20 @@ def _hosts(
         for name in server.copies:
             if name in hosts:
                 raise InputError(f"servers.{k}.name: the name '{name}' appears twice")
-            hosts[name] = _host(k, name, server, profiles)
+            hosts[name] = _host(k, name, server, profiles, measured)
             singles.append(server)
     return singles, tuple(hosts.values())
 
 
-def _host(k: int, name: str, server: Server, profiles: Profiles) -> Host:
+def _host(k: int, name: str, server: Server, profiles: Profiles, measured: Measured | None) -> Host:
+    memory = server.memory_gib
     try:
         device = profiles.device(server.device)
     except InputError as error:
-        raise InputError(f"servers.{k}.{error}") from error
-    memory = server.memory_gib
+        if measured is not None and memory is not None and server.reserve_gib < memory:
+            return Host(name, server.device, memory - server.reserve_gib, AS_MEASURED, unknown=True)
+        more = "; or give its memory_gib" if measured is not None else ""
+        raise InputError(f"servers.{k}.{error}{more}") from error
     if memory is None:
         memory = float(device["memory_gib"])
     if server.reserve_gib >= memory:
@@ -302,37 +371,18 @@ def _host(k: int, name: str, server: Server, profiles: Profiles) -> Host:
     return Host(name, device["device"], memory - server.reserve_gib, scope or "scope not stated")
 
 
-def _expert(config: SelectionConfig, llm: Llm, form: Format, host: Host, energy_j: float) -> Expert:
+def _expert(
+    config: SelectionConfig, llm: Llm, form: Format, host: Host, cost: Cost, shares: FloatArray
+) -> Expert:
     weights_gib = llm.params_total_b * 1e9 * form.bits_per_weight / 8 / _BYTES_PER_GIB
     return Expert(
         llm=llm.name,
         precision=form.name,
         server=host.name,
         memory_gib=weights_gib + config.context_gib,
-        energy_j_per_prompt=energy_j,
+        energy_j_per_prompt=math.fsum(shares * cost.joules),
         quality_factor=form.quality_factor,
-        power_scope=host.power_scope,
+        power_scope=host.power_scope if "joules" in cost.gaps else AS_MEASURED,
         bits_per_weight=form.bits_per_weight,
+        basis=cost.basis,
     )
-
-
-def _answer(
-    llm: Llm, form: Format, server: Server, profiles: Profiles, traffic: Traffic, m: int
-) -> Answer:
-    load = load_of(
-        profiles.device(server.device),
-        form.weights,
-        llm.params_total_b * 1e9 * form.bits_per_weight / 8,
-        params_b=llm.params_total_b,
-        active_params_b=llm.params_active_b,
-        power_mode=server.power_mode,
-        power_cap_w=server.power_cap_w,
-    )
-    return answers(profiles.fit, load, traffic.prompt_tokens, traffic.output_tokens[:, m])
-
-
-def _network_s(config: SelectionConfig, server: Server, traffic: Traffic, m: int) -> FloatArray:
-    bits_per_token = 8 * config.delay.bytes_per_token
-    up_s = traffic.prompt_tokens * bits_per_token / (server.uplink_mbps * 1e6)
-    down_s = traffic.output_tokens[:, m] * bits_per_token / (server.downlink_mbps * 1e6)
-    return up_s + down_s + server.round_trip_ms / 1e3 + config.delay.gate_s

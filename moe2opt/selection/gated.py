@@ -14,11 +14,14 @@ from moe2opt.profiles import Profiles
 from moe2opt.result import BoolArray, FloatArray, InputError, IntArray
 from moe2opt.schema.frames import LARGEST_CELLS
 from moe2opt.selection.case import Case, Scored, parts_of
-from moe2opt.selection.catalogue import Traffic, build_catalogue, check_holders
+from moe2opt.selection.catalogue import build_catalogue, check_holders
+from moe2opt.selection.costs import Traffic
 from moe2opt.selection.gate.model import Gate, exists, load_gate
 from moe2opt.selection.gate.settings import TORCH_ONLY, GateSettings
 from moe2opt.selection.gate.train import Listener, train_gate
 from moe2opt.selection.lengths import LengthRows, LengthSource, observed_rows
+from moe2opt.selection.measured.cells import bind
+from moe2opt.selection.measured.table import MeasuredTable
 from moe2opt.selection.outcomes.files import with_hint
 from moe2opt.selection.outcomes.matrix import OutcomeMatrix
 from moe2opt.selection.outcomes.partition import Split
@@ -176,9 +179,10 @@ class GatedCase(Case):
             shares=np.full(count, 1 / count),
             prompt_tokens=self.outcomes.prompt_tokens[prompts],
             output_tokens=self.pool.filled_tokens(self.split)[np.ix_(prompts, used)],
+            prompts=tuple(self.outcomes.prompts[p] for p in prompts),
         )
         plain = self.config.model_copy(update={"robust": None})
-        catalogue = build_catalogue(plain, pool, self.profiles, traffic)
+        catalogue = build_catalogue(plain, pool, self.profiles, traffic, self.measured)
         columns = np.flatnonzero(np.isin(self.model_of, used))
         both = np.full((2, count, len(self.experts)), np.nan)
         both[:, :, columns] = catalogue.delay_s, catalogue.energy_j
@@ -206,7 +210,11 @@ class GatedCase(Case):
 
 
 def gated_parts(
-    config: SelectionConfig, outcomes: OutcomeMatrix, split: Split, profiles: Profiles
+    config: SelectionConfig,
+    outcomes: OutcomeMatrix,
+    split: Split,
+    profiles: Profiles,
+    measured: MeasuredTable | None = None,
 ) -> dict[str, Any]:
     """Return the fields of a gated case for data in memory, `nominal` and folder excepted."""
     assert config.experts is not None
@@ -214,13 +222,19 @@ def gated_parts(
         if not len(split.members(part)):
             raise InputError(f"splits.{part}: too few prompts, the part is empty")
     _check_names(config, outcomes)
+    learn = {int(p): str(outcomes.category[p]) for p in split.members("train", "validation")}
+    prompts = {name: learn.get(p) for p, name in enumerate(outcomes.prompts)}
+    bound = None
+    if measured is not None:
+        bound = bind(measured, config, outcomes.names, outcomes.categories, prompts)
     able, left_out = _deployable(outcomes, split)
     tables = outcomes.restricted_to(able).category_tables(split)
     pool = config.experts
     llms = LlmPool(max_params_b=pool.max_params_b, include=pool.include, exclude=pool.exclude)
     pooled = config.model_copy(update={"llms": llms})
     try:
-        own = parts_of(pooled, tables, profiles, _observed_lengths(config, outcomes, split))
+        lengths = _observed_lengths(config, outcomes, split)
+        own = parts_of(pooled, tables, profiles, lengths, bound)
     except InputError as error:
         raise InputError(str(error).replace("llms", "experts", 1)) from error
     count, experts = len(outcomes.prompts), len(own["experts"])

@@ -16,6 +16,7 @@ from moe2opt.selection.constraints.objectives import mixture_value
 from moe2opt.selection.gated import GatedCase
 from moe2opt.selection.plan import prompts
 from moe2opt.selection.plan.model import DeployedExpert, GatedPlan, SelectionPlan
+from moe2opt.selection.plan.parts import measurements
 
 
 def evaluate(case: Case, plan: SelectionPlan) -> float:
@@ -78,6 +79,7 @@ def check(case: Case, compiled: Compiled, plan: SelectionPlan) -> list[str]:
         energies = (stated.energy_j_per_prompt, expert.energy_j_per_prompt)
         pairs.append((f"memory_gib of {expert.label}", stated.memory_gib, expert.memory_gib))
         pairs.append((f"energy_j_per_prompt of {expert.label}", *energies))
+    faults += _measured_faults(case, plan, indices)
     return [*faults, *_set_faults(case, compiled, x, used), *_figure_faults(pairs)]
 
 
@@ -99,7 +101,7 @@ def check_gated(case: GatedCase, compiled: Compiled, plan: GatedPlan) -> list[st
         *((b.name, b.used, used.get(b.name, math.nan)) for b in plan.budgets),
     ]
     faults = _set_faults(case, compiled, x, compiled.usage_of(x))
-    return [*faults, *_figure_faults(pairs)]
+    return [*faults, *_measured_faults(case, plan, indices), *_figure_faults(pairs)]
 
 
 def expert_indices(case: Case, experts: tuple[DeployedExpert, ...]) -> list[int]:
@@ -112,6 +114,12 @@ def expert_indices(case: Case, experts: tuple[DeployedExpert, ...]) -> list[int]
             raise InputError(f"plan: the instance has no expert '{key[0]} {key[1]} @ {key[2]}'")
         indices.append(places[key])
     return indices
+
+
+def _measured_faults(case: Case, plan: SelectionPlan | GatedPlan, indices: list[int]) -> list[str]:
+    """Return whether the plan tells another measured table than the case has."""
+    own = measurements(case, np.array(indices, dtype=np.int64))
+    return [] if plan.measured == own else ["plan: measured: not the table of the instance"]
 
 
 def _solution(case: Case, indices: list[int]) -> IntArray:

@@ -12,7 +12,9 @@ import numpy as np
 
 from moe2opt.profiles import Profiles
 from moe2opt.result import FloatArray, IntArray
-from moe2opt.selection.catalogue import Traffic, build_catalogue
+from moe2opt.selection.catalogue import build_catalogue
+from moe2opt.selection.costs import Traffic
+from moe2opt.selection.measured.cells import Measured
 from moe2opt.selection.outcomes.matrix import OutcomeMatrix
 from moe2opt.selection.outcomes.partition import Split
 from moe2opt.selection.outcomes.tables import ClusterTables
@@ -36,12 +38,15 @@ class LengthRows:
         ``(R, M)`` answer lengths of each LLM of the tables.
     comonotone
         Whether all lengths of a category rise along its rows.
+    prompts
+        Names of the prompts where rows are prompts; empty otherwise.
     """
 
     category: IntArray
     prompt_tokens: FloatArray
     output_tokens: FloatArray
     comonotone: bool
+    prompts: tuple[str, ...] = ()
 
 
 #: What knows the lengths of single answers by the LLMs of some tables.
@@ -141,6 +146,7 @@ def observed_rows(
             np.concatenate([tokens[prompts], traffic.output_tokens[empty]]), 1.0
         ),
         comonotone=False,
+        prompts=tuple(outcomes.prompts[p] for p in prompts) + ("",) * len(empty),
     )
 
 
@@ -150,15 +156,17 @@ def sample_answers(
     profiles: Profiles,
     traffic: Traffic,
     rows: LengthRows,
+    measured: Measured | None = None,
 ) -> Samples:
     """Return the times of all experts at the lengths of `rows`, by the profiles' model."""
     single = Traffic(
-        categories=tuple(map(str, range(len(rows.category)))),
+        categories=tuple(traffic.categories[k] for k in rows.category),
         shares=np.full(len(rows.category), 1 / len(rows.category)),
         prompt_tokens=rows.prompt_tokens,
         output_tokens=rows.output_tokens,
+        prompts=rows.prompts,
     )
-    times = build_catalogue(config, tables, profiles, single)
+    times = build_catalogue(config, tables, profiles, single, measured)
     return Samples(rows.category, times.delay_s, times.busy_s, traffic.shares, rows.comonotone)
 
 
@@ -168,6 +176,7 @@ def samples_of(
     profiles: Profiles,
     traffic: Traffic,
     lengths: LengthSource | None,
+    measured: Measured | None = None,
 ) -> Samples | None:
     """Return the times of single answers where anything but their means is asked for."""
     if not (config.delay.statistic != "mean" or config.delay.counts == "all" or config.queue):
@@ -178,7 +187,7 @@ def samples_of(
         rows = declared_rows(config.lengths, traffic)
     else:
         rows = lengths(tables, traffic)
-    return sample_answers(config, tables, profiles, traffic, rows)
+    return sample_answers(config, tables, profiles, traffic, rows, measured)
 
 
 def times_of(config: SelectionConfig, mean_s: FloatArray, samples: Samples | None) -> FloatArray:

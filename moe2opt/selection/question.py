@@ -19,6 +19,8 @@ from moe2opt.selection.compile import compile_case, completed
 from moe2opt.selection.constraints.compiled import Compiled
 from moe2opt.selection.gated import GatedCase, gated_parts
 from moe2opt.selection.lengths import LengthSource
+from moe2opt.selection.measured.cells import bind
+from moe2opt.selection.measured.table import MeasuredTable, read_measured
 from moe2opt.selection.outcomes.folder import Assumed, read_outcome_folder
 from moe2opt.selection.outcomes.matrix import OutcomeMatrix
 from moe2opt.selection.outcomes.partition import split_four
@@ -154,7 +156,24 @@ def build(
     if config.tables is None:
         return _build_gated(config, folder, allow_outside=allow_outside)
     tables = read_tables(inside(folder, config.tables, "tables", allow_outside=allow_outside))
-    return assemble(config, tables, _profiles_of(config, folder, allow_outside=allow_outside))
+    profiles = _profiles_of(config, folder, allow_outside=allow_outside)
+    table = _measured_of(config, folder, allow_outside=allow_outside)
+    return assemble(config, tables, profiles, measured=table)
+
+
+def _measured_of(
+    config: SelectionConfig, folder: Path, *, allow_outside: bool
+) -> MeasuredTable | None:
+    """Return the measured table that `config` names, None when it names none."""
+    section = config.measured_section
+    if section is None:
+        return None
+    key = "measured" if isinstance(config.measured, str) else "measured.file"
+    path = inside(folder, section.file, key, allow_outside=allow_outside)
+    try:
+        return read_measured(path)
+    except InputError as error:
+        raise InputError(f"{key}: {error}") from error
 
 
 def _profiles_of(config: SelectionConfig, folder: Path, *, allow_outside: bool) -> Profiles:
@@ -179,16 +198,22 @@ def assemble(
     tables: ClusterTables,
     profiles: Profiles,
     lengths: LengthSource | None = None,
+    measured: MeasuredTable | None = None,
 ) -> SelectionInstance:
     """Return the instance for tables already in memory, at whatever granularity they have.
 
     `lengths` gives the lengths of single answers of the tables' LLMs where they are known;
     otherwise, and where the configuration declares a distribution, that is taken.
     """
-    check_holders(config, [llm.name for llm in tables.llms], "tables")
+    names = [llm.name for llm in tables.llms]
+    check_holders(config, names, "tables")
+    bound = None
+    if measured is not None:
+        bound = bind(measured, config, names, sorted(set(tables.categories)), {})
 
     def made(config: SelectionConfig, nominal: SelectionInstance | None) -> SelectionInstance:
-        return SelectionInstance(**parts_of(config, tables, profiles, lengths), nominal=nominal)
+        own = parts_of(config, tables, profiles, lengths, bound)
+        return SelectionInstance(**own, nominal=nominal)
 
     return _with_nominal(config, made)
 
@@ -224,11 +249,12 @@ def _build_gated(config: SelectionConfig, folder: Path, *, allow_outside: bool) 
         raise InputError(f"experts.outcomes: {error}") from error
     split = split_four(outcomes.category, config.splits.shares, config.splits.seed)
     profiles = _profiles_of(config, folder, allow_outside=allow_outside)
+    table = _measured_of(config, folder, allow_outside=allow_outside)
     kept = config.gate.folder or f"{config.name}.gate"
     gate_folder = inside(folder, kept, "gate.folder", allow_outside=allow_outside)
 
     def made(config: SelectionConfig, nominal: GatedInstance | None) -> GatedInstance:
-        own = gated_parts(config, outcomes, split, profiles)
+        own = gated_parts(config, outcomes, split, profiles, table)
         return GatedInstance(**own, nominal=nominal, gate_folder=gate_folder)
 
     return _with_nominal(config, made)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +20,9 @@ from moe2opt.profiles.predicting.request import (
     outside,
 )
 from moe2opt.result import FloatArray
+
+#: What is predicted of an answer.
+PHASES = ("decode", "prefill", "decode_energy", "prefill_energy")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,8 +46,11 @@ class Answer:
 
     def seconds(self, quantile: float | None = None) -> FloatArray:
         """Return the ``(n,)`` seconds, or what they stay below with probability `quantile`."""
-        parts = (self._raised(phase, own, quantile) for phase, own in self._seconds())
-        return sum(parts, np.zeros(len(self.prefill_s)))
+        return sum(self.phase_seconds(quantile), np.zeros(len(self.prefill_s)))
+
+    def phase_seconds(self, quantile: float | None = None) -> list[FloatArray]:
+        """Return the seconds of the prompt and of the output apart."""
+        return [self._raised(phase, own, quantile) for phase, own in self._seconds()]
 
     def joules(self, quantile: float | None = None) -> FloatArray:
         """Return the ``(n,)`` joules, or what they stay below with probability `quantile`.
@@ -51,15 +58,19 @@ class Answer:
         Both phases are put at their own quantile: their errors may well go together. No power
         limit of the same scope is exceeded on the way.
         """
-        total = np.zeros(len(self.prefill_j))
+        return sum(self.phase_joules(quantile), np.zeros(len(self.prefill_j)))
+
+    def phase_joules(self, quantile: float | None = None) -> list[FloatArray]:
+        """Return the joules of the prompt and of the output apart."""
+        phases = []
         joules = (self.prefill_j, self.decode_j)
         for (phase, seconds), own in zip(self._seconds(), joules, strict=True):
             raised = self._raised(f"{phase}_energy", own, quantile)
             longest = self._raised(phase, seconds, quantile)
             # Without tokens there are no seconds, and no joules whatever the limit.
             limit_j = np.where(longest > 0, self._limit_w(), 0.0) * np.maximum(longest, 1e-300)
-            total = total + np.maximum(own, np.minimum(raised, limit_j))
-        return total
+            phases.append(np.maximum(own, np.minimum(raised, limit_j)))
+        return phases
 
     def _seconds(self) -> tuple[tuple[str, FloatArray], tuple[str, FloatArray]]:
         return ("prefill", self.prefill_s), ("decode", self.decode_s)
@@ -126,13 +137,17 @@ def _held(
     return seconds * stretch, seconds * stretch * drawn_w
 
 
-def trust(fit: Fit, load: Load) -> tuple[str, ...]:
-    """Return in words the hold-out errors behind answers of a load, and what is assumed."""
+def trust(fit: Fit, load: Load, used: Collection[str] = PHASES) -> tuple[str, ...]:
+    """Return in words the hold-out errors behind answers of a load, and what is assumed.
+
+    `used` are the predictions that matter.
+    """
     name = load.device["device"]
-    words = [account(fit, name, quantity, load.kind) for quantity in _quantities(fit, name)]
+    told = [quantity for quantity in _quantities(fit, name) if quantity in used]
+    words = [account(fit, name, quantity, load.kind) for quantity in told]
     for quantity in ("decode", "prefill"):
-        words += cap_reasons(fit, load, quantity)
-    if name not in fit.calibration.energy:
+        words += cap_reasons(fit, load, quantity) if quantity in used else []
+    if name not in fit.calibration.energy and any(phase.endswith("energy") for phase in used):
         words.append(power_basis(fit, load))
     return tuple(dict.fromkeys(words))
 

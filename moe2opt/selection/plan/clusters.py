@@ -12,7 +12,7 @@ from moe2opt.selection.case import Case
 from moe2opt.selection.constraints.category_sets import asked_by, use_of_sets
 from moe2opt.selection.constraints.compiled import Compiled
 from moe2opt.selection.plan.model import CategoryReport, CategorySet, Route, SelectionPlan, Usage
-from moe2opt.selection.plan.parts import deployed, shared_out, usage
+from moe2opt.selection.plan.parts import deployed, measurements, shared_out, usage
 
 #: Index of the test split in the counts of the tables.
 _TEST = 2
@@ -78,6 +78,7 @@ def _decode_for(
         caveats=case.caveats,
         delay_statistic=case.delay_words,
         objective=case.objective_words,
+        measured=measurements(case, chosen),
     )
 
 

@@ -11,6 +11,7 @@ from moe2opt.selection.plan.robust import Robustness
 from moe2opt.selection.plan.view import view_of
 from moe2opt.selection.plan.words import (
     category_lines,
+    measured_lines,
     plan_words,
     robust_lines,
     set_lines,
@@ -47,6 +48,32 @@ class DeployedExpert:
     energy_j_per_prompt: float
     share_of_prompts: float
     power_scope: str
+
+
+@dataclass(frozen=True, slots=True)
+class Measurements:
+    """The measured table behind a plan, row by row as it was typed.
+
+    Attributes
+    ----------
+    file, sha256, count
+        Name and digest of the table, and how many rows it has.
+    columns, rows
+        Its header and rows, letter for letter; rows of single prompts are left out where there are
+        too many, and then only counted.
+    used
+        Whether each row is about a deployed expert.
+    basis
+        Of each deployed expert: ``measured``, ``predicted``, or what of it is predicted.
+    """
+
+    file: str
+    sha256: str
+    count: int
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    used: tuple[bool, ...]
+    basis: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +193,8 @@ class SelectionPlan(_Plan):
         Who answers a prompt.
     sets
         Who is asked by each category; empty where all are.
+    measured
+        The measured table, and which figures are predicted; None without one.
     """
 
     instance: str
@@ -183,6 +212,7 @@ class SelectionPlan(_Plan):
     delay_statistic: str = "mean"
     objective: str = "best expert"
     sets: tuple[CategorySet, ...] = ()
+    measured: Measurements | None = None
 
     def routing_frame(self) -> pd.DataFrame:
         """Return one row per cluster: cluster, llm, precision, server."""
@@ -196,7 +226,7 @@ class SelectionPlan(_Plan):
     def summary(self) -> str:
         """Return a readable account of the plan."""
         blocks = (category_lines(self), set_lines(self), plan_words(self), robust_lines(self))
-        return summarise(self, *blocks, [""])
+        return summarise(self, *blocks, measured_lines(self), [""])
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> SelectionPlan:
@@ -264,6 +294,8 @@ class GatedPlan(_Plan):
         Who answers a prompt.
     robustness
         Margins and price of robust budgets; None where the predictions themselves count.
+    measured
+        The measured table, and which figures are predicted; None without one.
     """
 
     instance: str
@@ -279,6 +311,7 @@ class GatedPlan(_Plan):
     delay_statistic: str = "mean"
     objective: str = "best expert"
     robustness: Robustness | None = None
+    measured: Measurements | None = None
 
     def summary(self) -> str:
         """Return a readable account of the plan."""
@@ -288,7 +321,7 @@ class GatedPlan(_Plan):
             f"selected on {', '.join(gate['selected_on'])}; split seed {gate['split']['seed']}"
         )
         blocks = (robust_lines(self), category_lines(self), plan_words(self))
-        return summarise(self, *blocks, ["", line])
+        return summarise(self, *blocks, measured_lines(self), ["", line])
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> GatedPlan:

@@ -13,7 +13,16 @@ from moe2opt.selection.case import Case
 from moe2opt.selection.catalogue import Expert
 from moe2opt.selection.constraints.compiled import Compiled
 from moe2opt.selection.constraints.objectives import mixture_weights
-from moe2opt.selection.plan.model import DeployedExpert, GatedPlan, SelectionPlan, Usage
+from moe2opt.selection.plan.model import (
+    DeployedExpert,
+    GatedPlan,
+    Measurements,
+    SelectionPlan,
+    Usage,
+)
+
+#: Rows of a measured table that a plan holds where they are about single prompts.
+_MOST_ROWS = 1000
 
 _Plan = TypeVar("_Plan", SelectionPlan, GatedPlan)
 
@@ -28,6 +37,29 @@ def deployed(expert: Expert, share_of_prompts: float) -> DeployedExpert:
         energy_j_per_prompt=expert.energy_j_per_prompt,
         share_of_prompts=share_of_prompts,
         power_scope=expert.power_scope,
+    )
+
+
+def measurements(case: Case, chosen: IntArray) -> Measurements | None:
+    """Return the measured table as plans show it; None without one."""
+    measured = case.measured
+    if measured is None:
+        return None
+    table, experts = measured.table, [case.experts[i] for i in chosen]
+    places = {(expert.llm, expert.precision, expert.server) for expert in experts}
+    told = [
+        (row.typed, not places.isdisjoint(about))
+        for row, about in zip(table.rows, measured.about, strict=True)
+        if row.prompt is None or len(table.rows) <= _MOST_ROWS
+    ]
+    return Measurements(
+        file=table.name,
+        sha256=table.sha256,
+        count=len(table.rows),
+        columns=table.columns,
+        rows=tuple(typed for typed, _ in told),
+        used=tuple(used for _, used in told),
+        basis=tuple(expert.basis for expert in experts),
     )
 
 

@@ -12,7 +12,7 @@ from moe2opt.selection.constraints.compiled import Compiled
 from moe2opt.selection.constraints.objectives import mixture_value
 from moe2opt.selection.gated import GatedCase
 from moe2opt.selection.plan.model import GatedCategory, GatedPlan
-from moe2opt.selection.plan.parts import deployed, shared_out, usage
+from moe2opt.selection.plan.parts import deployed, measurements, shared_out, usage
 from moe2opt.selection.routing.prompts import route
 
 
@@ -48,6 +48,7 @@ def decode(case: GatedCase, compiled: Compiled, x: IntArray) -> GatedPlan:
         caveats=case.caveats,
         delay_statistic=case.delay_words,
         objective=case.objective_words,
+        measured=measurements(case, chosen),
     )
     return shared_out(case, plan, chosen, case.outcomes.category_of[rows])
 

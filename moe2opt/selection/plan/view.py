@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from moe2opt.view import Table, View, bars, number, percent, table
@@ -24,7 +25,7 @@ def view_of(plan: Any) -> View:
             ("routed expert alone", f"{number(plan.energy_j_per_prompt)} J per prompt"),
         ),
         bars=bars(plan.budgets),
-        tables=(_expert_table(plan), _category_table(plan)),
+        tables=(_expert_table(plan), _category_table(plan), *_measured_tables(plan)),
         notes=plan.caveats,
     )
 
@@ -39,6 +40,20 @@ def _expert_table(plan: Any) -> Table:
     ]  # fmt: skip
     header = ("LLM", "precision", "server", "memory (GiB)", "energy (J per prompt)", "prompts")
     return table("Deployed experts", header, rows)
+
+
+def _measured_tables(plan: Any) -> Iterator[Table]:
+    """Yield where the figures come from, and the measured table as it was typed."""
+    own = plan.measured
+    if own is None:
+        return
+    pairs = zip(plan.experts, own.basis, strict=True)
+    rows = [(f"{e.llm} {e.precision} @ {e.server}", basis) for e, basis in pairs]
+    yield table("Where the figures come from", ("expert", "seconds and joules"), rows)
+    typed = zip(own.rows, own.used, strict=True)
+    marked = [(*row, "yes" if used else "no") for row, used in typed]
+    title = f"{own.file}, as typed ({len(own.rows)} of {own.count} rows)"
+    yield table(title, (*own.columns, "deployed"), marked)
 
 
 def _category_table(plan: Any) -> Table:

@@ -9,6 +9,9 @@ import numpy as np
 
 from moe2opt.text import many
 
+#: Rows of a measured table that are shown; of a longer one, those of deployed experts.
+_MOST_ROWS = 30
+
 
 def summarise(plan: Any, *blocks: Sequence[str]) -> str:
     """Return a plan as plain text: experts, budgets, what is its own, caveats."""
@@ -62,6 +65,22 @@ def plan_words(plan: Any) -> list[str]:
     if plan.delay_statistic != "mean":
         lines.append(f"Seconds are the {plan.delay_statistic} over the lengths of answers.")
     return ["", *lines] if lines else []
+
+
+def measured_lines(plan: Any) -> list[str]:
+    """Return where the figures of the deployed experts come from, and the rows about them."""
+    own = plan.measured
+    if own is None:
+        return []
+    lines = [f"Figures of the deployed experts ({own.file}, {own.count} rows):"]
+    for expert, basis in zip(plan.experts, own.basis, strict=True):
+        lines.append(f"  {expert.llm} {expert.precision} @ {expert.server}: {basis}")
+    short = len(own.rows) <= _MOST_ROWS
+    told = [row for row, used in zip(own.rows, own.used, strict=True) if used or short]
+    more = own.count - len(told[:_MOST_ROWS])
+    rows = (",".join(row) for row in told[:_MOST_ROWS])
+    rest = [f"  ... and {more} more rows"] * (more > 0)
+    return ["", *lines, f"  {','.join(own.columns)}", *(f"  {row}" for row in rows), *rest]
 
 
 def set_lines(plan: Any) -> list[str]:
