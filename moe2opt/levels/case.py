@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from moe2opt.content import Content
@@ -26,6 +27,8 @@ ADDITIVE = (
     "the objective is the sum of a table: whether effects of several groups add up, only a run of "
     "the whole plan shows"
 )
+_ENDS = ("low", "high")
+
 #: What is true where values are measured on samples.
 NOISY = "the best of many noisy values is on average better in the table than in a new measurement"
 
@@ -66,6 +69,9 @@ class Case(Content):
         Names of the columns of groups and options.
     weights
         Factor of each group.
+    intervals, deviating
+        Ends of the interval of each factor, and how many factors at most are elsewhere in it than
+        where they are said to be.
     limits
         Limit of each resource.
     measure
@@ -84,11 +90,23 @@ class Case(Content):
     measure: Measure
     rivals: dict[str, dict[str, str] | None]
     caveats: tuple[str, ...] = ()
+    intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
+    deviating: int = 0
 
     @property
     def noisy(self) -> bool:
         """Whether the table has standard errors."""
         return next(iter(self.menus.values()))[0].standard_error is not None
+
+    def worst_weight(self, group: str, level: Level) -> float:
+        """Return the end of the interval of a group's factor at which an option is worth least."""
+        ends = self.intervals.get(group, (self.weights[group],))
+        return min(ends, key=lambda weight: self.measure.own(weight * level.value))
+
+    def harm(self, group: str, level: Level) -> float:
+        """Return by how much the sum is worse when the factor of a group deviates."""
+        gone = (self.weights[group] - self.worst_weight(group, level)) * level.value
+        return max(self.measure.own(gone), 0.0)
 
     def level(self, group: str, option: str) -> Level:
         """Return one option of a group.
@@ -134,6 +152,8 @@ def case_of(config: LevelsConfig, folder: Path, *, allow_outside: bool = False) 
     if given is not None:
         same_names("value.weights", given, list(menus))
         weights = {group: given[group] for group in menus}
+    intervals = _intervals(config, value, weights, path)
+    deviating = min(len(menus) if value.deviating is None else value.deviating, len(intervals))
     sense: Sense = "minimize" if value.sense == "min" else "maximize"
     measure = Measure(sense, value.unit, value.column)
     columns = config.group, config.option
@@ -147,9 +167,38 @@ def case_of(config: LevelsConfig, folder: Path, *, allow_outside: bool = False) 
         if isinstance(asked, NamedPlan):
             plans[name] = _named_plan(case, config, path(asked.plan, f"baselines.{k}.plan"))
     caution = f"every value is taken {value.caution:g} standard errors worse than it was measured"
-    doubts = [*([caution] if value.caution else []), *([NOISY] if case.noisy else [])]
+    worst = f"the sum is the worst with {deviating} of the weights anywhere in their intervals"
+    doubts = [
+        *([caution] if value.caution else []),
+        *([worst] if intervals else []),
+        *([NOISY] if case.noisy else []),
+    ]
     caveats = (*config.notes, ADDITIVE, *doubts)
-    return replace(case, rivals=plans, caveats=caveats)
+    return replace(case, rivals=plans, caveats=caveats, intervals=intervals, deviating=deviating)
+
+
+def _intervals(
+    config: LevelsConfig,
+    value: Value,
+    weights: dict[str, float],
+    path: Callable[[str, str], Path],
+) -> dict[str, tuple[float, float]]:
+    given, key = value.intervals, "value.intervals"
+    if given is None:
+        return {}
+    if isinstance(given, float):
+        return {name: ((1 - given) * own, (1 + given) * own) for name, own in weights.items()}
+    if isinstance(given, str):
+        wanted = {key: (config.group, NAME), **{f"{key}.{end}": (end, AMOUNT) for end in _ENDS}}
+        rows = read_columns(path(given, key), wanted, unique=(key,))
+        given = {row[key]: (row[f"{key}.low"], row[f"{key}.high"]) for row in rows}
+    same_names(key, given, list(weights))
+    for name, (low, high) in given.items():
+        if not low <= weights[name] <= high:
+            raise InputError(
+                f"{key}: {name}: {low:g} to {high:g} does not hold its weight {weights[name]:g}"
+            )
+    return {name: given[name] for name in weights}
 
 
 def _menus(config: LevelsConfig, value: Value, file: Path) -> dict[str, tuple[Level, ...]]:

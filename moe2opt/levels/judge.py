@@ -22,8 +22,29 @@ def levels_of(case: Case, choices: Mapping[str, str]) -> dict[str, Level]:
     return {group: found[group] for group in case.menus}
 
 
+def deviating(case: Case, chosen: Chosen) -> set[str]:
+    """Return the groups whose weights do most harm when they deviate."""
+    worst = sorted(chosen, key=lambda group: -case.harm(group, chosen[group]))
+    return set(worst[: case.deviating])
+
+
+def weights_of(case: Case, chosen: Chosen) -> dict[str, float]:
+    """Return the weight of each group in the worst case of a choice."""
+    off = deviating(case, chosen)
+    return {
+        group: case.worst_weight(group, level) if group in off else case.weights[group]
+        for group, level in chosen.items()
+    }
+
+
 def total(case: Case, chosen: Chosen) -> float:
-    """Return the weighted sum of the values, in the sense of the table."""
+    """Return the weighted sum of the values in its worst case, in the sense of the table."""
+    weights = weights_of(case, chosen)
+    return math.fsum(weights[group] * level.value for group, level in chosen.items())
+
+
+def nominal(case: Case, chosen: Chosen) -> float:
+    """Return the sum at the weights as they are given."""
     return math.fsum(case.weights[group] * level.value for group, level in chosen.items())
 
 
@@ -49,12 +70,17 @@ def faults(case: Case, chosen: Chosen) -> list[str]:
 def standard_error(case: Case, chosen: Chosen, other: Chosen | None = None) -> float | None:
     """Return the standard error of a total, or of its distance from another; None without any.
 
-    Values are taken as independent; groups with the same option in both add nothing to a distance.
+    Values are taken as independent; groups with the same option and weight in both add nothing to a
+    distance.
     """
     if not case.noisy:
         return None
+    own = weights_of(case, chosen)
+    others = {} if other is None else weights_of(case, other)
     terms = []
     for group, level in chosen.items():
-        both = {level} if other is None else {level} ^ {other[group]}
-        terms += [case.weights[group] * (one.standard_error or 0.0) for one in both]
+        weights = {level: own[group]}
+        if other is not None:
+            weights[other[group]] = weights.get(other[group], 0.0) - others[group]
+        terms += [weight * (one.standard_error or 0.0) for one, weight in weights.items()]
     return math.hypot(*terms)

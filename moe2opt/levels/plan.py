@@ -9,7 +9,7 @@ from moe2opt import present
 from moe2opt.beside import Rival, Use, table_of
 from moe2opt.levels.baselines import rivals
 from moe2opt.levels.case import Case, Level
-from moe2opt.levels.judge import standard_error, total, used
+from moe2opt.levels.judge import nominal, standard_error, total, used, weights_of
 from moe2opt.schema import rebuilt
 from moe2opt.view import Map, View, bars, number, table
 
@@ -24,7 +24,10 @@ _MAPPED = (200, 64)
 
 @dataclass(frozen=True)
 class Choice:
-    """The option of one group, its weight, and its figures in the table."""
+    """The option of one group, its weight, and its figures in the table.
+
+    The weight is that of the worst case; `deviates` says that it is not the one that was given.
+    """
 
     group: str
     option: str
@@ -32,6 +35,7 @@ class Choice:
     value: float
     standard_error: float | None
     uses: dict[str, float]
+    deviates: bool = False
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,8 @@ class LevelsPlan:
     choices
         Option of each group.
     total, standard_error
-        The weighted sum and its standard error (None without any in the table).
+        The weighted sum, in the worst case of weights that deviate, and its standard error (None
+        without any in the table).
     groups
         The chosen rows of the table.
     budgets
@@ -60,6 +65,8 @@ class LevelsPlan:
         All options, in the order of the table.
     notes
         What must be known to read the figures.
+    nominal
+        The sum at the weights as they are given, where some may deviate.
     """
 
     instance: str
@@ -74,6 +81,7 @@ class LevelsPlan:
     baselines: tuple[Rival, ...]
     options: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    nominal: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON-ready content."""
@@ -94,6 +102,9 @@ class LevelsPlan:
     def summary(self) -> str:
         """Return the plan in words: the sum, baselines, budgets, and the option of each group."""
         lines = [f"{self.instance}: {self.quantity} {self._figure()}"]
+        if self.nominal is not None:
+            off = ", ".join(c.group for c in self.groups if c.deviates) or "none"
+            lines.append(f"at the given weights {number(self.nominal)}; at worst deviate: {off}")
         lines += map(str, self.baselines)
         lines += [f"{u.name}: {number(u.used)} of {number(u.limit)}" for u in self.budgets]
         lines += [f"{c.group}: {c.option} ({number(c.value)})" for c in self.groups]
@@ -106,9 +117,12 @@ class LevelsPlan:
             (c.group, c.option, *map(number, (c.weight, c.value, *c.uses.values())))
             for c in self.groups
         ]
+        figures = [(self.quantity, self._figure())]
+        if self.nominal is not None:
+            figures.append(("at the given weights", number(self.nominal)))
         return View(
             asks=ASKS,
-            figures=((self.quantity, self._figure()),),
+            figures=tuple(figures),
             bars=bars(self.budgets),
             tables=(
                 table("The plan", header, rows),
@@ -145,6 +159,7 @@ def plan_of(case: Case, chosen: dict[str, Level]) -> LevelsPlan:
     """Return the plan of the chosen options, with figures from the table."""
     beside = tuple(rivals(case, chosen))
     notes = [rival.note for rival in beside if rival.note]
+    weights = weights_of(case, chosen)
     return LevelsPlan(
         instance=case.name,
         quantity=case.measure.quantity,
@@ -157,10 +172,11 @@ def plan_of(case: Case, chosen: dict[str, Level]) -> LevelsPlan:
             Choice(
                 group=group,
                 option=level.option,
-                weight=case.weights[group],
+                weight=weights[group],
                 value=level.value,
                 standard_error=level.standard_error,
                 uses=dict(zip(case.limits, level.uses, strict=True)),
+                deviates=weights[group] != case.weights[group],
             )
             for group, level in chosen.items()
         ),
@@ -170,4 +186,5 @@ def plan_of(case: Case, chosen: dict[str, Level]) -> LevelsPlan:
             dict.fromkeys(level.option for menu in case.menus.values() for level in menu)
         ),
         notes=(*notes, *case.caveats),
+        nominal=nominal(case, chosen) if case.intervals else None,
     )

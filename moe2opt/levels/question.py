@@ -9,8 +9,8 @@ from pathlib import Path
 from moe2opt.canonical import MultipleChoiceProblem
 from moe2opt.content import Content
 from moe2opt.errors import InputError
-from moe2opt.levels.case import Case, case_of
-from moe2opt.levels.compile import compile_case
+from moe2opt.levels.case import Case, Level, case_of
+from moe2opt.levels.compile import Robust, compile_case, compile_robust
 from moe2opt.levels.judge import faults, levels_of, total
 from moe2opt.levels.plan import LevelsPlan, plan_of
 from moe2opt.levels.sections import LevelsConfig
@@ -45,22 +45,44 @@ class LevelsInstance(Content):
         """What must be known to read any figure."""
         return self.case.caveats
 
+    @property
+    def bound(self) -> str:
+        """The bound that suits the problem: a threshold is one choice of many, best halved."""
+        return "auto" if self.robust is None else "counts"
+
+    @property
+    def fixed_rows(self) -> tuple[int, ...]:
+        """Rows that say which weights deviate: no limit of the user's."""
+        return tuple(range(len(self.case.limits), len(self.row_names())))
+
+    @cached_property
+    def robust(self) -> Robust | None:
+        """The problem of the worst case, None where no weight deviates or all do."""
+        some = 0 < self.case.deviating < len(self.case.menus)
+        return compile_robust(self.case) if some else None
+
     @cached_property
     def _problem(self) -> MultipleChoiceProblem:
-        return compile_case(self.case)
+        return compile_case(self.case) if self.robust is None else self.robust.problem
 
     def problem(self) -> MultipleChoiceProblem:
         """Return the canonical problem; the same object at every call."""
         return self._problem
 
+    def _levels(self, x: IntArray) -> dict[str, Level]:
+        options = self.problem().vector(x)
+        if self.robust is not None:
+            return self.robust.levels(options)
+        menus = self.case.menus.items()
+        return {group: menu[int(o)] for (group, menu), o in zip(menus, options, strict=True)}
+
+    def tightened(self, x: IntArray) -> IntArray:
+        """Return the same choices with the weights that do most harm, and no more, deviating."""
+        return x if self.robust is None else self.robust.vector(self.case, self._levels(x))
+
     def decode(self, x: IntArray) -> LevelsPlan:
         """Return the plan that a solution stands for."""
-        options = self.problem().vector(x)
-        menus = self.case.menus.items()
-        return plan_of(
-            self.case,
-            {group: menu[int(o)] for (group, menu), o in zip(menus, options, strict=True)},
-        )
+        return plan_of(self.case, self._levels(x))
 
     def evaluate(self, plan: LevelsPlan) -> float:
         """Return the canonical objective of a plan's choices, from the table."""
@@ -74,8 +96,8 @@ class LevelsInstance(Content):
             return [f"plan: {error}"]
 
     def row_names(self) -> list[str]:
-        """Return the name of each budget."""
-        return list(self.case.limits)
+        """Return the name of each row: the budgets, and what makes a case the worst one."""
+        return list(self.case.limits if self.robust is None else self.robust.rows)
 
     def cover_names(self) -> list[str]:
         """Return no names: nothing has to be covered."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from moe2opt.schema import FileName, Name, Section
 
 Amount = Annotated[float, Field(ge=0, le=1e15)]
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Value(Section):
@@ -27,8 +28,21 @@ class Value(Section):
     weights: FileName | dict[Name, Amount] | None = None
     """One factor per group: a CSV with the column of the groups and a column `weight`, or the
     factors by group; all 1 when left out."""
+    intervals: Share | FileName | dict[Name, tuple[Amount, Amount]] | None = None
+    """Where the weight of each group may really lie: a share of it up and down, a CSV with the
+    column of the groups and the columns `low` and `high`, or both ends by group. The plan is then
+    the best in the worst case."""
+    deviating: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
+    """How many weights at most are elsewhere in their intervals at once (Bertsimas and Sim's
+    budget of uncertainty); all of them when left out."""
     unit: Annotated[str, Field(max_length=40)] = ""
     """Unit in which the sum is shown."""
+
+    @model_validator(mode="after")
+    def _intervals(self) -> Value:
+        if self.deviating is not None and self.intervals is None:
+            raise ValueError("deviating: there are no intervals in which weights could deviate")
+        return self
 
 
 class NamedPlan(Section):

@@ -7,61 +7,20 @@ import json
 import math
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
-from hypothesis import strategies as st
+from level_files import TABLE, YAML, cases, solved, written
 from mutations_of_results import FREE, mutations
 from typer.testing import CliRunner
 
 import moe2opt as mo
 from moe2opt.cli.app import app
 from moe2opt.errors import InputError
-from moe2opt.levels import Case, Level, LevelsInstance, LevelsPlan
+from moe2opt.levels import Case, LevelsInstance, LevelsPlan
 from moe2opt.levels.baselines import greedy, uniform
 from moe2opt.levels.judge import faults, total
-from moe2opt.present import Measure
 from moe2opt.verify import judged
-
-#: Accuracies of merged ViT-B/32 models by task and rank (SMILE, families of the reference, T1).
-RANKS = (8, 16, 32, 64)
-SMILE = {
-    "dtd": (0.68883, 0.735638, 0.768085, 0.775532),
-    "mnist": (0.9918, 0.9949, 0.9954, 0.9959),
-    "cars": (0.673299, 0.713095, 0.74829, 0.766198),
-}
-TABLE = "task,rank,accuracy\n" + "".join(
-    f"{task},{rank},{share}\n"
-    for task, shares in SMILE.items()
-    for rank, share in zip(RANKS, shares, strict=True)
-)
-YAML = """\
-schema_version: 1
-problem: levels
-name: ranks
-table: t.csv
-group: task
-option: rank
-value: accuracy
-budgets: {rank: 112}
-"""
-
-
-def written(folder: Path, yaml: str = YAML, **tables: str) -> Path:
-    """Return a configuration on disk beside its tables; the one of the ranks is ``t``."""
-    for name, text in ({"t": TABLE} | tables).items():
-        (folder / f"{name}.csv").write_text(text, encoding="utf-8")
-    (folder / "c.yaml").write_text(yaml, encoding="utf-8")
-    return folder / "c.yaml"
-
-
-def solved(target: Any) -> mo.Result[Any]:
-    """Return a result that is proven optimal, and whose proof is checked."""
-    result = mo.solve(target)
-    assert result.status is mo.Status.OPTIMAL
-    assert (mo.certify(target, result).kind, mo.certify(target, result).failures) == ("checked", ())
-    return result
 
 
 def test_the_tiny_instance_of_the_reference(tmp_path: Path) -> None:
@@ -79,28 +38,6 @@ def test_equal_ranks_are_best_where_the_budget_just_holds_them(tmp_path: Path) -
     plan = solved(mo.load(written(tmp_path), overrides={"budgets.rank": 96})).plan
     assert set(plan.choices.values()) == {"32"}
     assert any(note.startswith("uniform (32) is as good here") for note in plan.notes)
-
-
-@st.composite
-def cases(draw: st.DrawFn) -> Case:
-    """Draw a few groups with a few options of small whole numbers."""
-    rows = draw(st.integers(1, 2))
-    figure = st.integers(0, 9).map(float)
-    level = st.tuples(figure, st.tuples(*[figure] * rows))
-    menus = draw(st.lists(st.lists(level, min_size=1, max_size=4), min_size=1, max_size=4))
-    sense = draw(st.sampled_from(["maximize", "minimize"]))
-    return Case(
-        name="drawn",
-        menus={
-            f"g{g}": tuple(Level(f"o{o}", v, None, uses) for o, (v, uses) in enumerate(menu))
-            for g, menu in enumerate(menus)
-        },
-        columns=("group", "option"),
-        weights={f"g{g}": float(draw(st.integers(0, 3))) for g in range(len(menus))},
-        limits={f"r{k}": float(draw(st.integers(0, 20))) for k in range(rows)},
-        measure=Measure(sense, "", "value"),  # type: ignore[arg-type]
-        rivals={"uniform": None, "greedy": None},
-    )
 
 
 @settings(max_examples=60, deadline=None)
