@@ -12,16 +12,10 @@ from dataclasses import replace
 
 import numpy as np
 
+from moe2opt.huggingface.modules import Family, block_of, dense_modules, expert_module, trunk
 from moe2opt.placement.assignment import Assignment
 from moe2opt.placement.export.base import Export
-from moe2opt.placement.export.families import (
-    Family,
-    block_of,
-    dense_modules,
-    expert_module,
-    family_of,
-    trunk,
-)
+from moe2opt.placement.export.families import family_of
 from moe2opt.placement.export.judge import Judge
 from moe2opt.placement.export.project import Runtime, able_tiers, best, buffer_bytes, home_of
 from moe2opt.placement.export.reporting import report
@@ -103,10 +97,10 @@ def device_map(plan: PlacementPlan, family: Family, assignment: Assignment) -> d
     for layer in range(plan.n_layers):
         tiers = assignment.tier[rows[layer], :, 0].tolist() if layer in rows else [home]
         if set(tiers) == {home}:
-            mapping[block_of(family, plan, layer)] = main
+            mapping[block_of(family, plan.n_layers, layer)] = main
             continue
-        mapping |= dict.fromkeys(dense_modules(family, plan, layer), main)
-        module = expert_module(family, plan, layer)
+        mapping |= dict.fromkeys(dense_modules(family, plan.n_layers, layer), main)
+        module = expert_module(family, plan.n_layers, layer)
         if family.encoder_decoder:
             mapping |= {f"{module}.expert_{e}": device_of(plan, t) for e, t in enumerate(tiers)}
         else:
@@ -118,7 +112,10 @@ def placed(mapping: dict[str, Device], plan: PlacementPlan, family: Family) -> l
     """Return the device of every expert: that of the one name in the map that contains it."""
     found = []
     for layer, uses in zip(plan.layers, plan.uses, strict=True):
-        module, block = expert_module(family, plan, layer), block_of(family, plan, layer)
+        module, block = (
+            expert_module(family, plan.n_layers, layer),
+            block_of(family, plan.n_layers, layer),
+        )
         row = []
         for e in range(len(uses)):
             names = [n for n in (block, module, f"{module}.expert_{e}") if n in mapping]

@@ -14,9 +14,10 @@ from typing import Any
 
 import numpy as np
 
+from moe2opt.huggingface.modules import Family
 from moe2opt.placement.assignment import Assignment
 from moe2opt.placement.export.base import Export
-from moe2opt.placement.export.families import Family, causal_only, family_of
+from moe2opt.placement.export.families import causal_only, family_of
 from moe2opt.placement.export.judge import Judge, expert_bytes_by_tier, free_bytes
 from moe2opt.placement.export.llamacpp import numbers_pattern
 from moe2opt.placement.export.project import Runtime, best, home_of

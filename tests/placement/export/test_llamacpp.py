@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_plans import CPU, DISK, GPU, make_plan, tier
 
+from moe2opt.huggingface.modules import FAMILIES
 from moe2opt.placement import PlacementPlan
 from moe2opt.placement.export import export
-from moe2opt.placement.export.families import FAMILIES
 from moe2opt.placement.export.llamacpp import matched, numbers_pattern
 from moe2opt.placement.figures import Assumed
 from moe2opt.result import InputError
