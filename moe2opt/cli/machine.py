@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 #: The flag that says a key of the configuration, or all keys below it.
 _FLAGS = {
+    "runtime": "--to",
     "quant": "--quant",
     "gpus": "--gpu",
     "ram": "--ram",

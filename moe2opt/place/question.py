@@ -18,6 +18,8 @@ from moe2opt.place.compile import Compiled, compile_case
 from moe2opt.place.judge import Judge
 from moe2opt.place.machine import expanded, machine_of
 from moe2opt.place.plan import PlacePlan, plan_of
+from moe2opt.place.runtimes.question import RuntimeInstance, instance_for
+from moe2opt.place.runtimes.stored import read_stored
 from moe2opt.place.sections import PlaceConfig
 from moe2opt.present import Measure
 from moe2opt.result import IntArray
@@ -93,7 +95,9 @@ class PlaceInstance(Content):
         )
 
 
-def build(config: PlaceConfig, folder: Path, *, allow_outside: bool = False) -> PlaceInstance:
+def build(
+    config: PlaceConfig, folder: Path, *, allow_outside: bool = False
+) -> PlaceInstance | RuntimeInstance:
     """Return the instance of a configuration.
 
     Raises
@@ -103,21 +107,41 @@ def build(config: PlaceConfig, folder: Path, *, allow_outside: bool = False) -> 
     """
     path = inside(folder, config.model, "model", allow_outside=allow_outside)
     try:
-        model, config = read_llama(path, config.quant), named(config, path)
+        model, config = read(config, path), named(config, path)
     except InputError as error:
         raise InputError(f"model: {error}") from error
-    return instance_of(config, model)
+    return asked(config, model)
+
+
+def read(config: PlaceConfig, path: Path) -> LlamaModel:
+    """Return the model with the bytes that the runtime of a configuration loads."""
+    if config.runtime == "llama.cpp":
+        return read_llama(path, config.quant)
+    return read_stored(path, config.runtime, config.quant)
+
+
+def asked(config: PlaceConfig, model: LlamaModel) -> PlaceInstance | RuntimeInstance:
+    """Return the instance of a configuration, of whichever runtime it names."""
+    if config.runtime == "llama.cpp":
+        return instance_of(config, model)
+    return instance_for(_case_of(config, model))
 
 
 def named(config: PlaceConfig, path: Path) -> PlaceConfig:
     """Return a configuration whose line names a file: that to be made of a model in safetensors."""
-    if config.command_model is not None or not is_configuration(path):
+    told = config.command_model is not None or config.runtime != "llama.cpp"
+    if told or not is_configuration(path):
         return config
     return config.model_copy(update={"command_model": name_of(path, config.quant)})
 
 
 def instance_of(config: PlaceConfig, model: LlamaModel) -> PlaceInstance:
-    """Return the instance of a configuration and a model that was read."""
+    """Return the instance of llama.cpp for a configuration and a model that was read."""
+    return PlaceInstance(_case_of(config, model))
+
+
+def _case_of(config: PlaceConfig, model: LlamaModel) -> Case:
+    """Return what a plan is decided by; raise `InputError` for what cannot be."""
     if not model.layers or model.blocks > _MOST_BLOCKS:
         raise InputError(f"model: {model.blocks} blocks; 1 to {_MOST_BLOCKS} are understood")
     if not any(layer.bytes for layer in model.layers):
@@ -129,4 +153,4 @@ def instance_of(config: PlaceConfig, model: LlamaModel) -> PlaceInstance:
     config = expanded(config)
     case = Case(config, model, machine_of(config))
     _ = case.depth  # says what is wrong with it now
-    return PlaceInstance(case)
+    return case

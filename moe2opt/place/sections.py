@@ -14,6 +14,7 @@ from moe2opt.schema import FileName, Name, Section
 Positive = Annotated[float, Field(gt=0, le=1e9)]
 Tokens = Annotated[int, Field(ge=1, le=2**30)]
 
+RuntimeName = Literal["llama.cpp", "ktransformers", "vllm", "sglang", "accelerate"]
 CacheType = Literal["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl"]
 
 
@@ -130,6 +131,9 @@ class PlaceConfig(Section):
     model: FileName
     """GGUF file (any one of several) or the folder that holds it, relative to this file; or
     `config.json` of a model in safetensors, or its folder."""
+    runtime: RuntimeName = "llama.cpp"
+    """What runs the model; settings of others than llama.cpp are priced as they compute, and a
+    folder in safetensors counts as it is stored."""
     quant: Name | None = None
     """File type of llama.cpp, such as `Q4_K_M`, that a model in safetensors is quantised to."""
     command_model: FileName | None = None

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from moe2opt.llamacpp import LlamaModel
     from moe2opt.place import PlaceConfig, PlaceInstance
     from moe2opt.place.confirm import Confirmed
+    from moe2opt.place.runtimes.question import RuntimeInstance
     from moe2opt.result import Result
 
 #: Files of a result besides the configuration that repeats it.
@@ -111,7 +112,12 @@ def place(
     margin: Annotated[
         float, typer.Option(help="GiB kept free on every device.", callback=at_least(0))
     ] = 0.75,
-    to: Annotated[str, typer.Option(metavar="FORMAT", help="llama.cpp or json.")] = "llama.cpp",
+    to: Annotated[
+        str,
+        typer.Option(
+            metavar="FORMAT", help="llama.cpp, ktransformers, vllm, sglang, accelerate or json."
+        ),
+    ] = "llama.cpp",
     backend: Annotated[
         str, typer.Option(help="What the runtime calls its devices: CUDA, ROCm, Vulkan, SYCL.")
     ] = "CUDA",
@@ -149,25 +155,24 @@ def place(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> Exit:
-    """Find the fastest line of llama.cpp for a model on a machine, prove it, and print it.
+    """Find the fastest line of llama.cpp (or --to) for a model on a machine, prove it, print it.
 
     Only headers are read. Without --gpu and --ram the machine itself is asked. Memory is that of
     llama.cpp, to the byte for weights and context; speed is by the stated model, with an interval.
     """
     from moe2opt import progress
     from moe2opt.certify import certify
-    from moe2opt.llamacpp import read_llama
-    from moe2opt.place.question import instance_of, named
+    from moe2opt.place.question import asked, named, read
 
     if check is not None and model.suffix == ".json":
         raise InputError("--check: the runtime reads GGUF files; convert the model first")
-    if to not in ("llama.cpp", "json"):
-        raise InputError(f"--to: '{to}' is not known here; choose llama.cpp or json")
+    runtime = _runtime(to, check)
     config = config_of(
         {
             "problem": "place",
             "name": "place",
             "model": str(model),
+            "runtime": runtime,
             "quant": quant,
             **machine(gpu, ram, ram_gb_per_s, unified, device_share),
             "context": {
@@ -190,9 +195,9 @@ def place(
         create(out, *_FILES)
     with told(quiet) as tell:
         with in_flags():
-            config, read = named(config, model), read_llama(model, quant)
-            config = _measured(config, read, calibrate, activation)
-            target = instance_of(config, read)
+            config, own = named(config, model), read(config, model)
+            config = _measured(config, own, calibrate, activation)
+            target = asked(config, own)
         tell(target.describe())
         target, result, found = _solved(target, time_limit, check, tell)
         verdict = certify(target, result)
@@ -201,6 +206,24 @@ def place(
     _show(target, result, verdict, found, "--json" if as_json else to, out, quiet=quiet)
     disagrees = found is not None and not found.agrees
     return Exit.REJECTED if disagrees else exit_of(result, verdict, None, None)
+
+
+def _runtime(to: str, check: Path | None) -> str:
+    """Return the runtime that a format is for."""
+    from moe2opt.place.runtimes.question import RUNTIMES
+
+    if to in ("llama.cpp", "json"):
+        return "llama.cpp"
+    if to not in RUNTIMES:
+        from moe2opt.schema.source import did_you_mean
+
+        raise InputError(
+            f"--to: '{to}' is not known here; choose llama.cpp, {', '.join(RUNTIMES)} or json"
+            f"{did_you_mean(to, list(RUNTIMES))}"
+        )
+    if check is not None:
+        raise InputError(f"--check: it asks llama-server, and --to {to} is another runtime")
+    return to
 
 
 def _measured(
@@ -216,7 +239,7 @@ def _measured(
 
 
 def _show(
-    target: PlaceInstance,
+    target: PlaceInstance | RuntimeInstance,
     result: Result[Any],
     verdict: Verdict,
     found: Confirmed | None,
@@ -227,13 +250,16 @@ def _show(
 ) -> None:
     """Print what was found: an object, the line alone, or all in words."""
     from moe2opt.cli import show
+    from moe2opt.place import PlaceInstance
     from moe2opt.place.remedies import remedies
     from moe2opt.solve import run
 
     def solvable(changed: PlaceInstance) -> bool:
         return run(changed, display=False, time_limit_s=_TRIAL_S).plan is not None
 
-    lacks = remedies(target, solvable) if result.status == "INFEASIBLE" else ()
+    lacks: tuple[str, ...] = ()
+    if isinstance(target, PlaceInstance) and result.status == "INFEASIBLE":
+        lacks = remedies(target, solvable)
     if form == "--json":
         plan = {} if result.plan is None else result.plan.to_dict()
         runtime = {} if found is None else {"runtime": found.to_dict()}
@@ -241,7 +267,7 @@ def _show(
         common = show.as_json(target, result, verdict)
         notes = [*plan.get("notes", ()), *common["notes"]]
         put_json({**plan, **runtime, **helps, **common, "notes": notes})
-    elif form == "llama.cpp" and quiet and result.plan is not None:
+    elif form != "json" and quiet and result.plan is not None:
         put(result.plan.command)
     elif form == "json" and result.plan is not None:
         put_json(result.plan.to_dict())
@@ -251,15 +277,19 @@ def _show(
 
 
 def _solved(
-    target: PlaceInstance, time_limit: float | None, check: Path | None, tell: Callable[[str], None]
-) -> tuple[PlaceInstance, Result[Any], Confirmed | None]:
+    target: PlaceInstance | RuntimeInstance,
+    time_limit: float | None,
+    check: Path | None,
+    tell: Callable[[str], None],
+) -> tuple[PlaceInstance | RuntimeInstance, Result[Any], Confirmed | None]:
     """Solve, and ask the runtime; where it takes more than was kept for it, solve with that."""
     from moe2opt.place.confirm import confirm, corrected
+    from moe2opt.place.runtimes.question import RuntimeInstance
     from moe2opt.solve import run
 
     for _ in range(_ROUNDS):
-        result = run(target, display=False, time_limit_s=time_limit)
-        if check is None or result.plan is None:
+        result: Result[Any] = run(target, display=False, time_limit_s=time_limit)
+        if check is None or result.plan is None or isinstance(target, RuntimeInstance):
             return target, result, None
         found = confirm(target, result.plan, check)
         if not found.lacking_bytes:
@@ -277,6 +307,8 @@ def _write(config: PlaceConfig, result: Result[Any], save: Path | None, out: Pat
         with writing(out, *_FILES):
             write_text(out / "config.yaml", _yaml(config, out / "config.yaml"))
             result.save(out / "result.json")
+            for name, text in getattr(result.plan, "files", {}).items():
+                write_text(out / name, text)
 
 
 def _confirmed(found: Confirmed | None) -> list[str]:

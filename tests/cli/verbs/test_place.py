@@ -132,7 +132,7 @@ def test_what_does_not_fit_is_proven(file: Path, capsys: pytest.CaptureFixture[s
         (("--gpu", 8, "--rpc", "a:1", "--rpc", "b:2"), "--rpc: 2 addresses for 1 devices"),
         (("--unified", "8:100", "--device-share", 2), "--device-share: must be at most 1, got 2"),
         (("--ram", "64:ddr9"), "error: --ram: 'ddr9' is no kind of RAM"),
-        (("--to", "vlm"), "--to: 'vlm' is not known here; choose llama.cpp or json"),
+        (("--to", "vlm"), "--to: 'vlm' is not known here; choose llama.cpp, kt"),
         (("--depth", 9000), "error: --depth: 9000 tokens do not fit into a sequence of 8192"),
         (("-ub", 512, "-ub", 512), "error: -ub: give each size once"),
         (("--ram", 1), "--ram: 1 GiB are no more than the margin of the system"),
@@ -261,3 +261,33 @@ def test_one_memory_for_all(file: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert mo.solve(mo.load(saved)).plan is not None
     code, _, err = ran(capsys, file, *given, "--ram", 8)
     assert code == 2 and "--unified stands for --gpu and --ram" in err
+
+
+@pytest.mark.parametrize("runtime", ["ktransformers", "vllm", "sglang", "accelerate"])
+def test_another_runtime_is_planned_for(
+    runtime: str, file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The JSON has what every plan has, the folder verifies and holds the files that are read."""
+    from typer.testing import CliRunner
+
+    from moe2opt.cli.app import app
+
+    machine = ("--gpu", "2:300", "--ram", 8, "--margin", 0, "-c", 1024, "--to", runtime)
+    code, out, _ = ran(capsys, file, *machine, "--json", "--quiet", "--out", tmp_path)
+    content = json.loads(out)
+    assert (code, content["status"], content["runtime"]) == (0, "OPTIMAL", runtime)
+    assert content["certificate"] == {"kind": "checked", "checked": True} | content["certificate"]
+    assert content["decode_tok_s"]["low"] < content["decode_tok_s"]["high"]
+    assert all((tmp_path / name).read_text() == text for name, text in content["files"].items())
+    paths = [str(tmp_path / "result.json"), str(tmp_path / "config.yaml")]
+    told = CliRunner().invoke(app, ["verify", *paths, "--allow-outside"])
+    assert told.exit_code == 0
+    code, out, _ = ran(capsys, file, *machine, "--quiet")
+    assert (code, out.strip()) == (0, content["command"])
+
+
+def test_runtimes_that_are_none_are_told(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """An unknown runtime and a question to llama-server about another one are refused."""
+    assert "choose llama.cpp, ktransformers" in ran(capsys, file, *MACHINE, "--to", "x")[2]
+    asked = ran(capsys, file, *MACHINE, "--to", "vllm", "--check", file)
+    assert "--check: it asks llama-server" in asked[2]
