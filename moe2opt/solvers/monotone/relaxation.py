@@ -4,14 +4,19 @@ Tightening follows Tuy, Al-Khayyal and Thach (2005, sect. 7.6): what lies so low
 the incumbent is cut off from below, what lies so high that it breaks a constraint from above. A
 mixed-monotone objective can also fall short because a lower end is too high, so there both halves
 of every axis are bounded, which prunes some of them and tells where a split moves the bound most.
+
+An increasing objective is split at maximal feasible points: a point x that no constraint lets rise
+settles everything below it at once, for nothing in there is better. What it leaves of a box are the
+parts in which some coordinate exceeds x (Tuy 2000; Ha and Kuo 2006); they are split off one axis
+after the other, and in each of them the constraints cut back the upper ends of the others.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TypeVar
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -26,6 +31,9 @@ Values = TypeVar("Values", float, FloatArray)
 
 #: Integer corners (lower, upper) of a box.
 Box = tuple[IntArray, IntArray]
+
+#: Corners of a box and a maximal feasible point in it, None while it has none.
+PointedBox = tuple[IntArray, IntArray, IntArray | None]
 
 #: Axis and cut of a split; None for a single point.
 Branch = tuple[int, int] | None
@@ -46,7 +54,7 @@ def monotone_relaxation(problem: MonotoneProblem, search: Search) -> CornerRelax
     if not fits.get(name, False):
         raise unknown_bound(name, problem, tuple(key for key, value in fits.items() if value))
     offer_climbs(problem, search)
-    family = CornerRelaxation if problem.mixed_objective is None else MixedRelaxation
+    family = MaximalRelaxation if problem.mixed_objective is None else MixedRelaxation
     return family(problem, marginal=name in ("auto", "marginal") and fits["marginal"])
 
 
@@ -57,10 +65,10 @@ class CornerRelaxation:
         self.problem, self.marginal = problem, marginal
         self.tree = SplitTree()
 
-    def root(self) -> Box:
+    def root(self) -> Any:
         return self.problem.lower, self.problem.upper
 
-    def split(self, box: Box, axis: int, cut: int) -> tuple[Box, Box]:
+    def split(self, box: Any, axis: int, cut: int) -> tuple[Any, Any]:
         below, above = box[1].copy(), box[0].copy()
         below[axis], above[axis] = cut, cut + 1
         return (box[0], below), (above, box[1])
@@ -68,7 +76,7 @@ class CornerRelaxation:
     def certificate(self, claim: float) -> Certificate:
         return self.tree.certificate(self.problem, claim)
 
-    def examine(self, box: Box, search: Search) -> Examined:
+    def examine(self, box: Any, search: Search) -> Examined:
         tightenings: list[Tightening] = []
         for rounds in itertools.count(1):
             search.check()
@@ -152,6 +160,39 @@ class CornerRelaxation:
             search.offer(corner, "B")
 
 
+class MaximalRelaxation(CornerRelaxation):
+    """Bounds at the upper corner; splits at the coordinates of maximal feasible points.
+
+    The part below a split keeps the point. Of the axes the one comes first whose part below has
+    the least bound, so that what lies near the point is closed after few splits.
+    """
+
+    def root(self) -> PointedBox:
+        return (*super().root(), None)
+
+    def split(self, box: PointedBox, axis: int, cut: int) -> tuple[PointedBox, PointedBox]:
+        below, above = super().split(box[:2], axis, cut)
+        return (*below, box[2]), (*above, None)
+
+    def examine(self, box: PointedBox, search: Search) -> Examined:
+        examined = super().examine(box[:2], search)
+        if examined.leaf is not None or examined.branch is None or search.prunes(examined.bound):
+            return replace(examined, box=(*examined.box, None))
+        lower, upper = examined.box
+        if (upper - lower).max() > 2**search.options.tuning.monotone.fine_bits:
+            return replace(examined, box=(lower, upper, None))
+        point = box[2]
+        if point is None or (point < lower).any() or (point > upper).any():
+            point = maximal_feasible(self.problem, lower, upper, search)
+            search.offer(point, "B")
+        axes = np.flatnonzero(point < upper)
+        if not len(axes):
+            return replace(examined, box=(lower, upper, None))
+        below = raised(upper, axes, point[axes])
+        axis = int(axes[np.argmin(self._upper_values(below, np.broadcast_to(lower, below.shape)))])
+        return replace(examined, box=(lower, upper, point), branch=(axis, int(point[axis])))
+
+
 class MixedRelaxation(CornerRelaxation):
     """Mixed-monotone objective over the box, and over both halves along every axis."""
 
@@ -198,6 +239,26 @@ class _Halves:
             return None
         k = int(np.argmin(np.maximum(self.below, self.above)))
         return int(self.axes[k]), int(self.cuts[k])
+
+
+def maximal_feasible(
+    problem: MonotoneProblem, lower: IntArray, upper: IntArray, search: Search
+) -> IntArray:
+    """Return a point of a box above which every step up breaks a constraint or leaves the box.
+
+    Climbs by the largest gain, first in large steps, so that the width of a box costs a logarithm;
+    reverse constraints are not looked at. The lower corner must satisfy the constraints.
+    """
+    point = lower
+    for bits in range(int((upper - lower).max()).bit_length() - 1, -1, -1):
+        while len(axes := np.flatnonzero(point + 2**bits <= upper)):
+            search.check()
+            points = raised(point, axes, point[axes] + 2**bits)
+            points = points[(problem.constraint_values(points) <= 0).all(axis=1)]
+            if not len(points):
+                break
+            point = points[int(np.argmax(problem.objective_values(points)))]
+    return point
 
 
 def reduce_unmet(problem: MonotoneProblem, box: Box, search: Search) -> list[Tightening]:
