@@ -23,6 +23,7 @@ from moe2opt.selection.evaluation.realised import (
     PLAN,
     by_category,
     facts_of,
+    literature,
     retrained_scores,
 )
 from moe2opt.selection.evaluation.routers import trained_routers
@@ -267,6 +268,8 @@ class _Judge:
         for name, routing, rule in routings:
             policy = Policy(name, chosen, routing, rule)  # type: ignore[arg-type]
             yield name, [chosen], self._outcome(instance, policy)
+        for policy in literature(test, cell.problem, self._facts[instance], chosen):
+            yield policy.name, [policy.chosen], self._outcome(instance, policy)
 
     def _retrained(self, instance: GatedInstance, chosen: IntArray) -> FloatArray:
         key = (instance, tuple(chosen.tolist()))
@@ -276,7 +279,9 @@ class _Judge:
 
     def _outcome(self, instance: GatedInstance, policy: Policy) -> Outcome:
         """Return what a policy gets; sets come back in many cells."""
-        key = (instance, policy.chosen.tobytes(), policy.rule, policy.routing.experts.tobytes())
+        routing = policy.routing
+        asked = (routing.experts.tobytes(), routing.weights.tobytes())
+        key = (instance, policy.chosen.tobytes(), policy.rule, *asked)
         if key not in self._outcomes:
             test = self._tests[instance]
             delay = instance.delay_s[instance.outcomes.category_of[test.prompts]]

@@ -16,7 +16,7 @@ from moe2opt.selection.question import GatedInstance
 from moe2opt.selection.routing.prompts import Routing, majority_score, route, vote
 
 #: How the answers of several experts become one.
-Rule = Literal["first", "vote", "uniform", "oracle"]
+Rule = Literal["first", "vote", "uniform", "oracle", "cascade"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -33,7 +33,8 @@ class Policy:
         Experts asked for each test prompt.
     rule
         ``first``: the first expert answers; ``vote``: all asked experts do, and vote by weight;
-        ``uniform``: one of them, drawn by lot; ``oracle``: the cheapest that is right.
+        ``uniform``: one of them, drawn by lot; ``oracle``: the cheapest that is right; ``cascade``:
+        they are asked one after the other, and the one with the weight is believed.
     promised
         Expected accuracy by the policy's own model; None where it has none.
     note
@@ -192,6 +193,8 @@ class TestPart:
             values = self._voted(policy.routing)
             lowered = values * np.where(asked, weights * factor, 0.0).sum(axis=1)
             spent, waited = _all(energy, asked).sum(axis=1), _all(delay, asked).max(axis=1)
+        elif policy.rule == "cascade":
+            spent, waited = (_all(a, asked).sum(axis=1) for a in (energy, delay))
         else:
             spent, waited = (
                 np.where(weights > 0, weights * a, 0.0).sum(axis=1) for a in (energy, delay)

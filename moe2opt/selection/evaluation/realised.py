@@ -13,10 +13,19 @@ from moe2opt.selection.evaluation.observed import Observed, observe
 from moe2opt.selection.evaluation.policies import Policy, TestPart, answered_by
 from moe2opt.selection.evaluation.report import Evaluation, build_report
 from moe2opt.selection.evaluation.routers import trained_routers
+from moe2opt.selection.evaluation.rules import (
+    CASCADE,
+    GOOD_ENOUGH,
+    STAGE_ROUTE,
+    cascade,
+    good_enough,
+    stage_route,
+)
 from moe2opt.selection.evaluation.sets import (
     PER_CATEGORY,
     RANDOM,
     RANDOM_SETS,
+    Deployable,
     Facts,
     baseline_sets,
     random_sets,
@@ -136,6 +145,7 @@ def _policies(test: TestPart, solve: Solver, seed: int) -> Iterator[Policy]:
     yield from _selected_on_train(test, solve)
     yield from _other_sets(test, seed)
     yield from _other_routings(test, chosen)
+    yield from literature(test, instance.compiled, facts_of(instance), chosen)
     yield from _cost_aware(test, chosen, solve)
     everybody = test.everybody(chosen, equal=True)
     yield Policy("per-prompt oracle of the set", chosen, everybody, "oracle", note=_ORACLE_NOTE)
@@ -193,6 +203,26 @@ def _other_routings(test: TestPart, chosen: IntArray) -> Iterator[Policy]:
         yield Policy(name, chosen, test.by_scores(scores, chosen), note=note)
     scores = retrained_scores(instance, chosen)
     yield Policy("gate retrained for the set", chosen, test.by_scores(scores, chosen))
+
+
+def literature(
+    test: TestPart, problem: Deployable, facts: Facts, chosen: IntArray
+) -> Iterator[Policy]:
+    """Yield cascades of the plan's set, and the set and shares of StageRoute's rule."""
+    routing, shortfall = good_enough(test, chosen)
+    note = f"chance at most {100 * shortfall:g} points below the best, chosen outside the test part"
+    yield Policy(GOOD_ENOUGH, chosen, routing, note=note)
+    asked = cascade(test, chosen)
+    if asked is not None:
+        yield Policy(CASCADE, chosen, asked, "cascade", note="cheapest first; all asked cost")
+    rows, answer = np.arange(len(test.prompts)), test.by_gate(chosen).first
+    own = float(np.where(answer >= 0, test.energy[rows, answer], 0.0).mean())
+    budget = test.instance.config.routing.energy_j_per_prompt or own
+    staged = stage_route(test, problem, facts, budget)
+    if staged is not None:
+        deployed, shares = staged
+        note = f"by lot, within {budget:.4g} J expected per prompt; it does not look at the prompt"
+        yield Policy(STAGE_ROUTE, deployed, shares, "uniform", note=note)
 
 
 def retrained_scores(instance: GatedInstance, chosen: IntArray) -> FloatArray:
@@ -277,7 +307,8 @@ def facts_of(instance: GatedInstance) -> Facts:
     count = np.bincount(instance.outcomes.category_of[learn], minlength=len(instance.categories))
     accuracy = np.where(instance.barred, 0.0, category_accuracy(instance))
     shares = count / len(learn)
-    return Facts(shares @ accuracy, accuracy, shares, instance.joules, instance.model_of)
+    runs = instance.pool.observed[learn].sum(axis=0)[instance.model_of].astype(np.float64)
+    return Facts(shares @ accuracy, accuracy, shares, instance.joules, instance.model_of, runs)
 
 
 def expert_accuracy(instance: GatedInstance) -> FloatArray:

@@ -41,6 +41,8 @@ class Facts:
         ``(N,)`` joules per prompt.
     model_of
         ``(N,)`` number of the LLM of each expert.
+    runs
+        ``(N,)`` outcomes that `worth` is the mean of.
     """
 
     worth: FloatArray
@@ -48,6 +50,7 @@ class Facts:
     shares: FloatArray
     energy_j: FloatArray
     model_of: IntArray
+    runs: FloatArray
 
 
 def grow(problem: Deployable, order: Iterable[int], model_of: IntArray) -> IntArray | None:

@@ -89,7 +89,8 @@ def test_every_baseline_is_there() -> None:
         "best single LLM", "greedy by accuracy", "greedy by accuracy per joule",
         "lazy greedy on the objective", "random feasible set", "majority vote", "uniform routing",
         "category table", "gate retrained for the set", "all experts that fit", "best per category",
-        "nearest-neighbour router", "ridge router",
+        "nearest-neighbour router", "ridge router", "cheapest good enough",
+        "StageRoute-like shares",
     } == {rival.policy for cell in done().cells for rival in cell.rivals}  # fmt: skip
 
 
