@@ -7,11 +7,13 @@ are.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
 from moe2opt.canonical import MonotoneProblem
+from moe2opt.canonical.planes import planes_of
 from moe2opt.certify.exact import RejectedError, require_cover, require_row
 from moe2opt.result import Certificate
 
@@ -21,6 +23,7 @@ class MonotoneProof:
 
     def __init__(self, problem: MonotoneProblem, certificate: Certificate) -> None:
         self.problem, self.certificate = problem, certificate
+        self._planes = planes_of(problem.structure, problem.lower, problem.upper)
 
     def root(self) -> tuple[Any, Any]:
         return self.problem.lower, self.problem.upper
@@ -46,6 +49,8 @@ class MonotoneProof:
             return self._closes(float(problem.upper_values(upper, lower)[0]))
         if reason == "marginal":
             return problem.submodular and self._closes(self._all_gains(box))
+        if reason in ("dual", "farkas"):
+            return self._is_priced_out(reason, index, box)
         return False
 
     def reduced(self, box: tuple[Any, Any], kind: str, axes: list[int], index: int) -> Any:
@@ -56,6 +61,16 @@ class MonotoneProof:
         if (upper - lower > 1).any():
             raise ValueError("the marginal bound needs a unit box")
         return self.problem.marginal_bound(lower, upper)
+
+    def _is_priced_out(self, reason: str, index: int, box: tuple[Any, Any]) -> bool:
+        """Tell whether prices of the rows bound the objective, or show that they contradict."""
+        if self._planes is None or not 0 <= index < len(self.certificate.multipliers):
+            raise RejectedError(f"multipliers {index} do not exist, or no parts have planes")
+        prices, around = self.certificate.multipliers[index], self._planes.around(*box)
+        if reason == "farkas":
+            return self._planes.value(prices, around, farkas=True) < 0
+        claim = self.certificate.claim
+        return claim > -math.inf and self._closes(self._planes.value(prices, around))
 
     def _closes(self, bound: float) -> bool:
         return bool(self.problem.bounds_of(np.array([bound]))[0] <= self.certificate.claim)

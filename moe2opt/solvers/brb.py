@@ -24,6 +24,7 @@ from moe2opt.solvers.baselines import constructed
 from moe2opt.solvers.ceiling import ceiling
 from moe2opt.solvers.choice.relaxation import choice_relaxation, second_choice
 from moe2opt.solvers.facility.relaxation import facility_relaxation
+from moe2opt.solvers.monotone.planes import with_planes
 from moe2opt.solvers.monotone.relaxation import monotone_relaxation
 from moe2opt.solvers.relaxation import (
     Examined,
@@ -159,7 +160,8 @@ def choose_relaxation(problem: Problem, search: Search) -> Relaxation | Explorer
         return choice_relaxation(problem, search)
     if search.options.bound == "auto" and (view := choice_view(problem)) is not None:
         return SeparableRelaxation(problem, view, explore)
-    return monotone_relaxation(problem, search)
+    corners = monotone_relaxation(problem, search)
+    return with_planes(corners) if search.options.bound == "auto" else corners
 
 
 def explore(relaxation: Relaxation | Explorer, search: Search) -> Explored:

@@ -2,8 +2,7 @@
 
 No number here decides whether a bound is valid or a solution feasible: other numbers give other
 trees of other sizes. `Options.tuning` takes them to the engines, so that a test or a benchmark can
-pass other ones. Where nothing is said of a measurement, none is on record. Tolerances and margins
-of rounding are no tuning; they stand where they are used.
+pass other ones. Where nothing is said of a measurement, none is on record.
 """
 
 from __future__ import annotations
@@ -23,12 +22,11 @@ class TreeTuning:
     """The same for the memory limit."""
 
     all_subsets: int = 10
-    """Budget rows up to which all their subsets are tried for the smallest clash, which is then
-    known to be smallest: at most 2**10 small problems. Beyond, rows are dropped one at a time."""
+    """Budget rows up to which all their subsets are tried (2**10 small problems) for the smallest
+    clash; beyond, rows are dropped one at a time and it may not be the smallest."""
 
     relaxation_nodes: int = 1000
-    """Nodes of each search for the least change of a clashing row, which is left out beyond: that
-    nothing fits is known by then, and waiting for a number is worse than not having it."""
+    """Nodes of each search for the least change of a clashing row, which is left out beyond."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +79,7 @@ class FacilityTuning:
 
     shorter: float = 0.93
     """By how much a step without progress shortens the following ones. Measured on uniform
-    200 x 1,000, where nodes stay far from the target: 0.6 after four such steps left 1.3 to 1.7
-    times the gap in the same time."""
+    200 x 1,000: 0.6 after four such steps left 1.3 to 1.7 times the gap in the same time."""
 
     shortest: float = 0.03
     """Share of the first length at which a descent ends."""
@@ -344,6 +341,9 @@ class MonotoneTuning:
     fine_bits: int = 6
     """Ranges wider than two to this power are climbed in larger steps and split in the middle, the
     others at maximal points, which left seven times the gap on four ranges of a thousand."""
+
+    plane_steps: tuple[int, int] = (200, 20)
+    """Steps of the parameters of parts at the root, and elsewhere, from where the parent ended."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,9 +7,11 @@ import random
 from dataclasses import replace
 from decimal import Decimal, localcontext
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import pytest
+from mutations import stated
 
 import moe2opt as mo
 from moe2opt.canonical import choice_view
@@ -104,3 +106,67 @@ def test_gains_of_coverage_bound_it_in_its_rounded_values(chance: float) -> None
     problem = mo.MonotoneProblem.from_parts([0] * n, [1] * n, mo.parts.coverage(np.eye(n) * chance))
     top = problem.evaluate([1] * n)
     assert top <= problem.marginal_bound(problem.lower, problem.upper) <= top + 1e-9
+
+
+def priced_knapsack() -> tuple[mo.MonotoneProblem, mo.Result]:
+    """Return a small quadratic knapsack and its result."""
+    rng = np.random.default_rng(3)
+    pairs = np.triu(rng.integers(1, 30, (10, 10)) * (rng.random((10, 10)) < 0.5))
+    weights = rng.integers(1, 20, 10)
+    rows = [(mo.parts.linear(weights), int(weights.sum() // 3))]
+    problem = mo.MonotoneProblem.from_parts(
+        [0] * 10, [1] * 10, mo.parts.quadratic(pairs), at_most=rows
+    )
+    return problem, mo.solve(problem)
+
+
+def with_prices(result: mo.Result, change: Any) -> mo.Result:
+    """Return the result with all multipliers of its proof changed."""
+    proof = result.certificate
+    assert proof is not None
+    changed = tuple(change(m) for m in proof.multipliers)
+    return replace(result, certificate=replace(proof, multipliers=changed).sealed())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda m: replace(m, row=-1 - m.row), "a price is negative"),
+        (lambda m: replace(m, row=m.row[:0]), "one price per row"),
+        (lambda m: replace(m, cluster=m.cluster[1:]), "as many as terms have"),
+        (lambda m: replace(m, cluster=m.cluster * np.nan), "finite numbers"),
+        (lambda m: replace(m, cluster=-m.cluster), "a price is negative"),
+        (lambda m: replace(m, row=m.row * 0), "does not hold in its box"),
+        (lambda m: replace(m, cover=np.ones(1)), "one price per row"),
+    ],
+)
+def test_changed_prices_prove_nothing(change: Any, message: str) -> None:
+    """A proof whose prices are none, or other ones, is refused and says why."""
+    problem, result = priced_knapsack()
+    assert mo.certify(problem, result).ok
+    verdict = mo.certify(problem, with_prices(result, change))
+    assert not verdict.ok
+    assert message in verdict.failures[0]
+
+
+def test_prices_prove_no_less_than_the_optimum() -> None:
+    """The same tree is refused for a claim of one less, and for infeasibility."""
+    problem, result = priced_knapsack()
+    proof = result.certificate
+    assert proof is not None
+    assert any(record[0] == "dual" for record in proof.tree)
+    for claim in (result.objective - 1, -math.inf):
+        assert not mo.certify(problem, stated(replace(proof, claim=claim).sealed())).ok
+    assert mo.certify(problem, stated(proof)).ok
+
+
+def test_prices_need_declared_parts() -> None:
+    """A reason of prices is refused of a problem of which only oracles are known."""
+    problem, result = priced_knapsack()
+    plain = mo.MonotoneProblem(
+        problem.lower, problem.upper, problem.objective, problem.constraints, integral=True
+    )
+    proof = replace(result.certificate, problem_hash=plain.fingerprint).sealed()
+    verdict = mo.certify(plain, replace(result, certificate=proof))
+    assert not verdict.ok
+    assert "no parts have planes" in verdict.failures[0]

@@ -31,7 +31,7 @@ def greedy_monotone(
     reached = _reached_from_below(problem, stop), _reached_from_above(problem, stop)
     starts = [x for x in reached if x is not None]
     by = (False, True)
-    found = [_climbed(problem, x, by_cost, stop, tuning) for x in starts for by_cost in by]
+    found = [climbed(problem, x, by_cost, stop, tuning) for x in starts for by_cost in by]
     feasible = [x for x in found if problem.is_feasible(x)]
     best = max(feasible, key=problem.evaluate, default=None)
     if best is None or stop():
@@ -41,7 +41,7 @@ def greedy_monotone(
     higher = None if stop() else _off_plateau(problem, best)
     if higher is None:
         return best
-    climbs = (_climbed(problem, higher, by_cost, stop, tuning) for by_cost in by)
+    climbs = (climbed(problem, higher, by_cost, stop, tuning) for by_cost in by)
     return max(climbs, key=problem.evaluate)
 
 
@@ -69,13 +69,13 @@ def offer_climbs(problem: MonotoneProblem, search: Search) -> None:
         return
     for per_cost in (False, True):
         if search.limit_reached() is None:
-            search.offer(_climbed(problem, start, per_cost, search.pressed, tuning), "H")
+            search.offer(climbed(problem, start, per_cost, search.pressed, tuning), "H")
     if search.x is None:
         return
     if search.objective <= problem.evaluate(start) and search.limit_reached() is None:
         higher = _off_plateau(problem, search.x)
         if higher is not None:
-            search.offer(_climbed(problem, higher, False, search.pressed, tuning), "H")
+            search.offer(climbed(problem, higher, False, search.pressed, tuning), "H")
     better = improving_monotone(problem, search.x, search.pressed, tuning)
     for x, _ in zip(better, range(tuning.exchanges), strict=False):
         search.offer(x, "H")
@@ -94,7 +94,7 @@ def improving_monotone(
         return
     x, value = np.asarray(x), problem.evaluate(x)
     while True:
-        for move in (_climbed, _exchanged):
+        for move in (climbed, _exchanged):
             candidate = x if stop() else move(problem, x, False, stop, tuning)
             better = problem.evaluate(candidate) > value
             if better and problem.is_feasible(candidate):
@@ -111,7 +111,7 @@ def feasible_rows(problem: MonotoneProblem, points: IntArray) -> BoolArray:
     return np.asarray(below & (problem.reverse_values(points) >= 0).all(axis=1))
 
 
-def _climbed(
+def climbed(
     problem: MonotoneProblem, x: IntArray, per_cost: bool, stop: Stop, tuning: MonotoneTuning
 ) -> IntArray:
     """Raise one coordinate after the other, best score first, while that is feasible and gains.

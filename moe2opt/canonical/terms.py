@@ -1,0 +1,330 @@
+"""What single parts are worth in a box: planes from above and from below, with free parameters.
+
+A *plane* on a box is a constant and one number per level of each variable; an upper one is nowhere
+below the part, a lower one nowhere above it. Any parameters give a true plane.
+
+Sources: coverage by tangents of :math:`1 - e^{-s}`; quadratic terms by one knapsack per variable
+(Caprara, Pisinger, Toth, Exact solution of the quadratic knapsack problem, 1999).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Protocol
+
+import numpy as np
+
+from moe2opt.canonical.declared import Box
+from moe2opt.canonical.logarithm import log_bounds
+from moe2opt.canonical.placed import Blocks, Coverage, Placed, Quadratic
+from moe2opt.result import BoolArray, FloatArray, IntArray
+
+#: Binary digits of logarithms; tangents of coverage touch at multiples of one over so many.
+_LOG_BITS, _TOUCHING = 60, 4096
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Levels:
+    """The levels of all variables of a box, variable after variable.
+
+    Attributes
+    ----------
+    box
+        The box.
+    levels, owners
+        ``(L,)`` level, and variable that it belongs to.
+    starts
+        ``(n,)`` where the levels of each variable begin.
+    """
+
+    box: Box
+    levels: IntArray
+    owners: IntArray
+    starts: IntArray
+
+    @classmethod
+    def of(cls, box: Box) -> Levels:
+        """Return the levels of a box."""
+        widths = box.upper - box.lower + 1
+        starts = np.cumsum(widths) - widths
+        owners = np.repeat(np.arange(len(widths)), widths)
+        return cls(box, np.arange(widths.sum()) - (starts - box.lower)[owners], owners, starts)
+
+    def inside(self, lower: IntArray, upper: IntArray) -> BoolArray:
+        """Return which levels lie in a box."""
+        return (self.levels >= lower[self.owners]) & (self.levels <= upper[self.owners])
+
+    def at(self, point: IntArray) -> IntArray:
+        """Return the ``(n,)`` places of the levels of a point."""
+        return np.asarray(self.starts + point - self.box.lower)
+
+    def best(self, table: FloatArray) -> FloatArray:
+        """Return the largest entry of each variable, of ``(..., L)`` tables."""
+        return np.asarray(np.maximum.reduceat(table, self.starts, axis=-1))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Plane:
+    """A constant and a table over all levels; `size` is what roundings are relative to."""
+
+    constant: float
+    table: FloatArray
+    size: float
+
+    def plus(self, other: Plane, factor: float = 1.0) -> Plane:
+        """Return the sum with a multiple of another plane."""
+        return Plane(
+            self.constant + factor * other.constant,
+            self.table + factor * other.table,
+            self.size + abs(factor) * other.size,
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Around:
+    """A box and what terms ask of it: corners, which levels lie in it, and rows that are tables.
+
+    Attributes
+    ----------
+    lower, upper
+        ``(n,)`` corners.
+    inside
+        ``(L,)`` which levels lie between them.
+    uses, limits
+        ``(K, L)`` lower planes of the rows from above, and what they leave.
+    """
+
+    lower: IntArray
+    upper: IntArray
+    inside: BoolArray
+    uses: FloatArray
+    limits: FloatArray
+
+
+class Term(Protocol):
+    """A part whose plane on a box has parameters."""
+
+    @property
+    def parameters(self) -> int:
+        """Number of parameters."""
+
+    def plane(self, given: FloatArray, around: Around) -> Plane:
+        """Return the plane on a box; raise `ValueError` for parameters that are none."""
+
+
+@dataclass(frozen=True, eq=False)
+class Tabled:
+    """Sums of tables: exact for functions of one variable, corners for blocks of several."""
+
+    grid: Levels
+    part: Blocks
+    side: int
+    parameters: int = 0
+
+    def plane(self, given: FloatArray, around: Around) -> Plane:
+        """Return the tables themselves."""
+        table = np.zeros(len(self.grid.levels))
+        corner = around.upper if self.side > 0 else around.lower
+        constant, size = 0.0, 0.0
+        for block in self.part.blocks:
+            size += float(np.abs(block.table).max())
+            if len(block.variables) > 1:
+                constant += float(block(corner[None, :])[0])
+                continue
+            i = int(block.variables[0])
+            start, low = int(self.grid.starts[i]), int(self.grid.box.lower[i] - block.lower[0])
+            width = int(self.grid.box.upper[i] - self.grid.box.lower[i]) + 1
+            table[start : start + width] += block.table[low : low + width]
+        return Plane(constant, table, size)
+
+
+@dataclass(frozen=True, eq=False)
+class Cornered:
+    """Anything increasing: its value at a corner."""
+
+    grid: Levels
+    part: Placed
+    side: int
+    parameters: int = 0
+
+    def plane(self, given: FloatArray, around: Around) -> Plane:
+        """Return the value at the upper corner, or at the lower one."""
+        corner = around.upper if self.side > 0 else around.lower
+        value = float(self.part(corner[None, :])[0])
+        return Plane(value, np.zeros(len(self.grid.levels)), abs(value))
+
+
+@dataclass(frozen=True, eq=False)
+class Rising:
+    r"""Coverage from above: a tangent of :math:`1 - e^{-s}`, and gains at the lower corner.
+
+    A target is missed with chance :math:`P = e^{-s}`, s being the sum of :math:`-\ln q` over the
+    variables. A tangent says :math:`P \ge m (1 + t - s)` with :math:`m = e^{-t}`; what one variable
+    adds to s need not count beyond the point where the tangent falls below P at the upper corner.
+    Weierstrass says :math:`P \ge P_l (1 - \sum_i (1 - q_i / q_{il}))`. Parameters: t of each
+    target, then the share of the second plane in a mean of both.
+    """
+
+    grid: Levels
+    part: Coverage
+    chances: FloatArray
+    logs: FloatArray
+
+    @classmethod
+    def of(cls, grid: Levels, part: Coverage) -> Rising:
+        """Return the term with ``(C, L)`` chances and upper bounds of their logarithms."""
+        pairs = zip(grid.box.lower - part.lower, grid.box.upper - part.lower, strict=True)
+        tables = zip(part.misses, pairs, strict=True)
+        chances = np.concatenate([table[a : b + 1] for table, (a, b) in tables]).T
+        known, places = np.unique(chances, return_inverse=True)
+        logs = np.array([_minus_log(float(q)) for q in known])[places.reshape(chances.shape)]
+        return cls(grid, part, chances, logs)
+
+    @property
+    def parameters(self) -> int:
+        """Two per target."""
+        return 2 * len(self.part.weights)
+
+    def plane(self, given: FloatArray, around: Around) -> Plane:
+        """Return the mean of both planes, target by target, added up."""
+        touching, share = np.split(given, 2)
+        if not ((touching >= 0) & (touching < 700) & (share >= 0) & (share <= 1)).all():
+            raise ValueError("parameters of a coverage lie outside their range")
+        weights, grid = self.part.weights, self.grid
+        low, high = grid.at(around.lower), grid.at(around.upper)
+        missed = np.prod(self.chances[:, low], axis=1)
+        least = np.prod(self.chances[:, high], axis=1)
+        slopes = np.array([_exp(t) for t in np.rint(touching * _TOUCHING)])
+        at = np.array([_minus_log(m) for m in slopes.tolist()])
+        base = self.logs[:, low].sum(axis=1)
+        open_, base = np.isfinite(base), np.where(np.isfinite(base), base, 0.0)
+        with np.errstate(invalid="ignore"):
+            rise = self.logs - np.where(open_[:, None], self.logs[:, low][:, grid.owners], 0.0)
+        reach = np.maximum(0.0, 1.0 + at - base - least / slopes)
+        tangent = weights * (1.0 - share) * slopes * open_
+        gains = weights * share * missed
+        with np.errstate(invalid="ignore", divide="ignore"):
+            ratio = self.chances / self.chances[:, low][:, grid.owners]
+        ratio = np.where(missed[:, None] > 0, ratio, 1.0)
+        inside = around.inside
+        table = np.zeros(len(grid.levels))
+        table[inside] = tangent @ np.minimum(rise, reach[:, None])[:, inside]
+        table[inside] += gains @ (1.0 - ratio[:, inside])
+        flat = np.where(open_, 1.0 - slopes * (1.0 + at - base), 1.0)
+        constant = float(weights @ ((1.0 - share) * flat + share * (1.0 - missed)))
+        size = float(weights @ (4.0 + slopes * (1.0 + at + base))) + float(grid.best(table).sum())
+        return Plane(constant, table, size)
+
+
+@lru_cache(maxsize=2**16)
+def _minus_log(value: float) -> float:
+    """Return ``-ln(value)``, rounded up but for the last digit; infinite for 0."""
+    return math.inf if value == 0 else -log_bounds(value, _LOG_BITS)[0] / 2.0**_LOG_BITS
+
+
+@lru_cache(maxsize=2**16)
+def _exp(steps: float) -> float:
+    return math.exp(-steps / _TOUCHING)
+
+
+@dataclass(frozen=True, eq=False)
+class Coupled:
+    r"""Quadratic terms from above: one knapsack per variable.
+
+    The coefficient of a pair is split between its two variables. What variable i gets is worth
+    :math:`x_i \sum_j s_{ij} x_j`, where the sum is at most what the rows leave beside i, under
+    prices of i's own. Parameters: the share of the first variable of each pair, then ``(n, K)``
+    prices.
+    """
+
+    grid: Levels
+    part: Quadratic
+    first: IntArray
+    second: IntArray
+    rows: int
+
+    @classmethod
+    def of(cls, grid: Levels, part: Quadratic, rows: int) -> Coupled:
+        """Return the term for so many rows from above."""
+        first, second = np.nonzero(np.triu(part.pairs, 1))
+        return cls(grid, part, first, second, rows)
+
+    @property
+    def parameters(self) -> int:
+        """One per pair, and one per variable and row."""
+        return len(self.first) + len(self.grid.starts) * self.rows
+
+    def shares(self, given: FloatArray) -> FloatArray:
+        """Return the ``(n, n)`` coefficients that each variable gets."""
+        n = len(self.grid.starts)
+        shares = np.zeros((n, n))
+        part = given[: len(self.first)]
+        shares[self.first, self.second] = part
+        shares[self.second, self.first] = self.part.pairs[self.first, self.second] - part
+        return shares
+
+    def allowed(self, around: Around) -> BoolArray:
+        """Return which levels fit beside the least non-zero level of each variable, ``(n, L)``."""
+        grid = self.grid
+        fits = np.broadcast_to(around.inside, (len(grid.starts), len(grid.levels))).copy()
+        low = grid.at(around.lower)
+        one = grid.at(np.minimum(np.maximum(around.lower, 1), grid.box.upper))
+        for uses, limit in zip(around.uses, around.limits, strict=True):
+            more = uses[one] - uses[low]
+            rise = uses - uses[low][grid.owners]
+            room = limit - uses[low].sum()
+            slack = 1e-9 * (abs(limit) + np.abs(uses[low]).sum() + np.abs(uses).max())
+            fits &= more[:, None] + rise[None, :] <= room + slack
+        own = grid.owners[None, :] == np.arange(len(grid.starts))[:, None]
+        fits[own & (grid.levels == around.lower[grid.owners])[None, :]] = True
+        fits[:, low] = True
+        return fits
+
+    def inner(self, given: FloatArray, around: Around) -> tuple[FloatArray, FloatArray]:
+        """Return, for each variable, ``(n, L)`` worths of what stands beside it, and prices."""
+        n = len(self.grid.starts)
+        prices = given[len(self.first) :].reshape(n, self.rows)
+        if not (prices >= 0).all():
+            raise ValueError("a price is negative")
+        shares = self.shares(given)
+        worth = shares[:, self.grid.owners] * self.grid.levels - prices @ around.uses
+        return np.where(self.allowed(around), worth, -np.inf), prices
+
+    def plane(self, given: FloatArray, around: Around) -> Plane:
+        """Return what each level is worth with the best that fits beside it."""
+        grid, x = self.grid, self.grid.levels.astype(np.float64)
+        worth, prices = self.inner(given, around)
+        best = grid.best(worth)
+        np.fill_diagonal(best, 0.0)
+        beside = best.sum(axis=1)
+        own = self.part.linear[grid.owners] * x
+        own += np.diag(self.part.pairs)[grid.owners] * x * x
+        left = around.limits[:, None] - around.uses
+        table = own + x * (beside[grid.owners] + (prices[grid.owners].T * left).sum(axis=0))
+        top = np.abs(around.uses).max(axis=1, initial=0.0) * len(best) + np.abs(around.limits)
+        sizes = np.abs(best).sum(axis=1) + 2.0 * (prices @ top) + np.abs(self.part.pairs).sum()
+        size = float((sizes * around.upper).sum() + grid.best(np.abs(own)).sum())
+        return Plane(0.0, table, size)
+
+
+@dataclass(frozen=True, eq=False)
+class Gaining:
+    """Quadratic terms from below: gains at the lower corner, which only grow."""
+
+    grid: Levels
+    part: Quadratic
+    parameters: int = 0
+
+    def plane(self, given: FloatArray, around: Around) -> Plane:
+        """Return the value at the lower corner and all single gains."""
+        grid, low, x = self.grid, around.lower.astype(np.float64), self.grid.levels.astype(float)
+        pairs = np.triu(self.part.pairs, 1)
+        beside = ((pairs + pairs.T) @ low)[grid.owners]
+        slopes, squares = self.part.linear[grid.owners], np.diag(self.part.pairs)[grid.owners]
+        own = (slopes + beside) * x + squares * x * x
+        at = grid.at(around.lower)
+        value = float(self.part(around.lower[None, :])[0])
+        size = value + 2.0 * float(grid.best(np.abs(own)).sum())
+        return Plane(value, own - own[at][grid.owners], size)

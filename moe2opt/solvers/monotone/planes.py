@@ -1,0 +1,265 @@
+"""Bounds from the planes of parts: prices of rows, and good parameters of terms.
+
+The parameters of each term follow what the relaxation chooses: tangents touch where coverage is,
+coefficients of pairs move to the variable that takes less of the other one (subgradients). Prices
+of the rows are found one after the other, exactly for the planes at hand.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from moe2opt.canonical import MonotoneProblem
+from moe2opt.canonical.planes import Planes, planes_of
+from moe2opt.canonical.terms import Around, Coupled, Plane, Rising
+from moe2opt.result import FloatArray, Multipliers
+from moe2opt.solvers.base import Search
+from moe2opt.solvers.monotone.heuristics import climbed
+from moe2opt.solvers.monotone.relaxation import (
+    Box,
+    CornerRelaxation,
+    MixedRelaxation,
+    outward,
+    tightened,
+)
+from moe2opt.solvers.monotone.steps import Chosen, Line, first_parameters, share_pairs, touch
+from moe2opt.solvers.relaxation import Examined
+from moe2opt.solvers.tree import Leaf, Tightening
+
+#: Steps without a clearly better bound before steps are halved, three times at most.
+_PATIENCE = 6
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Node:
+    """A box and the multipliers that its parent ended with."""
+
+    corners: Box
+    start: Multipliers
+
+
+@dataclass(slots=True, eq=False)
+class _Best:
+    """The best multipliers so far, the bound they give, and what is left of each level."""
+
+    value: float
+    multipliers: Multipliers
+    table: FloatArray
+    means: FloatArray
+
+
+class PlaneRelaxation(CornerRelaxation):
+    """Corners first, and in what they leave planes: bounds, tightenings and where to split."""
+
+    def __init__(self, problem: MonotoneProblem, planes: Planes, *, marginal: bool) -> None:
+        super().__init__(problem, marginal=marginal)
+        corners = CornerRelaxation if problem.mixed_objective is None else MixedRelaxation
+        self.planes, self._inner = planes, corners(problem, marginal=marginal)
+        self._climbs = 0
+
+    def root(self) -> Any:
+        planes, problem = self.planes, self.problem
+        given = [first_parameters(t) for total in planes.sums for t in total.terms]
+        start = np.concatenate([*given, np.zeros(0)])
+        prices = np.zeros(len(planes.above)), np.zeros(len(planes.below))
+        return _Node((problem.lower, problem.upper), Multipliers(start, *prices))
+
+    def split(self, box: Any, axis: int, cut: int) -> Any:
+        below, above = super().split(box.corners, axis, cut)
+        return _Node(below, box.start), _Node(above, box.start)
+
+    def examine(self, box: Any, search: Search) -> Examined:
+        found = self._inner.examine(box.corners, search)
+        node = _Node(found.box, box.start)
+        at = found.tightenings, node
+        closed = found.leaf is not None or search.prunes(found.bound) or found.branch is None
+        if closed:
+            return Examined(*at, found.leaf, found.bound, found.proof, found.branch)
+        best = self._improved(node, search)
+        bound, proof, leaf = found.bound, found.proof, self._leaf(best.multipliers)
+        if (value := outward(best.value, self.problem)) < bound:
+            bound, proof = value, leaf
+        if search.prunes(bound):
+            return Examined(*at, bound=bound, proof=proof)
+        steps = self._reduced(found.box, best, leaf, search)
+        corners = tightened(found.box, steps)
+        self._offer(best.means, corners, search)
+        again = self._inner.examine(corners, search) if steps else found
+        if again.bound < bound:
+            bound, proof = again.bound, again.proof
+        cuts = [*found.tightenings, *steps, *(again.tightenings if steps else ())]
+        node = _Node(again.box, best.multipliers)
+        branch = None if again.branch is None else self._branch(again.box, best)
+        return Examined(cuts, node, again.leaf, bound, proof, branch)
+
+    def _leaf(self, found: Multipliers) -> Leaf:
+        return "dual", self.tree.price(found.cluster, found.row, found.cover)
+
+    def _improved(self, node: _Node, search: Search) -> _Best:
+        """Look for multipliers with a small bound over a box, from those of its parent on."""
+        around = self.planes.around(*node.corners)
+        given, prices = node.start.cluster.copy(), (node.start.row, node.start.cover)
+        tuning, best, since, pace = search.options.tuning.monotone, None, 0, 1.0
+        rounds = tuning.plane_steps[search.nodes > 1]
+        means = None
+        for k in range(rounds):
+            search.check()
+            planes = self.planes.planes(given, around)
+            row, cover, chosen = self._prices(planes, around, *prices)
+            prices = row, cover
+            value = self.planes.bound_of(planes, row, cover, around)
+            means = chosen.means if means is None else 0.7 * means + 0.3 * chosen.means
+            if best is None or value < best.value:
+                clear = best is None or value < best.value - 1e-4 * abs(best.value)
+                since = 0 if clear else since + 1
+                table = self.planes.priced(planes, row, cover)
+                assert table is not None
+                found = Multipliers(given.copy(), row, cover)
+                best = _Best(value, found, table.table, means)
+            else:
+                since += 1
+            if search.prunes(outward(value, self.problem)):
+                break
+            if since >= _PATIENCE:
+                pace, since = pace / 2, 0
+                given = best.multipliers.cluster.copy()
+                if pace < 0.1:
+                    break
+                continue
+            goal = search.objective if math.isfinite(search.objective) else 0.9 * value
+            self._step(given, row, cover, chosen, around, pace * max(value - goal, 1e-9), k)
+        assert best is not None
+        best.means = means if means is not None else best.means
+        return best
+
+    def _prices(
+        self, planes: Sequence[Plane], around: Around, row: FloatArray, cover: FloatArray
+    ) -> tuple[FloatArray, FloatArray, Chosen]:
+        """Return prices of the rows, each the best one beside the others, and what is taken."""
+        grid, side = self.planes.grid, self.planes.side
+        pairs = [(p, s.limit) for p, s in zip(planes[1:], self.planes.sums[1:], strict=True)]
+        above = len(self.planes.above)
+        signs = [1.0] * above + [-1.0] * len(self.planes.below)
+        uses = [s * p.table for s, (p, _) in zip(signs, pairs, strict=True)]
+        limits = [s * (b - p.constant) for s, (p, b) in zip(signs, pairs, strict=True)]
+        table = np.where(around.inside, side * planes[0].table, -np.inf)
+        prices = np.concatenate([row, cover])
+        chosen = Line(grid.starts, grid.owners)
+        shares = None
+        for _turn in range(2 if len(uses) > 1 else 1):
+            for r, (use, limit) in enumerate(zip(uses, limits, strict=True)):
+                if not math.isfinite(limit) or not use.any():
+                    prices[r] = 0.0
+                    continue
+                rest = table - sum(
+                    (prices[q] * uses[q] for q in range(len(uses)) if q != r and prices[q]),
+                    np.zeros(len(table)),
+                )
+                prices[r], mixed = chosen.price(rest, use, limit)
+                shares = mixed if prices[r] > 0 or shares is None else shares
+        if shares is None:
+            shares = chosen.takes(table)
+        means = np.bincount(grid.owners, shares * grid.levels, len(grid.starts))
+        return prices[:above], prices[above:], Chosen(shares, np.asarray(means, dtype=np.float64))
+
+    def _step(
+        self,
+        given: FloatArray,
+        row: FloatArray,
+        cover: FloatArray,
+        chosen: Chosen,
+        around: Around,
+        above: float,
+        step: int,
+    ) -> None:
+        """Change the parameters of all terms, in place; `above` is how far to go down."""
+        start = 0
+        factors = [1.0, *row, *cover]
+        for factor, total in zip(factors, self.planes.sums, strict=True):
+            for term in total.terms:
+                own = given[start : start + term.parameters]
+                start += term.parameters
+                if isinstance(term, Coupled):
+                    share_pairs(own, term, row, chosen, around, above / max(factor, 1e-9))
+                elif isinstance(term, Rising):
+                    touch(own, term, chosen, around, max(0.1, 1.0 / (1.0 + step)))
+
+    def _reduced(self, box: Box, best: _Best, leaf: Leaf, search: Search) -> list[Tightening]:
+        """Cut off the ends of ranges that cannot win under the multipliers."""
+        lower, upper, grid = box[0].copy(), box[1].copy(), self.planes.grid
+        table = np.where(grid.inside(lower, upper), best.table, -np.inf)
+        left = outward(best.value, self.problem) - (grid.best(table)[grid.owners] - table)
+        losing = search.prunes_each(left)
+        steps: list[Tightening] = []
+        for i in np.flatnonzero(upper > lower).tolist():
+            start = int(grid.starts[i] - grid.box.lower[i])
+            loses = losing[start + lower[i] : start + upper[i] + 1]
+            if loses.all():
+                continue
+            first, last = int(np.argmin(loses)), int(np.argmin(loses[::-1]))
+            ends = [(int(lower[i]) + first - 1, True)] if first else []
+            ends += [(int(upper[i]) - last, False)] if last else []
+            for cut, keep_right in ends:
+                below, above = CornerRelaxation.split(self, (lower, upper), i, cut)
+                gone, kept = (below, above) if keep_right else (above, below)
+                value = self.planes.value(best.multipliers, self.planes.around(*gone))
+                bound = outward(value, self.problem)
+                if search.prunes(bound):
+                    steps.append(Tightening(i, cut, keep_right, leaf, bound))
+                    lower, upper = kept
+        return steps
+
+    def _offer(self, means: FloatArray, box: Box, search: Search) -> None:
+        """Offer a climb from what the relaxation takes, at ever fewer nodes."""
+        self._climbs += 1
+        if self._climbs & (self._climbs - 1) and self._climbs % 32:
+            return
+        point = np.clip(np.floor(means + 1e-6).astype(np.int64), *box)
+        if (self.problem.constraint_values(point[None, :]) > 0).any():
+            return
+        tuning = search.options.tuning.monotone
+        search.offer(climbed(self.problem, point, False, search.pressed, tuning), "H")
+
+    def _branch(self, box: Box, best: _Best) -> tuple[int, int] | None:
+        """Split where the relaxation is furthest from a whole number, else the widest range."""
+        lower, upper = box
+        free = upper > lower
+        if not free.any():
+            return None
+        means = np.clip(best.means, lower, upper)
+        part = means - np.floor(means)
+        grid = self.planes.grid
+        inside = grid.inside(lower, upper)
+        spread = grid.best(np.where(inside, self._weight, -np.inf))
+        score = np.where(free, np.minimum(part, 1.0 - part) * spread, -1.0)
+        if score.max() <= 1e-6:
+            score = np.where(free, spread * (upper - lower), -1.0)
+        i = int(np.argmax(score))
+        cut = int(np.clip(np.floor(means[i]), lower[i], upper[i] - 1))
+        return i, cut
+
+    @property
+    def _weight(self) -> FloatArray:
+        """Return how much each level adds to the objective when it is taken first."""
+        if not hasattr(self, "_gains"):
+            grid, problem = self.planes.grid, self.problem
+            points = np.repeat(problem.upper[None, :], len(grid.levels), axis=0)
+            points[np.arange(len(points)), grid.owners] = problem.lower[grid.owners]
+            whole = float(problem.upper_values(problem.upper[None, :], problem.lower[None, :])[0])
+            low = np.broadcast_to(problem.lower, points.shape)
+            self._gains = np.abs(whole - problem.upper_values(points, low)) + 1e-12
+        return self._gains
+
+
+def with_planes(corners: CornerRelaxation) -> CornerRelaxation:
+    """Return a relaxation that adds the bounds of declared parts, where they have any."""
+    problem = corners.problem
+    planes = planes_of(problem.structure, problem.lower, problem.upper)
+    return (
+        corners if planes is None else PlaneRelaxation(problem, planes, marginal=corners.marginal)
+    )

@@ -1,0 +1,169 @@
+"""Prices of single rows, and steps of the parameters of terms towards smaller bounds."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from moe2opt.canonical.terms import Around, Coupled, Rising
+from moe2opt.result import FloatArray, IntArray
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Chosen:
+    """What the relaxation takes: shares of the levels, and the mean level of each variable."""
+
+    shares: FloatArray
+    means: FloatArray
+
+
+class Line:
+    """The best price of one row, found on the piecewise linear bound as a function of it."""
+
+    def __init__(self, starts: IntArray, owners: IntArray) -> None:
+        self.starts, self.owners = starts, owners
+
+    def takes(self, table: FloatArray) -> FloatArray:
+        """Return a one for the best level of each variable (the first among equals)."""
+        best = np.maximum.reduceat(table, self.starts)
+        places = np.flatnonzero(table >= best[self.owners])
+        _, first = np.unique(self.owners[places], return_index=True)
+        taken = np.zeros(len(table))
+        taken[places[first]] = 1.0
+        return taken
+
+    def price(self, table: FloatArray, use: FloatArray, limit: float) -> tuple[float, FloatArray]:
+        """Return the price, and a mean of what is taken on both sides of it that uses the limit."""
+        low, high = 0.0, math.inf
+        taken = self.takes(table)
+        over = float(use @ taken) - limit
+        if over <= 0:
+            return 0.0, taken
+        finite = np.where(np.isfinite(table), table, 0.0)
+        low_line = (float(finite @ taken), over)
+        scale = max(1e-12, float(np.ptp(finite)) / max(1e-12, float(np.ptp(use))))
+        price = scale
+        high_taken = taken
+        for _ in range(60):
+            now = self.takes(table - price * use)
+            over_now = float(use @ now) - limit
+            line = (float(finite @ now), over_now)
+            if over_now > 0:
+                low, low_line, taken = price, line, now
+                if math.isinf(high):
+                    if price > 1e12 * scale:
+                        return price, now
+                    price *= 4.0
+                    continue
+            else:
+                high, high_line, high_taken = price, line, now
+            # Where the two lines meet, the bound is least or the function has another piece.
+            gap = low_line[1] - high_line[1]
+            meet = (low_line[0] - high_line[0]) / gap if gap > 0 else low
+            if not low + 1e-12 * scale < meet < high - 1e-12 * scale:
+                break
+            price = meet
+        share = low_line[1] / (low_line[1] - high_line[1]) if low_line[1] > high_line[1] else 1.0
+        return high, (1.0 - share) * taken + share * high_taken
+
+
+def first_parameters(term: Any) -> FloatArray:
+    """Return parameters to begin with."""
+    if isinstance(term, Coupled):
+        start = np.zeros(term.parameters)
+        pairs = term.part.pairs[term.first, term.second]
+        start[: len(pairs)] = pairs / 2
+        return start
+    return np.zeros(term.parameters)
+
+
+def touch(own: FloatArray, term: Rising, chosen: Chosen, around: Around, pace: float) -> None:
+    """Let tangents touch where the relaxation is; prefer the plane that says less there."""
+    grid, count = term.grid, len(term.part.weights)
+    low = grid.at(around.lower)
+    base = term.logs[:, low].sum(axis=1)
+    open_ = np.isfinite(base)
+    with np.errstate(invalid="ignore"):
+        rise = term.logs - np.where(open_[:, None], term.logs[:, low][:, grid.owners], 0.0)
+    touching, share = own[:count], own[count:]
+    base = np.where(open_, base, 0.0)
+    reach = np.maximum(0.0, 1.0 + touching - base)
+    taken = np.minimum(rise, reach[:, None]) @ chosen.shares
+    missed = np.where(open_, np.exp(-base), 0.0)
+    with np.errstate(invalid="ignore"):
+        ratio = np.where(open_[:, None], np.exp(-np.where(np.isfinite(rise), rise, np.inf)), 1.0)
+    gains = 1.0 - missed + missed * ((1.0 - ratio) @ chosen.shares)
+    tangent = 1.0 - np.exp(-touching) * (1.0 + touching - base - taken)
+    touching += pace * (np.minimum(base + taken, 690.0) - touching)
+    share += pace * ((gains < tangent) - share)
+
+
+def share_pairs(
+    own: FloatArray,
+    term: Coupled,
+    row: FloatArray,
+    chosen: Chosen,
+    around: Around,
+    above: float,
+) -> None:
+    """Give less of a pair to the variable that takes more of the other, and price the rows anew."""
+    count, n = len(term.first), len(term.grid.starts)
+    taken = _beside(own, term, row, around)
+    both = chosen.means[:, None] * taken
+    way = (both - both.T)[term.first, term.second]
+    size = float(way @ way)
+    if size > 1e-12:
+        own[:count] -= above / size * way
+    own[count:] = _inner_prices(own, term, row, around)[0].reshape(n * term.rows)
+
+
+def _beside(own: FloatArray, term: Coupled, row: FloatArray, around: Around) -> FloatArray:
+    """Return the ``(n, n)`` mean levels that stand beside each variable."""
+    return _inner_prices(own, term, row, around)[1]
+
+
+def _inner_prices(
+    own: FloatArray, term: Coupled, row: FloatArray, around: Around
+) -> tuple[FloatArray, FloatArray]:
+    """Return ``(n, K)`` prices of a knapsack beside each variable, and ``(n, n)`` what it takes.
+
+    The rows are added up with their own prices; each knapsack is filled in the order of worth per
+    use. Prices are exact for linear rows, and allowed for any.
+    """
+    n, grid = len(term.grid.starts), term.grid
+    shares = term.shares(own)
+    low, allowed = around.lower.astype(np.float64), term.allowed(around)
+    top = grid.best(np.where(allowed, grid.levels, -np.inf))
+    room = np.maximum(0.0, top - low)
+    np.fill_diagonal(room, 0.0)
+    wide = np.where(np.isfinite(around.limits) & around.uses.any(axis=1), row, 0.0)
+    if not wide.any():
+        wide = around.uses.any(axis=1) / np.maximum(1e-12, np.abs(around.limits))
+    use = wide @ around.uses if term.rows else np.zeros(len(grid.levels))
+    ends = use[grid.at(around.upper)] - use[grid.at(around.lower)]
+    cost = ends / np.maximum(1, around.upper - around.lower)
+    one = use[grid.at(np.minimum(np.maximum(around.lower, 1), grid.box.upper))]
+    left = float(wide @ around.limits) - use[grid.at(around.lower)].sum()
+    left = left - (one - use[grid.at(around.lower)])
+    gain = np.where((shares > 0) & (room > 0), shares, 0.0)
+    ratio = np.where(cost > 0, gain / np.maximum(cost, 1e-300), np.where(gain > 0, np.inf, 0.0))
+    order = np.argsort(-ratio, axis=1, kind="stable")
+    rank = np.arange(n)[:, None], order
+    weights = np.where(gain > 0, room * cost, 0.0)[rank]
+    used = np.cumsum(weights, axis=1)
+    fits = used <= left[:, None]
+    filled = np.where(
+        fits,
+        1.0,
+        np.clip((left[:, None] - used + weights) / np.maximum(weights, 1e-300), 0.0, 1.0),
+    )
+    taken = np.zeros((n, n))
+    taken[rank] = filled
+    critical = np.where(fits.all(axis=1), 0, np.argmin(fits, axis=1))
+    price = np.where(fits.all(axis=1), 0.0, ratio[np.arange(n), order[np.arange(n), critical]])
+    price = np.where(np.isfinite(price), price, 0.0)
+    means = low + np.where(gain > 0, room, 0.0) * taken
+    return price[:, None] * wide, means
