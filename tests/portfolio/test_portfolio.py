@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -338,3 +339,51 @@ def test_bad_input_is_named(tmp_path: Path, old: str, new: str, message: str) ->
     with pytest.raises(InputError) as error:
         mo.load(config)
     assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "seeds", [range(8), pytest.param(range(8, 208), marks=pytest.mark.slow)], ids=["few", "many"]
+)
+def test_levels_on_a_line_are_those_of_the_dynamic_programme(seeds: range, tmp_path: Path) -> None:
+    """Drawn needs, levels with drawn gaps and any number kept: the plan is the oracle's."""
+    for seed in seeds:
+        rng = np.random.default_rng(seed)
+        most = int(rng.integers(5, 13))
+        smaller = rng.choice(np.arange(1, most), int(rng.integers(2, most - 1)), replace=False)
+        levels = [*sorted(smaller.tolist()), most]
+        needs = {k: float(rng.integers(0, 10)) for k in range(1, most + 1)} | {most: 1.0}
+        count = int(rng.integers(1, len(levels) + 1))
+        rows = [f"{k},{level},{most - level}" for k in needs for level in levels if k <= level]
+        weights = [f"{k},{weight}" for k, weight in needs.items()]
+        yaml = f"""\
+schema_version: 1
+problem: portfolio
+name: line
+table: t.csv
+class: {{column: need, weights: w.csv}}
+candidate: level
+value: saved
+costs: {{levels: 1}}
+budgets: {{levels: {count}}}
+every_class_served: true
+"""
+        path = written(
+            tmp_path, yaml, t="need,level,saved\n" + "\n".join(rows),
+            w="need,weight\n" + "\n".join(weights),
+        )  # fmt: skip
+        result = solved(mo.load(path))
+        least = served_on_a_line(needs, levels, count)
+        assert result.objective == pytest.approx(most - least / sum(needs.values()), rel=1e-12)
+
+
+def served_on_a_line(needs: dict[int, float], levels: list[int], count: int) -> float:
+    """Return the least work of serving every need with so many levels, by a dynamic programme."""
+    best = {0: 0.0}  # the largest level that is kept to the work of all needs up to it
+    for _ in range(count):
+        grown = dict(best)
+        for below, work in best.items():
+            for level in (one for one in levels if one > below):
+                own = level * math.fsum(w for need, w in needs.items() if below < need <= level)
+                grown[level] = min(grown.get(level, math.inf), work + own)
+        best = grown
+    return best[levels[-1]]
