@@ -157,6 +157,8 @@ def case_of(config: PortfolioConfig, folder: Path, *, allow_outside: bool = Fals
         rivals={},
     )
     unserved = [f"nothing within the limits serves {name}: it counts 0" for name in nobody]
+    if len(nobody) == len(classes):
+        unserved = ["no row is within the limits, so that all counts 0: do their units agree?"]
     caveats = (*config.notes, *unserved, *([NOISY] if case.noisy else []))
     return replace(case, rivals=_rivals(config, files, case), caveats=caveats)
 

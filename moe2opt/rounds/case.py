@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ _SIZE = Column("number", least=0, optional=True)
 _DEVICES = {
     "name": NAME,
     "gflop_per_s": POSITIVE,
-    "distance_km": replace(POSITIVE, optional=True),
+    "distance_km": Column("number", least=1e-4, most=50, optional=True),  # what the losses are for
     "gain_db": _NUMBER,
     "memory_mb": _SIZE,
     "pj_per_flop": _SIZE,
@@ -276,6 +276,8 @@ def _undominated(options: list[Option]) -> list[Option]:
 
 def read_case(config: RoundsConfig, file: Callable[[str, str], Path]) -> Case:
     """Read the tables; `file` returns the path of a name that stands under a key."""
+    if config.limits.quantisation_error is not None and config.work.kind != "quantised_upload":
+        raise InputError("limits.quantisation_error: for work of the kind quantised_upload only")
     rows = read_table(file(config.devices, "devices"), _DEVICES, unique=["name"])
     if not rows:
         raise InputError("devices: the table has no device")

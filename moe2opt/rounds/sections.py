@@ -152,9 +152,3 @@ class RoundsConfig(Section):
     """What all devices together may use."""
     notes: tuple[str, ...] = ()
     """What must be known to read the figures."""
-
-    @model_validator(mode="after")
-    def _error_of_bits(self) -> RoundsConfig:
-        if self.limits.quantisation_error is not None and self.work.kind != "quantised_upload":
-            raise ValueError("limits.quantisation_error is for work of the kind quantised_upload")
-        return self

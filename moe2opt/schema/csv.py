@@ -81,13 +81,7 @@ def read_table(
     InputError
         With one line ``file:line: column: problem`` for each fault found.
     """
-    try:
-        reader = csv.reader(io.StringIO(read_text(path)), strict=True)
-        lines = [(reader.line_num, cells) for cells in reader]
-    except csv.Error as error:
-        raise InputError(f"{path}: cannot be read as CSV: {error}") from error
-    if not lines:
-        raise InputError(f"{path}:1: the file is empty; expected a header")
+    lines = _lines(path)
     raise_all(_header_errors(path, lines[0][1], columns))
     rows, errors = _parse(path, lines, columns)
     raise_all(errors or _repeated(path, rows, unique))
@@ -118,10 +112,12 @@ def read_columns(
     InputError
         Naming the key of a column that is missing, or as `read_table` does.
     """
-    header = header_of(path)
+    header = _lines(path)[0][1]
     for key, (name, _) in wanted.items():
         if name not in header:
             hint = _hint(name, [h for h in header if h.startswith(f"{name}_")], header)
+            there = ", ".join(f"'{shown(h[:_WIDTH])}'" for h in header[:8])
+            hint = hint or f"; it has {there}"
             raise InputError(f"{key}: {path.name} has no column '{shown(name)}'{hint}")
     found: list[Row] = []
     left = dict(wanted)
@@ -153,6 +149,8 @@ def read_numbers(path: Path, by: str, name: str, content: Column, key: str) -> d
     key
         Key of the configuration that names the file.
     """
+    if not path.exists():  # perhaps it was to be a number: "8 ms"
+        raise InputError(f"{key}: {path.name}: No such file or directory")
     header = header_of(path)
     others = [column for column in header if column != by]
     if name not in header and len(others) == 1:
@@ -176,9 +174,28 @@ def same_names(key: str, given: Iterable[str], known: Sequence[str]) -> None:
 def header_of(path: Path) -> list[str]:
     """Return the names of the columns of a CSV file; a file that is no table has none."""
     try:
-        return next(csv.reader(io.StringIO(read_text(path)), strict=True), [])
+        header = next(csv.reader(io.StringIO(read_text(path)), strict=True), [])
     except csv.Error as error:
         raise InputError(f"{path}: cannot be read as CSV: {error}") from error
+    return [name.strip() for name in header]
+
+
+def _lines(path: Path) -> list[tuple[int, list[str]]]:
+    """Return the cells of each line with its number; the first one is the header."""
+    try:
+        reader = csv.reader(io.StringIO(read_text(path)), strict=True)
+        lines = [(reader.line_num, cells) for cells in reader]
+    except csv.Error as error:
+        raise InputError(f"{path}: cannot be read as CSV: {error}") from error
+    if not any(cells for _, cells in lines):
+        raise InputError(f"{path}:1: the file is empty; expected a header")
+    header = [name.strip() for name in lines[0][1]]
+    if not header:
+        raise InputError(f"{path}:1: the line is empty; expected a header")
+    for sign, name in ((";", "semicolons"), ("\t", "tabs")):
+        if len(header) == 1 and sign in header[0]:
+            raise InputError(f"{path}:1: cells are separated by {name}; expected commas")
+    return [(lines[0][0], header), *lines[1:]]
 
 
 def value_columns(
@@ -252,6 +269,8 @@ def _value(cell: str, column: Column) -> Any:
 def _number(cell: str, kind: str) -> float:
     short = shown(cell if len(cell) <= _WIDTH else f"{cell[:_WIDTH]}...")
     try:
+        if "_" in cell or not cell.isascii():  # Python reads 5_0 as fifty
+            raise ValueError
         number = int(cell) if kind == "integer" else float(cell)
     except ValueError:
         raise ValueError(

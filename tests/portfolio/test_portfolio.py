@@ -214,6 +214,15 @@ def test_limits_may_differ_by_class_and_costs_by_candidate(tmp_path: Path) -> No
     assert any("serves watch: it counts 0" in note for note in plan.notes)
 
 
+def test_limits_in_another_unit_are_suspected(tmp_path: Path) -> None:
+    """Where seconds for milliseconds leave no row, the plan is empty and asks about units."""
+    plan = solved(
+        mo.load(written(tmp_path, YAML.replace("latency_ms: 8", "latency_ms: 0.008")))
+    ).plan
+    assert (plan.kept, plan.total) == ((), 0.0)
+    assert [note for note in plan.notes if "do their units agree?" in note]
+
+
 def test_weights_are_shares_and_a_base_costs_nothing(tmp_path: Path) -> None:
     """A base candidate is kept besides what the budget pays, weights are divided by their sum."""
     yaml = YAML.replace("class: device", "class: {column: device, weights: w.csv}")
@@ -322,7 +331,16 @@ BAD: list[tuple[str, str, str]] = [
     ("phone,small,30", "phone,small,", "t.csv:2: ap: the cell is empty"),
     ("phone,small,30", "phone,small,high", "t.csv:2: ap: 'high' is not a number"),
     ("phone,small,30", "phone,small", "t.csv:2: 4 cells, the header has 5"),
-    (TABLE, "", "class: t.csv has no column 'device'"),
+    (TABLE, "", "t.csv:1: the file is empty; expected a header"),
+    (TABLE, TABLE.replace(",", ";"), "t.csv:1: cells are separated by semicolons"),
+    ("budgets: {variants: 2}", "budgets: {variants: 2}\nbase: small",
+     "base: expected a list, got 'small'"),
+    ("class: device", "class:", "class: expected text or a section"),
+    ("class: device", "class: {column: device, weights: {phone: 60 %, watch: 1, car: 1}}",
+     "class.weights.phone: expected a number, got '60 %'"),
+    ("latency_ms: 8", "latency_ms: 8 ms", "where.latency_ms: 8 ms: No such file"),
+    ("costs: {variants: 1}", "costs: {variants: size.csv}",
+     "costs.variants: nothing is said of large, wide"),
     ("phone,small,30", "phone,small,-30", "t.csv:2: ap: -30 is outside 0..inf"),
     ("phone,small,30", "phone,small,nan", "t.csv:2: ap: nan is not finite"),
     ("phone,large,50", "phone,small,50", "t.csv:3: device, variant: 'phone, small' repeats line 2"),
@@ -335,6 +353,7 @@ BAD: list[tuple[str, str, str]] = [
 def test_bad_input_is_named(tmp_path: Path, old: str, new: str, message: str) -> None:
     """A fault of configuration or tables is one line that names key, file and line, or column."""
     texts = {"few": "device,latency_ms\nphone,8\n", "odd": "variant\ntiny\n"}
+    texts["size"] = "variant,variants\nsmall,1\n"
     config = written(tmp_path, YAML.replace(old, new, 1), t=TABLE.replace(old, new, 1), **texts)
     with pytest.raises(InputError) as error:
         mo.load(config)

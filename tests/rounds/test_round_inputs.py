@@ -99,6 +99,7 @@ CASES: list[tuple[Callable[[Path], Path], str]] = [
     (edited("devices.csv", "600", "nan"), "gflop_per_s: nan is not finite"),
     (edited("devices.csv", "600", "0"), "gflop_per_s: 0 is outside"),
     (edited("devices.csv", "0.2", "-0.2"), "distance_km: -0.2 is outside"),
+    (edited("devices.csv", "0.2", "200"), "distance_km: 200 is outside 0.0001..50"),
     (edited("devices.csv", "0.2", ""), "distance_km: the cell is empty"),
     (edited("devices.csv", "0.2", "200 m"), "distance_km: '200 m' is not a number"),
     (device(gain_db=-100), "one: distance_km and gain_db: give exactly one"),
@@ -122,7 +123,7 @@ CASES: list[tuple[Callable[[Path], Path], str]] = [
     (work(three_senders, values=-1), "values: must be greater than 0, got -1"),
     (
         lambda folder: three_blocks(folder, limits={"quantisation_error": 1}),
-        "limits.quantisation_error is for work of the kind quantised_upload",
+        "limits.quantisation_error: for work of the kind quantised_upload only",
     ),
     (
         lambda folder: three_blocks(folder, work=ASSIGN | {"table": "../b.csv"}),
