@@ -21,7 +21,7 @@ from moe2opt.canonical import Instance, Plan, load_problem
 from moe2opt.questions import QUESTIONS as QUESTIONS
 from moe2opt.questions import Question as Question
 from moe2opt.questions import known, question_names
-from moe2opt.result import InputError
+from moe2opt.result import NUMERICAL_GAP, InputError
 from moe2opt.schema import (
     Complaint,
     ConfigError,
@@ -46,8 +46,9 @@ class SolverSection(Section):
     """Name of a solver, or `auto` to choose by the structure of the problem."""
     time_limit_s: float | None = Field(default=None, ge=0)
     """Stop after this many seconds; null for no limit."""
-    rel_gap: float = Field(default=0.0, ge=0)
-    """Stop once (bound - objective) / |objective| is at most this."""
+    rel_gap: float = Field(default=NUMERICAL_GAP, ge=0)
+    """Stop once (bound - objective) / |objective| is at most this. Up to 1e-9, whole-numbered
+    objectives are closed exactly; 0 closes all as far as floating point can tell."""
     seed: int = Field(default=0, ge=0)
     """Seed of everything random."""
     threads: int = Field(default=1, ge=1)

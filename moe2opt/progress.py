@@ -18,7 +18,15 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from moe2opt.present import PLAIN, Measure, number
-from moe2opt.result import ProgressEvent, Result, Status, encode_float, relative_gap
+from moe2opt.result import (
+    EXACT_GAP,
+    NUMERICAL_GAP,
+    ProgressEvent,
+    Result,
+    Status,
+    encode_float,
+    relative_gap,
+)
 from moe2opt.writing import write_text
 
 logger = logging.getLogger("moe2opt")
@@ -35,6 +43,9 @@ HEADER_EVERY = 20
 #: Clock ticks are at least this many seconds, and this share of the elapsed time, apart.
 TICK_S = 0.9
 TICK_SHARE = 0.05
+
+#: Relative gaps below this would round to nothing with two digits of a percent.
+_SMALLEST_SHOWN = 5e-5
 
 
 @dataclass(slots=True)
@@ -92,6 +103,8 @@ def percent(holder: ProgressEvent | Result) -> str:
     gap = relative_gap(holder.objective, holder.bound)
     if not math.isfinite(gap):
         return "-"
+    if EXACT_GAP < gap < _SMALLEST_SHOWN:
+        return f"{100 * gap:.0e}%"
     return f"{100 * gap:.2f}%" if gap < 100 else "large"
 
 
@@ -175,9 +188,15 @@ def report(
 
 def status_words(result: Result) -> str:
     """Return the status in words, with the limit that stopped the run."""
-    within = " within the gap" if result.status == "OPTIMAL" and result.rel_gap else ""
-    words = f"{STATUS_WORDS[result.status]}{within}"
+    words = f"{STATUS_WORDS[result.status]}{within_words(result)}"
     return words if result.limit is None else f"{words} ({result.limit.words})"
+
+
+def within_words(result: Result) -> str:
+    """Return up to which gap an optimum is one, nothing where sums of fractions tell no more."""
+    if result.status is not Status.OPTIMAL or result.gap <= EXACT_GAP:
+        return ""
+    return " within 1e-9" if result.gap <= NUMERICAL_GAP else " within the gap"
 
 
 #: What a status is called in tables and sentences; files keep its code.

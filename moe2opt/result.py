@@ -39,8 +39,12 @@ from moe2opt.writing import write_text
 if TYPE_CHECKING:
     import pandas as pd
 
-#: Relative slack within which a bound on non-integer data counts as closed.
+#: The relative gap that counts as closed unless another is asked for: the default of `rel_gap`.
+#: Whole-numbered objectives are closed exactly within it.
 NUMERICAL_GAP = 1e-9
+
+#: What two sums of the same fractions may differ by: no run on fractions closes more than this.
+EXACT_GAP = 1e-12
 
 #: A relative gap that is asked for beyond this only says when to stop: a plan that may be worth
 #: less than half of the best one is not called optimal.
@@ -107,6 +111,17 @@ def relative_gap(objective: float, bound: float) -> float:
 def optimal_within(rel_gap: float) -> float:
     """Return the relative gap up to which a plan is optimal when `rel_gap` was asked for."""
     return rel_gap if rel_gap <= LARGEST_GAP else 0.0
+
+
+def closing_gap(rel_gap: float, integral: bool) -> float:
+    """Return the relative gap at which every run ends that was asked for `rel_gap`.
+
+    Whole numbers are closed exactly up to `NUMERICAL_GAP`, so that the default never leaves a unit
+    open where values are large; fractions are never closed further than they can be summed.
+    """
+    if integral:
+        return rel_gap if rel_gap > NUMERICAL_GAP else 0.0
+    return max(rel_gap, EXACT_GAP)
 
 
 @dataclass(frozen=True, slots=True)

@@ -98,7 +98,9 @@ def solve(
         Limits; default none (``time_limit_s=math.inf`` lifts the limit of a file). Compiling the
         canonical problem counts; a run that ends there has no plan and an infinite bound.
     rel_gap
-        Stop once ``(bound - objective) / |objective|`` is at most this; default 0.
+        Stop once ``(bound - objective) / |objective|`` is at most this; default 1e-9, within which
+        whole-numbered objectives are closed exactly. 0 asks for the best that floating point can
+        tell from all others.
     seed
         Seed of everything random; default 0.
     threads

@@ -30,6 +30,7 @@ from moe2opt.result import (
     Limit,
     Result,
     Status,
+    closing_gap,
     optimal_within,
 )
 from moe2opt.source import name_of, source_of
@@ -307,7 +308,7 @@ def _status_faults(result: Result, problem: Problem) -> Iterator[str]:
     needs = None if result.limit is None else _SETTING_OF.get(result.limit)
     if needs is not None and asked and asked.get(needs) is None:
         yield f"limit: stored {result.limit}, but the run had no {needs}"
-    closed = max(optimal_within(result.rel_gap), 0.0 if problem.is_integral else NUMERICAL_GAP)
+    closed = closing_gap(optimal_within(result.rel_gap), problem.is_integral)
     if result.status is Status.FEASIBLE and result.gap <= closed:
         yield f"status: stored {result.status}, rebuilt OPTIMAL (the gap is {result.gap:.3g})"
     if result.status is Status.NO_SOLUTION and result.bound == -math.inf and result.limit is None:

@@ -80,7 +80,8 @@ Seed = Annotated[int | None, typer.Option(help="Seed of everything random.", cal
 Gap = Annotated[
     float | None,
     typer.Option(
-        help="Relative gap that is good enough, 0.01 for 1 %.", callback=at_least(0, finite=True)
+        help="Relative gap that is good enough, 0.01 for 1 %, 0 for exact; else that of the file.",
+        callback=at_least(0, finite=True),
     ),
 ]
 Backend = Annotated[str, typer.Option(help="serial, process, dask, or a plug-in.")]

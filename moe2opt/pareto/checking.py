@@ -150,7 +150,7 @@ class _Rebuilt:
     @property
     def tolerance(self) -> float:
         """Relative gap up to which a point is optimal."""
-        asked = self.settings.get("rel_gap", 0.0)
+        asked = self.settings.get("rel_gap", NUMERICAL_GAP)
         known = isinstance(asked, int | float) and not isinstance(asked, bool)
         return max(optimal_within(float(asked)) if known else 0.0, NUMERICAL_GAP)
 

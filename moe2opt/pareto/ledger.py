@@ -18,7 +18,7 @@ from moe2opt.certify import certify
 from moe2opt.interrupts import handling_interrupts
 from moe2opt.pareto.family import Family, Posed
 from moe2opt.pareto.restriction import is_restriction
-from moe2opt.result import NUMERICAL_GAP, IntArray, Limit, Result, Status, relative_gap
+from moe2opt.result import NUMERICAL_GAP, IntArray, Limit, Result, Status, closing_gap, relative_gap
 from moe2opt.solve import run
 from moe2opt.source import source_of
 
@@ -161,8 +161,7 @@ class Ledger:
         return Known(Status.OPTIMAL, None, start, value, bound, proof.certified, ceiling)
 
     def _tolerance(self, problem: Any) -> float:
-        asked = float(self.settings.get("rel_gap") or 0.0)
-        return asked if problem.is_integral else max(asked, NUMERICAL_GAP)
+        return closing_gap(float(self.settings["rel_gap"]), problem.is_integral)
 
     def _solved(
         self, budgets: tuple[float, ...], posed: Posed, ceiling: int | None, start: IntArray | None
@@ -239,7 +238,7 @@ def _plain(result: Result, provenance: dict[str, Any]) -> Result:
 
 def settings_of(target: Instance | Problem, given: dict[str, Any]) -> dict[str, Any]:
     """Return the arguments of `moe2opt.solve`: what was given beats the file's solver section."""
-    chosen: dict[str, Any] = {"rel_gap": 0.0, "seed": 0, "threads": 1}
+    chosen: dict[str, Any] = {"rel_gap": NUMERICAL_GAP, "seed": 0, "threads": 1}
     if (source := source_of(target)) is not None:
         own = source.solver.model_dump()
         gib = own.pop("memory_limit_gib")

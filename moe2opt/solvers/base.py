@@ -23,6 +23,7 @@ from moe2opt.result import (
     ProgressEvent,
     Result,
     Status,
+    closing_gap,
     optimal_within,
     relative_gap,
 )
@@ -55,7 +56,8 @@ class Options:
     time_limit_s, node_limit, memory_limit_bytes
         Limits; None for none. Memory is the resident size of the process.
     rel_gap
-        Stop once the relative gap is at most this.
+        Stop once the relative gap is at most this; up to 1e-9, whole-numbered objectives are closed
+        exactly. 0 for fractions, too, as far as bounds in floating point can tell.
     seed
         Seed of everything random.
     threads
@@ -76,7 +78,7 @@ class Options:
     time_limit_s: float | None = None
     node_limit: int | None = None
     memory_limit_bytes: int | None = None
-    rel_gap: float = 0.0
+    rel_gap: float = NUMERICAL_GAP
     seed: int = 0
     threads: int = 1
     warm_start: Any = None
@@ -205,7 +207,8 @@ class Search:
         self, problem: Problem, start: Any, same_values: bool, on_progress: ProgressCallback
     ) -> Search:
         """Return a search within the limits that are left for the same question in other words."""
-        rel_gap = self.options.rel_gap if same_values else 0.0
+        # Values that differ by a constant have other relative gaps.
+        rel_gap = min(self.options.rel_gap, math.inf if same_values else NUMERICAL_GAP)
         # Proofs of one conflict speak about several problems: none may rest on what groups share.
         proof = "linear" if self.first_feasible else self.options.proof
         options = replace(
@@ -260,20 +263,20 @@ class Search:
     def blur(self, error: float) -> None:
         """Note by how much the bounds of this search may be off.
 
-        From half a unit on they cannot tell neighbouring whole numbers apart: a whole-numbered
-        objective is then closed within some of these errors, and within `NUMERICAL_GAP` at most.
+        Fractions are closed within some of these errors, and so are whole numbers where bounds
+        cannot tell neighbours apart, from half a unit on; within `NUMERICAL_GAP` at most.
         """
         self._blur = max(self._blur, error)
 
     @property
     def tolerance(self) -> float:
         """The relative gap that counts as closed."""
-        if not self.problem.is_integral:
-            return max(self.options.rel_gap, NUMERICAL_GAP)
-        if self._blur < 0.5:
-            return self.options.rel_gap
-        numerical = _BLURS * self._blur / max(1.0, abs(self.objective))
-        return max(self.options.rel_gap, min(NUMERICAL_GAP, numerical))
+        integral = self.problem.is_integral
+        closing = closing_gap(self.options.rel_gap, integral)
+        if integral and self._blur < 0.5:
+            return closing
+        numerical = _BLURS * self._blur / max(1.0 if integral else 1e-10, abs(self.objective))
+        return max(closing, min(NUMERICAL_GAP, numerical))
 
     @property
     def cutoff(self) -> float:
@@ -389,8 +392,13 @@ class Search:
     def _status(self, bound: float, limit: Limit | None) -> Status:
         if self.x is None:
             return Status.INFEASIBLE if bound == -math.inf and limit is None else Status.NO_SOLUTION
-        within = self.tolerance if optimal_within(self.options.rel_gap) else NUMERICAL_GAP
-        closed = relative_gap(self.objective, bound) <= min(self.tolerance, within)
+        tolerance = self.tolerance
+        if not optimal_within(self.options.rel_gap):
+            tolerance = min(tolerance, NUMERICAL_GAP)
+        if limit is None and not self.problem.is_integral:
+            # Every node is closed: what is left are the rounding errors of bounds.
+            tolerance = max(tolerance, NUMERICAL_GAP)
+        closed = relative_gap(self.objective, bound) <= tolerance
         return Status.OPTIMAL if closed else Status.FEASIBLE
 
 

@@ -93,6 +93,10 @@ def test_json_lines(tmp_path: Path) -> None:
     [
         (Result(Status.OPTIMAL, None, np.zeros(1, int), 1.0, 1.0), "optimal",
          "none, the bound is a claim of "),
+        (Result(Status.OPTIMAL, None, np.zeros(1, int), 1.0, 1.0 + 5e-13, rel_gap=1e-9),
+         "optimal", "none, the bound is a claim of "),
+        (Result(Status.OPTIMAL, None, np.zeros(1, int), 1.0, 1.0 + 5e-10, rel_gap=1e-9),
+         "optimal within 1e-9", "none, the bound is a claim of "),
         (Result(Status.OPTIMAL, None, np.zeros(1, int), 1.0, 1.1, rel_gap=0.2),
          "optimal within the gap", "none, the bound is a claim of "),
         (Result(Status.NO_SOLUTION, Limit.INTERRUPTED, None, -math.inf, math.inf),
@@ -105,6 +109,15 @@ def test_json_lines(tmp_path: Path) -> None:
 def test_words_of_the_report(result: Result, status: str, proof: str) -> None:
     """Status and proof are told in words."""
     assert (progress.status_words(result), progress.proof_words(result)) == (status, proof)
+
+
+@pytest.mark.parametrize(
+    ("gap", "words"),
+    [(0.0, "0.00%"), (5e-13, "0.00%"), (4e-10, "4e-08%"), (2e-5, "2e-03%"), (0.0123, "1.23%")],
+)
+def test_no_gap_that_is_open_is_shown_as_none(gap: float, words: str) -> None:
+    """What two digits of a percent would round away is shown by its order."""
+    assert progress.percent(progress.ProgressEvent(0.0, 1, 0, 1.0 + gap, 1.0)) == words
 
 
 def test_rejected_proofs_are_told_loudly() -> None:

@@ -8,7 +8,7 @@ import pytest
 from moe2opt.bench.generated import uniform
 from moe2opt.canonical import FacilityProblem, MultipleChoiceProblem
 from moe2opt.certify import certify
-from moe2opt.result import Status
+from moe2opt.result import NUMERICAL_GAP, Limit, Status
 from moe2opt.solvers.base import Options, Outcome, Search
 
 
@@ -35,3 +35,38 @@ def test_what_closes_every_box_closes_the_run() -> None:
     result = search.result(Outcome(search.cutoff), "brb")
     assert result.status is Status.OPTIMAL
     assert certify(problem, result).ok
+
+
+def _searched(values: list[float], gap: float | None) -> Search:
+    problem = MultipleChoiceProblem([values], [np.zeros((2, 0))], [])
+    search = Search(problem, Options() if gap is None else Options(rel_gap=gap))
+    search.offer([0], "U")
+    return search
+
+
+@pytest.mark.parametrize("gap", [None, NUMERICAL_GAP, 0.0])
+def test_whole_numbers_are_closed_exactly_by_default(gap: float | None) -> None:
+    """One unit in 1e12 stays open, though it is less than the default gap."""
+    search = _searched([1e12, 0.0], gap)
+    assert not search.prunes(1e12 + 1.0)
+    assert search.prunes(1e12 + 0.5)
+    open_run = search.result(Outcome(1e12 + 1.0, Limit.NODES), "brb")
+    assert open_run.status is Status.FEASIBLE
+
+
+def test_rounding_of_fractions_never_holds_a_run() -> None:
+    """By default fractions close within 1e-9; 0 goes on, and ends where nothing is left to do."""
+    usual, exact = _searched([0.1, 0.0], None), _searched([0.1, 0.0], 0.0)
+    above = 0.1 * (1 + 0.9e-9)
+    assert usual.prunes(above)
+    assert not exact.prunes(above)
+    assert exact.prunes(0.1 * (1 + 0.9e-12))
+    assert exact.result(Outcome(above, Limit.TIME), "brb").status is Status.FEASIBLE
+    assert exact.result(Outcome(above), "brb").status is Status.OPTIMAL
+
+
+def test_a_gap_that_was_asked_for_counts_for_all_numbers() -> None:
+    """Above 1e-9, what was asked for closes whole numbers and fractions alike."""
+    for search in (_searched([1e12, 0.0], 1e-6), _searched([0.1, 0.0], 1e-6)):
+        assert search.prunes(search.objective * (1 + 0.9e-6))
+        assert not search.prunes(search.objective * (1 + 1.1e-6))

@@ -198,6 +198,7 @@ def _budgets(target: Any, axis: _Axis, points: int) -> list[float]:
 def _checked(out: Path | None, target: Any, as_json: bool, quiet: bool) -> Exit:
     """Check what a folder holds, without any solver."""
     from moe2opt.pareto import Front, Grid, verify, with_results
+    from moe2opt.result import NUMERICAL_GAP
 
     if out is None:
         raise InputError("--check needs --out DIR, the folder to check")
@@ -215,7 +216,7 @@ def _checked(out: Path | None, target: Any, as_json: bool, quiet: bool) -> Exit:
     elif not quiet:
         put(f"{many(len(found), 'point')}: {'every one holds' if not failures else 'REJECTED'}")
         asked = found.provenance["settings"].get("rel_gap")
-        if asked and not failures:
+        if asked and asked > NUMERICAL_GAP and not failures:
             put(f"  optimal only within a relative gap of {asked:g}")
     return Exit.REJECTED if failures else Exit.OK
 

@@ -187,7 +187,8 @@ class _Engine:
             integral=self.problem.is_integral,
             time_limit_s=self.search.time_left_s,
             node_limit=left,
-            rel_gap=options.rel_gap,
+            # Room for rounding its bound outward afterwards.
+            rel_gap=options.rel_gap if options.rel_gap > NUMERICAL_GAP else 0.0,
             threads=options.threads,
             seed=options.seed,
             start=None if x is None else columns_of(self.problem, self.model, x),
@@ -258,7 +259,8 @@ class _Engine:
         objective = self.search.objective
         if self.problem.is_integral or bound > objective + 4 * RESOLUTION * self.magnitude:
             return bound
-        return min(bound, objective + 0.5 * NUMERICAL_GAP * max(1e-10, abs(objective)))
+        gap = 0.5 * min(NUMERICAL_GAP, self.search.tolerance)
+        return min(bound, objective + gap * max(1e-10, abs(objective)))
 
     def _infeasible(self) -> Outcome:
         """Believe HiGHS that nothing is feasible only if nothing speaks against it."""
