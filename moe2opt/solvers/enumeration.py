@@ -84,7 +84,7 @@ def point_count(problem: Problem) -> float:
     if isinstance(problem, MonotoneProblem):
         return float(np.prod((problem.upper - problem.lower + 1).astype(np.float64)))
     if problem.kind == "facility":
-        return 2.0**problem.size
+        return float(np.exp2(problem.size))
     return float(np.prod(np.diff(problem.offsets).astype(np.float64)))  # type: ignore[union-attr]
 
 
