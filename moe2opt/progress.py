@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
+from moe2opt import heartbeat
 from moe2opt.present import PLAIN, Measure, number
 from moe2opt.result import (
     EXACT_GAP,
@@ -129,6 +130,10 @@ def _content(event: ProgressEvent, measure: Measure) -> dict[str, Any]:
 
 class _Handler(logging.StreamHandler[TextIO]):
     """Writes to a stream, past it where a signal came in the middle of another write to it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        heartbeat.said()
+        super().emit(record)
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - named by logging
         if not isinstance(sys.exception(), RuntimeError):  # "reentrant call"

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol
 
 import numpy as np
 
+from moe2opt import heartbeat
 from moe2opt.content import Content
 from moe2opt.errors import DAMAGE
 from moe2opt.files import read_json
@@ -380,10 +381,11 @@ class Result(Content, Generic[PlanT_co]):
     def save(self, path: str | Path) -> None:
         """Write the result as JSON; a large certificate goes to an NPZ file beside it."""
         path = Path(path)
-        content = replace(self, certificate=None).to_dict()
-        if self.certificate is not None:
-            content["certificate"] = self.certificate.stored(path)
-        write_text(path, json.dumps(content, indent=1))
+        with heartbeat.doing(f"writing {path.name}"):
+            content = replace(self, certificate=None).to_dict()
+            if self.certificate is not None:
+                content["certificate"] = self.certificate.stored(path)
+            write_text(path, json.dumps(content, indent=1))
 
     @classmethod
     def load(cls, path: str | Path) -> Result[Any]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from moe2opt import interrupts, progress
+from moe2opt import heartbeat, interrupts, progress
 from moe2opt.canonical import (
     FacilityProblem,
     Instance,
@@ -140,7 +140,7 @@ def solve(
     >>> str(r.status), r.x.tolist(), r.objective, r.bound
     ('OPTIMAL', [0, 0, 1], 5.0, 5.0)
     """
-    with progress.on_stderr() if display else nullcontext():
+    with shown() if display else nullcontext():
         result = run(
             target,
             solver,
@@ -159,6 +159,13 @@ def solve(
         if display:
             progress.logger.info(progress.report(result))
     return result
+
+
+@contextmanager
+def shown() -> Iterator[None]:
+    """Show what is logged on stderr, and a line when nothing was for long."""
+    with progress.on_stderr(), heartbeat.beating(progress.logger.info):
+        yield
 
 
 def run(
@@ -185,7 +192,8 @@ def run(
         options = _options(defaults, settings)
         compiling = Compiling(options, interrupt)
         try:
-            problem = compiling.done(lambda: _problem_of(target))
+            with heartbeat.doing(lambda: f"compiling {compiling.stage}"):
+                problem = compiling.done(lambda: _problem_of(target))
         except LimitReachedError as stopped:
             progress.logger.warning(compiling.ended(stopped.limit))
             nothing = compiling.nothing(solver or named, stopped.limit)
@@ -213,7 +221,8 @@ def run(
             fixed_rows=options.fixed_rows,
         )
         search = Search(problem, rest, _fan_out(listeners), interrupt)
-        outcome = _outcome(function, search)
+        with heartbeat.doing(lambda: f"solving, {_so_far(info, search)}"):
+            outcome = _outcome(function, search)
         if not info.certified:
             outcome = replace(outcome, certificate=None)
         result = _decoded(target, search.result(outcome, info.name))
@@ -316,6 +325,11 @@ def _announce(target: Instance[Any] | Problem, problem: Problem, info: SolverInf
         name, about = name_of(target), f"  {target.describe()}"
     progress.logger.info(f"moe2opt {metadata.version('moe2opt')}  {info.name}  {name}{about}")
     progress.logger.info(progress.LEGEND)
+
+
+def _so_far(info: SolverInfo, search: Search) -> str:
+    nodes = progress.count(search.nodes)
+    return f"{info.name}, {nodes} {'node' if search.nodes == 1 else 'nodes'}"
 
 
 def _outcome(function: SolverFunction, search: Search) -> Outcome:

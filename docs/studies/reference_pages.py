@@ -30,7 +30,8 @@ def cli_page() -> str:
     parts = [
         "# Command line\n",
         NOTICE,
-        "Plans and reports go to stdout, progress and errors to stderr. Nothing is written without "
+        "Plans and reports go to stdout, progress and errors to stderr, a line at "
+        "least every five seconds unless `--quiet`. Nothing is written without "
         "`--out`, except by `gate train`, which writes the gate into the folder that the file "
         "names.\n",
     ]

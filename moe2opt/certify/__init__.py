@@ -22,6 +22,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from moe2opt import heartbeat
 from moe2opt.archive import Records
 from moe2opt.canonical import (
     FacilityProblem,
@@ -129,7 +130,8 @@ def certify(target: Problem | Instance[Any], result: Result[Any]) -> Verdict:
     else:
         problem = target if isinstance(target, _FAMILIES) else target.problem()
     try:
-        with np.errstate(all="ignore"):  # what overflows is not accepted, but not told twice
+        # What overflows is not accepted, but not told twice.
+        with heartbeat.doing("checking the proof"), np.errstate(all="ignore"):
             return _verdict(target, problem, result)
     except Exception as error:
         what = f"the result cannot be checked: {type(error).__name__}: {error}"

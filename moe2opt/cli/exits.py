@@ -6,14 +6,14 @@ import enum
 import functools
 import os
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, ParamSpec
+from typing import TYPE_CHECKING, Any, ParamSpec
 
 import typer
 
-from moe2opt import interrupts
+from moe2opt import heartbeat, interrupts
 from moe2opt.cli import output
 from moe2opt.errors import InputError
 from moe2opt.text import shown
@@ -99,7 +99,7 @@ def guarded(verb: Callable[P, Exit | None]) -> Callable[P, None]:
 
     @functools.wraps(verb)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> None:
-        with output.owned(), interrupts.hearing_all():
+        with output.owned(), interrupts.hearing_all(), alive(verb.__name__, kwargs):
             ended = True
             try:
                 code = int(verb(*args, **kwargs) or Exit.OK)
@@ -120,6 +120,16 @@ def guarded(verb: Callable[P, Exit | None]) -> Callable[P, None]:
                 raise typer.Exit(code)
 
     return wrapper
+
+
+@contextmanager
+def alive(verb: str, given: Mapping[str, Any]) -> Iterator[None]:
+    """Say on stderr what a verb is at whenever it has been silent for long, unless ``--quiet``."""
+    if given.get("quiet"):
+        yield
+        return
+    with heartbeat.beating(say), heartbeat.doing(verb.replace("_", " ")):
+        yield
 
 
 #: Verbs that an interrupt ends with 0: they deliver the best plan so far.
@@ -170,6 +180,7 @@ def explain(error: Exception) -> Exit:
 
 def say(text: str) -> None:
     """Print to stderr; control characters, which could steer a terminal, are replaced."""
+    heartbeat.said()
     clean = shown(text, lines=True)
     with suppress(OSError):  # nobody can be told
         print(clean, file=sys.stderr, flush=True)

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout, suppress
 from typing import TextIO
 
+from moe2opt import heartbeat
 from moe2opt.text import shown
 
 
@@ -49,6 +50,7 @@ def stream() -> TextIO:
 
 def put(text: str = "", end: str = "\n") -> None:
     """Print on standard output; whoever reads sees it at once, and sees all of it."""
+    heartbeat.said()
     own = stream()
     own.write(shown(f"{text}{end}", lines=True))
     own.flush()
@@ -109,6 +111,7 @@ def bar(title: str, *, quiet: bool) -> Iterator[Callable[..., None] | None]:
         task = progress.add_task("")
 
         def moved(done: float, total: float, words: str = "") -> None:
+            heartbeat.said()
             progress.update(task, completed=done, total=total, description=words)
 
         yield moved
