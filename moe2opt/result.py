@@ -19,6 +19,12 @@ from moe2opt import heartbeat
 from moe2opt.content import Content
 from moe2opt.errors import DAMAGE
 from moe2opt.files import read_json
+from moe2opt.gaps import EXACT_GAP as EXACT_GAP
+from moe2opt.gaps import LARGEST_GAP as LARGEST_GAP
+from moe2opt.gaps import NUMERICAL_GAP as NUMERICAL_GAP
+from moe2opt.gaps import closing_gap as closing_gap
+from moe2opt.gaps import optimal_within as optimal_within
+from moe2opt.gaps import relative_gap as relative_gap
 from moe2opt.present import PLAIN, Measure
 from moe2opt.proof import LEAF_REASONS as LEAF_REASONS
 from moe2opt.proof import BoolArray as BoolArray
@@ -39,20 +45,6 @@ from moe2opt.writing import write_text
 
 if TYPE_CHECKING:
     import pandas as pd
-
-#: The relative gap that counts as closed unless another is asked for: the default of `rel_gap`.
-#: Whole-numbered objectives are closed exactly within it.
-NUMERICAL_GAP = 1e-9
-
-#: What two sums of the same fractions may differ by: no run on fractions closes more than this.
-EXACT_GAP = 1e-12
-
-#: A relative gap that is asked for beyond this only says when to stop: a plan that may be worth
-#: less than half of the best one is not called optimal.
-LARGEST_GAP = 1.0
-
-#: Denominators of relative gaps never fall below this.
-_SMALLEST_SCALE = 1e-10
 
 #: Version of the layout of result files.
 FORMAT = 2
@@ -92,37 +84,6 @@ class Limit(enum.StrEnum):
         if self is Limit.INTERRUPTED:
             return "interrupted"
         return f"{self.lower().removesuffix('s')} limit"
-
-
-def relative_gap(objective: float, bound: float) -> float:
-    """Return ``(bound - objective) / max(|objective|, 1e-10)``, never NaN.
-
-    Parameters
-    ----------
-    objective
-        Value of the incumbent (maximisation); ``-inf`` or NaN when there is none.
-    bound
-        Proven upper bound; ``inf`` when nothing is proven.
-    """
-    if not math.isfinite(objective) or not math.isfinite(bound):
-        return math.inf
-    return max(0.0, bound - objective) / max(abs(objective), _SMALLEST_SCALE)
-
-
-def optimal_within(rel_gap: float) -> float:
-    """Return the relative gap up to which a plan is optimal when `rel_gap` was asked for."""
-    return rel_gap if rel_gap <= LARGEST_GAP else 0.0
-
-
-def closing_gap(rel_gap: float, integral: bool) -> float:
-    """Return the relative gap at which every run ends that was asked for `rel_gap`.
-
-    Whole numbers are closed exactly up to `NUMERICAL_GAP`, so that the default never leaves a unit
-    open where values are large; fractions are never closed further than they can be summed.
-    """
-    if integral:
-        return rel_gap if rel_gap > NUMERICAL_GAP else 0.0
-    return max(rel_gap, EXACT_GAP)
 
 
 @dataclass(frozen=True, slots=True)

@@ -221,7 +221,7 @@ def run(
             fixed_rows=options.fixed_rows,
         )
         search = Search(problem, rest, _fan_out(listeners), interrupt)
-        with heartbeat.doing(lambda: f"solving, {_so_far(info, search)}"):
+        with heartbeat.doing(lambda: f"solving, {info.name}, node {search.nodes}"):
             outcome = _outcome(function, search)
         if not info.certified:
             outcome = replace(outcome, certificate=None)
@@ -325,11 +325,6 @@ def _announce(target: Instance[Any] | Problem, problem: Problem, info: SolverInf
         name, about = name_of(target), f"  {target.describe()}"
     progress.logger.info(f"moe2opt {metadata.version('moe2opt')}  {info.name}  {name}{about}")
     progress.logger.info(progress.LEGEND)
-
-
-def _so_far(info: SolverInfo, search: Search) -> str:
-    nodes = progress.count(search.nodes)
-    return f"{info.name}, {nodes} {'node' if search.nodes == 1 else 'nodes'}"
 
 
 def _outcome(function: SolverFunction, search: Search) -> Outcome:

@@ -76,6 +76,7 @@ def test_every_public_package_is_on_the_page() -> None:
         "differences",
         "errors",
         "files",
+        "gaps",
         "heartbeat",
         "huggingface",
         "interrupts",
