@@ -24,13 +24,12 @@ import numpy as np
 from moe2opt.canonical import undominated
 from moe2opt.errors import InputError
 from moe2opt.rounds.sections import AssignBlocks, Pipeline, QuantisedUpload, RoundsConfig
-from moe2opt.schema.csv import COUNT, NAME, POSITIVE, Column, read_table
+from moe2opt.schema.csv import COUNT, NAME, POSITIVE, Column, header_of, read_table
 
 _NUMBER = Column("number", optional=True)
 _SIZE = Column("number", least=0, optional=True)
 _DEVICES = {
     "name": NAME,
-    "gflop_per_s": POSITIVE,
     "distance_km": Column("number", least=1e-4, most=50, optional=True),  # what the losses are for
     "gain_db": _NUMBER,
     "memory_mb": _SIZE,
@@ -278,17 +277,19 @@ def read_case(config: RoundsConfig, file: Callable[[str, str], Path]) -> Case:
     """Read the tables; `file` returns the path of a name that stands under a key."""
     if config.limits.quantisation_error is not None and config.work.kind != "quantised_upload":
         raise InputError("limits.quantisation_error: for work of the kind quantised_upload only")
-    rows = read_table(file(config.devices, "devices"), _DEVICES, unique=["name"])
+    table = file(config.devices, "devices")
+    speed = "flops" if "flops" in header_of(table) else "gflop_per_s"
+    rows = read_table(table, _DEVICES | {speed: POSITIVE}, unique=["name"])
     if not rows:
         raise InputError("devices: the table has no device")
     rates = _rates(config, rows, file)
     devices = tuple(_device(config, row, rates, len(rows)) for row in rows)
     blocks: tuple[Item, ...] = ()
     if isinstance(config.work, AssignBlocks):
-        table = read_table(file(config.work.table, "work.table"), _BLOCKS, unique=["block"])
-        if not 1 <= len(table) <= len(devices):
+        work = read_table(file(config.work.table, "work.table"), _BLOCKS, unique=["block"])
+        if not 1 <= len(work) <= len(devices):
             raise InputError(
-                f"work.table: {len(table)} blocks for {len(devices)} devices; each device takes "
+                f"work.table: {len(work)} blocks for {len(devices)} devices; each device takes "
                 "one at most"
             )
         blocks = tuple(
@@ -298,7 +299,7 @@ def read_case(config: RoundsConfig, file: Callable[[str, str], Path]) -> Case:
                 sent_bits=1e6 * row["upload_mbit"],
                 memory_mb=row["memory_mb"],
             )
-            for row in table
+            for row in work
         )
     case = Case(config, devices, blocks)
     if not case.grants:
@@ -350,7 +351,7 @@ def _device(
 
     return Device(
         name=name,
-        flop_per_s=1e9 * row["gflop_per_s"],
+        flop_per_s=row["flops"] if "flops" in row else 1e9 * row["gflop_per_s"],
         j_per_flop=1e-12 * given_or("pj_per_flop", 20.0),
         memory_mb=given_or("memory_mb", math.inf),
         gain=None if gain_db is None else 10 ** (gain_db / 10),

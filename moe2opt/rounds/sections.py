@@ -144,8 +144,8 @@ class RoundsConfig(Section):
     radio: Radio
     """The band that all devices share."""
     devices: FileName
-    """CSV of devices: name, gflop_per_s; distance_km or gain_db (neither with throughputs);
-    optional memory_mb, pj_per_flop, energy_limit_j, energy_queue, share."""
+    """CSV of devices: name, gflop_per_s (or flops, per second); distance_km or gain_db (neither
+    with throughputs); optional memory_mb, pj_per_flop, energy_limit_j, energy_queue, share."""
     work: Annotated[AssignBlocks | Pipeline | QuantisedUpload, Field(discriminator="kind")]
     """What is to be done."""
     limits: Limits = Limits()
