@@ -14,7 +14,7 @@ after the other, and in each of them the constraints cut back the upper ends of 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -24,6 +24,7 @@ from moe2opt.canonical import MonotoneProblem
 from moe2opt.result import BoolArray, Certificate, FloatArray, IntArray
 from moe2opt.solvers.base import Search
 from moe2opt.solvers.monotone.heuristics import offer_climbs
+from moe2opt.solvers.monotone.memory import remembering
 from moe2opt.solvers.relaxation import Examined, unknown_bound
 from moe2opt.solvers.tree import Leaf, SplitTree, Tightening
 
@@ -53,6 +54,7 @@ def monotone_relaxation(problem: MonotoneProblem, search: Search) -> CornerRelax
     }
     if not fits.get(name, False):
         raise unknown_bound(name, problem, tuple(key for key, value in fits.items() if value))
+    problem = remembering(problem)
     offer_climbs(problem, search)
     family = MaximalRelaxation if problem.mixed_objective is None else MixedRelaxation
     return family(problem, marginal=name in ("auto", "marginal") and fits["marginal"])
@@ -104,7 +106,7 @@ class CornerRelaxation:
             ):
                 branch = longest_edge(box)  # a split gets further than ever smaller tightenings
                 break
-        self._offer_corners(box, search)
+        self._offer_points((box[1], box[0]), search)
         return Examined(tightenings, box, bound=bound, proof=proof, branch=branch)
 
     def _bound(self, box: Box) -> tuple[float, Leaf]:
@@ -155,9 +157,11 @@ class CornerRelaxation:
         ]
         return tightenings, longest_edge(box)
 
-    def _offer_corners(self, box: Box, search: Search) -> None:
-        for corner in (box[1], box[0]):
-            search.offer(corner, "B")
+    def _offer_points(self, points: Iterable[IntArray], search: Search) -> None:
+        """Offer points that are better and feasible by what is remembered."""
+        for point in points:
+            if self.problem.evaluate(point) > search.objective and self.problem.is_feasible(point):
+                search.offer(point, "B")
 
 
 class MaximalRelaxation(CornerRelaxation):
@@ -184,7 +188,7 @@ class MaximalRelaxation(CornerRelaxation):
         point = box[2]
         if point is None or (point < lower).any() or (point > upper).any():
             point = maximal_feasible(self.problem, lower, upper, search)
-            search.offer(point, "B")
+            self._offer_points((point,), search)
         axes = np.flatnonzero(point < upper)
         if not len(axes):
             return replace(examined, box=(lower, upper, None))
