@@ -191,21 +191,46 @@ def _missing(excess: FloatArray, scale: FloatArray) -> FloatArray:
 
 
 def _exchanged(
-    problem: MonotoneProblem, x: IntArray, _per_cost: bool, _stop: Stop, tuning: MonotoneTuning
+    problem: MonotoneProblem, x: IntArray, _per_cost: bool, stop: Stop, tuning: MonotoneTuning
 ) -> IntArray:
-    """Return the best point reached by raising one coordinate and lowering another, or `x`."""
+    """Return the best point reached by raising one coordinate and lowering another, or `x`.
+
+    Where none is better, two are raised for one, or one for two.
+    """
     ups, downs = _steps(problem.upper - x), _steps(x - problem.lower)
+    value = problem.evaluate(x)
+    best = _best_of(problem, x, _sums(ups, -downs, tuning.batch))
+    if problem.evaluate(best) > value or stop():
+        return best
+    twice = tuning.batch // 2
+    moves = _sums(_pairs(ups, twice), -downs, twice), _sums(ups, -_pairs(downs, twice), twice)
+    return _best_of(problem, x, np.concatenate(moves))
+
+
+def _best_of(problem: MonotoneProblem, x: IntArray, moves: IntArray) -> IntArray:
+    """Return the best feasible one of the points that moves lead to, `x` without one."""
+    points = x + moves
+    points = points[((points >= problem.lower) & (points <= problem.upper)).all(axis=1)]
+    points = points[feasible_rows(problem, points)] if len(points) else points
+    return (
+        np.asarray(points[int(np.argmax(problem.objective_values(points)))]) if len(points) else x
+    )
+
+
+def _sums(ups: IntArray, downs: IntArray, most: int) -> IntArray:
+    """Return sums of one of each that change different coordinates, thinned out evenly."""
     total = len(ups) * len(downs)
-    if not total:
-        return x
-    picks = np.unique(np.linspace(0, total - 1, min(total, tuning.batch)).astype(np.int64))
-    up, down = ups[picks // len(downs)], downs[picks % len(downs)]
-    points = x + up - down
-    points = points[~((up > 0) & (down > 0)).any(axis=1)]
-    points = points[feasible_rows(problem, points)]
-    if not len(points):
-        return x
-    return np.asarray(points[int(np.argmax(problem.objective_values(points)))])
+    picks = np.unique(np.linspace(0, max(0, total - 1), min(total, most)).astype(np.int64))
+    up, down = ups[picks // max(1, len(downs))], downs[picks % max(1, len(downs))]
+    return np.asarray((up + down)[~((up != 0) & (down != 0)).any(axis=1)])
+
+
+def _pairs(steps: IntArray, most: int) -> IntArray:
+    """Return sums of two steps along different coordinates, thinned out evenly."""
+    first, second = np.triu_indices(len(steps), 1)
+    picks = np.unique(np.linspace(0, max(0, len(first) - 1), min(len(first), most)).astype(int))
+    one, other = steps[first[picks]], steps[second[picks]]
+    return np.asarray((one + other)[~((one != 0) & (other != 0)).any(axis=1)])
 
 
 def _steps(room: IntArray, smallest: int = 1) -> IntArray:

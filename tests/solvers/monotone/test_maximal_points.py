@@ -1,4 +1,4 @@
-"""Splits at maximal feasible points."""
+"""Splits at maximal feasible points, the memory of oracles, and exchanges."""
 
 from dataclasses import replace
 
@@ -8,6 +8,9 @@ from solving import run
 import moe2opt as mo
 from moe2opt.bench.monotone import series
 from moe2opt.solvers.base import Options, Search
+from moe2opt.solvers.monotone import memory
+from moe2opt.solvers.monotone.heuristics import improving_monotone
+from moe2opt.solvers.monotone.memory import remembering
 from moe2opt.solvers.monotone.relaxation import maximal_feasible
 from moe2opt.solvers.tuning import DEFAULT
 
@@ -41,3 +44,48 @@ def test_maximal_points_prove_the_same_with_fewer_nodes():
     assert [mo.certify(problem, r).kind for r in found] == ["checked", "checked"]
     assert found[0].objective == found[1].objective
     assert 4 * found[0].stats["nodes"] <= found[1].stats["nodes"]
+
+
+def test_oracles_are_asked_once_about_a_point():
+    """No oracle is asked a second time about a point that its memory has room for."""
+    asked = []
+
+    def value(points):
+        asked.extend(map(tuple, points.tolist()))
+        return np.log1p(points).sum(axis=1)
+
+    problem = mo.MonotoneProblem(
+        [0] * 4, [6] * 4, value, constraints=[lambda x: x @ np.array([3, 4, 5, 7]) - 30]
+    )
+    asked.clear()
+    known = remembering(problem)
+    result = run(known, "brb")
+    assert result.status == mo.Status.OPTIMAL and result.stats["nodes"] > 5
+    assert len(asked) == len(set(asked)) > 0
+
+
+def test_a_full_memory_forgets_and_answers_the_same(monkeypatch):
+    """With room for a few answers only, values are still those of the oracles, batch by batch."""
+    monkeypatch.setattr(memory, "MOST_BYTES", 3000)
+    problem = mo.MonotoneProblem(
+        [0, 0], [9, 9], lambda x: x[:, 0] * x[:, 1], constraints=[lambda x: x.sum(axis=1) - 9]
+    )
+    known, rng = remembering(problem), np.random.default_rng(0)
+    for _ in range(40):
+        points = rng.integers(0, 10, (7, 2))
+        assert known.objective_values(points).tolist() == (points[:, 0] * points[:, 1]).tolist()
+        assert known.constraint_values(points)[:, 0].tolist() == (points.sum(axis=1) - 9).tolist()
+
+
+def test_one_is_exchanged_for_two():
+    """Local search leaves a point where only one unit for two others is better, and the reverse."""
+    for gains, costs in (([5, 3, 3], [4, 2, 2]), ([7, 3, 3], [4, 2, 2])):
+        problem = mo.MonotoneProblem(
+            [0] * 3,
+            [1] * 3,
+            lambda x, gains=gains: x @ np.array(gains),
+            constraints=[lambda x, costs=costs: x @ np.array(costs) - 4],
+        )
+        for start in ([1, 0, 0], [0, 1, 1]):
+            *_, best = [np.array(start), *improving_monotone(problem, np.array(start))]
+            assert problem.evaluate(best) == max(gains[0], gains[1] + gains[2])
