@@ -57,6 +57,7 @@ def facility_problems(draw: Any, experts: int = 6, clusters: int = 5) -> Facilit
     costs = draw(matrices(rows, n, 0, 6))
     weights = st.lists(st.integers(0, 4), min_size=c, max_size=c)
     labels = st.lists(st.integers(-1, 2), min_size=n, max_size=n)
+    opening = draw(st.booleans()) and draw(matrices(1, n, 0, 12))[0]
     return FacilityProblem(
         values=draw(matrices(c, n)),
         costs=costs,
@@ -64,6 +65,7 @@ def facility_problems(draw: Any, experts: int = 6, clusters: int = 5) -> Facilit
         weights=draw(st.none() | weights),
         groups=draw(st.none() | labels | index_sets(n, 3)),
         covers=draw(st.just([]) | st.just([]) | index_sets(n, 2)),
+        opening=None if opening is False else opening,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -13,15 +13,15 @@ from moe2opt.canonical.base import Canonical
 from moe2opt.canonical.monotone import MonotoneProblem
 from moe2opt.canonical.oracles import best_of_chosen, budget_oracles, count_of
 from moe2opt.canonical.reading import Axis, Labelled, read
-from moe2opt.result import FloatArray, InputError, IntArray
+from moe2opt.result import BoolArray, FloatArray, InputError, IntArray
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class FacilityProblem(Canonical):
-    r"""Maximise :math:`\sum_c w_c \max_{i \in S} V_{ci}` subject to :math:`A 1_S \le b`.
+    r"""Maximise :math:`\sum_c w_c \max_{i \in S} V_{ci} - o(S)` subject to :math:`A 1_S \le b`.
 
-    The objective is monotone and submodular; p-median and covering problems are special cases.
-    The best of an empty choice is 0.
+    The objective is submodular, and monotone where opening costs nothing; p-median, covering and
+    warehouse location are special cases. The best of an empty choice is 0.
 
     Parameters
     ----------
@@ -38,6 +38,9 @@ class FacilityProblem(Canonical):
         number per expert (negative: in no group).
     covers
         Sets of experts of which at least one must be chosen: a sequence of index sequences.
+    opening
+        ``(N,)`` non-negative cost of choosing each expert, in units of the objective. Kept as None
+        where all are zero.
 
     Raises
     ------
@@ -59,6 +62,9 @@ class FacilityProblem(Canonical):
     >>> p = mo.FacilityProblem(values=[[3, 0, 2], [0, 4, 3]], costs=[[1, 1, 1]], budgets=[1])
     >>> p.evaluate([0, 0, 1]), p.is_feasible([1, 1, 0])
     (5.0, False)
+    >>> dear = mo.FacilityProblem([[3, 0, 2], [0, 4, 3]], costs=[], budgets=[], opening=[1, 1, 2])
+    >>> dear.evaluate([1, 1, 0]), dear.evaluate([0, 0, 1])
+    (5.0, 3.0)
     """
 
     values: FloatArray
@@ -67,6 +73,7 @@ class FacilityProblem(Canonical):
     weights: FloatArray | None = None
     groups: tuple[IntArray, ...] = ()
     covers: tuple[IntArray, ...] = ()
+    opening: FloatArray | None = None
 
     kind: str = field(default="facility", init=False, repr=False)
 
@@ -80,6 +87,7 @@ class FacilityProblem(Canonical):
             weights: Any = None,
             groups: Any = (),
             covers: Any = (),
+            opening: Any = None,
         ) -> None: ...
 
     def __post_init__(self) -> None:
@@ -104,6 +112,11 @@ class FacilityProblem(Canonical):
             validate.shaped("weights", weights.array, (len(values.array),), "(C,)")
             weights = clusters.align("weights", weights)
             object.__setattr__(self, "weights", validate.frozen(weights.array))
+        if self.opening is not None:
+            opening = validate.checked("opening", self.opening, 1, nonnegative=True)
+            validate.shaped("opening", opening.array, (count,), "(N,)")
+            fixed = validate.frozen(experts.align("opening", opening).array)
+            object.__setattr__(self, "opening", fixed if fixed.any() else None)
         object.__setattr__(self, "values", validate.frozen(values.array))
         object.__setattr__(self, "costs", validate.frozen(costs.array))
         self._check_sums()
@@ -135,6 +148,12 @@ class FacilityProblem(Canonical):
                     f"costs[{k}, {i}] is {row[i]:g}; "
                     f"the sum of a row may be {validate.LARGEST_SUM:g} at most"
                 )
+        i = validate.too_large(self.fixed)
+        if i is not None:
+            raise InputError(
+                f"opening[{i}] is {self.fixed[i]:g}; "
+                f"the sum of all may be {validate.LARGEST_SUM:g} at most"
+            )
 
     @property
     def size(self) -> int:
@@ -154,6 +173,13 @@ class FacilityProblem(Canonical):
         return validate.frozen(self.values * self.weights[:, None])
 
     @cached_property
+    def fixed(self) -> FloatArray:
+        """``(N,)`` opening costs, zeros without any."""
+        if self.opening is None:
+            return validate.frozen(np.zeros(self.size))
+        return self.opening
+
+    @cached_property
     def limits(self) -> FloatArray:
         """``(K,)`` limits that usage is compared with: the budgets and their numerical slack."""
         return validate.effective_limits(self.costs, self.budgets)
@@ -161,14 +187,15 @@ class FacilityProblem(Canonical):
     @cached_property
     def is_integral(self) -> bool:
         """Whether every possible objective value is an integer."""
-        return validate.is_integral(self.weighted)
+        return validate.is_integral(self.weighted) and validate.is_integral(self.fixed)
 
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of the data."""
         sets = np.array([len(self.groups), len(self.covers)])
+        opening = [] if self.opening is None else [self.opening]
         return validate.fingerprint(
-            self.weighted, self.costs, self.budgets, sets, *self.groups, *self.covers
+            self.weighted, self.costs, self.budgets, sets, *self.groups, *self.covers, *opening
         )
 
     def vector(self, x: Any) -> IntArray:
@@ -182,10 +209,18 @@ class FacilityProblem(Canonical):
 
     def evaluate(self, x: Any) -> float:
         """Return the objective of the 0/1 vector `x`."""
-        chosen = np.flatnonzero(self.vector(x))
-        if not len(chosen):
-            return 0.0
-        return validate.exact_sum(self.weighted[:, chosen].max(axis=1))
+        chosen = self.vector(x) > 0
+        return self.most(chosen, chosen)
+
+    def most(self, allowed: BoolArray, forced: BoolArray) -> float:
+        """Return a bound on all choices between two sets: value of the one, cost of the other.
+
+        Exact where they are one choice. The sum is correctly rounded, as every objective is, and
+        rounding keeps order.
+        """
+        terms = self.weighted[:, np.flatnonzero(allowed)].max(axis=1, initial=0.0).tolist()
+        paid = [] if self.opening is None else (-self.opening[forced]).tolist()
+        return validate.exact_sum([*terms, *paid])
 
     def usage_of(self, x: Any) -> FloatArray:
         """Return the ``(K,)`` use of each budget by `x`."""
@@ -204,25 +239,33 @@ class FacilityProblem(Canonical):
     def with_budgets(self, budgets: Any) -> FacilityProblem:
         """Return the same problem with other budgets, in the order of its rows."""
         budgets = validate.unlabelled("budgets", budgets)
-        return FacilityProblem(
-            self.values, self.costs, budgets, self.weights, self.groups, self.covers
-        )
+        return replace(self, budgets=budgets)
 
     def as_monotone(self) -> MonotoneProblem:
         """Return the problem as a `MonotoneProblem` over the unit box.
 
-        Groups become constraints, covers reverse constraints.
+        Groups become constraints, covers reverse constraints. With opening costs the objective is
+        a mixed one: value of the first argument less cost of the second.
         """
         groups = [count_of(group) for group in self.groups]
+        plain, mixed = None, None
+        if self.opening is None:
+            plain = best_of_chosen(self.weighted)
+        else:
+            mixed = self._most_of_each
         return MonotoneProblem(
             lower=np.zeros(self.size, dtype=np.int64),
             upper=np.ones(self.size, dtype=np.int64),
-            objective=best_of_chosen(self.weighted),
+            objective=plain,
             constraints=[*budget_oracles(self.costs, self.limits), *groups],
             reverse_constraints=[count_of(cover) for cover in self.covers],
-            submodular=True,
+            mixed_objective=mixed,
+            submodular=mixed is None,
             integral=self.is_integral,
         )
+
+    def _most_of_each(self, upper: IntArray, lower: IntArray) -> FloatArray:
+        return np.array([self.most(a > 0, b > 0) for a, b in zip(upper, lower, strict=True)])
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON-ready content."""
@@ -234,6 +277,7 @@ class FacilityProblem(Canonical):
             "weights": None if self.weights is None else self.weights.tolist(),
             "groups": [group.tolist() for group in self.groups],
             "covers": [cover.tolist() for cover in self.covers],
+            **({} if self.opening is None else {"opening": self.opening.tolist()}),
             # Without any row nothing else says how many experts there are.
             **({} if self.clusters or len(self.costs) else {"size": self.size}),
         }
@@ -245,4 +289,5 @@ class FacilityProblem(Canonical):
         rows = values or costs
         size = len(rows[0]) if rows else data.get("size", 0)
         values, costs = (table or np.zeros((0, size)) for table in (values, costs))
-        return cls(values, costs, data["budgets"], data["weights"], data["groups"], data["covers"])
+        sets = data["groups"], data["covers"]
+        return cls(values, costs, data["budgets"], data["weights"], *sets, data.get("opening"))

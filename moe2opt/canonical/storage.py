@@ -87,13 +87,13 @@ def _arrays(problem: Problem) -> dict[str, Any]:
                 ("members", "offsets"), _ragged(getattr(problem, name)), strict=True
             )
         }
-        weights = {} if problem.weights is None else {"weights": problem.weights}
+        optional = {"weights": problem.weights, "opening": problem.opening}
         return {
             "kind": problem.kind,
             "values": problem.values,
             "costs": problem.costs,
             "budgets": problem.budgets,
-            **weights,
+            **{name: array for name, array in optional.items() if array is not None},
             **sets,
         }
     assert isinstance(problem, MultipleChoiceProblem)
@@ -116,6 +116,7 @@ def _from_arrays(data: dict[str, Any]) -> Problem:
             data.get("weights"),
             _split(data["groups_members"], data["groups_offsets"]),
             _split(data["covers_members"], data["covers_offsets"]),
+            data.get("opening"),
         )
     if kind == "multiple_choice":
         return MultipleChoiceProblem(

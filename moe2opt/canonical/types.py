@@ -1,12 +1,12 @@
 """Identical servers as one type: what interchangeable budget rows allow a bound to forget.
 
 Two budget rows are interchangeable when the k-th expert of one is a copy of the k-th expert of the
-other: same value everywhere, same size, same use of all other rows; and the limits are the same.
-Identical servers are the usual case. Every solution then has an image in the *merged* problem, in
-which the copies of an expert are one expert and the rows are one row with the summed limit. The
-image is worth the same, since only the best copy counts. The merged problem therefore bounds the
-original one; what it forgets is that the chosen experts must also pack into the single rows, which
-`packing` decides.
+other: same value everywhere, same opening cost, same size, same use of all other rows; and the
+limits are the same. Identical servers are the usual case. Every solution then has an image in the
+*merged* problem, in which the copies of an expert are one expert and the rows are one row with the
+summed limit. The image is worth no less, since only the best copy counts and one is paid for. The
+merged problem therefore bounds the original one; what it forgets is that the chosen experts must
+also pack into the single rows, which `packing` decides.
 """
 
 from __future__ import annotations
@@ -224,7 +224,7 @@ def _column_keys(problem: FacilityProblem, rows: IntArray) -> list[bytes]:
     """Return a fingerprint of each expert: values, own size on `rows`, use of all other rows."""
     others = np.setdiff1d(np.arange(len(problem.budgets)), rows)
     own = problem.costs[rows].sum(axis=0) if len(rows) else np.zeros(problem.size)
-    table = np.vstack([problem.weighted, own[None, :], problem.costs[others]])
+    table = np.vstack([problem.weighted, problem.fixed, own, problem.costs[others]])
     return [np.ascontiguousarray(column).tobytes() for column in table.T]
 
 
@@ -291,6 +291,7 @@ def _merged_problem(
         problem.weights,
         tuple(np.array(group, dtype=np.int64) for group in groups),
         tuple(np.array(cover, dtype=np.int64) for cover in covers),
+        None if problem.opening is None else problem.opening[first],
     )
 
 

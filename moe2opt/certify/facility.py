@@ -1,10 +1,10 @@
 r"""Boxes and leaf reasons of facility problems.
 
 For thresholds :math:`\lambda_c \ge 0`, prices
-:math:`\mu, \nu \ge 0` and any feasible S inside the box,
+:math:`\mu, \nu \ge 0`, opening costs o and any feasible S inside the box,
 
 .. math:: f(S) \le \sum_c \lambda_c + \sum_r \mu_r b_r - \sum_h \nu_h
-          + \sum_{i \in S} \Big( \sum_c (W_{ci} - \lambda_c)^+
+          + \sum_{i \in S} \Big( \sum_c (W_{ci} - \lambda_c)^+ - o_i
           - \sum_r \mu_r A_{ri} + \sum_{h \ni i} \nu_h \Big),
 
 because a cluster's best value is at most :math:`\lambda_c` plus the excesses of the chosen, and
@@ -142,7 +142,7 @@ class FacilityProof:
                 raise RejectedError(f"type {index} does not exist")
             return self.merged.packing(box.forced, index) is None
         if reason == "corner":
-            return problem.evaluate(box.allowed) <= claim
+            return problem.most(box.allowed, box.forced) <= claim
         if reason in ("dual", "farkas"):
             if self._clearly(box, index, reason):
                 return True
@@ -222,6 +222,7 @@ class FacilityProof:
             threshold, total = self._threshold(price)
             excess[columns] = np.ldexp(self._excess_estimate(threshold, columns), -self.bits)
             constant.append(math.ldexp(float(total), -self.bits))
+            cost = cost + self.problem.fixed
         terms = sum(self.rows.matrix.shape) + self.problem.clusters + 16
         size = float((excess + cost + reward).sum()) + sum(map(abs, constant))
         return Estimate(sum(constant), excess + reward - cost, error_of(terms, size))
@@ -255,7 +256,8 @@ class FacilityProof:
         threshold, total = self._threshold(price)
         excess = self._excess(threshold, np.ones(self.problem.size, dtype=bool))
         constant = Fraction(total, 2**self.bits)
-        return constant + base - shift, profit.plus(Dyadic(excess.astype(object), self.bits))
+        profit = profit.plus(Dyadic(excess.astype(object), self.bits))
+        return constant + base - shift, profit.plus(Dyadic.of(self.problem.fixed), -1)
 
     def _threshold(self, price: Multipliers) -> tuple[Any, int]:
         return thresholds(price.cluster, self.problem.clusters, self.bits, self.largest)
@@ -280,7 +282,8 @@ def _check_chains(problem: FacilityProblem, chains: Sequence[Sequence[int]]) -> 
     """Raise unless each expert of a chain is pointwise at most the next.
 
     Then a solution with two members of a chain stays feasible and loses nothing when the weaker
-    one is dropped (covers: the stronger one must be in every cover of the weaker one).
+    one is dropped (covers: the stronger one must be in every cover of the weaker one), whatever
+    their opening costs: that of the weaker one is saved.
     """
     for chain in chains:
         if any(not 0 <= i < problem.size for i in chain) or len(set(chain)) != len(chain):

@@ -106,7 +106,10 @@ def _sampler(problem: Problem, tuning: ChoiceTuning) -> Sampler:
 
 
 def _facility_sampler(problem: FacilityProblem) -> Sampler:
-    """Add random experts that fit, members of unmet covers first, until nothing fits."""
+    """Add random experts that fit, members of unmet covers first, until nothing fits.
+
+    Where opening costs, only a member of an unmet cover may cost more than it adds.
+    """
     limits = tightened(problem.limits, problem.budgets)
     size, costs = problem.size, problem.costs
     in_group = [np.isin(np.arange(size), group) for group in problem.groups]
@@ -114,6 +117,7 @@ def _facility_sampler(problem: FacilityProblem) -> Sampler:
 
     def draw(rng: np.random.Generator) -> IntArray | None:
         chosen, left = np.zeros(size, dtype=bool), limits.copy()
+        best = np.zeros(problem.clusters)
         fits = np.asarray((costs <= left[:, None]).all(axis=0))
         while fits.any():
             unmet = [cover for cover in in_cover if not (cover & chosen).any()]
@@ -121,7 +125,13 @@ def _facility_sampler(problem: FacilityProblem) -> Sampler:
             if not wanted.any():
                 return None
             i = int(rng.choice(np.flatnonzero(wanted)))
-            chosen[i], fits[i] = True, False
+            fits[i] = False
+            if problem.opening is not None:
+                better = np.maximum(best, problem.weighted[:, i])
+                if not unmet and better.sum() - best.sum() < problem.fixed[i]:
+                    continue
+                best = better
+            chosen[i] = True
             left -= costs[:, i]
             fits &= (costs <= left[:, None]).all(axis=0)
             for group in in_group:

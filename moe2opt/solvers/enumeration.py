@@ -142,7 +142,8 @@ def _screen(problem: Problem) -> tuple[Callable[[IntArray], Batch], tuple[int, .
 
 
 def _facility_screen(problem: FacilityProblem) -> Callable[[IntArray], Batch]:
-    error = _error(problem, float(problem.weighted.max(axis=1).sum()))
+    largest = problem.weighted.max(axis=1).sum() + problem.fixed.sum()
+    error = _error(problem, float(largest))
     tables = _subset_tables(problem.weighted)
     step = max(1, _ENTRIES // max(1, problem.clusters))
 
@@ -152,10 +153,10 @@ def _facility_screen(problem: FacilityProblem) -> Callable[[IntArray], Batch]:
             possible &= points[:, group].sum(axis=1) <= 1
         for cover in problem.covers:
             possible &= points[:, cover].any(axis=1)
-        values = np.zeros(len(points))
+        values = -(points @ problem.fixed)
         rows = np.flatnonzero(possible)
         for k in range(0, len(rows), step):
-            values[rows[k : k + step]] = _served(points[rows[k : k + step]], tables)
+            values[rows[k : k + step]] += _served(points[rows[k : k + step]], tables)
         return Batch(points, values, possible, error)
 
     return screen
@@ -173,7 +174,7 @@ def _subset_tables(weighted: FloatArray) -> list[FloatArray]:
 
 
 def _served(points: IntArray, tables: list[FloatArray]) -> FloatArray:
-    """Return the objective of ``(B, N)`` 0/1 points."""
+    """Return what ``(B, N)`` 0/1 points are worth, opening costs aside."""
     best = np.zeros((len(points), tables[0].shape[1]))
     for t, table in enumerate(tables):
         part = points[:, t * _BITS : (t + 1) * _BITS]

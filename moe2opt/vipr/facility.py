@@ -1,6 +1,6 @@
 r"""The strong linear formulation of a facility problem.
 
-Maximise :math:`\sum_{c,i} W_{ci} z_{ci}` with :math:`\sum_i z_{ci} \le 1`,
+Maximise :math:`\sum_{c,i} W_{ci} z_{ci} - \sum_i o_i y_i` with :math:`\sum_i z_{ci} \le 1`,
 :math:`z_{ci} \le y_i`, the budget rows, at most one of each group and at least one of each cover;
 all variables are zero or one, and those with :math:`W_{ci} = 0` are left out.
 
@@ -89,7 +89,8 @@ class FacilityFormulation:
     @property
     def objective(self) -> list[tuple[int, Fraction]]:
         """Objective coefficients."""
-        return [(self._z(k), self._worth(k)) for k in range(len(self.served))]
+        opened = [(i, -Fraction(float(self.problem.fixed[i]))) for i in self._costly]
+        return opened + [(self._z(k), self._worth(k)) for k in range(len(self.served))]
 
     def rows(self) -> Iterator[Row]:
         """Yield all constraints, bounds first."""
@@ -114,7 +115,12 @@ class FacilityFormulation:
 
     def objective_of(self, x: IntArray) -> Fraction:
         """Return the exact objective of the choice `x`."""
-        return sum((self._worth(k) for k in self._best(x)), Fraction(0))
+        paid = sum((Fraction(float(self.problem.fixed[i])) for i in np.flatnonzero(x)), Fraction(0))
+        return sum((self._worth(k) for k in self._best(x)), -paid)
+
+    @cached_property
+    def _costly(self) -> list[int]:
+        return [int(i) for i in np.flatnonzero(self.problem.fixed)]
 
     def _best(self, x: IntArray) -> list[int]:
         open_ = np.asarray(x) > 0
@@ -199,6 +205,7 @@ class FacilityFormulation:
         profit, _ = self.rows_exact.priced(-signs * prices)
         if thresholds is None:
             return _Priced(rows, {}, value, profit.numerators, 2**profit.shift)
+        profit = profit.plus(Dyadic.of(self.problem.fixed), -1)
         cuts = self._cuts_at(thresholds, bits)
         excess = self._excess(cuts)
         value += sum(factor * Fraction(level) for (_, level), factor in cuts.items())

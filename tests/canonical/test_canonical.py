@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from strategies import (
@@ -77,6 +78,12 @@ FACILITY_ERRORS = [
     ({"covers": [0, 1, 1]}, "covers: expected a sequence of index sequences, got a flat one"),
     ({"covers": [[7]]}, "covers[0]: index 7 is outside 0..2"),
     ({"covers": [[]]}, "covers[0] is empty"),
+    ({"opening": [1, 1]}, "opening: shape (2,) does not match (N,) = (3,)"),
+    ({"opening": 1}, "opening: expected 1 dimension(s), got shape ()"),
+    ({"opening": [1, 1, -2]}, "opening[2] is -2; no entry may be negative"),
+    ({"opening": [1, np.nan, 2]}, "opening[1] is nan; every entry must be finite"),
+    ({"opening": [np.inf, 0, 2]}, "opening[0] is inf; every entry must be finite"),
+    ({"opening": [0, 9e279, 9e279]}, "opening[1] is 9e+279; the sum of all may be 1e+280 at most"),
 ]
 
 CHOICE_ERRORS = [
@@ -180,9 +187,9 @@ def test_facility_agrees_with_its_definition(problem: FacilityProblem) -> None:
         value = sum(
             w * max((row[i] for i in chosen), default=0.0)
             for w, row in zip(weights, problem.values, strict=True)
-        )
+        ) - sum(problem.fixed[i] for i in chosen)
         usage = [sum(row[i] for i in chosen) for row in problem.costs]
-        assert problem.evaluate(x) == pytest.approx(value, rel=1e-12)
+        assert problem.evaluate(x) == pytest.approx(value, rel=1e-12, abs=1e-12)
         assert problem.usage_of(x) == pytest.approx(np.array(usage), rel=1e-12)
         slack = 1e-9 * np.maximum(1, np.abs(problem.budgets))
         fits = all(
@@ -285,10 +292,43 @@ def test_different_problems_have_different_fingerprints() -> None:
         FacilityProblem(**FACILITY, groups=[[0, 1]]),
         FacilityProblem(**FACILITY, groups=[[0], [1]]),
         FacilityProblem(**FACILITY, covers=[[0, 1]]),
+        FacilityProblem(**FACILITY, opening=[0, 1, 0]),
+        FacilityProblem(**FACILITY, opening=[0, 0, 1]),
         MultipleChoiceProblem(**CHOICE),
         MultipleChoiceProblem(**{**CHOICE, "budgets": [5]}),
     ]
     assert len({problem.fingerprint for problem in variants}) == len(variants)
+
+
+def test_opening_for_nothing_is_the_default(tmp_path: Path) -> None:
+    """Opening costs of zero are the same problem as none, in memory and in files."""
+    plain, zeros = FacilityProblem(**FACILITY), FacilityProblem(**FACILITY, opening=[0, 0, 0])
+    assert zeros == plain
+    assert zeros.opening is None
+    assert zeros.fingerprint == plain.fingerprint
+    assert "opening" not in zeros.to_dict()
+    save_problem(zeros, tmp_path / "zeros.npz")
+    assert "opening" not in np.load(tmp_path / "zeros.npz")
+
+
+def test_opening_costs_are_paid_once_and_kept() -> None:
+    """Every chosen expert pays, other budgets change nothing, labels align the costs."""
+    costly = FacilityProblem(**FACILITY, opening=[1, 0.5, 2])
+    gross = FacilityProblem(**FACILITY)
+    assert costly.evaluate([1, 1, 0]) == gross.evaluate([1, 1, 0]) - 1.5
+    assert costly.evaluate([0, 0, 0]) == 0.0
+    assert costly.with_budgets([9]).evaluate([0, 0, 1]) == gross.evaluate([0, 0, 1]) - 2.0
+    names = ["a", "b", "c"]
+    labelled = FacilityProblem(
+        **{**FACILITY, "values": pd.DataFrame(FACILITY["values"], columns=names)},
+        opening=pd.Series([2, 0.5, 1], names[::-1]),
+    )
+    assert labelled == costly
+    with pytest.raises(InputError, match="opening"):
+        FacilityProblem(
+            **{**FACILITY, "values": pd.DataFrame(FACILITY["values"], columns=names)},
+            opening={"a": 1, "b": 2, "d": 3},
+        )
 
 
 def test_unit_weights_are_the_default() -> None:

@@ -41,6 +41,7 @@ def shuffled_facility(problem: FacilityProblem, rng: Any) -> FacilityProblem:
         weights=None if problem.weights is None else problem.weights[clusters],
         groups=[place[group] for group in problem.groups],
         covers=[place[cover] for cover in problem.covers],
+        opening=problem.fixed[experts],
     )
 
 
@@ -93,6 +94,7 @@ def test_units_of_facility_data_do_not_matter(count: int, shard: int) -> None:
             problem.weights,
             problem.groups,
             problem.covers,
+            4 * problem.fixed,
         )
         best = brute_force(problem)
         for solver in EXACT:
@@ -127,8 +129,9 @@ def test_worthless_experts_change_nothing(count: int, shard: int) -> None:
         costs = np.hstack([problem.costs, problem.costs[:, :1], problem.costs[:, :1]])
         twin = problem.size + 1
         groups = [[*group, *([twin] if 0 in group else [])] for group in problem.groups]
+        opening = np.append(problem.fixed, [2.0, problem.fixed[0]])
         other = FacilityProblem(
-            values, costs, problem.budgets, problem.weights, groups, problem.covers
+            values, costs, problem.budgets, problem.weights, groups, problem.covers, opening
         )
         best = brute_force(problem)
         for solver in EXACT:

@@ -185,7 +185,7 @@ def test_random_search_follows_its_seed() -> None:
 @settings(max_examples=80)
 @given(facility_problems())
 def test_facility_moves_end_in_a_local_optimum(problem: FacilityProblem) -> None:
-    """No addition, 1-1 swap or 1-2 swap improves what `improve_facility` returns."""
+    """No addition, removal, 1-1 swap or 1-2 swap improves what `improve_facility` returns."""
     start = greedy_facility(problem)
     if start is None:
         return
@@ -193,7 +193,7 @@ def test_facility_moves_end_in_a_local_optimum(problem: FacilityProblem) -> None
     value = problem.evaluate(x)
     assert value >= problem.evaluate(start)
     margin = 1e-9 * max(1e-9, float(problem.weighted.max(axis=1).sum()))
-    for out_count, in_count in ((0, 1), (1, 1), (1, 2)):
+    for out_count, in_count in ((0, 1), (1, 0), (1, 1), (1, 2)):
         for out in itertools.combinations(np.flatnonzero(x), out_count):
             for into in itertools.combinations(np.flatnonzero(x == 0), in_count):
                 y = x.copy()

@@ -2,7 +2,7 @@ r"""Projected cutting planes: the strong linear relaxation of a facility problem
 
 The LP has one variable per expert and one per block of clusters,
 
-.. math:: \max \sum_k \theta_k \quad\text{s.t. rows},\; 0 \le y \le 1,\;
+.. math:: \max \sum_k \theta_k - \sum_i o_i y_i \quad\text{s.t. rows},\; 0 \le y \le 1,\;
           \theta_k \le \sum_{c \in k} \Big[\lambda_c + \sum_i (W_{ci}-\lambda_c)^+ y_i\Big]
           \text{ for every cut found.}
 
@@ -25,6 +25,9 @@ from moe2opt.solvers.facility.kernels import fill_to_one
 from moe2opt.solvers.facility.model import Bounded, FacilityModel, Price, Subset
 from moe2opt.solvers.lp import LinearProgram, LinearSolution
 
+#: Scaled opening costs in the LP, whose multipliers bound the problem whatever it leaves out.
+_LARGEST_COST = 1e9
+
 
 class CutBound:
     """Multipliers from the projected LP; cuts are global and shared by all nodes."""
@@ -33,7 +36,7 @@ class CutBound:
         self.model = model
         self.pool = CutPool(_blocks(model.values, _block_count(model)))
         # The LP works with values and rows of order one thousand and one.
-        total = float(model.best_values.sum())
+        total = float(model.best_values.sum()) or float(model.problem.fixed.sum())
         self.scale = 1000.0 / total if total > 0 else 1.0
         self.work_before = 0
         self.lp = self._new_lp()
@@ -154,7 +157,7 @@ class CutBound:
         self.row_scale = 1.0 / np.where(norms > 0, norms, 1.0)
         ceiling = self.scale * self.pool.by_block(model.best_values)
         lp = LinearProgram(
-            np.concatenate([np.zeros(size), np.ones(blocks)]),
+            np.concatenate([-self._opening(), np.ones(blocks)]),
             np.zeros(size + blocks),
             np.concatenate([np.ones(size), 2.0 * ceiling + 1.0]),
         )
@@ -163,6 +166,10 @@ class CutBound:
         lp.add_rows(-model.covers, -np.ones(len(model.covers)))
         self.fixed_rows = lp.rows
         return lp
+
+    def _opening(self) -> FloatArray:
+        """Return scaled opening costs, none so large that the LP takes it for infinite."""
+        return np.minimum(self.scale * self.model.problem.fixed, _LARGEST_COST)
 
     def _row_prices(self, price: FloatArray, scale: float) -> tuple[FloatArray, FloatArray]:
         """Split and unscale the duals of the budget, set and cover rows."""

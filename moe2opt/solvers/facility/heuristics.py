@@ -32,6 +32,8 @@ class _Data:
     ----------
     gains
         ``(N, C)`` weighted values, one contiguous row per expert.
+    opening
+        ``(N,)`` opening costs.
     costs, limits
         ``(K, N)`` and ``(K,)``.
     price
@@ -45,6 +47,7 @@ class _Data:
     """
 
     gains: FloatArray
+    opening: FloatArray
     costs: FloatArray
     limits: FloatArray
     price: FloatArray
@@ -58,6 +61,7 @@ class _Data:
         limits = tightened(problem.limits, problem.budgets)
         return cls(
             gains=np.ascontiguousarray(problem.weighted.T),
+            opening=problem.fixed,
             costs=np.ascontiguousarray(problem.costs),
             limits=limits,
             price=shares(problem.costs, limits),
@@ -92,7 +96,7 @@ def greedy_facility(
 
 
 def improve_facility(problem: FacilityProblem, x: IntArray, rounds: int = 1000) -> IntArray:
-    """Return `x` after additions and 1-1 and 1-2 swaps, until none improves or for some rounds.
+    """Return `x` after additions, removals and 1-1 and 1-2 swaps, until none improves.
 
     Parameters
     ----------
@@ -121,7 +125,7 @@ def improving_facility(
     data = _Data.of(problem, tuning)
     chosen, value = np.asarray(x) > 0, problem.evaluate(x)
     while True:
-        for move in (_addition, _single_swap, _double_swap):
+        for move in (_addition, _removal, _single_swap, _double_swap):
             candidate = None if stop() else move(data, chosen, stop)
             if candidate is None:
                 continue
@@ -184,6 +188,7 @@ def _fill(data: _Data, chosen: BoolArray, score: _Score) -> BoolArray:
     fits = _fits(data, chosen)
     add_by_gain(
         data.gains,
+        data.opening,
         per_gain,
         data.costs,
         data.limits - data.costs[:, chosen].sum(axis=1),
@@ -198,12 +203,12 @@ def _fill(data: _Data, chosen: BoolArray, score: _Score) -> BoolArray:
 
 
 def _single_gains(data: _Data, chosen: BoolArray, members: IntArray) -> FloatArray:
-    """Return what each of `members` adds on its own."""
+    """Return what each of `members` adds on its own, less its opening cost."""
     best = _served(data, chosen)
     step = max(1, data.tuning.block_entries // max(1, len(best)))
     blocks = [members[k : k + step] for k in range(0, len(members), step)]
     gains = [np.maximum(data.gains[block] - best, 0.0).sum(axis=1) for block in blocks]
-    return np.concatenate([np.zeros(0), *gains])
+    return np.concatenate([np.zeros(0), *gains]) - data.opening[members]
 
 
 def _served(data: _Data, chosen: BoolArray) -> FloatArray:
@@ -230,6 +235,22 @@ def _addition(data: _Data, chosen: BoolArray, _stop: Stop) -> BoolArray | None:
     """Return the choice filled up by gain, or None if nothing fits."""
     filled = _fill(data, chosen, _by_gain)
     return None if (filled == chosen).all() else filled
+
+
+def _removal(data: _Data, chosen: BoolArray, _stop: Stop) -> BoolArray | None:
+    """Return the choice without the expert that costs most beyond what it adds, or None."""
+    members = np.flatnonzero(chosen)
+    if not len(members) or not data.opening.any():
+        return None
+    served = np.sort(data.gains[members], axis=0)
+    second = served[-2] if len(members) > 1 else np.zeros(data.gains.shape[1])
+    loss = np.where(data.gains[members] == served[-1], served[-1] - second, 0.0).sum(axis=1)
+    last = data.covers[(data.covers @ chosen) == 1][:, members].any(axis=0)
+    saved = np.where(last, -np.inf, data.opening[members] - loss)
+    worst = int(np.argmax(saved))
+    if saved[worst] <= data.smallest_gain:
+        return None
+    return _exchanged(chosen, int(members[worst]), [])
 
 
 def _single_swap(data: _Data, chosen: BoolArray, _stop: Stop) -> BoolArray | None:
@@ -263,7 +284,7 @@ def _swap_table(data: _Data, members: IntArray) -> FloatArray:
         gain = np.maximum(block - best, 0.0).sum(axis=1)
         fall = np.clip(block, second, best) - best
         table[:, k : k + step] = gain + owned @ fall.T
-    return table
+    return table + data.opening[members][:, None] - data.opening
 
 
 def _swappable(data: _Data, chosen: BoolArray, members: IntArray) -> BoolArray:
@@ -284,7 +305,7 @@ def _swappable(data: _Data, chosen: BoolArray, members: IntArray) -> BoolArray:
 
 def _double_swap(data: _Data, chosen: BoolArray, stop: Stop) -> BoolArray | None:
     """Return the choice after the first improving exchange of one expert for two, or None."""
-    now = float(_served(data, chosen).sum())
+    now = float(_served(data, chosen).sum() - data.opening[chosen].sum())
     for r in np.flatnonzero(chosen):
         if stop():
             return None
@@ -298,6 +319,7 @@ def _double_swap(data: _Data, chosen: BoolArray, stop: Stop) -> BoolArray | None
 
 def _best_pair(data: _Data, rest: BoolArray, to_beat: float) -> list[int] | None:
     """Return the two experts that, added to `rest`, give most and more than `to_beat`."""
+    kept = float(data.opening[rest].sum())
     fitting = np.flatnonzero(_fits(data, rest))
     gains = _single_gains(data, rest, fitting)
     partners = fitting[np.argsort(-gains, kind="stable")[: data.tuning.partners]]
@@ -306,7 +328,8 @@ def _best_pair(data: _Data, rest: BoolArray, to_beat: float) -> list[int] | None
     best, pair = to_beat + data.smallest_gain, None
     for a in np.flatnonzero(allowed.any(axis=1)):
         others = np.flatnonzero(allowed[a])
-        values = np.maximum(served[others], served[a]).sum(axis=1)
+        values = np.maximum(served[others], served[a]).sum(axis=1) - kept
+        values -= data.opening[partners[others]] + data.opening[partners[a]]
         if values.max() > best:
             best = float(values.max())
             pair = [int(partners[a]), int(partners[others[int(np.argmax(values))]])]

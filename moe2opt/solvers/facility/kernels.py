@@ -91,10 +91,11 @@ def best_swap(
     original: IntArray,
     chosen: BoolArray,
     fixed: BoolArray,
+    opening: FloatArray,
     costs: FloatArray,
     left: FloatArray,
 ) -> tuple[float, int, int]:
-    """Return the best exchange of one chosen expert for another one, or a plain addition.
+    """Return the best exchange of one chosen expert for another one, addition or removal.
 
     Fast interchange (Whitaker 1983; with the table of savings Resende and Werneck 2004): one pass
     over the values gives, for every expert coming in, its gain and the loss of every expert going
@@ -110,13 +111,15 @@ def best_swap(
         ``(N,)`` the expert in `experts` of which each one is a copy.
     chosen, fixed
         Current choice, and experts that may neither come nor go.
+    opening
+        ``(N,)`` opening costs.
     costs, left
         Budget rows and what is left of each limit.
 
     Returns
     -------
     tuple
-        Gain, expert coming in and expert going out (-1 for an addition); gain 0 without a move.
+        Gain, expert coming in and expert going out, -1 for nobody; gain 0 without a move.
     """
     clusters, size = len(ranked), len(chosen)
     members = np.flatnonzero(chosen)
@@ -156,13 +159,18 @@ def best_swap(
         m = original[i]
         if slot[m] >= 0 or fixed[i]:
             continue
-        if gain[m] > best and _fits(costs, left, i, -1):
-            best, come, go = gain[m], i, -1
+        net = gain[m] - opening[i]
+        if net > best and _fits(costs, left, i, -1):
+            best, come, go = net, i, -1
         for position in range(len(members)):
             j = members[position]
-            change = gain[m] - loss[position] + saved[m, position]
+            change = net - loss[position] + saved[m, position] + opening[j]
             if change > best and not fixed[j] and _fits(costs, left, i, j):
                 best, come, go = change, i, j
+    for position in range(len(members)):
+        j = members[position]
+        if opening[j] - loss[position] > best and not fixed[j]:
+            best, come, go = opening[j] - loss[position], -1, j
     return best, come, go
 
 
@@ -191,6 +199,7 @@ def _gain_over(values: FloatArray, best: FloatArray) -> float:
 @entry
 def add_by_gain(
     gains: FloatArray,
+    opening: FloatArray,
     per_gain: FloatArray,
     costs: FloatArray,
     left: FloatArray,
@@ -211,6 +220,8 @@ def add_by_gain(
     ----------
     gains
         ``(N, C)`` values.
+    opening
+        ``(N,)`` opening costs, which gains are reduced by.
     per_gain
         ``(N,)`` score of a gain of one.
     costs, left
@@ -229,7 +240,7 @@ def add_by_gain(
     size = len(chosen)
     for i in range(size):
         if fits[i]:
-            rank[i] = _gain_over(gains[i], best) * per_gain[i]
+            rank[i] = (_gain_over(gains[i], best) - opening[i]) * per_gain[i]
     while True:
         i = -1
         for j in range(size):
@@ -237,7 +248,7 @@ def add_by_gain(
                 i = j
         if i < 0:
             return
-        gain = _gain_over(gains[i], best)
+        gain = _gain_over(gains[i], best) - opening[i]
         if gain <= smallest_gain:
             fits[i] = False
         elif gain * per_gain[i] < rank[i]:

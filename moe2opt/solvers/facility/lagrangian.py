@@ -77,6 +77,7 @@ class LagrangianBound:
         served = np.sort(model.columns[experts], axis=0)
         cluster = 0.5 * (served[-1] + served[-2]) if len(experts) > 1 else 0.5 * served[-1]
         gain = np.maximum(model.columns[experts] - cluster, 0.0).sum(axis=1)
+        gain = np.maximum(gain - model.problem.fixed[experts], 0.0)
         limits = model.problem.limits
         scarce = limits > 0
         shares = (model.problem.costs[scarce][:, experts] / limits[scarce][:, None]).sum(axis=0)
@@ -93,7 +94,7 @@ class LagrangianBound:
         model, start = self.model, box.parent.price
         budgets = len(model.problem.limits)
         fixed_rows, cover = start.row[budgets:], start.cover
-        bonus = cover @ model.covers - fixed_rows @ model.rows[budgets:]
+        bonus = cover @ model.covers - fixed_rows @ model.rows[budgets:] - model.problem.fixed
         constant = float(fixed_rows @ model.limits[budgets:] - cover.sum())
         _, cluster, row, average = descend(
             model.columns,

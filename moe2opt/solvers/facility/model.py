@@ -224,7 +224,7 @@ class FacilityModel:
         cluster = np.ldexp(np.round(scaled), -self.bits)
         grid = cluster * self.kinds.count
         excess = self._excess_of(box, grid)
-        paid, earned = row @ self.rows, cover @ self.covers
+        paid, earned = row @ self.rows + self.problem.fixed, cover @ self.covers
         constant = [float(grid.sum()), float(row @ self.limits), -float(cover.sum())]
         profit = excess - paid + earned
         size = float((excess + paid + earned)[box.allowed].sum()) + sum(map(abs, constant))
@@ -386,4 +386,5 @@ class SubmodularBound:
         ranked = np.argsort(-ratio, kind="stable")
         used = np.cumsum(cost[items][ranked])
         over = np.flatnonzero(used > left)
-        return float(ratio[ranked[over[0]]]) if len(over) else 0.0
+        # Opening may cost more than it gains: what is left of a budget is then worth nothing.
+        return max(0.0, float(ratio[ranked[over[0]]])) if len(over) else 0.0

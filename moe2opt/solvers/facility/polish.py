@@ -5,19 +5,20 @@ from __future__ import annotations
 import numpy as np
 
 from moe2opt.canonical import FacilityProblem, indicators
-from moe2opt.result import BoolArray, FloatArray
+from moe2opt.result import BoolArray, FloatArray, IntArray
 from moe2opt.solvers.base import Search, Stop
 from moe2opt.solvers.facility.kernels import add_what_fits, best_swap
 from moe2opt.solvers.facility.model import FacilityModel, Subset
 
 
 class Polisher:
-    """Local search over additions and one-for-one exchanges, in the problem as it was given."""
+    """Local search over exchanges, additions and removals of one, in the problem as given."""
 
     def __init__(self, model: FacilityModel, original: FacilityProblem) -> None:
         self.model = model
         self.rows = np.vstack([original.costs, indicators(original.groups, original.size)])
         self.limits = np.concatenate([original.limits, np.ones(len(original.groups))])
+        self.opening = original.fixed
         self.members = indicators(original.covers, original.size) > 0
         # Below this a gain may be rounding noise, and exchanges could go round in circles.
         self.smallest_gain = 1e-12 * float(model.best_values.sum())
@@ -37,7 +38,10 @@ class Polisher:
         chosen = box.forced.copy()
         left = self.model.limits - self.model.rows[:, chosen].sum(axis=1)
         order = np.argsort(-np.where(box.allowed, wanted, -np.inf), kind="stable")
-        add_what_fits(order, self.model.rows, left, chosen)
+        if self.opening.any():
+            self._add_what_pays(order[wanted[order] > 0.0], left, chosen)
+        else:
+            add_what_fits(order, self.model.rows, left, chosen)
         x = self.unmerged(chosen & box.allowed)
         if x is None:
             return False
@@ -45,6 +49,20 @@ class Polisher:
         if better or thorough:
             better = search.offer(self.improve(x, search.pressed), source) or better
         return better
+
+    def _add_what_pays(self, order: IntArray, left: FloatArray, chosen: BoolArray) -> None:
+        """Add experts in order that fit and gain more than they cost, or are needed by a cover."""
+        model, fixed = self.model, self.model.problem.fixed
+        best = model.columns[chosen].max(axis=0, initial=0.0)
+        unmet = (model.covers @ chosen) == 0
+        for i in order[~chosen[order]]:
+            gain = float(np.maximum(model.columns[i] - best, 0.0).sum())
+            needed = (model.covers[unmet, i] > 0).any()
+            if (gain > fixed[i] or needed) and (model.rows[:, i] <= left).all():
+                chosen[i] = True
+                left -= model.rows[:, i]
+                best = np.maximum(best, model.columns[i])
+                unmet &= model.covers[:, i] == 0
 
     def unmerged(self, chosen: BoolArray) -> BoolArray | None:
         """Return a choice of the bounding model in the original's variables, trimmed if need be."""
@@ -57,7 +75,7 @@ class Polisher:
         return None if x is None else x > 0
 
     def improve(self, chosen: BoolArray, stop: Stop) -> BoolArray:
-        """Return a choice that no single addition or exchange improves, or the last one."""
+        """Return a choice that no addition, exchange or removal of one improves, or the last."""
         chosen = chosen.copy()
         left = self._left(chosen)
         while True:
@@ -67,13 +85,15 @@ class Polisher:
                 self.model.merged_index,
                 chosen,
                 self._needed(chosen),
+                self.opening,
                 self.rows,
                 left,
             )
             if gain <= self.smallest_gain or stop():
                 return chosen
-            chosen[come] = True
-            left -= self.rows[:, come]
+            if come >= 0:
+                chosen[come] = True
+                left -= self.rows[:, come]
             if go >= 0:
                 chosen[go] = False
                 left += self.rows[:, go]
@@ -128,7 +148,8 @@ class Polisher:
 
     def _value(self, chosen: BoolArray) -> float:
         experts = self.model.merged_index[chosen]
-        return float(self.model.columns[experts].max(axis=0, initial=0.0).sum())
+        value = float(self.model.columns[experts].max(axis=0, initial=0.0).sum())
+        return value - float(self.opening[chosen].sum())
 
     def _has_time(self, search: Search) -> bool:
         limit = search.options.time_limit_s

@@ -99,6 +99,6 @@ def _compile_for_boxes(model: FacilityModel) -> None:
 def _compile_for_choices(model: FacilityModel) -> None:
     one, none, both = np.ones(1), np.zeros(2, dtype=bool), np.arange(2)
     assign_chains(model.columns, np.zeros((2, 0), dtype=bool), both)
-    best_swap(model.ranked, model.experts, both, none, none, np.ones((1, 2)), one)
+    best_swap(model.ranked, model.experts, both, none, none, np.zeros(2), np.ones((1, 2)), one)
     add_what_fits(both, np.ones((1, 2)), one.copy(), none.copy())
     greedy_facility(model.problem)

@@ -99,8 +99,9 @@ def why_in_doubt(problem: LinearProblem, out: BoolArray, magnitude: float, objec
 
 
 def magnitude_of(problem: LinearProblem, out: BoolArray) -> float:
-    """Return the sum of the largest values that can be earned."""
+    """Return the sum of the largest values that can be earned, and of all that opening costs."""
     if isinstance(problem, MultipleChoiceProblem):
         sizes = np.where(out, 0.0, np.abs(problem.flat_values))
         return math.fsum(np.maximum.reduceat(sizes, problem.offsets[:-1]))
-    return math.fsum(problem.weighted[:, ~out].max(axis=1, initial=0.0))
+    worth = problem.weighted[:, ~out].max(axis=1, initial=0.0)
+    return math.fsum([*worth, *problem.fixed[~out]])

@@ -4,7 +4,7 @@ Facility, the strong form (Cornuéjols, Fisher, Nemhauser 1977): with :math:`W_{
 
 .. math::
 
-    \max \sum_{c,i} W_{ci} z_{ci} \quad \text{s.t.} \quad
+    \max \sum_{c,i} W_{ci} z_{ci} - \sum_i o_i y_i \quad \text{s.t.} \quad
     z_{ci} \le y_i, \quad \sum_i z_{ci} \le 1, \quad A y \le b, \quad
     \sum_{i \in G} y_i \le 1, \quad \sum_{i \in H} y_i \ge 1,
 
@@ -93,8 +93,10 @@ def facility_model(problem: FacilityProblem, watch: Watch = lambda: None) -> Any
     m = pyo.ConcreteModel(name="facility")
     m.y = pyo.Var(range(problem.size), domain=pyo.Binary)
     m.z = pyo.Var(pairs, bounds=(0, 1))
+    costly = np.flatnonzero(problem.fixed).tolist()
     m.quality = pyo.Objective(
-        expr=pyo.quicksum(float(value[c, i]) * m.z[c, i] for c, i in watched(pairs, watch)),
+        expr=pyo.quicksum(float(value[c, i]) * m.z[c, i] for c, i in watched(pairs, watch))
+        - (pyo.quicksum(float(problem.fixed[i]) * m.y[i] for i in costly) if costly else 0.0),
         sense=pyo.maximize,
     )
     m.served_by_chosen = pyo.Constraint(pairs)

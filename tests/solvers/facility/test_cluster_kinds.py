@@ -38,11 +38,11 @@ def test_copies_of_clusters_are_solved_as_weights(
     times = np.array(copies[: problem.clusters])
     repeated = FacilityProblem(
         np.repeat(problem.weighted, times, axis=0), problem.costs, problem.budgets,
-        groups=problem.groups, covers=problem.covers,
+        groups=problem.groups, covers=problem.covers, opening=problem.opening,
     )  # fmt: skip
     weighted = FacilityProblem(
         problem.weighted * times[:, None], problem.costs, problem.budgets,
-        groups=problem.groups, covers=problem.covers,
+        groups=problem.groups, covers=problem.covers, opening=problem.opening,
     )  # fmt: skip
     assert len(FacilityModel(repeated).best_values) <= problem.clusters
     found, expected = (mo.solve(p, rel_gap=0.0) for p in (repeated, weighted))
