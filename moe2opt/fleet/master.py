@@ -114,7 +114,7 @@ def least_value(problems: Sequence[SiteProblem], rates: FloatArray) -> float:
 
 def _least(problem: SiteProblem) -> float:
     if isinstance(problem, FacilityProblem):
-        return 0.0  # its values and weights are never negative
+        return -float(problem.fixed.sum())  # its values and weights are never negative
     return float(np.minimum.reduceat(problem.flat_values, problem.offsets[:-1]).sum())
 
 

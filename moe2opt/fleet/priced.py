@@ -86,7 +86,10 @@ def priced(problem: SiteProblem, row: int, price: float) -> Priced:
     # A group that overlaps others is no set of its own; it stays a group.
     groups += [g for g in problem.groups if len({inside[int(i)] for i in g}) > 1]
     costs = np.hstack([problem.costs, np.zeros((len(problem.costs), count))])
-    grown = FacilityProblem(values, costs, problem.budgets, None, tuple(groups), problem.covers)
+    opening = np.concatenate([problem.fixed, np.zeros(count)])
+    grown = FacilityProblem(
+        values, costs, problem.budgets, None, tuple(groups), problem.covers, opening
+    )
     return Priced(grown, math.fsum(total), problem.size, sets)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -161,9 +161,7 @@ def varied(problem: SiteProblem, row: int, vary: Vary, rng: np.random.Generator)
     costs[row] *= use
     if isinstance(problem, FacilityProblem):
         quality = np.minimum(_factors(rng, vary.quality, problem.size) * problem.values, 1e300)
-        return FacilityProblem(
-            quality, costs, limits, problem.weights, problem.groups, problem.covers
-        )
+        return replace(problem, values=quality, costs=costs, budgets=limits)
     worth = problem.flat_values * _factors(rng, vary.quality, len(problem.flat_values))
     cuts = problem.offsets[1:-1]
     usage: Any = np.split(costs.T, cuts)

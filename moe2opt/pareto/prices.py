@@ -88,7 +88,7 @@ def _facility_lines(problem: FacilityProblem, certificate: Certificate) -> list[
         if len(price.cluster) != small.clusters or len(row) < len(limits):
             continue
         excess = np.maximum(small.weighted - price.cluster[:, None], 0.0).sum(axis=0)
-        profit = excess - row @ matrix + price.cover @ covers
+        profit = excess - small.fixed - row @ matrix + price.cover @ covers
         value = price.cluster.sum() + row @ limits - price.cover.sum()
         value += sum(max(0.0, float(profit[part].max())) for part in parts)
         lines.append(Line(float(value), _unmerged(problem, certificate, row)))

@@ -14,8 +14,8 @@ def is_restriction(small: Any, large: Any) -> bool:
     """Tell whether every solution of `small` solves `large` and is worth at least as much there.
 
     Then any upper bound on `large` holds for `small`, and if `large` has no solution, `small` has
-    none. Compared are the arrays themselves, not how they came about: values, use and limits of
-    budgets, groups, covers. False also means "not seen to be one".
+    none. Compared are the arrays themselves, not how they came about: values, opening costs, use
+    and limits of budgets, groups, covers. False also means "not seen to be one".
 
     Parameters
     ----------
@@ -28,6 +28,7 @@ def is_restriction(small: Any, large: Any) -> bool:
         return (
             small.values.shape == large.values.shape
             and _at_most(small.weighted, large.weighted)
+            and _at_most(large.fixed, small.fixed)
             and _rows_hold(small, large)
             and _groups_hold(small, large)
             and _covers_hold(small, large)

@@ -111,22 +111,12 @@ def test_a_site_alone_is_its_problem(problem: Any, tenths: int) -> None:
     found = solved(Fleet("one", "row", limit, (Site("s", problem, 0, 1.0),)))
     budgets = np.array(problem.budgets)
     budgets[0] = min(budgets[0], limit)
-    alone = mo.solve(with_budgets(problem, budgets))
+    alone = mo.solve(problem.with_budgets(budgets))
     if alone.status is Status.OPTIMAL:
         assert found.bound >= alone.objective - slack(alone.objective)
         assert found.objective <= alone.objective + slack(alone.objective)
     else:
         assert found.status not in PLANNED
-
-
-def with_budgets(problem: Any, budgets: Any) -> Any:
-    """Return the problem with other budgets."""
-    if isinstance(problem, mo.FacilityProblem):
-        return mo.FacilityProblem(
-            problem.values, problem.costs, budgets, problem.weights, problem.groups, problem.covers
-        )
-    parts = [np.split(a, problem.offsets[1:-1]) for a in (problem.flat_values, problem.costs.T)]
-    return mo.MultipleChoiceProblem(parts[0], parts[1], budgets)
 
 
 def test_a_budget_that_binds_nobody_costs_nothing() -> None:
