@@ -15,7 +15,7 @@ import numpy as np
 from scipy.sparse.csgraph import floyd_warshall
 
 from moe2opt.bench.cases import Built, data_file
-from moe2opt.canonical import FacilityProblem, MonotoneProblem, MultipleChoiceProblem
+from moe2opt.canonical import FacilityProblem, MultipleChoiceProblem
 from moe2opt.files import read_text
 from moe2opt.result import FloatArray, InputError
 
@@ -112,24 +112,37 @@ def p_median(path: Path) -> tuple[FacilityProblem, float]:
     return FacilityProblem(farthest - distance, np.ones((1, n)), np.array([float(p)])), n * farthest
 
 
-def warehouses(path: Path) -> tuple[MonotoneProblem, float]:
-    """Read an uncapacitated warehouse location; return it and the cost of an objective of 0.
+def warehouses(path: Path, *, capacitated: bool = False) -> tuple[FacilityProblem, float]:
+    """Read a warehouse location; return it and the cost of an objective of 0.
 
-    With savings against the dearest warehouse the objective is mixed-monotone:
-    F(x, y) = Σ_c max_i x_i s_ci - fixed·y. At least one warehouse opens.
+    Values are savings against the dearest warehouse, and at least one warehouse opens. Capacities
+    are ignored unless asked for.
+
+    Raises
+    ------
+    InputError
+        For `capacitated` where a single warehouse could not serve everybody: which warehouse
+        serves whom is then a decision of its own, which a facility problem does not have.
     """
     numbers = _numbers(path)
     count, customers = int(next(numbers)), int(next(numbers))
-    fixed = _take(numbers, 2 * count).reshape(count, 2)[:, 1]
-    costs = _take(numbers, customers * (1 + count)).reshape(customers, 1 + count)[:, 1:]
-    savings = costs.max(axis=1, keepdims=True) - costs
-    problem = MonotoneProblem(
-        lower=np.zeros(count, dtype=np.int64),
-        upper=np.ones(count, dtype=np.int64),
-        mixed_objective=lambda upper, lower: _best_open(savings, upper) - lower @ fixed,
-        reverse_constraints=[lambda points: points.sum(axis=1) - 1.0],
+    capacities, fixed = _take(numbers, 2 * count).reshape(count, 2).T
+    table = _take(numbers, customers * (1 + count)).reshape(customers, 1 + count)
+    demands, costs = table[:, 0], table[:, 1:]
+    if capacitated and capacities.min() < demands.sum():
+        raise InputError(
+            f"{path.name}: capacities can bind and then divide customers among warehouses, which "
+            "no canonical problem does; instances whose names end in -uncap ignore capacities"
+        )
+    dearest = costs.max(axis=1)
+    problem = FacilityProblem(
+        values=dearest[:, None] - costs,
+        costs=[],
+        budgets=[],
+        covers=[np.arange(count)],
+        opening=fixed,
     )
-    return problem, float(costs.max(axis=1).sum())
+    return problem, float(dearest.sum())
 
 
 def _from_many(reader: Any, first: int) -> Any:
@@ -153,8 +166,10 @@ def _pmed(folder: Path, instance: str, known: Known) -> Built:
 
 def _cap(folder: Path, instance: str, known: Known) -> Built:
     name = known.file or f"{instance.removesuffix('-uncap')}.txt"
-    problem, constant = warehouses(folder / name)
-    return Built(problem, constant - known.best_known, known.is_optimum, "capacities ignored")
+    capacitated = not instance.endswith("-uncap")
+    problem, constant = warehouses(folder / name, capacitated=capacitated)
+    note = "capacities never bind" if capacitated else "capacities ignored"
+    return Built(problem, constant - known.best_known, known.is_optimum, note)
 
 
 _READERS: dict[str, Any] = {
@@ -165,13 +180,6 @@ _READERS: dict[str, Any] = {
     "pmed": _pmed,
     "cap": _cap,
 }
-
-
-def _best_open(savings: FloatArray, points: Any) -> FloatArray:
-    best = np.zeros((len(points), len(savings)))
-    for i in range(points.shape[1]):
-        np.maximum(best, points[:, i, None] * savings[None, :, i], out=best)
-    return np.asarray(best.sum(axis=1))
 
 
 def _numbers(path: Path) -> Iterator[float]:

@@ -92,7 +92,7 @@ def _orlib(seeds: int) -> Iterator[Case]:
         "gap": [f"gap{f}-{k}" for f in (1, 2) for k in range(1, 6)],
         "mmkp": [f"I{k:02d}" for k in (1, 2, 3, 5, 7, 9, 11, 12, 13)],
         "pmed": [f"pmed{k}" for k in range(1, 21)],
-        "cap": [f"cap{k}-uncap" for k in (71, 73, 101, 103, 131, 133)],
+        "cap": [f"cap{k}-uncap" for k in (71, 73, 101, 103, 131, 133, "a", "c")],
     }
     for family, instances in names.items():
         for instance in instances:

@@ -78,7 +78,10 @@ def _facility(model: Any, problem: FacilityProblem) -> tuple[list[Any], float, s
         model.AddAtMostOne([y[i] for i in group])
     for cover in problem.covers:
         model.AddBoolOr([y[i] for i in cover])
-    model.Maximize(sum(w * z for w, z in zip(weights, terms, strict=True)))
+    # Opening costs are rounded down, as values are rounded up: nothing may look worse than it is.
+    paid = [(int(cost * factor), y[i]) for i, cost in enumerate(problem.fixed.tolist()) if cost]
+    worth = sum(w * z for w, z in zip(weights, terms, strict=True))
+    model.Maximize(worth - sum(cost * chosen for cost, chosen in paid))
     return y, factor, note
 
 

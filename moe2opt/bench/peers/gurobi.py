@@ -80,7 +80,7 @@ def _with_cuts(model: Any, run: Run, problem: FacilityProblem) -> Answer:
     family = CutFamily(problem)
     y = model.addMVar(problem.size, vtype="B")
     theta = model.addMVar(family.blocks, ub=family.ceilings)
-    model.setObjective(theta.sum(), gp.GRB.MAXIMIZE)
+    model.setObjective(theta.sum() - family.opening @ y, gp.GRB.MAXIMIZE)
     for row, lower, upper in zip(*side_rows(problem), strict=True):
         if math.isfinite(upper):
             model.addConstr(row @ y <= upper)

@@ -40,8 +40,8 @@ class _Loop:
         self.nodes, self.infeasible, self.ran = 0, False, False
         n, blocks = problem.size, self.family.blocks
         self.columns = np.arange(n + blocks, dtype=np.int32)
-        for _ in range(n):
-            self.highs.addCol(0.0, 0.0, 1.0, 0, [], [])
+        for cost in self.family.opening:
+            self.highs.addCol(float(cost), 0.0, 1.0, 0, [], [])
         for ceiling in self.family.ceilings:
             self.highs.addCol(-1.0, 0.0, float(ceiling), 0, [], [])  # HiGHS minimises
         for row, lower, upper in zip(*side_rows(problem), strict=True):
@@ -54,7 +54,7 @@ class _Loop:
             if columns is None:
                 return False
             y, theta = np.split(columns, [self.problem.size])
-            self.run.improve_bound(float(theta.sum()) / self.family.scale)
+            self.run.improve_bound(float(theta.sum() - self.family.opening @ y) / self.family.scale)
             self.run.offer(rounded(self.problem, y))
             if not self._cut(y, theta):
                 return True

@@ -96,7 +96,7 @@ def _facility(problem: FacilityProblem) -> Matrices:
     dense, lower, upper = side_rows(problem)
     side = hstack([csr_array(dense), csr_array((len(dense), pairs))])
     return Matrices(
-        objective=np.concatenate([np.zeros(n), problem.weighted[cluster, expert]]),
+        objective=np.concatenate([-problem.fixed, problem.weighted[cluster, expert]]),
         rows=vstack([link, served, side], format="csr"),
         row_lower=np.concatenate([np.full(pairs + clusters, -np.inf), lower]),
         row_upper=np.concatenate([np.zeros(pairs), np.ones(clusters), upper]),
@@ -137,6 +137,8 @@ class CutFamily:
         ``(B,)`` largest value of each block.
     scale
         What values are multiplied by, so that the objective is of the order of a thousand.
+    opening
+        ``(N,)`` opening costs, multiplied likewise.
     """
 
     def __init__(self, problem: FacilityProblem, blocks: int = BLOCKS) -> None:
@@ -144,6 +146,7 @@ class CutFamily:
         order = np.argsort(values.argmax(axis=1), kind="stable")
         total = float(values.max(axis=1).sum())
         self.scale = 1000.0 / total if total > 0 else 1.0
+        self.opening = problem.fixed * self.scale
         self.values = values[order] * self.scale
         self.starts = np.unique(np.linspace(0, len(order), blocks + 1).astype(np.int64)[:-1])
         self.ranking = np.argsort(-self.values, axis=1, kind="stable").astype(np.int32)
@@ -183,7 +186,11 @@ class CutFamily:
 
 
 def rounded(problem: FacilityProblem, y: FloatArray) -> IntArray:
-    """Return a solution by taking experts in decreasing `y` while budgets and groups allow it."""
+    """Return a solution by taking experts in decreasing `y` while budgets and groups allow it.
+
+    Where opening costs, only those that are mostly taken.
+    """
+    least = 0.0 if problem.opening is None else 0.5
     x = np.zeros(problem.size, dtype=np.int64)
     left = problem.limits.copy()
     group = np.full(problem.size, -1)
@@ -191,7 +198,7 @@ def rounded(problem: FacilityProblem, y: FloatArray) -> IntArray:
         group[members] = g
     taken: set[int] = set()
     for i in np.argsort(-y, kind="stable"):
-        if y[i] <= 0 or (problem.costs[:, i] > left).any() or group[i] in taken:
+        if y[i] <= least or (problem.costs[:, i] > left).any() or group[i] in taken:
             continue
         x[i] = 1
         left = left - problem.costs[:, i]

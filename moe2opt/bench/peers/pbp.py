@@ -34,4 +34,4 @@ def solve(run: Run) -> Answer:
 
 def _is_p_median(problem: FacilityProblem) -> bool:
     one_row = problem.costs.shape[0] == 1 and bool((problem.costs == 1.0).all())
-    return one_row and not problem.groups and not problem.covers
+    return one_row and not problem.groups and not problem.covers and problem.opening is None

@@ -26,8 +26,9 @@ def solve(run: Run) -> Answer:
     from polyblocks.abstract import Status
 
     problem = run.problem
-    if not isinstance(problem, FacilityProblem) or problem.covers:
-        raise UnsupportedError("only facility problems without covers are expressed")
+    plain = isinstance(problem, FacilityProblem) and problem.opening is None
+    if not isinstance(problem, FacilityProblem) or problem.covers or not plain:
+        raise UnsupportedError("only facility problems without covers and opening costs")
     if problem.size > _MOST_VARIABLES:
         raise UnsupportedError(f"{problem.size} variables; continuous, {_MOST_VARIABLES} at most")
     values, slack = problem.weighted, 1e-9 * np.maximum(1.0, problem.limits)

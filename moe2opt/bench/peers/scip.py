@@ -154,7 +154,9 @@ def _facility(model: Any, run: Run, problem: FacilityProblem) -> tuple[list[Any]
             model.addCons(terms <= float(upper))
         if math.isfinite(lower):
             model.addCons(terms >= float(lower))
-    model.setObjective(quicksum(theta), "maximize")
+    costly = np.flatnonzero(family.opening)
+    paid = quicksum(float(family.opening[i]) * y[i] for i in costly)
+    model.setObjective(quicksum(theta) - paid, "maximize")
     # SCIP would find symmetries of the rows that it sees, which the cuts to come do not have.
     model.setParam("misc/usesymmetry", 0)
     form = _Form(model, problem, family, y, theta)
