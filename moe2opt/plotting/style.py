@@ -82,6 +82,23 @@ def new_figure(width_inches: float = 6.4, height_inches: float = 4.0) -> tuple[F
     return figure, figure.subplots()
 
 
+def new_panels(rows: int, columns: int, width_inches: float = 4.8) -> tuple[Figure, list[Axes]]:
+    """Return a figure with panels of one height of values, row by row."""
+    from matplotlib.figure import Figure
+
+    size = (width_inches * columns + 2.4, 3.6 * rows + 0.3)
+    figure = Figure(figsize=size, layout="constrained")
+    return figure, list(figure.subplots(rows, columns, sharey=True, squeeze=False).flat)
+
+
+def check_figure(path: Path) -> str:
+    """Return the format of a figure by its ending; raise `InputError` for one not written."""
+    kind = path.suffix.lstrip(".").lower()
+    if kind not in _FORMATS:
+        raise InputError(f"{path}: a figure is written as {', '.join(_FORMATS)}")
+    return kind
+
+
 def finish(
     ax: Axes, *, title: str | None, subtitle: str | None, legend: bool, grid: bool = True
 ) -> Axes:
@@ -111,9 +128,7 @@ def save(figure: Figure, path: str | Path, *, dpi: float = 144) -> Path:
     from matplotlib.text import Text
 
     path = Path(path)
-    kind = path.suffix.lstrip(".").lower()
-    if kind not in _FORMATS:
-        raise InputError(f"{path}: a figure is written as {', '.join(_FORMATS)}")
+    kind = check_figure(path)
     for text in figure.findobj(Text):
         text.set_parse_math(False)  # a dollar in a name is no formula
         text.set_text(shown(text.get_text(), lines=True))

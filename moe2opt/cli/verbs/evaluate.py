@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,10 +12,11 @@ import typer
 
 from moe2opt.cli.exits import Exit, say
 from moe2opt.cli.flags import Config, Json, Outside, Overrides, Quiet, Scenario
-from moe2opt.cli.folders import create, writing
+from moe2opt.cli.folders import create, spare, writing
 from moe2opt.cli.output import put, put_json
 from moe2opt.cli.target import gated, told
 from moe2opt.errors import InputError
+from moe2opt.schema.source import did_you_mean
 from moe2opt.writing import write_frame, write_text
 
 if TYPE_CHECKING:
@@ -53,6 +56,35 @@ def evaluate(
     retrain: Annotated[
         bool, typer.Option("--retrain", help="Grid: train a gate for each deployed set, too.")
     ] = False,
+    figures: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--figure",
+            metavar="FILE",
+            help="Draw plan and baselines with intervals (.pdf, .svg, .png); may be repeated.",
+        ),
+    ] = None,
+    against: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="MEASURE",
+            help="Figure: budget, energy_j_per_prompt, delay_s, money_per_prompt; may be repeated.",
+        ),
+    ] = None,
+    policies: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--policy", metavar="NAME", help="Figure, table: only this baseline; may be repeated."
+        ),
+    ] = None,
+    tables: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--table",
+            metavar="FILE",
+            help="Write the comparison for a paper (.tex, .csv); may be repeated.",
+        ),
+    ] = None,
     scenario: Scenario = None,
     overrides: Overrides = None,
     out: Annotated[
@@ -77,6 +109,10 @@ def evaluate(
     if retrain and not grid:
         raise InputError("--retrain: goes with --grid; without it a gate is always trained anew")
     axes = axes_of(grid or ())
+    paper = Paper(
+        tuple(figures or ()), tuple(tables or ()), tuple(against or ()), tuple(policies or ())
+    )
+    paper.check(config, axes)
     if out is not None and not grid:
         create(out, *_FILES, *_SPLIT_FILES)
     solved: list[Grid] = []
@@ -105,11 +141,15 @@ def evaluate(
     try:
         if out is not None:
             _write(out, done, solved)
+        paper.write(done)
     finally:
         if as_json:
             put_json(done.to_dict())
         else:
             put(done.summary())
+    if not (quiet or as_json):
+        for path in (*paper.figures, *paper.tables):
+            put(f"Written: {path}")
     if out is not None and not (quiet or as_json):
         files = _FILES + _SPLIT_FILES * (splits > 1)
         names = sorted(path.name for path in out.glob("grid*")) if grid else files
@@ -118,6 +158,58 @@ def evaluate(
         say("interrupted: cells that were not reached have the plan and the bound known so far")
         return Exit.INTERRUPTED
     return Exit.OK
+
+
+@dataclass(frozen=True, slots=True)
+class Paper:
+    """Figures and tables that were asked for: files, measures, baselines."""
+
+    figures: tuple[Path, ...]
+    tables: tuple[Path, ...]
+    against: tuple[str, ...]
+    policies: tuple[str, ...]
+
+    def check(self, config: str, axes: Mapping[str, Sequence[float]]) -> None:
+        """Raise `InputError`, before the work, for what cannot be drawn or written."""
+        from moe2opt.plotting.style import check_figure
+        from moe2opt.selection.evaluation.tables import BUDGET, MEASURES, check_table
+
+        if self.against and not self.figures:
+            raise InputError("--against: goes with --figure")
+        if self.policies and not (self.figures or self.tables):
+            raise InputError("--policy: goes with --figure or --table")
+        for name in self.against:
+            if name not in (BUDGET, *MEASURES):
+                known = ", ".join((BUDGET, *MEASURES))
+                hint = did_you_mean(name, [BUDGET, *MEASURES])
+                raise InputError(f"--against {name}: is not among {known}{hint}")
+            if name == BUDGET and not axes:
+                raise InputError("--against budget: goes with --grid, whose axis it is")
+        if self.figures and len(axes) > 2:
+            raise InputError(f"--figure: shows grids of one axis or two, not of {len(axes)}")
+        for path in self.figures:
+            check_figure(path)
+        for path in self.tables:
+            check_table(path)
+        for flag, paths in (("--figure", self.figures), ("--table", self.tables)):
+            for path in paths:
+                spare(path, config, flag=flag)
+
+    def write(self, done: Any) -> None:
+        """Draw and write what was asked for."""
+        if self.tables:
+            from moe2opt.selection.evaluation.tables import paper_table, write_table
+
+            table = paper_table(done, self.policies)
+            for path in self.tables:
+                write_table(path, table, done.summary().partition("\n")[0])
+        if self.figures:
+            from moe2opt.plotting import save
+            from moe2opt.plotting.quality import quality_figure
+
+            figure = quality_figure(done, against=self.against, policies=self.policies)
+            for path in self.figures:
+                save(figure, path)
 
 
 def _write(out: Path, done: Any, solved: list[Grid]) -> None:

@@ -20,12 +20,12 @@ from moe2opt.selection.evaluation.policies import (
     mean_outcome,
 )
 from moe2opt.selection.evaluation.realised import (
-    PLAN,
     by_category,
     facts_of,
     literature,
     retrained_scores,
 )
+from moe2opt.selection.evaluation.report import PLAN
 from moe2opt.selection.evaluation.routers import trained_routers
 from moe2opt.selection.evaluation.sets import (
     PER_CATEGORY,

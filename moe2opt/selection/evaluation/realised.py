@@ -11,7 +11,7 @@ from moe2opt.canonical import FacilityProblem
 from moe2opt.result import FloatArray, InputError, IntArray
 from moe2opt.selection.evaluation.observed import Observed, observe
 from moe2opt.selection.evaluation.policies import Policy, TestPart, answered_by
-from moe2opt.selection.evaluation.report import Evaluation, build_report
+from moe2opt.selection.evaluation.report import PLAN, Evaluation, build_report
 from moe2opt.selection.evaluation.routers import trained_routers
 from moe2opt.selection.evaluation.rules import (
     CASCADE,
@@ -38,9 +38,6 @@ from moe2opt.selection.routing.joint import solve_jointly
 from moe2opt.selection.routing.market import limited, market_of
 from moe2opt.selection.routing.prices import price
 from moe2opt.selection.routing.prompts import Routing
-
-#: Name of the policy that the others are compared with.
-PLAN = "moe2"
 
 #: Energy budget of cost-aware routing as a share of what the plan's own routing is expected to use.
 _SHARE_OF_ENERGY = 0.75

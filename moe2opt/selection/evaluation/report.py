@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+#: Name of the policy that the others are compared with.
+PLAN = "moe2"
+
+
 @dataclass(frozen=True, slots=True)
 class PolicyReport:
     """What one policy gets on the test part.
