@@ -41,7 +41,7 @@ from moe2opt.certify.exact import (
     require_row,
     supports,
 )
-from moe2opt.result import Certificate, FloatArray, IntArray
+from moe2opt.result import BoolArray, Certificate, FloatArray, IntArray
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -153,8 +153,8 @@ class CountsProof:
         problem, claim = self.problem, self.certificate.claim
         if reason == "group":
             require_group(index, len(self.sizes))
-            return self._is_empty(box, index)
-        if any(self._is_empty(box, c) for c in range(len(self.sizes))):
+            return bool(self._empty(box)[index])
+        if self._empty(box).any():
             return True
         if reason == "budget":
             require_row(index, len(problem.limits))
@@ -163,9 +163,9 @@ class CountsProof:
         if reason == "corner":
             return float(self._best(Dyadic.of(self.values), box)) <= claim
         if reason in ("dual", "farkas"):
-            estimate = self._estimate(index, reason)
+            estimate, order = self._estimate(index, reason)
             value = estimate.constant + float(self._held(index, box))
-            value += _filled(estimate.profit, box, self.starts, self.sizes)[0]
+            value += self._filled(estimate.profit, order, box)[0]
             if clearly_supports(value, estimate.error, claim, reason, problem.is_integral):
                 return True
             constant, profit = self._profits(index, reason)
@@ -196,11 +196,10 @@ class CountsProof:
 
     def _clearly_closed(self, box: _Counts, options: Any, index: int, reason: str) -> Any:
         """Return flags of the options whose further choice is clearly ruled out by multipliers."""
-        empty = any(self._is_empty(box, c) for c in range(len(self.sizes)))
-        if empty or reason not in ("dual", "farkas"):
+        if self._empty(box).any() or reason not in ("dual", "farkas"):
             return np.zeros(len(options), dtype=bool)
-        estimate = self._estimate(index, reason)
-        value, taken, least = _filled(estimate.profit, box, self.starts, self.sizes)
+        estimate, order = self._estimate(index, reason)
+        value, taken, least = self._filled(estimate.profit, order, box)
         own = self.class_of[options]
         # One more of an option that was not taken comes in the place of the least profitable one.
         value += estimate.constant + float(self._held(index, box))
@@ -218,9 +217,31 @@ class CountsProof:
         priced = first + np.flatnonzero(row[first : first + 2 * count])
         return sum((Fraction(float(row[r])) * int(bounds[r - first]) for r in priced), Fraction(0))
 
-    def _is_empty(self, box: _Counts, c: int) -> bool:
-        span = slice(self.starts[c], self.starts[c + 1])
-        return not box.lower[span].sum() <= self.sizes[c] <= box.upper[span].sum()
+    def _empty(self, box: _Counts) -> BoolArray:
+        """Return flags of the classes that no counts of the box fill."""
+        # Differences of sums, unlike `reduceat`, are right for a class without options, too.
+        least, most = (
+            np.diff(np.concatenate([[0], np.cumsum(counts)])[self.starts])
+            for counts in (box.lower, box.upper)
+        )
+        return np.asarray((least > self.sizes) | (most < self.sizes))
+
+    def _filled(self, profit: Any, order: IntArray, box: _Counts) -> tuple[float, Any, Any]:
+        """Return the best sum of profits, the counts, and the least profit taken in each class.
+
+        `order` holds the options of class after class, best first. In a class whose counts are all
+        forced the least profit is ``-inf``.
+        """
+        own, first = self.class_of, self.starts[:-1]
+        room = (box.upper - box.lower)[order]
+        before = np.cumsum(room) - room
+        left = self.sizes - np.add.reduceat(box.lower, first)
+        more = np.clip(left[own] - (before - before[first][own]), 0, room)
+        taken, least = box.lower.copy(), np.full(len(self.sizes), -np.inf)
+        taken[order] += more
+        last = np.flatnonzero(more)
+        least[own[last]] = profit[order[last]]  # of several numbers for a class, the last stays
+        return float(profit @ taken), taken, least
 
     def _best(self, profit: Dyadic, box: _Counts) -> Fraction:
         """Return the exact best sum of profits in a box that is not empty."""
@@ -239,9 +260,10 @@ class CountsProof:
                 left -= more
         return Fraction(total, 2**profit.shift)
 
-    def _estimate(self, index: int, reason: str) -> Estimate:
-        estimate: Estimate | None = self._estimated.get(index, reason)
-        if estimate is None:
+    def _estimate(self, index: int, reason: str) -> tuple[Estimate, IntArray]:
+        """Return profits in floating point, and the options by class and falling profit."""
+        known: tuple[Estimate, IntArray] | None = self._estimated.get(index, reason)
+        if known is None:
             price = checked_prices(self.certificate, index, self.rows, ())
             value = self.values * (reason == "dual")
             cost = price.row @ self.rows.matrix
@@ -252,9 +274,10 @@ class CountsProof:
             largest = np.maximum.reduceat(np.abs(value) + paid, self.starts[:-1])
             size = float((largest * self.sizes).sum()) + abs(constant) + held
             error = error_of(2 * len(self.class_of) + len(price.row) + 16, size)
-            estimate = Estimate(constant, value - cost, error)
-            self._estimated.put(index, reason, estimate)
-        return estimate
+            profit = value - cost
+            known = Estimate(constant, profit, error), np.lexsort((-profit, self.class_of))
+            self._estimated.put(index, reason, known)
+        return known
 
     def _profits(self, index: int, reason: str) -> tuple[Fraction, Dyadic]:
         known = self._priced.get(index, reason)
@@ -294,21 +317,3 @@ def _checked_totals(certificate: Certificate, options: int) -> FloatArray:
             raise RejectedError(f"total {t} names an option outside the problem, or twice")
         members[t, list(axes)] = 1.0
     return members
-
-
-def _filled(profit: Any, box: _Counts, starts: Any, sizes: Any) -> tuple[float, Any, Any]:
-    """Return the best sum of profits, the counts, and the least profit taken in each class.
-
-    In a class whose counts are all forced the least profit is ``-inf``.
-    """
-    own = np.repeat(np.arange(len(sizes)), np.diff(starts))
-    order = np.lexsort((-profit, own))
-    room = (box.upper - box.lower)[order]
-    before = np.cumsum(room) - room
-    left = sizes - np.add.reduceat(box.lower, starts[:-1])
-    more = np.clip(left[own] - (before - before[starts[:-1]][own]), 0, room)
-    taken, least = box.lower.copy(), np.full(len(sizes), -np.inf)
-    taken[order] += more
-    last = np.flatnonzero(more)
-    least[own[last]] = profit[order[last]]  # of several numbers for a class, the last stays
-    return float(profit @ taken), taken, least
