@@ -115,8 +115,8 @@ for name in ("deft_round", "collapipe_round", "sflam_round"):
     plans[name] = plan = result.plan
     for rule in plan.baselines:
         rows.append({
-            "problem": name, "rule": rule.name, "plan": plan.objective, "objective": rule.objective,
-            "above the plan (%)": None if rule.objective is None else 100 * (rule.objective / plan.objective - 1), "note": rule.note,
+            "problem": name, "rule": rule.name, "plan": plan.objective, "objective": rule.value,
+            "above the plan (%)": None if rule.gain is None else 100 * rule.gain / plan.objective, "beside the plan": rule.verdict,
         })
 rounds = pd.DataFrame(rows).set_index(["problem", "rule"])
 rounds.round(3)

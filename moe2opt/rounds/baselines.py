@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
+from moe2opt.beside import Rival, beside, nothing
 from moe2opt.rounds.case import Case, Option
 from moe2opt.rounds.judge import Assignment, Verdict, judge
 from moe2opt.rounds.sections import AssignBlocks, Pipeline
@@ -22,48 +22,35 @@ from moe2opt.rounds.sections import AssignBlocks, Pipeline
 _ROUNDS = 50
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """What a rule gives: the objective, seconds and joules; None, and why, when it gives nothing.
-
-    `exact` says that the rule is a polynomial method that finds the optimum of this case.
-    """
-
-    name: str
-    objective: float | None
-    time_s: float | None
-    energy_j: float | None
-    note: str = ""
-    exact: bool = False
-
-    def words(self, ours: float) -> str:
-        """Return one line beside a plan of this objective."""
-        if self.objective is None:
-            return f"{self.name}: {self.note}"
-        above = self.objective / ours - 1 if ours > 0 else 0.0
-        if self.exact:
-            return f"{self.name}: {self.objective:.6g}: a polynomial method finds this round, too"
-        told = "as good here" if above <= 1e-9 else f"{100 * above:.2g} % above the plan"
-        return f"{self.name}: {self.objective:.6g} ({told})"
+def rivals(case: Case, objective: float) -> Iterator[Rival]:
+    """Yield what each rule gives beside a plan of this objective."""
+    for name, options in _rules(case):
+        if options is None:
+            yield nothing(name)
+            continue
+        taken = [Assignment.of(option) for option in options]
+        found = judge(case, taken)
+        who = {own.device: f"{own.work}, {own.resource_blocks} resource blocks" for own in taken}
+        values = objective, found.objective
+        yield beside(name, who, values, found.objective - objective, None, found.faults)
 
 
-def rules(case: Case) -> Iterator[Rule]:
-    """Yield what each rule gives."""
+def _rules(case: Case) -> Iterator[tuple[str, list[Option] | None]]:
     work = case.config.work
     if isinstance(work, AssignBlocks):
         equal = _equal(case, len(case.blocks))
-        yield _rule(case, "equal bandwidth, best matching", _matched(case, equal))
-        yield _rule(case, "most work to the fastest device, equal bandwidth", _sorted(case, equal))
+        yield "equal bandwidth, best matching", _matched(case, equal)
+        yield "most work to the fastest device, equal bandwidth", _sorted(case, equal)
     elif isinstance(work, Pipeline):
-        yield _rule(case, "equal split, equal bandwidth", _split(case, even=True))
-        yield _rule(case, "split by speed, equal bandwidth", _split(case, even=False))
+        yield "equal split, equal bandwidth", _split(case, even=True)
+        yield "split by speed, equal bandwidth", _split(case, even=False)
     else:
         uniform = _uniform(case)
-        yield _rule(case, "same bits, full power, equal bandwidth", uniform)
-        yield _rule(case, "block-coordinate descent", _descended(case, uniform))
+        yield "same bits, full power, equal bandwidth", uniform
+        yield "block-coordinate descent", _descended(case, uniform)
     if is_polynomial(case):
         name = "matching" if isinstance(work, AssignBlocks) else "dynamic programme"
-        yield _rule(case, f"{name} under bisection", polynomial(case), exact=True)
+        yield f"{name} under bisection, a polynomial method", polynomial(case)
 
 
 def is_polynomial(case: Case) -> bool:
@@ -86,15 +73,6 @@ def polynomial(case: Case) -> list[Option] | None:
 
 def _judged(case: Case, options: Sequence[Option]) -> Verdict:
     return judge(case, map(Assignment.of, options))
-
-
-def _rule(case: Case, name: str, options: list[Option] | None, *, exact: bool = False) -> Rule:
-    if options is None:
-        return Rule(name, None, None, None, "finds no such round")
-    found = _judged(case, options)
-    if found.faults:
-        return Rule(name, None, None, None, f"breaks {found.faults[0]}")
-    return Rule(name, found.objective, found.time_s, found.energy_j, exact=exact)
 
 
 # ---------------------------------------------------------------------- matching, chain

@@ -41,6 +41,15 @@ class Assignment:
     upload_s: float
     energy_j: float
 
+    @property
+    def work(self) -> str:
+        """What it does, in words."""
+        if self.block is not None:
+            return f"block {self.block}"
+        if self.layers is not None:
+            return f"{self.layers} layer{'s' * (self.layers != 1)}"
+        return f"{self.bits} bits"
+
     @classmethod
     def of(cls, option: Option) -> Assignment:
         """Return what an option that is not idle says."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from moe2opt.beside import Rival, table_of
 from moe2opt.content import Content
-from moe2opt.rounds.baselines import Rule, rules
+from moe2opt.rounds.baselines import rivals
 from moe2opt.rounds.case import Case
 from moe2opt.rounds.judge import Assignment, judge
 from moe2opt.schema import rebuilt
@@ -54,7 +55,7 @@ class RoundPlan(Content):
     micro_batches: int | None
     resource_blocks: tuple[int, int]
     assignments: tuple[Assignment, ...]
-    baselines: tuple[Rule, ...]
+    baselines: tuple[Rival, ...]
     notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
@@ -80,7 +81,7 @@ class RoundPlan(Content):
             f"{self.instance}: the round ends after {number(self.time_s)} s and takes "
             f"{number(self.energy_j)} J; {used} of {there} resource blocks{parts}",
             *(" ".join(f"{cell:<14}" for cell in row).rstrip() for row in (_HEADER, *self._rows())),
-            *(rule.words(self.objective) for rule in self.baselines),
+            *map(str, self.baselines),
         ]
         return "\n".join([*lines, *(f"Note: {note}" for note in self.notes)])
 
@@ -89,14 +90,13 @@ class RoundPlan(Content):
         used, there = self.resource_blocks
         figures = (("time", f"{number(self.time_s)} s"), ("energy", f"{number(self.energy_j)} J"))
         band = Bar("resource blocks", str(used), str(there), used / there)
-        done = [(rule.name, number(rule.objective), rule.note) for rule in self.baselines]
         return View(
             asks=ASKS,
             figures=figures,
             bars=(band,),
             tables=(
                 table("Who does what", _HEADER, self._rows()),
-                table("What rules in use give", ("rule", "objective", "note"), done),
+                table_of(self.baselines, "objective"),
             ),
             notes=self.notes,
             map=self._gantt(),
@@ -140,7 +140,7 @@ class RoundPlan(Content):
 
     def _rows(self) -> list[tuple[str, ...]]:
         return [
-            (own.device, _work(own), f"{own.power_w:g}", str(own.resource_blocks),
+            (own.device, own.work, f"{own.power_w:g}", str(own.resource_blocks),
              number(own.compute_s), number(own.upload_s), number(own.energy_j))
             for own in self.assignments
         ]  # fmt: skip
@@ -149,17 +149,10 @@ class RoundPlan(Content):
 _HEADER = ("device", "work", "power (W)", "blocks", "computes (s)", "sends (s)", "energy (J)")
 
 
-def _work(own: Assignment) -> str:
-    if own.block is not None:
-        return f"block {own.block}"
-    if own.layers is not None:
-        return f"{own.layers} layer{'s' * (own.layers != 1)}"
-    return f"{own.bits} bits"
-
-
 def plan_of(case: Case, assignments: tuple[Assignment, ...]) -> RoundPlan:
     """Return the plan of assignments."""
     found, config = judge(case, assignments), case.config
+    beside = tuple(rivals(case, found.objective))
     slowest = max(own.compute_s + own.upload_s for own in assignments)
     return RoundPlan(
         instance=config.name,
@@ -170,6 +163,6 @@ def plan_of(case: Case, assignments: tuple[Assignment, ...]) -> RoundPlan:
         micro_batches=case.micro_batches(slowest, len(assignments)),
         resource_blocks=(sum(own.resource_blocks for own in assignments), config.radio.blocks),
         assignments=assignments,
-        baselines=tuple(rules(case)),
-        notes=config.notes,
+        baselines=beside,
+        notes=(*(rival.note for rival in beside if rival.note), *config.notes),
     )
