@@ -14,6 +14,17 @@ _SAME = 1e-9
 
 _AS_GOOD = "as good here"
 
+#: What is true of every plan where values are measured on samples.
+NOISY = "the best of many noisy values is on average better in the table than in a new measurement"
+
+
+def figure(value: float, unit: str, standard_error: float | None) -> str:
+    """Return a figure with its unit and, where there is one, its standard error."""
+    text = f"{present.number(value)} {unit}".rstrip()
+    if standard_error is None:
+        return text
+    return f"{text} (standard error {present.number(standard_error, 2)})"
+
 
 @dataclass(frozen=True, slots=True)
 class Use:

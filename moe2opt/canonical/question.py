@@ -6,7 +6,10 @@ reports, exports and the command line ask the members of these classes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import csv
+import io
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -90,6 +93,18 @@ class TextExport:
 
     text: str
     notes: tuple[str, ...] = ()
+
+    @classmethod
+    def of_rows(cls, rows: Iterable[Sequence[str]], notes: tuple[str, ...]) -> TextExport:
+        """Return rows as CSV, the header among them."""
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows(rows)
+        return cls(text.getvalue(), notes)
+
+    @classmethod
+    def of_json(cls, content: object, notes: tuple[str, ...] = ()) -> TextExport:
+        """Return JSON-ready content, indented."""
+        return cls(f"{json.dumps(content, indent=1)}\n", notes)
 
     def write(self, out: Path) -> None:
         """Write the file."""

@@ -6,11 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from moe2opt.beside import NOISY
 from moe2opt.content import Content
 from moe2opt.errors import InputError
-from moe2opt.levels.sections import LevelsConfig, NamedPlan, Value
+from moe2opt.levels.sections import LevelsConfig, Value
 from moe2opt.present import Measure, Sense
-from moe2opt.schema import inside
+from moe2opt.schema import inside, rivals_of
 from moe2opt.schema.csv import (
     AMOUNT,
     NAME,
@@ -28,9 +29,6 @@ ADDITIVE = (
     "the whole plan shows"
 )
 _ENDS = ("low", "high")
-
-#: What is true where values are measured on samples.
-NOISY = "the best of many noisy values is on average better in the table than in a new measurement"
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,14 +156,9 @@ def case_of(config: LevelsConfig, folder: Path, *, allow_outside: bool = False) 
     measure = Measure(sense, value.unit, value.column)
     columns = config.group, config.option
     case = Case(config.name, menus, columns, weights, dict(config.budgets), measure, {})
-    plans: dict[str, dict[str, str] | None] = {}
-    for k, asked in enumerate(config.baselines):
-        name = Path(asked.plan).stem if isinstance(asked, NamedPlan) else asked
-        if name in plans:
-            raise InputError(f"baselines.{k}: '{name}' is there twice")
-        plans[name] = None
-        if isinstance(asked, NamedPlan):
-            plans[name] = _named_plan(case, config, path(asked.plan, f"baselines.{k}.plan"))
+    plans = rivals_of(
+        config.baselines, lambda name, key: _named_plan(case, config, path(name, key))
+    )
     caution = f"every value is taken {value.caution:g} standard errors worse than it was measured"
     worst = f"the sum is the worst with {deviating} of the weights anywhere in their intervals"
     doubts = [

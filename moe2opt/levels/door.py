@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-
 from moe2opt.canonical.question import Question, TextExport
 from moe2opt.levels.plan import ASKS, LevelsPlan
 from moe2opt.levels.question import LevelsInstance, build
@@ -15,15 +11,13 @@ from moe2opt.levels.sections import LevelsConfig
 def _csv(plan: LevelsPlan, instance: LevelsInstance | None) -> TextExport:
     """Return one line per group, as a named plan among the baselines is read."""
     del instance
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([plan.columns, *plan.choices.items()])
-    return TextExport(text.getvalue(), plan.notes)
+    return TextExport.of_rows([plan.columns, *plan.choices.items()], plan.notes)
 
 
 def _json(plan: LevelsPlan, instance: LevelsInstance | None) -> TextExport:
     """Return the option of each group as one object."""
     del instance
-    return TextExport(f"{json.dumps(plan.choices, indent=1)}\n", plan.notes)
+    return TextExport.of_json(plan.choices, plan.notes)
 
 
 QUESTION = Question(

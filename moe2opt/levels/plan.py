@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from moe2opt import present
-from moe2opt.beside import Rival, Use, table_of
+from moe2opt.beside import Rival, Use, figure, table_of
 from moe2opt.levels.baselines import rivals
 from moe2opt.levels.case import Case, Level
 from moe2opt.levels.judge import nominal, standard_error, total, used, weights_of
@@ -133,10 +132,7 @@ class LevelsPlan:
         )
 
     def _figure(self) -> str:
-        figure = f"{present.number(self.total)} {self.unit}".rstrip()
-        if self.standard_error is None:
-            return figure
-        return f"{figure} (standard error {present.number(self.standard_error, 2)})"
+        return figure(self.total, self.unit, self.standard_error)
 
     def _map(self) -> Map | None:
         if len(self.groups) > _MAPPED[0] or len(self.options) > _MAPPED[1]:

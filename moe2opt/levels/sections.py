@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from moe2opt.schema import FileName, Name, Section
+from moe2opt.schema import FileName, Name, NamedPlan, Section
 
 Amount = Annotated[float, Field(ge=0, le=1e15)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -43,13 +43,6 @@ class Value(Section):
         if self.deviating is not None and self.intervals is None:
             raise ValueError("deviating: there are no intervals in which weights could deviate")
         return self
-
-
-class NamedPlan(Section):
-    """A plan that somebody else made."""
-
-    plan: FileName
-    """CSV with the columns of group and option; its file name names the baseline."""
 
 
 class LevelsConfig(Section):

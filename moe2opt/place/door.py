@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from functools import partial
 from typing import Any
 
@@ -28,7 +27,7 @@ def _line(plan: AnyPlan, instance: AnyInstance | None) -> TextExport:
 
 def _json(plan: AnyPlan, instance: AnyInstance | None) -> TextExport:
     del instance
-    return TextExport(f"{json.dumps(plan.to_dict(), indent=1)}\n")
+    return TextExport.of_json(plan.to_dict())
 
 
 def _for(plan: AnyPlan, instance: AnyInstance | None, runtime: str) -> TextExport:

@@ -7,11 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from moe2opt.beside import NOISY
 from moe2opt.content import Content
 from moe2opt.errors import InputError
-from moe2opt.portfolio.sections import Classes, ClassValue, NamedChoice, PortfolioConfig
+from moe2opt.portfolio.sections import Classes, ClassValue, PortfolioConfig
 from moe2opt.present import Measure
-from moe2opt.schema import inside
+from moe2opt.schema import inside, rivals_of
 from moe2opt.schema.csv import (
     AMOUNT,
     NAME,
@@ -23,9 +24,6 @@ from moe2opt.schema.csv import (
     value_columns,
 )
 from moe2opt.text import shown
-
-#: What is true where values are measured on samples.
-NOISY = "the best of many noisy values is on average better in the table than in a new measurement"
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +158,8 @@ def case_of(config: PortfolioConfig, folder: Path, *, allow_outside: bool = Fals
     if len(nobody) == len(classes):
         unserved = ["no row is within the limits, so that all counts 0: do their units agree?"]
     caveats = (*config.notes, *unserved, *([NOISY] if case.noisy else []))
-    return replace(case, rivals=_rivals(config, files, case), caveats=caveats)
+    plans = rivals_of(config.baselines, lambda name, key: _choice(case, files.path(name, key)))
+    return replace(case, rivals=plans, caveats=caveats)
 
 
 def _costs(
@@ -177,20 +176,6 @@ def _costs(
         name: files.numbers(cost, f"costs.{name}", config.candidate, name, candidates) | free
         for name, cost in config.costs.items()
     }
-
-
-def _rivals(
-    config: PortfolioConfig, files: _Folder, case: Case
-) -> dict[str, tuple[str, ...] | None]:
-    found: dict[str, tuple[str, ...] | None] = {}
-    for k, asked in enumerate(config.baselines):
-        name = Path(asked.plan).stem if isinstance(asked, NamedChoice) else asked
-        if name in found:
-            raise InputError(f"baselines.{k}: '{name}' is there twice")
-        found[name] = None
-        if isinstance(asked, NamedChoice):
-            found[name] = _choice(case, files.path(asked.plan, f"baselines.{k}.plan"))
-    return found
 
 
 def _rows(config: PortfolioConfig, own: Classes, value: ClassValue, file: Path) -> list[Row]:

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-
 from moe2opt.canonical.question import Question, TextExport
 from moe2opt.portfolio.plan import ASKS, PortfolioPlan
 from moe2opt.portfolio.question import PortfolioInstance, build
@@ -15,18 +11,13 @@ from moe2opt.portfolio.sections import PortfolioConfig
 def _csv(plan: PortfolioPlan, instance: PortfolioInstance | None) -> TextExport:
     """Return one line per kept candidate, as a plan among the baselines is read."""
     del instance
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(
-        [(plan.column,), *((name,) for name in plan.kept)]
-    )
-    return TextExport(text.getvalue(), plan.notes)
+    return TextExport.of_rows([(plan.column,), *((name,) for name in plan.kept)], plan.notes)
 
 
 def _json(plan: PortfolioPlan, instance: PortfolioInstance | None) -> TextExport:
     """Return what is kept, and who serves each class, as one object."""
     del instance
-    content = {"kept": plan.kept, "serves": plan.serves}
-    return TextExport(f"{json.dumps(content, indent=1)}\n", plan.notes)
+    return TextExport.of_json({"kept": plan.kept, "serves": plan.serves}, plan.notes)
 
 
 QUESTION = Question(

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from moe2opt import present
-from moe2opt.beside import Rival, Use, table_of
+from moe2opt.beside import Rival, Use, figure, table_of
 from moe2opt.portfolio.baselines import rivals
 from moe2opt.portfolio.case import Case
 from moe2opt.portfolio.judge import serving, standard_error, total, used
@@ -117,10 +116,7 @@ class PortfolioPlan:
         )
 
     def _figure(self) -> str:
-        figure = f"{present.number(self.total)} {self.unit}".rstrip()
-        if self.standard_error is None:
-            return figure
-        return f"{figure} (standard error {present.number(self.standard_error, 2)})"
+        return figure(self.total, self.unit, self.standard_error)
 
     def _map(self) -> Map | None:
         if len(self.classes) > _MAPPED[0] or not 0 < len(self.kept) <= _MAPPED[1]:

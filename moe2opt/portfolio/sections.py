@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from moe2opt.schema import FileName, Name, Section
+from moe2opt.schema import FileName, Name, NamedPlan, Section
 
 Amount = Annotated[float, Field(ge=0, le=1e15)]
 Limit = Annotated[float, Field(ge=-1e15, le=1e15)]
@@ -32,13 +32,6 @@ class ClassValue(Section):
     it."""
     unit: Annotated[str, Field(max_length=40)] = ""
     """Unit in which the mean is shown."""
-
-
-class NamedChoice(Section):
-    """A choice that somebody else made."""
-
-    plan: FileName
-    """CSV with the column of the candidates; its file name names the baseline."""
 
 
 class PortfolioConfig(Section):
@@ -69,7 +62,7 @@ class PortfolioConfig(Section):
     """Whether a candidate must be kept for every class; otherwise a class without one counts 0."""
     base: tuple[Name, ...] = ()
     """Candidates that are always there, at no cost."""
-    baselines: tuple[Literal["greedy", "sorted"] | NamedChoice, ...] = ("greedy", "sorted")
+    baselines: tuple[Literal["greedy", "sorted"] | NamedPlan, ...] = ("greedy", "sorted")
     """What is printed beside the plan: the best next candidate again and again, candidates in the
     order of what each is worth alone, and choices of others."""
     notes: tuple[str, ...] = ()

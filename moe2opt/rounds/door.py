@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from moe2opt.canonical.question import Question, TextExport
@@ -13,7 +12,7 @@ from moe2opt.rounds.sections import RoundsConfig
 
 def _json(plan: RoundPlan, instance: RoundInstance | None) -> TextExport:
     del instance
-    return TextExport(f"{json.dumps(plan.to_dict(), indent=1)}\n", plan.notes)
+    return TextExport.of_json(plan.to_dict(), plan.notes)
 
 
 def _axes(config: dict[str, Any]) -> dict[str, tuple[float, float]]:

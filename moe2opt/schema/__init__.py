@@ -8,6 +8,8 @@ from moe2opt.schema.paths import inside as inside
 from moe2opt.schema.reader import read_file as read_file
 from moe2opt.schema.reader import read_text as read_text
 from moe2opt.schema.rebuild import rebuilt as rebuilt
+from moe2opt.schema.rivals import NamedPlan as NamedPlan
+from moe2opt.schema.rivals import rivals_of as rivals_of
 from moe2opt.schema.section import Section as Section
 from moe2opt.schema.source import Complaint as Complaint
 from moe2opt.schema.source import ConfigError as ConfigError
