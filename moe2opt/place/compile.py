@@ -3,8 +3,8 @@ r"""The question as a multiple-choice problem, exactly.
 Groups: the variant of the run; for each device the first block that it holds (its *cut*
 :math:`t_d`, where :math:`t_D` is the number of blocks and what lies before :math:`t_0` is in RAM);
 for each device which layer is *split*, so that some matrices of its experts stay where the others
-are in RAM (at most one, as ``--fit`` does it); and for each layer with experts where they lie.
-Layers with equal experts are equal groups. With
+are in RAM or on another device (at most one, as ``--fit`` does it); and for each layer with experts
+where they lie. Layers with equal experts are equal groups. With
 :math:`f(t)` the bytes of the first :math:`t` blocks, :math:`e_l` those of experts,
 
 .. math::
@@ -24,7 +24,7 @@ import numpy as np
 from moe2opt.canonical import MultipleChoiceProblem
 from moe2opt.llamacpp import LlamaLayer
 from moe2opt.place.case import Case, Variant
-from moe2opt.place.machine import HOP_S
+from moe2opt.place.machine import HOP_S, Device
 from moe2opt.result import FloatArray, IntArray
 
 #: Devices up to which a layer of each may be split.
@@ -52,7 +52,7 @@ class Site:
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """One layer of a device that keeps some matrices of experts which are in RAM otherwise.
+    """One layer of a device that keeps some matrices of experts which are elsewhere otherwise.
 
     Attributes
     ----------
@@ -61,12 +61,15 @@ class Split:
     kept
         How many matrices stay.
     ubatch
-        The micro-batch for which the others are priced.
+        The micro-batch for which the others are priced, 0 on a device.
+    to
+        Number of the device where the others are, -1 for RAM.
     """
 
     kind: int = -1
     kept: int = 0
     ubatch: int = 0
+    to: int = -1
 
 
 def kept_matrices(layer: LlamaLayer, count: int) -> tuple[str, ...]:
@@ -140,13 +143,17 @@ def splits_of(case: Case) -> tuple[Split, ...]:
 
     On more devices the gain is below that of a whole layer on one of them, and the search long.
     """
-    if len(case.machine.devices) > _MOST_SPLIT:
+    count = len(case.machine.devices)
+    if count > _MOST_SPLIT:
         return ()
     found = [
-        Split(c, kept, ubatch)
+        Split(c, kept, ubatch, to)
         for c, members in enumerate(case.classes)
         for kept in range(1, len(members[0].experts))
-        for ubatch in case.ubatches()
+        for ubatch, to in (
+            *((own, -1) for own in case.ubatches()),
+            *((0, e) for e in range(count) if count > 1),
+        )
     ]
     return (Split(), *found) if found else ()
 
@@ -198,7 +205,11 @@ def _room_rows(case: Case, rows: _Rows, blocks: IntArray) -> None:
     """
     devices, model = case.machine.devices, case.model
     variants, sites, splits = rows.variants, rows.sites, rows.splits
-    kept = np.array([_kept_bytes(case, split) for split in splits])
+    kept = [
+        np.array([_kept_bytes(case, d, split) for split in splits]) for d in range(len(devices))
+    ]
+    spilled = np.array([split.to for split in splits])
+    most = max((own.max(initial=0.0) for own in kept), default=0.0)
     sizes = np.concatenate([[0], np.cumsum(blocks)])
     less = [np.maximum(blocks - case.layer_bytes(v.ubatch), 0).sum() for v in variants]
     spare = float(max(less))
@@ -227,8 +238,13 @@ def _room_rows(case: Case, rows: _Rows, blocks: IntArray) -> None:
                 if site.device == d:
                     own[2][c, s] = size
                     total[2][c, s] = size
-        own[3][d] = kept
-        total[3][d] = kept
+        own[3][d] = kept[d]
+        total[3][d] = np.where(spilled < 0, kept[d], 0.0)
+        for e in range(len(devices)) if (spilled >= 0).any() else ():
+            if e != d:
+                # What stays elsewhere is taken off a limit that holds the most that can.
+                own[3][e] = most - np.where(spilled == d, kept[e], 0.0)
+                rows.limits[rows.names.index(f"bytes on {device.name}")] += most
     if devices:
         total[1][0] = whole - sizes
     if case.machine.ram_bytes is not None:
@@ -241,8 +257,8 @@ def _room_rows(case: Case, rows: _Rows, blocks: IntArray) -> None:
         for c, size in enumerate(experts):
             ram[2][c, [s for s, site in enumerate(sites) if site.device < 0]] = size
         # What splits take off RAM is taken off a limit that holds the most that they can.
-        most = max(kept, default=0.0)
-        ram[3][:] = most - kept
+        for d in range(len(devices)):
+            ram[3][d] = most - np.where(spilled < 0, kept[d], 0.0)
         rows.limits[-1] += len(devices) * most
 
 
@@ -257,14 +273,15 @@ def _order_rows(case: Case, rows: _Rows) -> None:
         own[1][d + 1] = blocks - places
     for c, members in enumerate(case.classes):
         before, count = case.before(c).astype(np.float64), float(len(members))
-        of_kind = [s for s, split in enumerate(splits) if split.kind == c]
+        of_kind = np.array([split.kind == c for split in splits], dtype=np.float64)
+        spilled = np.array([split.to for split in splits])
         for d, device in enumerate(devices):
             own = rows.add(f"experts of kind {c} with their layers on {device.name}", count)
             own[1][d] = before
             if d + 1 < len(devices):
                 own[1][d + 1] = count - before
             own[2][c, d] = 1.0
-            own[3][d, of_kind] = 1.0
+            own[3][d] = of_kind * (spilled != d)
         for d in range(len(devices)) if len(devices) > 1 else ():
             # Experts away on a device belong to layers elsewhere whose experts are not at home.
             limit = (1 if d + 1 == len(devices) else 2) * count
@@ -275,12 +292,18 @@ def _order_rows(case: Case, rows: _Rows) -> None:
                 own[1][d + 1] += before
             own[2][c, [s for s, site in enumerate(sites) if _is_for_others(site, d)]] = 1.0
             for e in range(len(devices)):
-                own[3][e, of_kind] = float(e != d)
+                # A part that is away on this device is counted where its layer is.
+                own[3][e] = of_kind * (spilled != d) * (spilled != e) * (e != d)
+            if (spilled >= 0).any():
+                own = rows.add(f"parts of kind {c} away on {devices[d].name}", count)
+                own[2][c, [s for s, o in enumerate(sites) if not o.away or o.device != d]] = 1.0
+                for e in range(len(devices)):
+                    own[3][e] = of_kind * (spilled == d) * (e != d)
         if devices:
             own = rows.add(f"experts of kind {c} in RAM where their layers are", count)
             own[1][0] = before
             own[2][c, [s for s, site in enumerate(sites) if site.device >= 0]] = 1.0
-            own[3][:, of_kind] = 1.0
+            own[3][:] = of_kind * (spilled < 0)
 
 
 def _is_for_others(site: Site, d: int) -> bool:
@@ -334,25 +357,30 @@ def _variant_rows(case: Case, rows: _Rows) -> None:
             rows.limits[-1] += float(saved.max())
 
 
-def _kept_bytes(case: Case, split: Split) -> float:
-    if split.kind < 0:
+def _kept_bytes(case: Case, d: int, split: Split) -> float:
+    """Return the bytes that a split keeps on a device; none where the others are there, too."""
+    if split.kind < 0 or split.to == d:
         return 0.0
     layer = case.classes[split.kind][0]
     return float(sum(layer.experts[name] for name in kept_matrices(layer, split.kept)))
 
 
-def _part(case: Case, split: Split) -> float:
+def _part(case: Case, d: int, split: Split) -> float:
     """Return the share of a layer's experts that stays."""
-    return _kept_bytes(case, split) / case.classes[split.kind][0].expert_bytes
+    return _kept_bytes(case, d, split) / case.classes[split.kind][0].expert_bytes
+
+
+def _place(case: Case, split: Split) -> Device | None:
+    return None if split.to < 0 else case.machine.devices[split.to]
 
 
 def _prompt_saved_s(case: Case, d: int, split: Split) -> float:
-    """Return seconds per prompt token that a split takes off those in RAM."""
+    """Return seconds per prompt token that a split takes off those elsewhere."""
     if split.kind < 0:
         return 0.0
-    layer, device = case.classes[split.kind][0], case.machine.devices[d]
-    in_ram, here = (case.prompt_experts_s(layer, at, split.ubatch or 1) for at in (None, device))
-    return _part(case, split) * (in_ram - here)
+    layer, ends = case.classes[split.kind][0], (_place(case, split), case.machine.devices[d])
+    there, here = (case.prompt_experts_s(layer, at, split.ubatch or 1) for at in ends)
+    return _part(case, d, split) * (there - here)
 
 
 def _split_values(case: Case, d: int, splits: tuple[Split, ...]) -> FloatArray:
@@ -360,10 +388,10 @@ def _split_values(case: Case, d: int, splits: tuple[Split, ...]) -> FloatArray:
     found = [0.0]
     device = case.machine.devices[d]
     for split in splits[1:]:
-        layer, part = case.classes[split.kind][0], _part(case, split)
-        both = case.expert_seconds(layer, device, split.ubatch or 1, part)
-        both += case.expert_seconds(layer, None, split.ubatch or 1, 1 - part)
-        found.append(case.expert_seconds(layer, None, split.ubatch or 1) - both)
+        layer, part, ubatch = case.classes[split.kind][0], _part(case, d, split), split.ubatch or 1
+        both = case.expert_seconds(layer, device, ubatch, part) if part else 0.0
+        both += case.expert_seconds(layer, _place(case, split), ubatch, 1 - part)
+        found.append(case.expert_seconds(layer, _place(case, split), ubatch) - both)
     return np.array(found)
 
 

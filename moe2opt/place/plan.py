@@ -233,28 +233,31 @@ def _experts(
     count = len(case.machine.devices)
     first = 1 + count + (count if compiled.splits else 0)
     chosen = x[first:]
-    split = {d: compiled.splits[int(s)] for d, s in enumerate(x[1 + count : first])}
+    chosen_splits = enumerate(compiled.splits[int(s)] for s in x[1 + count : first])
+    split = {d: own for d, own in chosen_splits if own.to != d}
     order = sorted(layer.index for members in case.classes for layer in members)
     site_of = {index: compiled.sites[int(s)] for index, s in zip(order, chosen, strict=True)}
     found: dict[int, dict[str, int]] = {}
     for c, members in enumerate(case.classes):
         sites = [site_of[layer.index] for layer in members]
+        away = [s.device for s in sites if s.away]
         at_home = {d: sum(s.device == d and not s.away for s in sites) for d in set(homes) - {CPU}}
         left = []
         for layer in reversed(members):
             if at_home.get(home := int(homes[layer.index]), 0):
                 at_home[home] -= 1
             elif home in split and split[home].kind == c:
-                kept = kept_matrices(layer, split.pop(home).kept)
-                found[layer.index] = {m: CPU for m in layer.experts if m not in kept}
+                own = split.pop(home)
+                kept = kept_matrices(layer, own.kept)
+                found[layer.index] = {m: own.to for m in layer.experts if m not in kept}
+                if own.to != CPU:
+                    away.remove(own.to)
             else:
                 left.append(layer)
         # The last layers of a device keep their experts, those before them a part of these; of the
         # rest the first are in RAM.
         left = left[::-1]
-        places = _matched(
-            [int(homes[layer.index]) for layer in left], [s.device for s in sites if s.away]
-        )
+        places = _matched([int(homes[layer.index]) for layer in left], away)
         for layer, place in zip(left, places, strict=True):
             if place != homes[layer.index]:
                 found[layer.index] = dict.fromkeys(layer.experts, place)
@@ -321,7 +324,8 @@ def _layer_rows(case: Case, layout: Layout) -> list[dict[str, Any]]:
     for layer in case.model.layers:
         home = layout.homes[layer.index]
         places = {layout.of_experts(layer.index, matrix) for matrix in layer.experts}
-        experts = at(CPU if CPU in places else max(places)) if places else None
+        # Where a layer is split, its experts are said to be where it is not.
+        experts = at(min(places - {home} or places)) if places else None
         row: dict[str, Any] = {"layer": layer.index, "dense": at(home), "experts": experts}
         if len(places) > 1:
             row["kept"] = [m for m in layer.experts if layout.of_experts(layer.index, m) == home]

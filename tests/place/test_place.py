@@ -183,10 +183,10 @@ def tiny(
 def splits_of(
     homes: list[int], places: tuple[int, ...], matrices: int, count: int
 ) -> Iterator[dict[int, int]]:
-    """Yield which layer of each device keeps how many matrices: at most one of those in RAM."""
+    """Yield which layer of each device keeps how many matrices: at most one of those elsewhere."""
     choices = [
         [None, *((k, n) for k, (p, h) in enumerate(zip(places, homes, strict=True))
-                 if p == CPU and h == d for n in range(1, matrices))]
+                 if p != h == d for n in range(1, matrices))]
         for d in range(count)
     ]  # fmt: skip
     for chosen in itertools.product(*choices):
