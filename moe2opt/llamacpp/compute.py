@@ -41,13 +41,13 @@ def compute_bytes(
     output
         Whether it computes the logits.
     copied_bytes
-        The largest tensor of its layers that lies in RAM, and is copied for a batch.
+        The largest tensor in RAM that is copied to it for a batch.
     pipeline
         Whether several devices work on several batches at once.
     """
     tokens, cells, window = line.tokens, line.cells, _window_cells(model, line)
     widest = max((_widths(model, layer) for layer in layers), default=0)
-    if not (layers or output):
+    if not (layers or output or copied_bytes):
         return 0.0
     attends = any(layer.key_values for layer in layers)
     per_mask = 2 if line.flash_attention else 4

@@ -9,7 +9,7 @@ from moe2opt.llamacpp.compute import compute_bytes, host_compute_bytes
 from moe2opt.llamacpp.context import context_bytes
 from moe2opt.llamacpp.layout import CPU, Layout
 from moe2opt.llamacpp.line import Line
-from moe2opt.llamacpp.model import LlamaLayer, LlamaModel
+from moe2opt.llamacpp.model import LlamaModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,12 +90,14 @@ def _compute(
         for layer in model.layers
         if any(layout.of_experts(layer.index, matrix) == device for matrix in layer.experts)
     ]
+    # The scheduler gives a batch of what is in RAM to the first device, wherever its layer is.
+    copies = backend.copies and device == 0
     return compute_bytes(
         model,
         own + [layer for layer in held if layer not in own],
         line,
         output=layout.homes[-1] == device,
-        copied_bytes=max(_copied(model, own, layout), default=0) if backend.copies else 0,
+        copied_bytes=max(_copied(model, layout), default=0) if copies else 0,
         pipeline=backend.pipelines
         and len(set(layout.homes)) > 1
         and not layout.experts
@@ -103,15 +105,14 @@ def _compute(
     )
 
 
-def _copied(model: LlamaModel, layers: Iterable[LlamaLayer], layout: Layout) -> Iterable[int]:
-    """Yield the bytes of tensors in RAM that a device is given for a batch.
+def _copied(model: LlamaModel, layout: Layout) -> Iterable[int]:
+    """Yield the bytes of tensors in RAM that are copied for a batch.
 
-    They are the experts of its own layers, and all of the layers that have no device.
+    They are experts of layers on devices, and everything of layers that have no device.
     """
-    for layer in layers:
+    for layer in model.layers:
         for matrix, size in layer.experts.items():
             if layout.of_experts(layer.index, matrix) == CPU:
                 yield size
-    for layer in model.layers:
         if layout.homes[layer.index] == CPU:
-            yield max((layer.largest_other_bytes, *layer.experts.values()))
+            yield layer.largest_other_bytes

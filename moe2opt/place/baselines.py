@@ -10,11 +10,14 @@ from moe2opt import present
 from moe2opt.llamacpp import Layout, homes_of
 from moe2opt.llamacpp.fit import fitted, shares_of
 from moe2opt.llamacpp.layout import experts_in_ram
-from moe2opt.place.case import COMPUTE_MARGIN, Case, Variant
+from moe2opt.place.case import Case
 from moe2opt.place.command import options_of, settings_of
 from moe2opt.place.judge import Judge
 
 MIB = 2**20
+
+#: Times that ``--fit`` is told to keep more, as what a device needs depends on what it is given.
+_ROUNDS = 3
 
 #: What ``--fit`` keeps free on every device unless told (``-fitt``).
 FIT_MARGIN = 1024 * MIB
@@ -82,16 +85,19 @@ def _fitted(case: Case) -> Rule:
     judge, ubatch = Judge(case), min(case.config.ubatch)
     devices = case.machine.devices
     free = [device.capacity_bytes for device in devices]
-    margins = [FIT_MARGIN] * len(devices)
+    margins, told = [FIT_MARGIN] * len(devices), list[str]()
     layout = fitted(case.model, case.line(ubatch), free, margins, case.backend)
-    told: list[str] = []
-    if not judge.has_room(layout, ubatch):
-        variant = Variant(tuple(range(len(devices))), ubatch, offloads=True)
-        kept = [
-            device.margin_bytes + case.compute_bytes(variant, d) * (1 - 1 / COMPUTE_MARGIN)
-            for d, device in enumerate(devices)
+    for _ in range(_ROUNDS):
+        if judge.has_room(layout, ubatch):
+            break
+        # A plan keeps its margin, and for computing what its devices need at most.
+        held = judge.memory(layout, ubatch)
+        margins = [
+            max(margin, _up(device.margin_bytes + judge.kept_bytes(layout, ubatch, d) - own))
+            for d, (device, margin, own) in enumerate(
+                zip(devices, margins, [h.compute_bytes for h in held[:-1]], strict=True)
+            )
         ]
-        margins = [max(FIT_MARGIN, _up(own)) for own in kept]
         layout = fitted(case.model, case.line(ubatch), free, margins, case.backend)
         told = ["-fitt", ",".join(str(margin // MIB) for margin in margins)]
     line = " ".join([*settings_of(case, ubatch), "--fit", "on", *told])

@@ -41,11 +41,14 @@ class Variant:
         Tokens computed at once.
     offloads
         Whether experts may lie elsewhere than with their layer, or layers in RAM.
+    copies
+        Whether something lies in RAM that is copied to the first device for a batch.
     """
 
     devices: tuple[int, ...]
     ubatch: int
     offloads: bool
+    copies: bool = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,10 +75,11 @@ class Case:
         else:
             subsets = [numbers[:k] for k in range(count, 0, -1)]
         found = [
-            Variant(subset, ubatch, offloads)
+            Variant(subset, ubatch, offloads, copies)
             for subset in subsets
             for ubatch in sorted(self.config.ubatch)
             for offloads in (True, False)
+            for copies in ((True, False) if offloads and len(subset) > 1 else (offloads,))
         ]
         alone = [Variant((), ubatch, offloads=True) for ubatch in sorted(self.config.ubatch)]
         return (*found, *alone)
@@ -129,7 +133,7 @@ class Case:
         if device not in variant.devices:
             return 0
         copied = 0
-        if variant.offloads and self.backend.copies:
+        if variant.offloads and variant.copies and self.backend.copies and device == 0:
             copied = max(
                 max((layer.largest_other_bytes, *layer.experts.values()))
                 for layer in self.model.layers

@@ -69,8 +69,8 @@ class Judge:
     def has_room(self, layout: Layout, ubatch: int) -> bool:
         """Tell whether a layout fits with all that a plan would keep for it."""
         case, count = self.case, len(self.case.machine.devices)
-        used = tuple(sorted(set(layout.homes) - {CPU}))
-        variant = Variant(used, ubatch, offloads=bool(layout.experts) or CPU in layout.homes)
+        variant = self._variant(layout, ubatch)
+        used = variant.devices
         held = [float(case.compute_bytes(variant, d)) for d in range(count)]
         held.append(float(case.host_bytes(variant)))
         if used:
@@ -86,6 +86,15 @@ class Judge:
         pool = case.machine.pool_bytes
         fits = fits and (pool is None or case.pool_bytes(variant) <= pool)
         return fits and (ram is None or held[CPU] <= ram)
+
+    def kept_bytes(self, layout: Layout, ubatch: int, device: int) -> float:
+        """Return what a plan of a layout keeps on a device for computing."""
+        return self.case.compute_bytes(self._variant(layout, ubatch), device)
+
+    def _variant(self, layout: Layout, ubatch: int) -> Variant:
+        used = tuple(sorted(set(layout.homes) - {CPU}))
+        copies = CPU in layout.homes or any(CPU in own.values() for own in layout.experts.values())
+        return Variant(used, ubatch, bool(layout.experts) or copies, copies)
 
     # ------------------------------------------------------------------ seconds
 

@@ -16,8 +16,9 @@ from moe2opt.llamacpp import ALL, CPU, Layout
 from moe2opt.place.baselines import Rule, rules
 from moe2opt.place.case import Case
 from moe2opt.place.command import command_of
-from moe2opt.place.compile import Compiled, kept_matrices
+from moe2opt.place.compile import Compiled
 from moe2opt.place.judge import Judge, Rate
+from moe2opt.place.options import kept_matrices
 from moe2opt.result import IntArray
 from moe2opt.view import Bar, View, table
 

@@ -34,9 +34,11 @@ def asked(name: str | LlamaModel, *gpus: dict[str, Any], **sections: Any) -> Pla
     return instance_of(PlaceConfig.model_validate(content), own)
 
 
-def solved(instance: PlaceInstance) -> mo.Result[Any]:
-    """Return a result that is proven, and whose proof is checked."""
-    result = mo.solve(instance)
+def solved(instance: PlaceInstance, gap: float | None = None) -> mo.Result[Any]:
+    """Return a result that is proven (of many cards within half a percent), and checked."""
+    if gap is None:
+        gap = 0.005 if len(instance.case.machine.devices) > 2 else 0.0
+    result = mo.solve(instance, rel_gap=gap)
     verdict = mo.certify(instance, result)
     assert (verdict.kind, verdict.failures) == ("checked", ())
     return result
@@ -75,8 +77,7 @@ def test_plans_fit_and_lose_to_no_rule(
     for device in plan.devices:
         assert device["free_bytes"] is None or device["free_bytes"] >= 0
     rates = {rule.name: rule.decode_tok_s for rule in plan.baselines if rule.decode_tok_s}
-    least = {"--fit": 0.999 if len(gpus) > 1 else 1 - 1e-9}
-    assert all(plan.decode.value >= rate * least.get(k, 1 - 1e-9) for k, rate in rates.items())
+    assert all(plan.decode.value >= rate * (1 - 1e-9) for rate in rates.values())
 
 
 def test_a_plan_on_one_card_is_said_by_one_number() -> None:
@@ -238,6 +239,9 @@ def best_by_trying(case: Case) -> float:
                         if p != h
                     }
                     layout = Layout((*homes, last), moved)
+                    in_ram = CPU in homes or any(CPU in own.values() for own in moved.values())
+                    if in_ram and variant.offloads and not variant.copies:
+                        continue
                     if set(variant.devices) == set(layout.homes) - {CPU} and room_of(
                         case, layout, rooms
                     ):
@@ -347,7 +351,8 @@ def test_a_line_gives_what_the_plan_states(
     """Read as llama.cpp reads it, the line puts each layer where the plan does, and fits."""
     gpus = [{"gib": size, "gb_per_s": 200 + 80 * k} for k, size in enumerate(gib)]
     instance = asked(name, *gpus, ram={"gib": ram_gib}, **sections)
-    plan: PlacePlan = mo.solve(instance, time_limit_s=limit_s).plan
+    gap = 0.005 if len(gpus) > 2 else 0.0
+    plan: PlacePlan = mo.solve(instance, time_limit_s=limit_s, rel_gap=gap).plan
     assert plan is not None
     assert homes_of_line(plan, model(name)) == [
         (layer["dense"], layer["experts"]) for layer in plan.layers
@@ -417,19 +422,39 @@ def test_layers_without_weights_or_bounds_are_refused(change: dict[str, Any], fa
     ],
 )
 def test_no_plan_is_slower_than_what_fit_sets(name: str, tokens: int, gib: tuple[int, ...]) -> None:
-    """By the same model of speed `--fit on` is at best as fast.
-
-    It may split a layer between two cards, which no plan does: that is worth less than 0.1 %.
-    """
+    """By the same model of speed `--fit on` is at best as fast."""
     rates = {6: 192, 8: 448, 12: 360, 16: 448, 24: 936, 48: 768}
     gpus = [{"gib": size, "gb_per_s": rates[size]} for size in gib]
-    plan: PlacePlan = solved(asked(name, *gpus, context={"tokens": tokens})).plan
+    plan: PlacePlan = solved(asked(name, *gpus, context={"tokens": tokens}), 1e-3).plan
     rule = plan.baselines[0]
     assert rule.name == "--fit"
     assert rule.decode_tok_s is not None
-    least = 1 - 1e-9 if len(gib) == 1 else 0.999
-    assert plan.decode.value >= rule.decode_tok_s * least
+    assert plan.decode.value >= rule.decode_tok_s * (1 - 1e-9)
     assert f"-c {tokens} " in rule.line and " --fit on" in rule.line
+
+
+def test_prompts_make_splits_of_three_cards_worth_it() -> None:
+    """Where prompts count, a plan on three cards loses to no rule, either."""
+    gpus = [{"gib": gib, "gb_per_s": rate} for gib, rate in ((6, 192), (8, 448), (6, 192))]
+    goal = {"prompt_tokens": 4000, "answer_tokens": 500}
+    instance = asked("qwen3-30b-a3b", *gpus, context={"tokens": 32768}, goal=goal)
+    plan: PlacePlan = solved(instance).plan
+    prompt, answer = instance.case.weights
+    ours = answer / plan.decode.value + prompt / plan.prefill.value
+    for rule in plan.baselines:
+        assert rule.decode_tok_s is not None
+        assert rule.prefill_tok_s is not None
+        assert ours <= answer / rule.decode_tok_s + prompt / rule.prefill_tok_s
+
+
+def test_only_the_first_card_keeps_room_for_copies() -> None:
+    """What is in RAM is copied to the first card for a batch, whichever card its layer is on."""
+    gpus = [{"gib": 48, "gb_per_s": 768}, {"gib": 24, "gb_per_s": 936}]
+    instance = asked("deepseek-r1", *gpus, context={"tokens": 16384})
+    plan: PlacePlan = solved(instance, 1e-3).plan
+    largest = max(max(o.experts.values(), default=0) for o in instance.case.model.layers)
+    assert any(layer["experts"] == "cpu" and layer["dense"] == "gpu1" for layer in plan.layers)
+    assert plan.devices[0]["compute_bytes"] > largest > plan.devices[1]["compute_bytes"]
 
 
 def test_a_layer_keeps_some_matrices_where_they_have_room() -> None:

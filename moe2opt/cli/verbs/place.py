@@ -37,6 +37,10 @@ _SPEED = "Rate in GB/s"
 #: Times that a plan is made with what the runtime said of the one before.
 _ROUNDS = 3
 
+#: Devices up to which the default is a full proof, and the gap that ends the search on more: far
+#: less than the model of speed knows, and the rest of such a search is long.
+_FEW_DEVICES, _GAP_OF_MANY = 2, 0.005
+
 #: Seconds for which a remedy is tried.
 _TRIAL_S = 2.0
 
@@ -146,6 +150,13 @@ def place(
         ),
     ] = None,
     time_limit: Annotated[float | None, typer.Option(help="Seconds.", callback=at_least(0))] = None,
+    gap: Annotated[
+        float | None,
+        typer.Option(
+            help="Relative gap at which to stop; default 0, and 0.005 for three devices and more.",
+            callback=at_least(0),
+        ),
+    ] = None,
     save: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the problem as YAML here.")
     ] = None,
@@ -199,7 +210,10 @@ def place(
             config = _measured(config, own, calibrate, activation)
             target = asked(config, own)
         tell(target.describe())
-        target, result, found = _solved(target, time_limit, check, tell)
+        if gap is None:
+            gap = _GAP_OF_MANY if len(target.case.machine.devices) > _FEW_DEVICES else 0.0
+        limits = {"time_limit_s": time_limit, "rel_gap": gap}
+        target, result, found = _solved(target, limits, check, tell)
         verdict = certify(target, result)
         tell(progress.report(result, checked=verdict.ok, failures=verdict.failures))
     _write(config, result, save, out)
@@ -278,7 +292,7 @@ def _show(
 
 def _solved(
     target: PlaceInstance | RuntimeInstance,
-    time_limit: float | None,
+    limits: dict[str, Any],
     check: Path | None,
     tell: Callable[[str], None],
 ) -> tuple[PlaceInstance | RuntimeInstance, Result[Any], Confirmed | None]:
@@ -288,7 +302,7 @@ def _solved(
     from moe2opt.solve import run
 
     for _ in range(_ROUNDS):
-        result: Result[Any] = run(target, display=False, time_limit_s=time_limit)
+        result: Result[Any] = run(target, display=False, **limits)
         if check is None or result.plan is None or isinstance(target, RuntimeInstance):
             return target, result, None
         found = confirm(target, result.plan, check)
