@@ -11,6 +11,10 @@ from strategies import SCALES, matrices, weighted_sum
 
 from moe2opt.canonical import MonotoneProblem, parts
 
+#: Functions that bend one way: concave and convex.
+CONCAVE = (np.arctan, np.log1p, np.sqrt, lambda v: np.minimum(v, 2.0))
+CONVEX = (np.square, np.expm1, lambda v: np.maximum(v, 1.0))
+
 #: Increasing functions for compositions, each of numbers of any sign.
 OUTERS = (np.cbrt, np.floor, lambda v: np.maximum(v, 1.0), lambda v: 3.0 * v - 1.0, np.arctan)
 
@@ -27,6 +31,34 @@ class Covered:
         """Return one value per row."""
         chosen = np.asarray(points) > np.array(self.origin)
         return weighted_sum((chosen[:, None, :] * self.hits).any(axis=2), self.weights)
+
+
+@dataclass(frozen=True)
+class Together:
+    """Weight of the sets that are in full above `origin`: supermodular."""
+
+    origin: tuple[int, ...]
+    sets: Any
+    weights: Any
+
+    def __call__(self, points: Any) -> Any:
+        """Return one value per row."""
+        missing = np.asarray(points) <= np.array(self.origin)
+        return weighted_sum(~(missing[:, None, :] & self.sets).any(axis=2), self.weights)
+
+
+@dataclass(frozen=True)
+class GainsOf:
+    """What one more unit gains, one value after the other."""
+
+    function: Any
+
+    def __call__(self, points: Any) -> Any:
+        """Return a gain per variable and row."""
+        n = points.shape[1]
+        steps = np.eye(n, dtype=np.int64)
+        here = self.function(points)
+        return np.stack([self.function(points + steps[i]) - here for i in range(n)], axis=1)
 
 
 @st.composite
@@ -58,7 +90,7 @@ def any_part(draw: Any, lower: Any, upper: Any, separable: bool = False) -> Any:
     n, scale = len(lower), draw(st.sampled_from(SCALES))
     kinds = ["total", "product", "composed"]
     if not separable:
-        kinds += ["submodular", "added"]
+        kinds += ["submodular", "supermodular", "extreme", "curved", "added"]
         kinds += ["coverage", "quadratic"] if min(lower) >= 0 else []
     kind = draw(st.sampled_from(kinds))
     if kind in ("total", "product"):
@@ -71,10 +103,26 @@ def any_part(draw: Any, lower: Any, upper: Any, separable: bool = False) -> Any:
         return parts.coverage(draw(matrices(c, n)) / 1e6, draw(matrices(1, c))[0])
     if kind == "quadratic":
         return parts.quadratic(draw(matrices(n, n)), draw(matrices(1, n))[0])
+    if kind == "extreme":
+        make = draw(st.sampled_from((parts.minimum, parts.maximum)))
+        return make(*(draw(any_part(lower, upper, True)) for _ in range(draw(st.integers(1, 3)))))
+    if kind == "curved":
+        make, outers = draw(st.sampled_from(((parts.concave, CONCAVE), (parts.convex, CONVEX))))
+        inner = draw(tabled(lower, upper, min(scale, 1.0), product=True))
+        sums = parts.total(
+            [draw(rising(b - a + 1, min(scale, 1.0), 0)) for a, b in zip(lower, upper, strict=True)]
+        )
+        return make(draw(st.sampled_from(outers)), draw(st.sampled_from((inner, sums))))
+    if kind == "supermodular":
+        sets = draw(matrices(3, n, 0, 1)) > 0
+        weights = draw(st.lists(st.integers(0, 4), min_size=3, max_size=3))
+        return parts.supermodular(Together(tuple(lower), sets, weights))
     if kind == "submodular":
         hits = draw(matrices(3, n, 0, 1)) > 0
         weights = draw(st.lists(st.integers(0, 4), min_size=3, max_size=3))
-        return parts.submodular(Covered(tuple(lower), hits, weights))
+        covered = Covered(tuple(lower), hits, weights)
+        gains = draw(st.sampled_from((None, GainsOf(covered))))
+        return parts.submodular(covered, marginals=gains)
     first = draw(any_part(lower, upper, separable=True))
     return [first, draw(tabled(lower, upper, scale, False))]
 
@@ -94,7 +142,18 @@ def made_of_parts(draw: Any, variables: int = 4, levels: int = 3) -> MonotonePro
         for name, most in (("at_most", 2), ("at_least", 1))
     }
     sense = draw(st.sampled_from(("objective", "objective", "minimise")))
-    return MonotoneProblem.from_parts(lower, upper, **{sense: draw(part)}, **rows)
+    best = draw(part)
+    if draw(st.integers(0, 4)) == 0:
+        best = draw(quotient(lower, upper))
+    return MonotoneProblem.from_parts(lower, upper, **{sense: best}, **rows)
+
+
+@st.composite
+def quotient(draw: Any, lower: Any, upper: Any) -> Any:
+    """Draw a sum of tables over another one, or over what it leaves of a number."""
+    widths = [b - a + 1 for a, b in zip(lower, upper, strict=True)]
+    top, under = (parts.total([draw(rising(w, 0.5, 1)) for w in widths]) for _ in range(2))
+    return parts.ratio(top, under, draw(st.sampled_from((None, 100.0))))
 
 
 def _limited(draw: Any, part: Any, lower: Any, upper: Any) -> tuple[Any, float]:

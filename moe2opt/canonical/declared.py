@@ -77,8 +77,11 @@ def require_increasing(name: str, function: Oracle, box: Box) -> None:
             raise InputError(_not_monotone(name, points[rows[k]], i, before[rows[k]], after[k]))
 
 
-def require_submodular(name: str, function: Oracle, box: Box) -> None:
-    """Raise with four points at which a gain grows when another coordinate rises."""
+def require_submodular(name: str, function: Oracle, box: Box, sign: int = 1) -> None:
+    """Raise with four points at which a gain grows when another coordinate rises.
+
+    With a `sign` of -1 where a gain shrinks: the function is said to be supermodular.
+    """
     points = box.points()
     rng = np.random.default_rng(1)
     n = len(box.lower)
@@ -92,13 +95,60 @@ def require_submodular(name: str, function: Oracle, box: Box) -> None:
         here, up_i, up_j = low, _raised(low, i), _raised(low, j)
         values = [_values(name, function, p) for p in (here, up_i, up_j, _raised(up_i, j))]
         early, late = values[1] - values[0], values[3] - values[2]
-        grows = late > early + _rounding(np.abs(values).max(axis=0))
+        grows = sign * (late - early) > _rounding(np.abs(values).max(axis=0))
         if grows.any():
             k = int(np.argmax(grows))
+            kind = "submodular" if sign > 0 else "supermodular"
             raise InputError(
-                f"{name} is not submodular: raising coordinate {i} gains {early[k]:.12g} at "
+                f"{name} is not {kind}: raising coordinate {i} gains {early[k]:.12g} at "
                 f"x = {low[k].tolist()}, but {late[k]:.12g} after coordinate {j} rose"
             )
+
+
+def require_marginals(name: str, function: Oracle, marginals: Oracle, box: Box) -> None:
+    """Raise with a point at which the gain of one more unit is not what it is said to be."""
+    points = box.points()
+    gains = np.asarray(marginals(points), dtype=np.float64)
+    if gains.shape != points.shape:
+        raise InputError(f"{name}: marginals returned {gains.shape} for points {points.shape}")
+    before = _values(name, function, points)
+    for i in range(len(box.lower)):
+        rows = np.flatnonzero(points[:, i] < box.upper[i])
+        after = _values(name, function, _raised(points[rows], i))
+        stated, true = gains[rows, i], after - before[rows]
+        off = ~(np.abs(stated - true) <= _rounding(np.maximum(np.abs(before[rows]), np.abs(after))))
+        if off.any():
+            k = int(np.argmax(off))
+            raise InputError(
+                f"{name}: marginals say that raising coordinate {i} of x = "
+                f"{points[rows[k]].tolist()} gains {stated[k]:.12g}, but it gains {true[k]:.12g}"
+            )
+
+
+def require_curve(name: str, grid: FloatArray, values: FloatArray, curve: int) -> None:
+    """Raise with values between which an outer function falls, or bends the other way.
+
+    `curve` is 1 for a convex function, -1 for a concave one, 0 for any that increases.
+    """
+    falls = np.diff(values) < 0
+    if falls.any():
+        k = int(np.argmax(falls))
+        raise InputError(
+            f"{name}: the outer function is not increasing: it changes from {values[k]:.12g} "
+            f"at {grid[k]:.12g} to {values[k + 1]:.12g} at {grid[k + 1]:.12g}"
+        )
+    if not curve or len(grid) < 3:
+        return
+    steps = np.diff(grid)
+    slopes = np.diff(values) / steps
+    slack = _ROUNDING * (np.abs(slopes).max() + np.abs(values).max() / steps.min() * 1e-5)
+    bends = curve * np.diff(slopes) < -slack
+    if bends.any():
+        k = int(np.argmax(bends))
+        raise InputError(
+            f"{name}: the outer function is not {'convex' if curve > 0 else 'concave'}: its slope "
+            f"changes from {slopes[k]:.12g} to {slopes[k + 1]:.12g} at {grid[k + 1]:.12g}"
+        )
 
 
 def _rounding(sizes: FloatArray) -> FloatArray:

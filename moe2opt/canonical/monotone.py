@@ -12,9 +12,9 @@ import numpy as np
 
 from moe2opt.canonical import validate
 from moe2opt.canonical.base import Canonical
+from moe2opt.canonical.composite import Structure, rounding_error
 from moe2opt.canonical.declared import Box
 from moe2opt.canonical.parts import structure
-from moe2opt.canonical.placed import Structure, rounding_error
 from moe2opt.canonical.reading import Axis
 from moe2opt.result import FloatArray, InputError, IntArray
 
@@ -185,11 +185,11 @@ class MonotoneProblem(Canonical):
         return cls(
             lower,
             upper,
-            objective=None if made.minimises else made.objective,
+            objective=None if made.is_mixed else made.objective,
             constraints=made.at_most,
             reverse_constraints=made.at_least,
-            mixed_objective=made.negated if made.minimises else None,
-            submodular=made.objective.is_submodular and not made.minimises,
+            mixed_objective=made.mixed if made.is_mixed else None,
+            submodular=made.objective.is_submodular and not made.is_mixed,
             integral=made.objective.is_integral,
             structure=made,
         )
@@ -198,9 +198,9 @@ class MonotoneProblem(Canonical):
         """Tell whether the oracles are those of a structure, which `replace` may have changed."""
         if made is None:
             return True
-        objective = self.mixed_objective if made.minimises else self.objective
+        objective = self.mixed_objective if made.is_mixed else self.objective
         return (
-            objective == (made.negated if made.minimises else made.objective)
+            objective == (made.mixed if made.is_mixed else made.objective)
             and self.constraints == made.at_most
             and self.reverse_constraints == made.at_least
         )
@@ -355,7 +355,13 @@ class MonotoneProblem(Canonical):
 
     def _probe(self) -> None:
         corners = np.stack([self.lower, self.upper, self.lower])
-        self.objective_values(corners)
+        values = self.objective_values(corners)
+        if (values == -math.inf).any():
+            x = corners[int(np.argmax(values == -math.inf))].tolist()
+            raise InputError(
+                f"objective is -inf at x = {x}; a point with such a value is no solution, so let "
+                "the box begin higher, or return a finite number that is low enough"
+            )
         self.constraint_values(corners)
         self.reverse_values(corners)
 

@@ -7,13 +7,12 @@ its rounded values, too, because it adds and multiplies what is not negative in 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
 
-from moe2opt.canonical.declared import Box
 from moe2opt.canonical.validate import BIGGEST_EXACT, exact_sum, is_integral
 from moe2opt.result import FloatArray, IntArray
 
@@ -170,11 +169,24 @@ class Quadratic:
 
 @dataclass(frozen=True, eq=False)
 class Function:
-    """A batched oracle with declared properties."""
+    """A batched oracle with declared properties.
+
+    Attributes
+    ----------
+    function
+        ``(B, n)`` points to ``(B,)`` values.
+    is_submodular, is_supermodular
+        Whether gains shrink, or grow, as the other coordinates rise.
+    marginals
+        ``(B, n)`` points to ``(B, n)`` gains of one more unit of each variable; None where only
+        values are known.
+    """
 
     function: Callable[[IntArray], Any]
     is_submodular: bool
     is_integral: bool
+    is_supermodular: bool = False
+    marginals: Callable[[IntArray], Any] | None = None
 
     def __call__(self, points: IntArray) -> FloatArray:
         """Return what the function returns."""
@@ -183,146 +195,3 @@ class Function:
     def arrays(self) -> list[FloatArray]:
         """Return nothing: code has no numbers."""
         return []
-
-
-@dataclass(frozen=True, eq=False)
-class Composed:
-    """An increasing function of the value of a part."""
-
-    outer: Callable[[FloatArray], Any]
-    inner: Placed
-    is_integral: bool = field(default=False, init=False)
-    is_submodular: bool = field(default=False, init=False)
-
-    def outer_values(self, values: FloatArray) -> FloatArray:
-        """Return the outer function of ``(B,)`` inner values."""
-        return np.asarray(self.outer(values), dtype=np.float64)
-
-    def __call__(self, points: IntArray) -> FloatArray:
-        """Return outer values of inner values."""
-        return self.outer_values(self.inner(points))
-
-    def arrays(self) -> list[FloatArray]:
-        """Return those of the inner part; the outer function is code."""
-        return self.inner.arrays()
-
-
-@dataclass(frozen=True, eq=False)
-class Added:
-    """A sum of parts of different kinds, added in their order."""
-
-    parts: tuple[Placed, ...]
-
-    @property
-    def is_submodular(self) -> bool:
-        """Sums of submodular parts are."""
-        return all(part.is_submodular for part in self.parts)
-
-    @property
-    def is_integral(self) -> bool:
-        """Sums of whole numbers; what the total may grow to is left to the parts."""
-        return all(part.is_integral for part in self.parts)
-
-    def __call__(self, points: IntArray) -> FloatArray:
-        """Return the sums."""
-        total = np.zeros(len(points))
-        for part in self.parts:
-            total = total + part(points)
-        return total
-
-    def arrays(self) -> list[FloatArray]:
-        """Return those of all parts."""
-        return [array for part in self.parts for array in part.arrays()]
-
-
-def rounding_error(part: Placed, box: Box) -> float:
-    """Return how far values in a box may be off where coverages are added up, or sums of parts.
-
-    Anything else is rounded once, or taken as it is: 0.
-    """
-    parts = part.parts if isinstance(part, Added) else (part,)
-    covers = [p for p in parts if isinstance(p, Coverage)]
-    if not covers and len(parts) == 1:
-        return 0.0
-    terms = len(parts) + sum(len(p.weights) + len(p.misses) + 2 for p in covers)
-    # Misses near 1 are subtracted from 1, so that what a target is worth counts, not its coverage.
-    size = sum(float(p.weights.sum()) for p in covers)
-    ends = np.stack([box.lower, box.upper])
-    size += sum(float(np.abs(p(ends)).max()) for p in parts if p not in covers)
-    return terms * 2.0**-52 * size
-
-
-@dataclass(frozen=True, eq=False)
-class Row:
-    """A limit of a part; called, it returns how far points are above it.
-
-    Attributes
-    ----------
-    part
-        What is limited.
-    limit
-        With the numerical slack of data that are not all integers; infinite for none.
-    relief
-        By how much the limit may be exceeded.
-    """
-
-    part: Placed
-    limit: float
-    relief: float = 0.0
-
-    def __call__(self, points: IntArray) -> FloatArray:
-        """Return the value less the limit, less the relief; ``-inf`` without a limit."""
-        if self.limit == math.inf:  # of an infinite value, too
-            return np.full(len(points), -math.inf)
-        return self.part(points) - self.limit - self.relief
-
-
-@dataclass(frozen=True, eq=False)
-class Structure:
-    """What a problem was built from.
-
-    Attributes
-    ----------
-    box
-        What the parts were placed on; they know nothing outside of it.
-    objective
-        What is maximised, or minimised.
-    minimises
-        Whether it is minimised.
-    at_most, at_least
-        Rows from above and from below.
-    """
-
-    box: Box
-    objective: Placed
-    minimises: bool
-    at_most: tuple[Row, ...]
-    at_least: tuple[Row, ...]
-
-    def with_relief(self, row: int, relief: float) -> Structure:
-        """Return the same with a row from above that may be exceeded."""
-        rows = list(self.at_most)
-        rows[row] = replace(rows[row], relief=relief)
-        return replace(self, at_most=tuple(rows))
-
-    def without(self, dropped: Collection[int]) -> Structure:
-        """Return the same without the limits of some rows from above, which keep their places."""
-        pairs = enumerate(self.at_most)
-        rows = [replace(row, limit=math.inf) if k in dropped else row for k, row in pairs]
-        return replace(self, at_most=tuple(rows))
-
-    def without_objective(self) -> Structure:
-        """Return the question of feasibility."""
-        return replace(self, objective=Blocks(()), minimises=False)
-
-    def negated(self, upper: IntArray, lower: IntArray) -> FloatArray:
-        """Return the mixed-monotone objective of a minimisation, which falls with `lower`."""
-        return -self.objective(lower)
-
-    def arrays(self) -> list[FloatArray]:
-        """Return the numbers that define it, for fingerprints."""
-        rows = [*self.at_most, *self.at_least]
-        limits = [number for row in rows for number in (row.limit, row.relief)]
-        kinds = np.array([self.minimises, len(self.at_most), *limits])
-        found = [a for part in (self.objective, *(r.part for r in rows)) for a in part.arrays()]
-        return [kinds.astype(np.float64), *found]

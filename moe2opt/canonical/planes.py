@@ -14,17 +14,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from moe2opt.canonical.declared import Box
-from moe2opt.canonical.placed import (
+from moe2opt.canonical.composite import (
     Added,
-    Blocks,
-    Coverage,
-    Placed,
-    Quadratic,
+    Composed,
+    Extreme,
+    Ratio,
     Row,
     Structure,
     rounding_error,
 )
+from moe2opt.canonical.declared import Box
+from moe2opt.canonical.placed import Blocks, Coverage, Function, Placed, Quadratic
 from moe2opt.canonical.terms import (
     Around,
     Cornered,
@@ -36,10 +36,21 @@ from moe2opt.canonical.terms import (
     Tabled,
     Term,
 )
+from moe2opt.canonical.wrapped import (
+    Curved,
+    Mean,
+    Quotient,
+    Submodular,
+    Supermodular,
+    Together,
+)
 from moe2opt.result import FloatArray, IntArray, Multipliers
 
 #: Levels of all variables together at most; wider boxes have no planes.
 MOST_LEVELS = 2**14
+
+#: Levels up to which oracles are asked for all of them, at the corners of every box.
+MOST_ORACLE_LEVELS = 2**11
 
 #: Pairs of a target or variable and a level that one term has at most.
 _MOST_PAIRS = 2**20
@@ -48,56 +59,62 @@ _MOST_PAIRS = 2**20
 _UNIT = 2.0**-52
 
 
-def _parts(part: Placed) -> Sequence[Placed]:
-    return part.parts if isinstance(part, Added) else (part,)
-
-
-def _term(grid: Levels, part: Placed, side: int, rows: int) -> Term:
-    """Return the term of a part that is no sum of parts, from above (1) or from below (-1)."""
+def term_of(
+    grid: Levels, part: Placed, side: int, rows: int, *, is_objective: bool = False
+) -> Term:
+    """Return the term of a part from above (1) or from below (-1), for so many rows from above."""
+    small = _MOST_PAIRS // len(grid.levels)
     if isinstance(part, Blocks) and not part.is_product:
         return Tabled(grid, part, side)
-    small = _MOST_PAIRS // len(grid.levels)
     if isinstance(part, Coverage) and side > 0 and len(part.weights) <= small:
         return Rising.of(grid, part)
     if isinstance(part, Quadratic) and side > 0 and len(grid.starts) <= small:
         return Coupled.of(grid, part, rows)
     if isinstance(part, Quadratic) and side < 0:
         return Gaining(grid, part)
+    if isinstance(part, Composed) and part.curve:
+        return Curved(grid, part, term_of(grid, part.inner, side, rows), side)
+    if isinstance(part, Extreme) and part.is_least == (side > 0):
+        return Mean(grid, part, tuple(term_of(grid, p, side, rows) for p in part.parts))
+    if isinstance(part, Added):
+        return Together(grid, tuple(term_of(grid, p, side, rows) for p in part.parts))
+    if isinstance(part, Function) and len(grid.levels) <= MOST_ORACLE_LEVELS:
+        if part.is_submodular and side > 0:
+            return Submodular(grid, part)
+        if part.is_supermodular:
+            return Supermodular(grid, part, side)
+    if isinstance(part, Ratio) and is_objective:
+        # The divisor is bounded from the other side, unless it is what `under` leaves.
+        other = -side if part.whole is None else side
+        top = term_of(grid, part.top, side, rows)
+        return Quotient(grid, part, top, term_of(grid, part.under, other, rows), side)
     return Cornered(grid, part, side)
 
 
 @dataclass(frozen=True, eq=False)
-class _Sum:
-    """Terms that are added up, with the limit that they have as a row."""
+class Side:
+    """The objective or a row: its term, its limit, and how far its own values may be off."""
 
-    terms: tuple[Term, ...]
+    term: Term
     limit: float
     error: float
 
     @classmethod
-    def of(cls, grid: Levels, part: Placed, side: int, rows: int, limit: float) -> _Sum:
-        terms = tuple(_term(grid, p, side, rows) for p in _parts(part))
-        return cls(terms, limit, rounding_error(part, grid.box))
-
-    @classmethod
-    def of_row(cls, grid: Levels, row: Row, side: int, rows: int) -> _Sum:
-        return cls.of(grid, row.part, side, rows, row.limit + row.relief)
+    def of_row(cls, grid: Levels, row: Row, side: int, rows: int) -> Side:
+        """Return a row from above (-1: what it is at least) or from below (1)."""
+        term, limit = term_of(grid, row.part, side, rows), row.limit + row.relief
+        return cls(term, limit, rounding_error(row.part, grid.box))
 
     @property
     def parameters(self) -> int:
-        return sum(term.parameters for term in self.terms)
-
-    def plane(self, given: FloatArray, around: Around, levels: int) -> Plane:
-        total, start = Plane(0.0, np.zeros(levels), 0.0), 0
-        for term in self.terms:
-            stop = start + term.parameters
-            total = total.plus(term.plane(given[start:stop], around))
-            start = stop
-        return total
+        """Number of parameters of the term."""
+        return self.term.parameters
 
 
 class Planes:
     """The planes of everything that a problem is made of.
+
+    Compositions around the objective are looked through: what is inside is bounded.
 
     Parameters
     ----------
@@ -108,16 +125,20 @@ class Planes:
     """
 
     def __init__(self, made: Structure, lower: IntArray, upper: IntArray) -> None:
-        self.grid = Levels.of(Box(lower, upper))
-        self.made, count = made, len(made.at_most)
-        side = -1 if made.minimises else 1
-        self.objective = _Sum.of(self.grid, made.objective, side, count, 0.0)
-        self.side = side
-        self.above = [_Sum.of_row(self.grid, row, -1, count) for row in made.at_most]
-        self.below = [_Sum.of_row(self.grid, row, 1, count) for row in made.at_least]
+        self.grid = grid = Levels.of(Box(lower, upper))
+        self.side = -1 if made.minimises else 1
+        part, count = made.objective, len(made.at_most)
+        self.outers: list[Composed] = []
+        while isinstance(part, Composed):
+            self.outers.insert(0, part)
+            part = part.inner
+        term = term_of(grid, part, self.side, count, is_objective=True)
+        self.objective = Side(term, 0.0, rounding_error(part, grid.box))
+        self.above = [Side.of_row(grid, row, -1, count) for row in made.at_most]
+        self.below = [Side.of_row(grid, row, 1, count) for row in made.at_least]
         self.sums = [self.objective, *self.above, *self.below]
-        targets = sum(getattr(t, "parameters", 0) for s in self.sums for t in s.terms)
-        self._count = 8 * (len(lower) + len(self.grid.levels) + targets + len(self.sums) + 16)
+        terms = len(lower) + len(grid.levels) + self.parameters + len(self.sums)
+        self._count = 8 * (terms + 16)
 
     @property
     def parameters(self) -> int:
@@ -132,12 +153,12 @@ class Planes:
         uses, limits = np.zeros((len(self.above), size)), np.zeros(len(self.above))
         for k, row in enumerate(self.above):
             if math.isfinite(row.limit) and not row.parameters:
-                plane = row.plane(np.zeros(0), bare, size)
+                plane = row.term.plane(np.zeros(0), bare)
                 uses[k], limits[k] = plane.table, row.limit - plane.constant
                 limits[k] += self._count * _UNIT * (plane.size + abs(row.limit)) + row.error
         return Around(lower, upper, inside, uses, limits)
 
-    def split(self, given: FloatArray) -> Iterator[tuple[_Sum, FloatArray]]:
+    def split(self, given: FloatArray) -> Iterator[tuple[Side, FloatArray]]:
         """Yield each sum with its parameters."""
         start = 0
         for total in self.sums:
@@ -146,8 +167,7 @@ class Planes:
 
     def planes(self, given: FloatArray, around: Around) -> list[Plane]:
         """Return the planes of the objective, the rows from above and those from below."""
-        size = len(self.grid.levels)
-        return [total.plane(own, around, size) for total, own in self.split(given)]
+        return [total.term.plane(own, around) for total, own in self.split(given)]
 
     def value(self, prices: Multipliers, around: Around, *, farkas: bool = False) -> float:
         """Return an upper bound of the objective over a box, ``inf`` where prices are none.
@@ -162,7 +182,21 @@ class Planes:
             raise ValueError("parameters must be finite numbers, as many as terms have")
         if min(row.min(initial=0.0), cover.min(initial=0.0)) < 0:
             raise ValueError("a price is negative")
-        return self.bound_of(self.planes(given, around), row, cover, around, farkas=farkas)
+        planes = self.planes(given, around)
+        value = self.bound_of(planes, row, cover, around, farkas=farkas)
+        return value if farkas else float(self.lifted(np.array([value]), given, around)[0])
+
+    def lifted(self, values: FloatArray, given: FloatArray, around: Around) -> FloatArray:
+        """Return what ``(B,)`` bounds of the innermost part say of the objective."""
+        if isinstance(self.objective.term, Quotient):
+            values = self.objective.term.lifted(values, float(given[0]), around)
+        corner = around.upper if self.side > 0 else around.lower
+        for outer in self.outers:
+            end = self.side * float(outer.inner(corner[None, :])[0])
+            values = np.minimum(values, end)
+            whole = np.floor(values) if outer.inner.is_integral else values
+            values = self.side * outer.outer_values(self.side * whole)
+        return values
 
     def bound_of(
         self,
@@ -173,7 +207,7 @@ class Planes:
         *,
         farkas: bool = False,
     ) -> float:
-        """Return the bound for known planes; see `value`."""
+        """Return the bound of the innermost part for known planes; see `value`."""
         total = self.priced(planes, row, cover, farkas=farkas)
         if total is None:
             return math.inf
@@ -210,5 +244,4 @@ def planes_of(made: Structure | None, lower: IntArray, upper: IntArray) -> Plane
     if made is None or float((upper - lower + 1.0).sum()) > MOST_LEVELS:
         return None
     planes = Planes(made, lower, upper)
-    corners = all(isinstance(term, Cornered) for term in planes.objective.terms)
-    return None if corners else planes
+    return None if isinstance(planes.objective.term, Cornered) else planes

@@ -8,9 +8,9 @@ from typing import Protocol
 
 import numpy as np
 
+from moe2opt.canonical.composite import Composed
 from moe2opt.canonical.logarithm import log_bounds
 from moe2opt.canonical.monotone import MonotoneProblem
-from moe2opt.canonical.placed import Composed
 from moe2opt.canonical.validate import BIGGEST_EXACT
 from moe2opt.result import FloatArray, IntArray
 

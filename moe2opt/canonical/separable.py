@@ -16,9 +16,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from moe2opt.canonical.choice import MultipleChoiceProblem
+from moe2opt.canonical.composite import Composed, Row
 from moe2opt.canonical.logarithm import log_bounds
 from moe2opt.canonical.monotone import MonotoneProblem
-from moe2opt.canonical.placed import Blocks, Composed, Placed, Row
+from moe2opt.canonical.placed import Blocks, Placed
 from moe2opt.canonical.scales import (
     ROW_BITS,
     Same,

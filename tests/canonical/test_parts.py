@@ -35,6 +35,27 @@ LIES = [
     (parts.total([[0, 1, 1e300], [0, 1, 2]]), "objective: function 0 reaches 1e+300"),
     ([parts.linear([1e279, 0]), parts.linear([0, 1e279])], "objective: function 0 reaches 2e+279"),
     (lambda x: x[:, 0], "parts come from mo.parts"),
+    (parts.supermodular(lambda x: np.sqrt(x.sum(axis=1))), "is not supermodular: raising"),
+    (
+        parts.submodular(lambda x: 1.0 * x.sum(axis=1), marginals=lambda x: 2.0 + 0 * x),
+        "marginals say that raising coordinate 0 of x = [0, 0] gains 2, but it gains 1",
+    ),
+    (
+        parts.submodular(lambda x: 1.0 * x.sum(axis=1), marginals=lambda x: x[:, 0]),
+        "marginals returned (9,) for points (9, 2)",
+    ),
+    (parts.concave(np.square, parts.linear([1, 1])), "outer function is not concave: its slope"),
+    (parts.convex(np.sqrt, parts.linear([1, 1])), "outer function is not convex: its slope"),
+    (parts.convex(np.negative, parts.linear([1, 1])), "outer function is not increasing"),
+    (parts.composed(np.log, parts.linear([1, 1])), "outer function is -inf at 0; values of parts"),
+    (parts.minimum(parts.linear([1, -1])), "part 0: function 1 is not monotone"),
+    (parts.maximum(), "the least or greatest of no parts"),
+    (parts.ratio(parts.linear([1, 1]), parts.linear([1, 1])), "a divisor above 0; they are at"),
+    (parts.ratio(parts.linear([1, 1]), parts.linear([1, 1]), 4), "least 0 (x = [0, 0]) and 0"),
+    (
+        [parts.linear([1, 1]), parts.ratio(parts.linear([1, 1]), parts.total([[1, 2, 3], 0.0]))],
+        "a ratio by a rising part does not rise; it is an objective by itself",
+    ),
 ]
 
 
@@ -62,11 +83,46 @@ def test_parts_are_worth_what_they_say() -> None:
         "coverage": (parts.coverage([[0.5, 0.2]], [10]), 10 * (1 - 0.25 * 0.8)),
         "quadratic": (parts.quadratic([[1, 2], [3, 4]], [1, 1]), 4 + 5 * 2 + 4 + 3),
         "composed": (parts.composed(np.sqrt, parts.linear([4, 1])), 3.0),
+        "concave": (parts.concave(np.sqrt, parts.linear([4, 1])), 3.0),
+        "convex": (parts.convex(np.square, parts.linear([4, 1])), 81.0),
+        "minimum": (parts.minimum(parts.linear([4, 1]), parts.linear([1, 4])), 6.0),
+        "maximum": (parts.maximum(parts.linear([4, 1]), [parts.linear([5, 4])]), 14.0),
+        "ratio": (parts.ratio(parts.linear([4, 1]), parts.total([[1, 2, 3], 1.0])), 9 / 4),
+        "left": (parts.ratio(parts.linear([4, 1]), parts.linear([1, 1]), 6), 9 / 3),
+        "supermodular": (parts.supermodular(lambda x: 1.0 * x[:, 0] * x[:, 1]), 2.0),
         "sum": ([parts.linear([1, 1]), parts.quadratic([[0, 1], [0, 0]])], 3 + 2),
     }
     for name, (part, expected) in values.items():
         p = mo.MonotoneProblem.from_parts([0, 0], [2, 2], part)
         assert p.evaluate([2, 1]) == pytest.approx(expected), name
+
+
+def test_points_without_a_value_are_refused() -> None:
+    """An objective that is -inf where it begins is refused, since its points would not count."""
+    with pytest.raises(InputError, match=r"objective is -inf at x = \[0\]; a point"):
+        mo.MonotoneProblem([0], [0], lambda x: np.where(x[:, 0] > 0, 0.0, -np.inf))
+    low = mo.parts.composed(lambda v: np.log(np.maximum(v, 1e-9)), mo.parts.linear([1, 1]))
+    only = mo.MonotoneProblem.from_parts(
+        [0, 0], [0, 3], low, at_most=[(mo.parts.linear([1, 1]), 0)]
+    )
+    result = mo.solve(only)
+    assert result.status is mo.Status.OPTIMAL
+    assert result.objective == pytest.approx(np.log(1e-9))
+
+
+def test_a_ratio_may_be_minimised_and_maximised() -> None:
+    """A quotient by a rising part is solved in both directions, with proofs."""
+    top, under = parts.total([[1, 3, 4], [0, 1, 5]]), parts.total([[1, 2, 6], [1, 1, 2]])
+    values = {
+        (a, b): ([1, 3, 4][a] + [0, 1, 5][b]) / ([1, 2, 6][a] + [1, 1, 2][b])
+        for a in range(3)
+        for b in range(3)
+    }
+    for sense, best in (("objective", max(values.values())), ("minimise", -min(values.values()))):
+        p = mo.MonotoneProblem.from_parts([0, 0], [2, 2], **{sense: parts.ratio(top, under)})
+        result = mo.solve(p)
+        assert result.objective == best
+        assert mo.certify(p, result).kind == "checked"
 
 
 def test_the_numbers_of_parts_are_in_the_fingerprint() -> None:

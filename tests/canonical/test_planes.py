@@ -16,25 +16,37 @@ import moe2opt as mo
 from moe2opt.canonical import parts
 from moe2opt.canonical.planes import Planes
 from moe2opt.canonical.terms import Coupled, Rising
+from moe2opt.canonical.wrapped import Curved, Mean, Quotient, Together
 from moe2opt.result import Multipliers
 
 #: Positive numbers of many sizes.
 PRICES = st.sampled_from((0.0, 0.0, 1.0, 0.3, 1e-3, 7.0, 1e4))
 
 
+def drawn_parameters(draw: Any, term: Any) -> list[float]:
+    """Return parameters of a term as wild as a checker may meet them."""
+    if isinstance(term, Rising):
+        count = len(term.part.weights)
+        spans = [(0.0, 9.0)] * count + [(0.0, 1.0)] * count
+        return [draw(st.floats(*span)) for span in spans]
+    if isinstance(term, Coupled):
+        shares = [draw(st.floats(-3.0, 9.0)) for _ in term.first]
+        return shares + [draw(PRICES) for _ in range(term.parameters - len(shares))]
+    if isinstance(term, Mean | Together):
+        count = term.parameters - sum(inner.parameters for inner in term.inner)
+        weights = [draw(st.floats(0.0, 1.0 / count)) for _ in range(count)]
+        return weights + [v for inner in term.inner for v in drawn_parameters(draw, inner)]
+    if isinstance(term, Curved):
+        return [draw(st.floats(-5.0, 30.0)), *drawn_parameters(draw, term.inner)]
+    if isinstance(term, Quotient):
+        below = (drawn_parameters(draw, part) for part in (term.top, term.under))
+        return [draw(PRICES), *(v for own in below for v in own)]
+    return [draw(st.floats(0.0, 3.0)) for _ in range(term.parameters)]
+
+
 def drawn_multipliers(draw: Any, planes: Planes) -> Multipliers:
     """Return multipliers as wild as a checker may meet them."""
-    given = []
-    for total in planes.sums:
-        for term in total.terms:
-            count = len(term.part.weights) if isinstance(term, Rising) else 0
-            shares = len(term.first) if isinstance(term, Coupled) else 0
-            for k in range(term.parameters):
-                if isinstance(term, Rising):
-                    span = (0.0, 9.0) if k < count else (0.0, 1.0)
-                    given.append(draw(st.floats(*span)))
-                else:
-                    given.append(draw(st.floats(-3.0, 9.0) if k < shares else PRICES))
+    given = [v for own in planes.sums for v in drawn_parameters(draw, own.term)]
     row = [draw(PRICES) for _ in planes.above]
     cover = [draw(PRICES) for _ in planes.below]
     return Multipliers(*(np.array(v, dtype=np.float64) for v in (given, row, cover)))

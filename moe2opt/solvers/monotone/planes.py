@@ -16,7 +16,8 @@ import numpy as np
 
 from moe2opt.canonical import MonotoneProblem
 from moe2opt.canonical.planes import Planes, planes_of
-from moe2opt.canonical.terms import Around, Coupled, Plane, Rising
+from moe2opt.canonical.terms import Around, Plane
+from moe2opt.canonical.wrapped import Quotient
 from moe2opt.result import FloatArray, Multipliers
 from moe2opt.solvers.base import Search
 from moe2opt.solvers.monotone.heuristics import climbed
@@ -27,7 +28,7 @@ from moe2opt.solvers.monotone.relaxation import (
     outward,
     tightened,
 )
-from moe2opt.solvers.monotone.steps import Chosen, Line, first_parameters, share_pairs, touch
+from moe2opt.solvers.monotone.steps import Chosen, Line, Step, advance, first_parameters
 from moe2opt.solvers.relaxation import Examined
 from moe2opt.solvers.tree import Leaf, Tightening
 
@@ -45,9 +46,13 @@ class _Node:
 
 @dataclass(slots=True, eq=False)
 class _Best:
-    """The best multipliers so far, the bound they give, and what is left of each level."""
+    """The best multipliers so far, the bounds they give, and what is left of each level.
+
+    `raw` bounds the innermost part of the objective, `value` the objective.
+    """
 
     value: float
+    raw: float
     multipliers: Multipliers
     table: FloatArray
     means: FloatArray
@@ -64,8 +69,8 @@ class PlaneRelaxation(CornerRelaxation):
 
     def root(self) -> Any:
         planes, problem = self.planes, self.problem
-        given = [first_parameters(t) for total in planes.sums for t in total.terms]
-        start = np.concatenate([*given, np.zeros(0)])
+        around = planes.around(problem.lower, problem.upper)
+        start = np.concatenate([first_parameters(own.term, around) for own in planes.sums])
         prices = np.zeros(len(planes.above)), np.zeros(len(planes.below))
         return _Node((problem.lower, problem.upper), Multipliers(start, *prices))
 
@@ -104,6 +109,8 @@ class PlaneRelaxation(CornerRelaxation):
         """Look for multipliers with a small bound over a box, from those of its parent on."""
         around = self.planes.around(*node.corners)
         given, prices = node.start.cluster.copy(), (node.start.row, node.start.cover)
+        if isinstance(self.planes.objective.term, Quotient) and math.isfinite(search.objective):
+            given[0] = abs(search.objective)
         tuning, best, since, pace = search.options.tuning.monotone, None, 0, 1.0
         rounds = tuning.plane_steps[search.nodes > 1]
         means = None
@@ -112,7 +119,8 @@ class PlaneRelaxation(CornerRelaxation):
             planes = self.planes.planes(given, around)
             row, cover, chosen = self._prices(planes, around, *prices)
             prices = row, cover
-            value = self.planes.bound_of(planes, row, cover, around)
+            raw = self.planes.bound_of(planes, row, cover, around)
+            value = float(self.planes.lifted(np.array([raw]), given, around)[0])
             means = chosen.means if means is None else 0.7 * means + 0.3 * chosen.means
             if best is None or value < best.value:
                 clear = best is None or value < best.value - 1e-4 * abs(best.value)
@@ -120,7 +128,7 @@ class PlaneRelaxation(CornerRelaxation):
                 table = self.planes.priced(planes, row, cover)
                 assert table is not None
                 found = Multipliers(given.copy(), row, cover)
-                best = _Best(value, found, table.table, means)
+                best = _Best(value, raw, found, table.table, means)
             else:
                 since += 1
             if search.prunes(outward(value, self.problem)):
@@ -131,8 +139,13 @@ class PlaneRelaxation(CornerRelaxation):
                 if pace < 0.1:
                     break
                 continue
-            goal = search.objective if math.isfinite(search.objective) else 0.9 * value
-            self._step(given, row, cover, chosen, around, pace * max(value - goal, 1e-9), k)
+            above = pace * self._excess(raw, search)
+            start = 0
+            for factor, own in zip([1.0, *row, *cover], self.planes.sums, strict=True):
+                stop = start + own.parameters
+                step = Step(chosen, around, row, above / max(factor, 1e-9), raw, k)
+                advance(given[start:stop], own.term, step)
+                start = stop
         assert best is not None
         best.means = means if means is not None else best.means
         return best
@@ -167,34 +180,22 @@ class PlaneRelaxation(CornerRelaxation):
         means = np.bincount(grid.owners, shares * grid.levels, len(grid.starts))
         return prices[:above], prices[above:], Chosen(shares, np.asarray(means, dtype=np.float64))
 
-    def _step(
-        self,
-        given: FloatArray,
-        row: FloatArray,
-        cover: FloatArray,
-        chosen: Chosen,
-        around: Around,
-        above: float,
-        step: int,
-    ) -> None:
-        """Change the parameters of all terms, in place; `above` is how far to go down."""
-        start = 0
-        factors = [1.0, *row, *cover]
-        for factor, total in zip(factors, self.planes.sums, strict=True):
-            for term in total.terms:
-                own = given[start : start + term.parameters]
-                start += term.parameters
-                if isinstance(term, Coupled):
-                    share_pairs(own, term, row, chosen, around, above / max(factor, 1e-9))
-                elif isinstance(term, Rising):
-                    touch(own, term, chosen, around, max(0.1, 1.0 / (1.0 + step)))
+    def _excess(self, value: float, search: Search) -> float:
+        """Return by how much a bound is above what it should come down to."""
+        if isinstance(self.planes.objective.term, Quotient):
+            return max(1e-9, abs(value))
+        if self.planes.outers or not math.isfinite(search.objective):
+            return max(1e-9, 0.1 * abs(value))
+        return max(1e-9, value - search.objective)
 
     def _reduced(self, box: Box, best: _Best, leaf: Leaf, search: Search) -> list[Tightening]:
         """Cut off the ends of ranges that cannot win under the multipliers."""
         lower, upper, grid = box[0].copy(), box[1].copy(), self.planes.grid
         table = np.where(grid.inside(lower, upper), best.table, -np.inf)
-        left = outward(best.value, self.problem) - (grid.best(table)[grid.owners] - table)
-        losing = search.prunes_each(left)
+        around = self.planes.around(lower, upper)
+        left = best.raw - grid.best(table)[grid.owners] + np.where(table > -np.inf, table, 0.0)
+        left = self.planes.lifted(left, best.multipliers.cluster, around)
+        losing = search.prunes_each(outward(left, self.problem))
         steps: list[Tightening] = []
         for i in np.flatnonzero(upper > lower).tolist():
             start = int(grid.starts[i] - grid.box.lower[i])

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from moe2opt.canonical.terms import Around, Coupled, Rising
+from moe2opt.canonical.terms import Around, Coupled, Plane, Rising, Term
+from moe2opt.canonical.wrapped import (
+    BASES,
+    Curved,
+    Mean,
+    Quotient,
+    Submodular,
+    Supermodular,
+    Together,
+)
 from moe2opt.result import FloatArray, IntArray
 
 
@@ -70,14 +79,129 @@ class Line:
         return high, (1.0 - share) * taken + share * high_taken
 
 
-def first_parameters(term: Any) -> FloatArray:
+@dataclass(frozen=True, slots=True, eq=False)
+class Step:
+    """What a step of the parameters of a term needs to know.
+
+    Attributes
+    ----------
+    chosen
+        What the relaxation takes.
+    around
+        The box.
+    row
+        Prices of the rows from above.
+    above
+        How far the bound is to go down, for a term of weight 1.
+    value
+        The bound of the innermost part.
+    index
+        Number of steps before.
+    """
+
+    chosen: Chosen
+    around: Around
+    row: FloatArray
+    above: float
+    value: float
+    index: int
+
+    @property
+    def pace(self) -> float:
+        """Share of the way towards what is best for this choice alone."""
+        return max(0.1, 1.0 / (1.0 + self.index))
+
+    def worth(self, plane: Plane) -> float:
+        """Return what a plane says of the choice."""
+        return plane.constant + float(plane.table @ self.chosen.shares)
+
+
+def first_parameters(term: Term, around: Around) -> FloatArray:
     """Return parameters to begin with."""
     if isinstance(term, Coupled):
         start = np.zeros(term.parameters)
         pairs = term.part.pairs[term.first, term.second]
         start[: len(pairs)] = pairs / 2
         return start
+    if isinstance(term, Curved):
+        middle = term.part.inner(np.stack([around.lower, around.upper])).mean()
+        return np.append(middle, first_parameters(term.inner, around))
+    if isinstance(term, Mean | Together):
+        below = [first_parameters(inner, around) for inner in term.inner]
+        weights = np.full(len(below) - 1 if isinstance(term, Mean) else 0, 1.0 / len(below))
+        return np.concatenate([weights, *below])
+    if isinstance(term, Quotient):
+        parts = (term.top, term.under)
+        return np.concatenate([[0.0], *(first_parameters(part, around) for part in parts)])
     return np.zeros(term.parameters)
+
+
+def advance(own: FloatArray, term: Term, step: Step) -> None:
+    """Change the parameters of a term, in place, towards a smaller bound."""
+    if isinstance(term, Coupled):
+        share_pairs(own, term, step.row, step.chosen, step.around, step.above)
+    elif isinstance(term, Rising):
+        touch(own, term, step.chosen, step.around, step.pace)
+    elif isinstance(term, Curved):
+        advance(own[1:], term.inner, step)
+        own[0] += step.pace * (step.worth(term.inner.plane(own[1:], step.around)) - own[0])
+    elif isinstance(term, Mean):
+        _weigh(own, term, step)
+    elif isinstance(term, Together):
+        _advance_all(own, term.inner, step)
+    elif isinstance(term, Quotient):
+        _advance_all(own[1:], (term.top, term.under), step)
+        point = np.rint(step.chosen.means).astype(np.int64)
+        by = float(term.part.below(point[None, :])[0])
+        own[0] = max(0.0, own[0] + term.side * step.value / by)
+    elif isinstance(term, Submodular):
+        _rebase(own, term, step)
+    elif isinstance(term, Supermodular) and len(own):
+        low, room = step.around.lower, np.maximum(1, step.around.upper - step.around.lower)
+        own += step.pace * ((step.chosen.means - low) / room - own)
+
+
+def _advance_all(own: FloatArray, terms: Sequence[Term], step: Step) -> None:
+    start = 0
+    for term in terms:
+        stop = start + term.parameters
+        advance(own[start:stop], term, step)
+        start = stop
+
+
+def _weigh(own: FloatArray, term: Mean, step: Step) -> None:
+    """Give weight to the part that says most of the choice."""
+    count = len(term.inner) - 1
+    _advance_all(own[count:], term.inner, step)
+    worths, start = [], count
+    for inner in term.inner:
+        stop = start + inner.parameters
+        worths.append(step.worth(inner.plane(own[start:stop], step.around)))
+        start = stop
+    best = int(np.argmin(worths) if term.part.is_least else np.argmax(worths))
+    own[:count] *= 1.0 - step.pace
+    if best < count:
+        own[best] += step.pace
+    own[:count] /= max(1.0, float(own[:count].sum()) * (1.0 + 2.0**-50))
+
+
+def _rebase(own: FloatArray, term: Submodular, step: Step) -> None:
+    """Give weight to the base point whose plane says most, one near the choice among them."""
+    rows = own.reshape(BASES, -1)
+    low, high = step.around.lower, step.around.upper
+    point = np.clip(np.rint(step.chosen.means), low, high).astype(np.int64)
+    bases = [base for _, _, base in term.bases(own, step.around)]
+    if not any(np.array_equal(point, base) for base in bases):
+        k = int(np.argmin(rows[:, :2].sum(axis=1)))
+        rows[k, :2], rows[k, 2:] = 0.0, point
+        bases[k] = point
+    planes = [plane for base in bases for plane in term.planes_at(base, step.around)]
+    planes.append(term.planes_at(low, step.around)[0])
+    best = int(np.argmin([step.worth(plane) for plane in planes]))
+    pace = 2.0 / (3.0 + step.index)
+    rows[:, :2] *= 1.0 - pace
+    if best < 2 * BASES:
+        rows[best // 2, best % 2] += pace
 
 
 def touch(own: FloatArray, term: Rising, chosen: Chosen, around: Around, pace: float) -> None:
