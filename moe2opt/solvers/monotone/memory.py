@@ -27,9 +27,9 @@ _ENTRY_BYTES = sys.getsizeof(b"") + sys.getsizeof([]) + 160
 def remembering(problem: MonotoneProblem) -> MonotoneProblem:
     """Return the problem with a memory of its oracles; one made of parts as it is.
 
-    Tables are quicker than a memory of them.
+    Tables are quicker than a memory of them, and what a class of its own knows must stay.
     """
-    if problem.structure is not None or isinstance(problem, Remembering):
+    if problem.structure is not None or type(problem) is not MonotoneProblem:
         return problem
     return Remembering(**{f.name: getattr(problem, f.name) for f in fields(problem) if f.init})
 
