@@ -36,7 +36,7 @@ def greedy(problem: Problem, search: Search) -> Outcome:
 
 def local_search(problem: Problem, search: Search) -> Outcome:
     """Improve the greedy solution by swaps until no swap improves it; one move is one node."""
-    return _consume(search, _moves(problem, search))
+    return _consume(search, moves(problem, search))
 
 
 def random_search(problem: Problem, search: Search) -> Outcome:
@@ -74,7 +74,7 @@ def constructed(problem: Problem, search: Search) -> IntArray | None:
     return greedy_monotone(problem, stop, tuning.monotone)
 
 
-def _moves(problem: Problem, search: Search) -> Iterator[IntArray | None]:
+def moves(problem: Problem, search: Search) -> Iterator[IntArray | None]:
     """Yield the greedy solution and then better ones, from the best known solution on."""
     stop, tuning = search.pressed, search.options.tuning
     yield constructed(problem, search)

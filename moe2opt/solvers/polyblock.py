@@ -4,40 +4,39 @@ The feasible points are covered by boxes whose upper corners are the vertices of
 2000). On a grid the best vertex is cut not along a ray but by a minimal infeasible point y below
 it: every x ≥ y is infeasible too, so the box splits along the coordinates in which y exceeds the
 lower corner (Tuy, Minoux and Hoai-Phuong 2006 call this a redundancy cut; on 0/1 problems y is a
-minimal cover). The children are made disjoint, which turns the polyblock into a split tree.
+minimal cover). The pieces are disjoint, so that no vertex is redundant, and each is reduced to what
+can still beat the incumbent, which makes the polyblock a split tree.
 """
 
 from __future__ import annotations
 
-import heapq
 import math
-from dataclasses import dataclass, field
+from collections.abc import Iterable
 
 import numpy as np
 
-from moe2opt.canonical import MonotoneProblem, MultipleChoiceProblem, Problem
-from moe2opt.result import BoolArray, InputError, IntArray, Limit
-from moe2opt.solvers.base import LimitReachedError, Outcome, Search
-from moe2opt.solvers.baselines import constructed
+from moe2opt.canonical import MultipleChoiceProblem, Problem
+from moe2opt.result import BoolArray, FloatArray, InputError, IntArray
+from moe2opt.solvers.base import Outcome, Search
+from moe2opt.solvers.baselines import moves
+from moe2opt.solvers.brb import explore
+from moe2opt.solvers.ceiling import ceiling
+from moe2opt.solvers.monotone.memory import remembering
 from moe2opt.solvers.monotone.relaxation import (
-    Box,
+    CornerRelaxation,
+    MixedRelaxation,
+    PointedBox,
     first_true,
-    infeasible_corner,
-    longest_edge,
-    outward,
+    pointed,
     raised,
 )
-from moe2opt.solvers.tree import SplitTree
+from moe2opt.solvers.relaxation import Examined
 
+#: The greedy plan and what better ones exchanges make of it, at most.
+_MOVES = 20
 
-@dataclass(order=True, slots=True)
-class _Vertex:
-    """A vertex of the polyblock, the box below it and its place in the tree."""
-
-    key: tuple[float, int]
-    bound: float = field(compare=False)
-    position: int = field(compare=False)
-    box: Box = field(compare=False)
+#: Points that an oracle gets between two looks at the limits; those of views are slow.
+_AT_ONCE = 256
 
 
 def solve(problem: Problem, search: Search) -> Outcome:
@@ -50,130 +49,99 @@ def solve(problem: Problem, search: Search) -> Outcome:
     """
     search.offer_start()
     # No run ends without a plan where greedy has one.
-    if search.limit_reached() is None and (start := constructed(problem, search)) is not None:
-        search.offer(start, "H")
-    polyblock = _Polyblock(problem, search)
-    heap, pruned_bound, limit = polyblock.run()
-    bound = max([pruned_bound, search.objective, *(vertex.bound for vertex in heap)])
-    for vertex in heap:
-        polyblock.tree.prune(vertex.position, ("corner", 0))
+    if search.limit_reached() is None:
+        for x, _ in zip(moves(problem, search), range(_MOVES), strict=False):
+            if x is not None:
+                search.offer(x, "H")
+            if search.limit_reached() is not None:
+                break
+    mixed = problem.as_monotone().mixed_objective is not None
+    polyblock = (_MixedPolyblock if mixed else Polyblock)(problem, search)
+    explored = explore(polyblock, search)
+    bound = max(explored.bound, search.objective)
+    if bound == math.inf:  # stopped before the first vertex
+        bound = ceiling(problem)
     certificate = polyblock.tree.certificate(problem, bound, kind="monotone")
     stats = {"cuts": polyblock.cuts, "leaves": certificate.leaves}
-    return Outcome(bound=bound, limit=limit, certificate=certificate, stats=stats)
+    return Outcome(bound, explored.limit, certificate, stats)
 
 
-class _Polyblock:
-    """State of one run."""
+class Polyblock(CornerRelaxation):
+    """Vertices are upper corners of boxes; splits avoid minimal infeasible points.
+
+    The part above a split keeps the point; the last one holds nothing but points above it.
+    """
 
     def __init__(self, problem: Problem, search: Search) -> None:
+        super().__init__(remembering(problem.as_monotone()))
         self.original, self.search = problem, search
-        self.problem: MonotoneProblem = problem.as_monotone()
-        self.tree = SplitTree()
+        self.is_view = problem.as_monotone() is not problem
         self.pool: list[IntArray] = []
         self.cuts = 0
-        self.pruned_bound = -math.inf
-        self.heap: list[_Vertex] = []
+        self._examined, self._at_root = 0, math.inf
 
-    def run(self) -> tuple[list[_Vertex], float, Limit | None]:
-        """Select the best vertex and prune or cut it, until none is open or a limit is hit."""
-        search = self.search
-        root = self.problem.lower, self.problem.upper
-        self._push(0, root, self._bound(root))
-        while self.heap:
-            search.open_nodes = len(self.heap)
-            search.reserve(len(self.tree.records))
-            search.improve_bound(max(self.heap[0].bound, self.pruned_bound))
-            search.tick()
-            limit = search.limit_reached()
-            if limit is not None:
-                return self.heap, self.pruned_bound, limit
-            vertex = heapq.heappop(self.heap)
-            search.nodes += 1
-            if vertex.bound <= search.cutoff:
-                self._prune(vertex.position, vertex.bound)
-                continue
-            try:
-                if self._fits(vertex.box[1]):
-                    # Its value did not prune it although it is feasible: a mixed objective.
-                    self._halve(vertex)
-                else:
-                    self._cut(vertex)  # new boxes are bounded, pruned or kept by `_push`
-            except LimitReachedError:  # before anything changed: the vertex stays as it was
-                search.nodes -= 1
-                heapq.heappush(self.heap, vertex)
-        return [], self.pruned_bound, None
+    def root(self) -> PointedBox:
+        return (*super().root(), None)
 
-    def _push(self, position: int, box: Box, above: float) -> None:
-        """Prune a new box if it is hopeless, offer its vertex if feasible, else keep it.
+    def split(self, box: PointedBox, axis: int, cut: int) -> tuple[PointedBox, PointedBox]:
+        below, above = super().split(box[:2], axis, cut)
+        return (*below, None), (*above, box[2])
 
-        Once a limit is hit it is kept unseen, with the bound `above` of a box that holds it.
-        """
-        if self.search.pressed():
-            heapq.heappush(self.heap, _Vertex((-above, position), above, position, box))
-            return
-        leaf = infeasible_corner(self.problem, box)
-        if leaf is not None:
-            self.tree.prune(position, leaf)
-            return
-        if self._fits(box[1]):
-            self.search.offer(_own_variables(self.original, box[1]), "P")
-        bound = self._bound(box)
-        if bound <= self.search.cutoff:
-            self._prune(position, bound)
-        else:
-            heapq.heappush(self.heap, _Vertex((-bound, position), bound, position, box))
+    def wants_restart(self) -> bool:
+        """Tell, once, to begin again from a smaller root: the incumbent reduces more of it."""
+        patience = self.search.options.tuning.polyblock.pool
+        wanted = self._examined >= patience and self.search.objective > self._at_root
+        if wanted:
+            self._at_root = math.inf
+        return wanted
 
-    def _prune(self, position: int, bound: float) -> None:
-        self.pruned_bound = max(self.pruned_bound, bound)
-        self.tree.prune(position, ("corner", 0))
+    def examine(self, box: PointedBox, search: Search) -> Examined:
+        examined = super().examine(box[:2], search)
+        self._examined += 1
+        if self._examined == 1:
+            self._at_root = search.objective
+        lower, upper = examined.box
+        closed = examined.leaf is not None or search.prunes(examined.bound)
+        # The value of a feasible vertex closes its box, unless the objective is a mixed one.
+        if closed or examined.branch is None or not self._is_infeasible(upper[None, :])[0]:
+            return pointed(examined, None)
+        point = box[2]
+        if point is None or (point > upper).any():
+            point = self._infeasible_point(lower, upper)
+        axes = self._by_weight(lower, point)
+        if not len(axes):
+            raise InputError(
+                f"constraints: one does not increase: positive at x = {point.tolist()}, but not at "
+                f"{lower.tolist()}, which is nowhere smaller"
+            )
+        return pointed(examined, point, (int(axes[0]), int(point[axes[0]]) - 1))
 
-    def _bound(self, box: Box) -> float:
-        """Return the value at the upper corner; that of a view is the same on every machine."""
-        value = float(self.problem.upper_values(box[1][None, :], box[0][None, :])[0])
-        return value if self.problem is not self.original else outward(value, self.problem)
+    def _is_infeasible(self, points: IntArray) -> BoolArray:
+        return np.asarray((self.problem.constraint_values(points) > 0).any(axis=1))
 
-    def _fits(self, point: IntArray) -> bool:
-        return bool((self.problem.constraint_values(point[None, :]) <= 0).all())
+    def _upper_values(self, upper: IntArray, lower: IntArray) -> FloatArray:
+        """Return bounds, a few at a time; values of a view are the same on every machine."""
+        if len(upper) > _AT_ONCE:
+            parts = range(0, len(upper), _AT_ONCE)
+            ends = [(upper[k : k + _AT_ONCE], lower[k : k + _AT_ONCE]) for k in parts]
+            return np.concatenate([self._upper_values(*end) for end in ends])
+        self.search.check()
+        if self.is_view:
+            return self.problem.upper_values(upper, lower)
+        return super()._upper_values(upper, lower)
 
-    def _cut(self, vertex: _Vertex) -> None:
-        """Replace a vertex by the disjoint boxes that avoid a minimal infeasible point."""
-        self.cuts += 1
-        point = self._infeasible_point(vertex.box)
-        position, (lower, upper) = vertex.position, vertex.box
-        for axis in self._by_weight(lower, point):
-            left, position = self.tree.split(position, int(axis), int(point[axis]) - 1)
-            below, above = upper.copy(), lower.copy()
-            below[axis], above[axis] = point[axis] - 1, point[axis]
-            self._push(left, (lower, below), vertex.bound)
-            lower = above
-            leaf = infeasible_corner(self.problem, (lower, upper))
-            if leaf is not None:
-                self.tree.prune(position, leaf)
-                return
-        raise InputError(
-            f"constraints: one does not increase: positive at x = {point.tolist()}, but not at "
-            f"{lower.tolist()}, which is nowhere smaller"
-        )
+    def _offer_points(self, points: Iterable[IntArray], search: Search) -> None:
+        """Offer vertices that are better and feasible, in the problem's own variables."""
+        for point in points:
+            if self.problem.evaluate(point) > search.objective and self.problem.is_feasible(point):
+                search.offer(_own_variables(self.original, point), "P")
 
-    def _halve(self, vertex: _Vertex) -> None:
-        branch = longest_edge(vertex.box)
-        if branch is None:
-            self._prune(vertex.position, vertex.bound)
-            return
-        lower, upper = vertex.box
-        axis, cut = branch
-        below, above = upper.copy(), lower.copy()
-        below[axis], above[axis] = cut, cut + 1
-        left, right = self.tree.split(vertex.position, axis, cut)
-        self._push(left, (lower, below), vertex.bound)
-        self._push(right, (above, upper), vertex.bound)
-
-    def _infeasible_point(self, box: Box) -> IntArray:
+    def _infeasible_point(self, lower: IntArray, upper: IntArray) -> IntArray:
         """Return a minimal infeasible point of the box: a pooled one if any is below the vertex."""
-        lower, upper = box
         fitting = [y for y in self.pool if (y <= upper).all()]
         if fitting:
             return min(fitting, key=lambda y: int(np.count_nonzero(y > lower)))
+        self.cuts += 1
         point = self._minimal_infeasible(lower, upper)
         self.pool.append(point)
         del self.pool[: -self.search.options.tuning.polyblock.pool]
@@ -185,8 +153,7 @@ class _Polyblock:
         for axis in self._by_weight(lower, upper)[::-1]:
 
             def infeasible(levels: IntArray, axis: int = int(axis)) -> BoolArray:
-                trial = raised(point, np.array([axis]), levels)
-                return np.asarray((self.problem.constraint_values(trial) > 0).any(axis=1))
+                return self._is_infeasible(raised(point, np.array([axis]), levels))
 
             point[axis] = first_true(infeasible, lower[[axis]], point[[axis]], self.search)[0]
         return point
@@ -197,6 +164,10 @@ class _Polyblock:
         alone = self.problem.constraint_values(raised(lower, axes, point[axes]))
         base = self.problem.constraint_values(lower[None, :])
         return axes[np.argsort(-(alone - base).max(axis=1, initial=0.0), kind="stable")]
+
+
+class _MixedPolyblock(Polyblock, MixedRelaxation):
+    """The same with reductions and halves of a mixed-monotone objective."""
 
 
 def _own_variables(problem: Problem, point: IntArray) -> IntArray:

@@ -211,13 +211,13 @@ def test_a_constraint_that_does_not_increase_is_named() -> None:
         return np.where((points == [1, 1]).all(axis=1) | (points == [3, 3]).all(axis=1), 1.0, -1.0)
 
     problem = MonotoneProblem([0, 0], [3, 3], lambda x: x.sum(axis=1) * 1.0, [at_two_points])
-    engine = polyblock._Polyblock(problem, Search(problem, Options()))
-    engine.pool.append(np.array([1, 1]))
-    box = np.array([2, 0]), np.array([3, 3])
+    search = Search(problem, Options())
+    engine = polyblock.Polyblock(problem, search)
+    box = np.array([2, 1]), np.array([3, 3]), np.array([1, 1])
     with pytest.raises(
         InputError, match=r"does not increase: positive at x = \[1, 1\], but not at"
     ):
-        engine._cut(polyblock._Vertex((-6.0, 0), 6.0, 0, box))
+        engine.examine(box, search)
 
 
 LARGE = """

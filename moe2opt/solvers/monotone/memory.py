@@ -38,6 +38,9 @@ def remembering(problem: MonotoneProblem) -> MonotoneProblem:
 class Remembering(MonotoneProblem):
     """A monotone problem that keeps what its oracles said."""
 
+    def _probe(self) -> None:
+        """Ask nothing: the oracles were probed when the problem was made."""
+
     def upper_values(self, upper: IntArray, lower: IntArray) -> FloatArray:
         """Return what is known, or ask; see `MonotoneProblem.upper_values`."""
         points = (upper,) if self.mixed_objective is None else (upper, lower)

@@ -181,20 +181,20 @@ class MaximalRelaxation(CornerRelaxation):
     def examine(self, box: PointedBox, search: Search) -> Examined:
         examined = super().examine(box[:2], search)
         if examined.leaf is not None or examined.branch is None or search.prunes(examined.bound):
-            return replace(examined, box=(*examined.box, None))
+            return pointed(examined, None)
         lower, upper = examined.box
         if (upper - lower).max() > 2**search.options.tuning.monotone.fine_bits:
-            return replace(examined, box=(lower, upper, None))
+            return pointed(examined, None)
         point = box[2]
         if point is None or (point < lower).any() or (point > upper).any():
             point = maximal_feasible(self.problem, lower, upper, search)
             self._offer_points((point,), search)
         axes = np.flatnonzero(point < upper)
         if not len(axes):
-            return replace(examined, box=(lower, upper, None))
+            return pointed(examined, None)
         below = raised(upper, axes, point[axes])
         axis = int(axes[np.argmin(self._upper_values(below, np.broadcast_to(lower, below.shape)))])
-        return replace(examined, box=(lower, upper, point), branch=(axis, int(point[axis])))
+        return pointed(examined, point, (axis, int(point[axis])))
 
 
 class MixedRelaxation(CornerRelaxation):
@@ -243,6 +243,11 @@ class _Halves:
             return None
         k = int(np.argmin(np.maximum(self.below, self.above)))
         return int(self.axes[k]), int(self.cuts[k])
+
+
+def pointed(examined: Examined, point: IntArray | None, branch: Branch = None) -> Examined:
+    """Return what was found out with a point for the next splits, and one along it if given."""
+    return replace(examined, box=(*examined.box, point), branch=branch or examined.branch)
 
 
 def maximal_feasible(
