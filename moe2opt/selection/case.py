@@ -14,24 +14,15 @@ from typing import Any
 import numpy as np
 
 from moe2opt.content import Content
-from moe2opt.profiles import Profiles
 from moe2opt.result import BoolArray, FloatArray, IntArray
 from moe2opt.selection.catalogue import (
-    Catalogue,
     Expert,
-    Host,
-    accounts,
-    build_catalogue,
-    deadlines,
-    measured_words,
-    pool_of,
 )
-from moe2opt.selection.costs import traffic_of
-from moe2opt.selection.lengths import LengthSource, Samples, samples_of, times_of
+from moe2opt.selection.lengths import Samples
 from moe2opt.selection.measured.cells import Measured
+from moe2opt.selection.offers import Host
 from moe2opt.selection.outcomes.tables import ClusterTables
-from moe2opt.selection.sections import Queue, SelectionConfig
-from moe2opt.selection.sections.config import notes_of
+from moe2opt.selection.sections import MoneyBudget, Queue
 from moe2opt.source import Source
 
 #: Categories that a note names before the rest is only counted.
@@ -52,6 +43,33 @@ class Mixture:
 
     temperature: float
     k: int | None
+
+
+#: Names of the budgets of what prompts use.
+ENERGY = "energy_j_per_prompt"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Spending:
+    """What prompts use of one budget.
+
+    Attributes
+    ----------
+    name, noun
+        Name of the budget with its unit, and what is spent in a word.
+    by_category, per_prompt
+        ``(K, N)`` mean use by an answer in each category, and ``(N,)`` over all prompts.
+    limit, counts, largest
+        Limit per prompt; whether ``all`` experts count, ``one``, or the ``largest`` so many.
+    """
+
+    name: str
+    noun: str
+    by_category: FloatArray
+    per_prompt: FloatArray
+    limit: float
+    counts: str
+    largest: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -112,6 +130,9 @@ class Case(Content):
         ``one`` set for all categories, or one ``per_category``.
     measured
         Measured table that seconds and joules come from first; None without one.
+    money, price
+        Prices and budgets of money, and ``(K, N)`` mean money of an answer; None where money does
+        not matter.
     source
         The file that it was loaded from, set by `moe2opt.load`; a variant of it has none.
     """
@@ -143,6 +164,8 @@ class Case(Content):
     queue: Queue | None = None
     sets: str = "one"
     measured: Measured | None = None
+    money: MoneyBudget | None = None
+    price: FloatArray | None = None
     source: Source | None = field(default=None, init=False)
 
     @cached_property
@@ -162,10 +185,47 @@ class Case(Content):
         place = {host.name: h for h, host in enumerate(self.hosts)}
         return np.array([place[expert.server] for expert in self.experts])
 
+    @property
+    def machines(self) -> tuple[Host, ...]:
+        """The servers that are ours: they have memory, and their experts may take turns."""
+        return tuple(host for host in self.hosts if not host.api)
+
+    @cached_property
+    def turns(self) -> IntArray:
+        """``(N,)`` whom each expert takes turns with: those of its server, behind an API nobody."""
+        alone = len(self.hosts) + np.arange(len(self.experts))
+        api = np.array([host.api for host in self.hosts])
+        return np.where(api[self.host_of], alone, self.host_of)
+
     @cached_property
     def joules(self) -> FloatArray:
         """``(N,)`` joules per prompt of each expert, averaged over the categories."""
         return np.array([expert.energy_j_per_prompt for expert in self.experts])
+
+    @cached_property
+    def prices(self) -> FloatArray:
+        """``(N,)`` money per prompt of each expert, averaged over the categories."""
+        return np.array([expert.money_per_prompt for expert in self.experts])
+
+    @cached_property
+    def spendings(self) -> tuple[Spending, ...]:
+        """Budgets of what prompts use: energy and money, as far as they are limited."""
+        found, limit, money = [], self.energy_limit_j_per_prompt, self.money
+        if limit is not None:
+            how = (limit, self.energy_counts, self.energy_largest)
+            found.append(Spending(ENERGY, "energy", self.energy_j, self.joules, *how))
+        if money is not None and self.price is not None and money.limit_per_prompt is not None:
+            how = (money.limit_per_prompt, money.counts, money.largest or 0)
+            name = f"money_{money.currency}_per_prompt"
+            found.append(Spending(name, "money", self.price, self.prices, *how))
+        return tuple(found)
+
+    @cached_property
+    def toll(self) -> FloatArray | None:
+        """``(K, N)`` price of an answer in units of what a correct one is worth; None for none."""
+        if self.money is None or self.money.worth_of_correct is None or self.price is None:
+            return None
+        return self.price / self.money.worth_of_correct
 
     @cached_property
     def factors(self) -> FloatArray:
@@ -202,10 +262,17 @@ class Case(Content):
         return np.where(self.barred[self.category_of], 0.0, quality)
 
     @cached_property
+    def value(self) -> FloatArray:
+        """``(C, N)`` terms of the objective: the quality, less its price where that counts."""
+        if self.toll is None:
+            return self.quality
+        return np.maximum(self.quality - self.toll[self.category_of], 0.0)
+
+    @cached_property
     def scored(self) -> Scored:
         """Rows of the objective: values, weights, and who may serve."""
         allowed = ~self.barred[self.category_of]
-        return Scored(self.quality, self.tables.weights, allowed)
+        return Scored(self.value, self.tables.weights, allowed)
 
     @cached_property
     def shares(self) -> FloatArray:
@@ -294,81 +361,3 @@ def _gaps(case: Case) -> Iterator[str]:
             more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
             where = f"{', '.join(names[:_MOST_NAMES])}{more}"
             yield f"{llm.name} has no outcomes in {where}: it may not serve there"
-
-
-def parts_of(
-    config: SelectionConfig,
-    tables: ClusterTables,
-    profiles: Profiles,
-    lengths: LengthSource | None = None,
-    measured: Measured | None = None,
-) -> dict[str, Any]:
-    """Return the fields of a case for tables in memory, `nominal` excepted.
-
-    `lengths` gives the lengths of single answers of the tables' LLMs where they are known;
-    otherwise, and where the configuration declares a distribution, that is taken.
-    """
-    tables = tables.restricted_to(pool_of(config.llms, tables))
-    traffic = traffic_of(tables)
-    catalogue = build_catalogue(config, tables, profiles, traffic, measured)
-    samples = samples_of(config, tables, profiles, traffic, lengths, measured)
-    wait_s = config.queue.wait_limit_s if config.queue else 0.0
-    energy, delay = config.energy, config.delay
-    return dict(
-        name=config.name,
-        description=config.description,
-        tables=tables,
-        categories=traffic.categories,
-        experts=catalogue.experts,
-        hosts=catalogue.hosts,
-        delay_s=times_of(config, catalogue.delay_s, samples) + wait_s,
-        energy_j=catalogue.energy_j,
-        deadline_s=deadlines(config, traffic.categories),
-        energy_limit_j_per_prompt=energy.limit_j_per_prompt if energy else None,
-        energy_counts=energy.counts if energy else "all",
-        delay_sharing=delay.sharing,
-        delay_scope="everywhere" if delay.counts == "all" else delay.scope,
-        max_experts=config.max_experts,
-        notes=tuple(_notes(config, tables, profiles, catalogue, measured)),
-        robust_quantile=config.robust.level if config.robust else None,
-        profiles_sha256=profiles.digest,
-        mixture=_mixture_of(config),
-        energy_largest=(energy.largest if energy else None) or 0,
-        delay_statistic=delay.statistic,
-        delay_level=delay.level,
-        delay_counts=delay.counts,
-        samples=None if samples is None else samples.later(wait_s),
-        queue=config.queue,
-        sets=config.sets,
-        measured=measured,
-    )
-
-
-def _notes(
-    config: SelectionConfig,
-    tables: ClusterTables,
-    profiles: Profiles,
-    catalogue: Catalogue,
-    measured: Measured | None,
-) -> Iterator[str]:
-    """Yield what a reader must know about the data."""
-    if tables.synthetic:
-        yield f"the outcomes are synthetic: {tables.provenance.get('title', 'no title')}"
-    yield from accounts(catalogue, profiles)
-    if measured is not None:
-        yield from measured_words(catalogue, measured, robust=config.robust is not None)
-    yield from notes_of(config)
-    placed = {expert.llm for expert in catalogue.experts}
-    for llm in tables.llms:
-        if llm.name not in placed:
-            yield f"{llm.name} is not offered: no server may hold it"
-    if any(expert.quality_factor < 1 for expert in catalogue.experts):
-        yield "the accuracy kept by quantised weights is estimated, not measured on these prompts"
-
-
-def _mixture_of(config: SelectionConfig) -> Mixture | None:
-    """Return how experts share prompts; the best one alone is no mixture."""
-    if not config.mixes:
-        return None
-    k = config.answering if config.objective == "top_k" else None
-    return None if k == 1 else Mixture(config.mixture.temperature, k)

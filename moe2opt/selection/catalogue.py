@@ -9,24 +9,35 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from moe2opt.profiles import Profiles
-from moe2opt.profiles.formats import Format as WeightFormat
-from moe2opt.profiles.formats import engine_class, find_format
 from moe2opt.profiles.predicting.answer import PHASES, Answer, answers, is_far, trust
 from moe2opt.profiles.predicting.request import Load, load_of
 from moe2opt.result import FloatArray, InputError
-from moe2opt.selection.costs import Cost, Traffic, column_of, measured_cost, predicted_cost
-from moe2opt.selection.measured.cells import Measured
+from moe2opt.selection.costs import (
+    Cost,
+    Traffic,
+    column_of,
+    foreign_cost,
+    measured_cost,
+    predicted_cost,
+)
+from moe2opt.selection.measured.cells import Cells, Measured
+from moe2opt.selection.offers import (
+    AS_MEASURED,
+    Format,
+    Host,
+    format_of,
+    hosts_of,
+    is_offered,
+    offers,
+)
 from moe2opt.selection.outcomes.files import with_hint
 from moe2opt.selection.outcomes.tables import ClusterTables, Llm
-from moe2opt.selection.sections import LlmPool, Precision, SelectionConfig, Server
+from moe2opt.selection.sections import LlmPool, SelectionConfig, Server
 
 _BYTES_PER_GIB = 2**30
 
 #: Experts with missing cells that are listed before the rest is only counted.
 _MOST_GAPS = 20
-
-#: Power scope of joules that a measured table gives.
-AS_MEASURED = "as measured"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +61,9 @@ class Expert:
         Effective bits per weight of the precision.
     basis
         Where its seconds and joules come from: ``measured``, ``predicted``, or what of them is.
+    money_per_prompt, money_per_hour
+        Money per prompt, averaged over the categories, and per hour while it is deployed, besides
+        that of its server.
     """
 
     llm: str
@@ -61,44 +75,13 @@ class Expert:
     power_scope: str
     bits_per_weight: float
     basis: str = "predicted"
+    money_per_prompt: float = 0.0
+    money_per_hour: float = 0.0
 
     @property
     def label(self) -> str:
         """Name such as ``Yi-6B q4 @ orin-a``."""
         return f"{self.llm} {self.precision} @ {self.server}"
-
-
-@dataclass(frozen=True, slots=True)
-class Host:
-    """One server of the instance.
-
-    Attributes
-    ----------
-    name, device
-        Its name and device type.
-    capacity_gib
-        Memory for experts, the reserve taken off.
-    power_scope
-        What the joules of its experts include.
-    unknown
-        Whether no profile knows the device, so that nothing can be predicted.
-    """
-
-    name: str
-    device: str
-    capacity_gib: float
-    power_scope: str
-    unknown: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Format:
-    """A precision with its numbers filled in, and the weight format and engine behind it."""
-
-    name: str
-    bits_per_weight: float
-    quality_factor: float
-    weights: WeightFormat
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -118,6 +101,8 @@ class Catalogue:
         The experts of which something is predicted, as the profiles see them, and what it is.
     busy_s
         ``(K, N)`` seconds that a server works on an answer: `delay_s` without network and gate.
+    money
+        ``(K, N)`` mean money of an answer.
     """
 
     experts: tuple[Expert, ...]
@@ -126,6 +111,7 @@ class Catalogue:
     energy_j: FloatArray
     loads: tuple[tuple[Load, tuple[str, ...]], ...]
     busy_s: FloatArray
+    money: FloatArray
 
 
 def build_catalogue(
@@ -146,18 +132,17 @@ def build_catalogue(
         When nothing may run anywhere, or for cells that a strict table lacks or that cannot be
         predicted.
     """
-    formats = [_format(k, item, profiles) for k, item in enumerate(config.precisions)]
-    servers, hosts = _hosts(config.servers, profiles, measured)
+    formats = [format_of(k, item, profiles) for k, item in enumerate(config.precisions)]
+    servers, hosts = hosts_of(config.servers, profiles, measured)
     experts: list[Expert] = []
     costs: list[Cost] = []
     for m, llm in enumerate(tables.llms):
-        for form in formats:
-            for server, host in zip(servers, hosts, strict=True):
-                if not config.may_hold(server, host.name, llm.name, form.name):
-                    continue
-                cost = _cost(config, (llm, form, server, host), profiles, (traffic, m), measured)
-                costs.append(cost)
-                experts.append(_expert(config, llm, form, host, cost, traffic.shares))
+        for form, server, host in offers(formats, servers, hosts):
+            if not is_offered(config, llm, form, server, host, measured):
+                continue
+            cost = _cost(config, (llm, form, server, host), profiles, (traffic, m), measured)
+            costs.append(cost)
+            experts.append(_expert(config, llm, form, host, cost, traffic.shares))
     if not experts:
         raise InputError("servers: no server may hold an LLM of the pool")
     if measured is not None and measured.strict:
@@ -169,6 +154,7 @@ def build_catalogue(
         np.stack([cost.joules for cost in costs], axis=1),
         tuple((cost.load, cost.phases) for cost in costs if cost.load is not None),
         np.stack([cost.busy_s for cost in costs], axis=1),
+        np.stack([cost.money for cost in costs], axis=1),
     )
 
 
@@ -190,6 +176,7 @@ def _cost(
                 f"measured: {what}: a figure is missing, and '{server.device}' is not in "
                 "devices.csv to predict it from"
             )
+        assert server.device is not None and form.weights is not None
         load = load_of(
             profiles.device(server.device),
             form.weights,
@@ -202,11 +189,30 @@ def _cost(
         return answers(profiles.fit, load, prompt, output)
 
     traffic, m = lengths
+    if server.api:
+        cells = measured.cells.get((llm.name, form.name, host.name)) if measured else None
+        cost = foreign_cost(config, traffic, m, cells or Cells())
+        _check_foreign(config, f"{llm.name} @ {host.name}", cost)
+        return cost
     place = (llm.name, form.name, host.name)
     cells = None if measured is None else measured.cells.get(place)
     if measured is None or cells is None:
         return predicted_cost(config, server, traffic, m, predict)
     return measured_cost(config, server, traffic, m, measured, cells, predict)
+
+
+def _check_foreign(config: SelectionConfig, label: str, cost: Cost) -> None:
+    """Raise an `InputError` where something is limited that nobody can know of an API."""
+    limited = {
+        "price": config.money is not None,
+        "seconds": config.delay.limit_s is not None or config.queue is not None,
+    }
+    for name, words in cost.gaps.items():
+        if limited.get(name):
+            column = column_of(name)
+            raise InputError(
+                f"measured: {label}: no {words} (no {column}), and nobody can predict it"
+            )
 
 
 def _refuse_gaps(
@@ -225,7 +231,7 @@ def _refuse_gaps(
     }
     lacking = []
     for expert, cost in zip(experts, costs, strict=True):
-        told = (words for name, words in cost.gaps.items() if asked[name])
+        told = (w for name, w in cost.gaps.items() if not cost.foreign and asked[name])
         gaps = [f"{words} (no {column_of(words)})" for words in told]
         if gaps:
             lacking.append(f"{expert.label}: {', '.join(gaps)}")
@@ -295,7 +301,7 @@ def pool_of(pool: LlmPool, tables: ClusterTables) -> list[str]:
     kept = [
         llm.name
         for llm in tables.llms
-        if (pool.max_params_b is None or llm.params_total_b <= pool.max_params_b)
+        if not (pool.max_params_b is not None and llm.params_total_b > pool.max_params_b)
         and (pool.include is None or llm.name in pool.include)
         and llm.name not in pool.exclude
     ]
@@ -326,63 +332,21 @@ def deadlines(config: SelectionConfig, categories: tuple[str, ...]) -> FloatArra
     return np.array([limit.get(name, np.inf) for name in categories])
 
 
-def _format(k: int, item: Precision, profiles: Profiles) -> Format:
-    row = profiles.precision(item.name) or {}
-    bits = item.bits_per_weight or row.get("bits_per_weight")
-    factor = item.quality_factor or row.get("quality_factor")
-    if bits is None or factor is None:
-        known = [r["precision"] for r in profiles.precisions]
-        hint = with_hint(item.name, known) or "; give bits_per_weight and quality_factor"
-        raise InputError(f"precisions.{k}.name: '{item.name}' is not in precisions.csv{hint}")
-    weights = find_format(row.get("quant", item.name), profiles.formats, float(bits))
-    engine = engine_class(item.engine) or weights.engine
-    return Format(item.name, float(bits), float(factor), replace(weights, engine=engine))
-
-
-def _hosts(
-    servers: tuple[Server, ...], profiles: Profiles, measured: Measured | None
-) -> tuple[list[Server], tuple[Host, ...]]:
-    """Return every single server with its host, copies of one entry numbered."""
-    singles: list[Server] = []
-    hosts: dict[str, Host] = {}
-    for k, server in enumerate(servers):
-        for name in server.copies:
-            if name in hosts:
-                raise InputError(f"servers.{k}.name: the name '{name}' appears twice")
-            hosts[name] = _host(k, name, server, profiles, measured)
-            singles.append(server)
-    return singles, tuple(hosts.values())
-
-
-def _host(k: int, name: str, server: Server, profiles: Profiles, measured: Measured | None) -> Host:
-    memory = server.memory_gib
-    try:
-        device = profiles.device(server.device)
-    except InputError as error:
-        if measured is not None and memory is not None and server.reserve_gib < memory:
-            return Host(name, server.device, memory - server.reserve_gib, AS_MEASURED, unknown=True)
-        more = "; or give its memory_gib" if measured is not None else ""
-        raise InputError(f"servers.{k}.{error}{more}") from error
-    if memory is None:
-        memory = float(device["memory_gib"])
-    if server.reserve_gib >= memory:
-        raise InputError(f"servers.{k}.reserve_gib: reserves all of the {memory:g} GiB")
-    scope = profiles.fit.calibration.scopes.get(device["device"]) or device["power_limit_scope"]
-    return Host(name, device["device"], memory - server.reserve_gib, scope or "scope not stated")
-
-
 def _expert(
     config: SelectionConfig, llm: Llm, form: Format, host: Host, cost: Cost, shares: FloatArray
 ) -> Expert:
     weights_gib = llm.params_total_b * 1e9 * form.bits_per_weight / 8 / _BYTES_PER_GIB
+    scope = host.power_scope if host.api or "joules" in cost.gaps else AS_MEASURED
     return Expert(
         llm=llm.name,
         precision=form.name,
         server=host.name,
-        memory_gib=weights_gib + config.context_gib,
+        memory_gib=0.0 if host.api else weights_gib + config.context_gib,
         energy_j_per_prompt=math.fsum(shares * cost.joules),
         quality_factor=form.quality_factor,
-        power_scope=host.power_scope if "joules" in cost.gaps else AS_MEASURED,
+        power_scope=scope,
         bits_per_weight=form.bits_per_weight,
         basis=cost.basis,
+        money_per_prompt=math.fsum(shares * cost.money),
+        money_per_hour=cost.money_per_hour,
     )

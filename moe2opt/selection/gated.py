@@ -13,9 +13,10 @@ from moe2opt import progress
 from moe2opt.profiles import Profiles
 from moe2opt.result import BoolArray, FloatArray, InputError, IntArray
 from moe2opt.schema.frames import LARGEST_CELLS
-from moe2opt.selection.case import Case, Scored, parts_of
+from moe2opt.selection.case import Case, Scored
 from moe2opt.selection.catalogue import build_catalogue, check_holders
 from moe2opt.selection.costs import Traffic
+from moe2opt.selection.fields import parts_of
 from moe2opt.selection.gate.model import Gate, exists, load_gate
 from moe2opt.selection.gate.settings import TORCH_ONLY, GateSettings
 from moe2opt.selection.gate.train import Listener, train_gate
@@ -105,6 +106,13 @@ class GatedCase(Case):
         """``(P, N)`` score of every expert on every prompt, precision included, deadlines not."""
         return self.scores_by(self.gate)
 
+    @cached_property
+    def expert_values(self) -> FloatArray:
+        """``(P, N)`` scores, less the price of an answer where that counts."""
+        if self.toll is None:
+            return self.expert_scores
+        return self.expert_scores - self.toll[self.outcomes.category_of]
+
     def scores_by(self, gate: Gate) -> FloatArray:
         """Return ``(P, N)`` scores by any gate that knows the pool's LLMs."""
         place = {name: m for m, name in enumerate(gate.llms)}
@@ -132,7 +140,8 @@ class GatedCase(Case):
     def on_part(self, *part: str) -> Self:
         """Return the case whose objective averages over other parts of the prompts."""
         other = replace(self, part=part)
-        for name in ("gate", "pool", "expert_scores", "may_serve", "factors"):
+        kept = ("gate", "pool", "expert_scores", "expert_values", "may_serve", "factors")
+        for name in kept:
             if name in self.__dict__:
                 other.__dict__[name] = self.__dict__[name]
         return other
@@ -145,7 +154,7 @@ class GatedCase(Case):
     def scored_on(self, prompts: IntArray) -> Scored:
         """Return what the rows of the objective would be on other prompts."""
         allowed = self.may_serve[prompts]
-        values = np.where(allowed, self.expert_scores[prompts], 0.0)
+        values = np.where(allowed, np.maximum(self.expert_values[prompts], 0.0), 0.0)
         return Scored(values, np.full(len(prompts), 1 / len(prompts)), allowed)
 
     @property
@@ -166,11 +175,14 @@ class GatedCase(Case):
         """What the objective averages over, in words."""
         return f"{len(self.members())} prompts ({', '.join(self.part)})"
 
-    def realised(self, prompts: IntArray, experts: IntArray) -> tuple[FloatArray, FloatArray]:
-        """Return ``(len(prompts), N)`` seconds and joules of the answers that were given.
+    def realised(
+        self, prompts: IntArray, experts: IntArray
+    ) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Return ``(len(prompts), N)`` seconds, joules and money of the answers that were given.
 
-        The profiles' model of time and energy is applied to the length of each single answer.
-        Columns of experts that were not asked for are NaN.
+        They are those of the measured table for the prompt, or else for its category; where it is
+        silent, the profiles' model is applied to the length of each single answer. Columns of
+        experts that were not asked for are NaN.
         """
         count, used = len(prompts), np.unique(self.model_of[experts])
         pool = self.tables.restricted_to([self.tables.llms[m].name for m in used])
@@ -184,9 +196,9 @@ class GatedCase(Case):
         plain = self.config.model_copy(update={"robust": None})
         catalogue = build_catalogue(plain, pool, self.profiles, traffic, self.measured)
         columns = np.flatnonzero(np.isin(self.model_of, used))
-        both = np.full((2, count, len(self.experts)), np.nan)
-        both[:, :, columns] = catalogue.delay_s, catalogue.energy_j
-        return both[0], both[1]
+        found = np.full((3, count, len(self.experts)), np.nan)
+        found[:, :, columns] = catalogue.delay_s, catalogue.energy_j, catalogue.money
+        return found[0], found[1], found[2]
 
     def _check_gate(self, gate: Gate) -> None:
         """Raise unless the stored gate is what this configuration would train."""
@@ -227,7 +239,7 @@ def gated_parts(
     bound = None
     if measured is not None:
         bound = bind(measured, config, outcomes.names, outcomes.categories, prompts)
-    able, left_out = _deployable(outcomes, split)
+    able, left_out = _deployable(config, outcomes, split)
     tables = outcomes.restricted_to(able).category_tables(split)
     pool = config.experts
     llms = LlmPool(max_params_b=pool.max_params_b, include=pool.include, exclude=pool.exclude)
@@ -271,14 +283,17 @@ def _check_names(config: SelectionConfig, outcomes: OutcomeMatrix) -> None:
     check_holders(config, outcomes.names, "outcomes")
 
 
-def _deployable(outcomes: OutcomeMatrix, split: Split) -> tuple[list[str], list[str]]:
+def _deployable(
+    config: SelectionConfig, outcomes: OutcomeMatrix, split: Split
+) -> tuple[list[str], list[str]]:
     """Return the LLMs that can be deployed and judged, and notes about the others."""
     learn = split.members("train")
     runs = outcomes.observed[learn].sum(axis=0)
     lengths = (~np.isnan(outcomes.output_tokens[split.members("train", "validation")])).sum(axis=0)
     able, notes = [], []
     for m, llm in enumerate(outcomes.llms):
-        if not llm.open_weights or np.isnan(llm.params_total_b):
+        behind = any(s.api and (s.llms is None or llm.name in s.llms) for s in config.servers)
+        if not behind and (not llm.open_weights or np.isnan(llm.params_total_b)):
             notes.append(f"{llm.name} is not offered: no open weights or unknown size")
         elif not runs[m] or not lengths[m]:
             notes.append(f"{llm.name} is not offered: no outcome or length in the training part")

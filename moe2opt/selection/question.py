@@ -13,10 +13,11 @@ from moe2opt.profiles import BUILTIN, Profiles, read_profiles
 from moe2opt.result import InputError, IntArray, Result
 from moe2opt.schema import inside
 from moe2opt.selection import judge
-from moe2opt.selection.case import Case, parts_of
+from moe2opt.selection.case import Case
 from moe2opt.selection.catalogue import check_holders
 from moe2opt.selection.compile import compile_case, completed
 from moe2opt.selection.constraints.compiled import Compiled
+from moe2opt.selection.fields import parts_of
 from moe2opt.selection.gated import GatedCase, gated_parts
 from moe2opt.selection.lengths import LengthSource
 from moe2opt.selection.measured.cells import bind
@@ -95,6 +96,9 @@ class SelectionInstance(Case):
     @property
     def measure(self) -> Measure:
         """Sense and unit of the objective: a share that is to be large."""
+        if self.toll is not None:
+            words = "expected share of correct answers, less what they cost"
+            return Measure("maximize", "share of correct answers", words)
         return Measure("maximize", "share of correct answers", "expected share of correct answers")
 
     def row_names(self) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,6 +12,7 @@ import numpy as np
 from moe2opt.result import BoolArray, FloatArray, InputError, IntArray
 from moe2opt.selection.measured.table import MeasuredRow, MeasuredTable
 from moe2opt.selection.sections import SelectionConfig, Server
+from moe2opt.selection.sections.config import API
 from moe2opt.text import near
 
 #: Faults that are listed before the rest is only counted.
@@ -124,15 +125,20 @@ def bind(
         Naming file and line of rows about an LLM, server, device, precision, category or prompt
         that there is none of, or about a pair that the configuration forbids.
     """
-    known = {
+    apis = [server.api for server in config.servers]
+    known: dict[str, Collection[str]] = {
         "llm": llms,
         "server": [name for server in config.servers for name in server.names],
-        "device": [server.device for server in config.servers],
-        "precision": [item.name for item in config.precisions],
+        "device": [server.device for server in config.servers if server.device is not None],
+        "precision": [*(item.name for item in config.precisions), *[API] * any(apis)],
         "category": categories,
         "prompt": prompts,
     }
     faults = [f for row in table.rows for f in _strangers(table, row, known)]
+    faults += [f for row in table.rows for f in _open(table, row, config)]
+    if config.money is not None and table.currency not in (None, config.money.currency):
+        wanted = config.money.currency
+        faults = [f"{table.name}:1: prices are in {table.currency}, money.currency is {wanted}"]
     _stop(faults)
     cells: dict[Place, Cells] = defaultdict(Cells)
     about = [frozenset(_places(config, row)) for row in table.rows]
@@ -158,9 +164,9 @@ def _stop(faults: list[str]) -> None:
 
 
 def _strangers(
-    table: MeasuredTable, row: MeasuredRow, known: Mapping[str, Iterable[str]]
+    table: MeasuredTable, row: MeasuredRow, known: Mapping[str, Collection[str]]
 ) -> list[str]:
-    """Return what a row names that there is not, and what it leaves open."""
+    """Return what a row names that there is not."""
     where, faults = f"{table.name}:{row.line}", []
     for key, names in known.items():
         name = getattr(row, key)
@@ -171,16 +177,22 @@ def _strangers(
             close = near(name, names)
             hint = f"; did you mean '{close}'?" if close else ""
             faults.append(f"{where}: {key}: there is no {key} '{name}' in the problem{hint}")
-    offered = list(known["precision"])
-    if row.precision is None and len(offered) > 1:
-        faults.append(f"{where}: precision: which of {', '.join(offered)}?")
     return faults
+
+
+def _open(table: MeasuredTable, row: MeasuredRow, config: SelectionConfig) -> Iterable[str]:
+    """Yield what a row leaves open: the precision, where there is a choice."""
+    offered = [item.name for item in config.precisions]
+    own = any(_meant(row, s, copy) for s in config.servers if not s.api for copy in s.copies)
+    if row.precision is None and len(offered) > 1 and own:
+        yield f"{table.name}:{row.line}: precision: which of {', '.join(offered)}?"
 
 
 def _places(config: SelectionConfig, row: MeasuredRow) -> Iterable[Place]:
     """Yield the experts that a row is about."""
-    precision = row.precision or config.precisions[0].name
     for server in config.servers:
+        usual = API if server.api else config.precisions[0].name
+        precision = row.precision or usual
         for copy in server.copies:
             if _meant(row, server, copy) and config.may_hold(server, copy, row.llm, precision):
                 yield row.llm, precision, copy

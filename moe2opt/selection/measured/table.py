@@ -8,10 +8,12 @@ import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 from moe2opt.files import read_text
 from moe2opt.result import InputError
 from moe2opt.schema.csv import AMOUNT, NAME, NOTE, POSITIVE, Column, Row, header_of, read_table
+from moe2opt.selection.sections import MoneyBudget
 
 #: Columns that say what a row is about, in the order of messages.
 KEYS = ("llm", "server", "device", "precision", "category", "prompt")
@@ -32,7 +34,9 @@ class Figure:
     quantity
         Name of the quantity in base units: ``seconds`` and ``joules`` of a whole answer,
         ``prefill_s`` and ``prefill_j`` per token of the prompt, ``decode_s`` and ``decode_j`` per
-        token of the answer, ``prompt_tokens``, ``output_tokens``.
+        token of the answer, ``prompt_tokens``, ``output_tokens``; ``money`` of a whole answer,
+        ``money_request`` besides what tokens cost, ``money_prefill`` and ``money_decode`` per
+        token, ``money_hour`` while it is deployed.
     factor
         What a number is multiplied by to get there.
     rate
@@ -71,12 +75,31 @@ FIGURES = {
     "tokens": Figure("output_tokens"),
 }
 
+#: Prices, after the currency and an underscore.
+_PRICES = {
+    "per_prompt": Figure("money"),
+    "per_request": Figure("money_request"),
+    "per_prompt_token": Figure("money_prefill"),
+    "per_output_token": Figure("money_decode"),
+    "per_million_prompt_tokens": Figure("money_prefill", 1e-6),
+    "per_million_output_tokens": Figure("money_decode", 1e-6),
+    "per_hour": Figure("money_hour"),
+}
+
+CURRENCIES = get_args(MoneyBudget.model_fields["currency"].annotation)
+
+#: From every column of prices to its currency.
+PRICED = {f"{currency}_{name}": currency for currency in CURRENCIES for name in _PRICES}
+
+FIGURES |= {f"{currency}_{name}": _PRICES[name] for currency in CURRENCIES for name in _PRICES}
+
 #: Names without a unit, or of another thing, and what was probably meant.
 _UNITLESS = {
     **dict.fromkeys(("time", "latency", "delay", "duration", "s"), "s_per_prompt"),
     **dict.fromkeys(("energy", "joule", "j"), "j_per_prompt"),
     **dict.fromkeys(("decode", "speed", "throughput", "tokens_per_s"), "decode_tokens_per_s"),
     "prefill": "prefill_tokens_per_s",
+    **dict.fromkeys(("price", "cost", "money", "usd", "total_cost"), "usd_per_prompt"),
 }
 
 
@@ -123,6 +146,11 @@ class MeasuredTable:
     columns: tuple[str, ...]
     rows: tuple[MeasuredRow, ...]
     sha256: str
+
+    @property
+    def currency(self) -> str | None:
+        """Currency of its prices; None without any."""
+        return next((PRICED[name] for name in self.columns if name in PRICED), None)
 
     @property
     def quantities(self) -> frozenset[str]:
@@ -178,6 +206,9 @@ def _check_header(path: Path, header: list[str]) -> None:
         if quantity in seen and seen[quantity] != name:
             faults.append(f"{path}:1: columns '{seen[quantity]}' and '{name}' say the same thing")
         seen.setdefault(quantity, name)
+    currencies = sorted({PRICED[name] for name in header if name in PRICED})
+    if len(currencies) > 1:
+        faults.append(f"{path}:1: prices in {' and '.join(currencies)}: one currency, please")
     if not seen and not faults:
         names = ", ".join(("s_per_prompt", "decode_tokens_per_s", "j_per_prompt"))
         faults.append(f"{path}:1: no column of figures, such as {names}")

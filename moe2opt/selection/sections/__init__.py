@@ -1,6 +1,7 @@
 """YAML sections of a selection."""
 
 from moe2opt.selection.sections.budgets import Lengths as Lengths
+from moe2opt.selection.sections.budgets import MoneyBudget as MoneyBudget
 from moe2opt.selection.sections.budgets import Queue as Queue
 from moe2opt.selection.sections.config import SelectionConfig as SelectionConfig
 from moe2opt.selection.sections.machines import LlmPool as LlmPool

@@ -33,6 +33,38 @@ class EnergyBudget(Section):
         return self
 
 
+class MoneyBudget(Section):
+    """What prompts and deployed experts may cost, in money.
+
+    Prices are those of the measured table (per token, per prompt, per hour) and of the servers.
+    """
+
+    currency: Literal["usd", "eur", "gbp", "chf", "jpy", "cny", "inr", "krw", "cad", "aud"] = "usd"
+    """Currency of every price here; columns of the measured table start with it."""
+    limit_per_prompt: NonNegative | None = None
+    """Money that one prompt may cost, averaged over the prompts; none for no limit."""
+    counts: Literal["all", "one", "largest"] = "all"
+    """Who is paid for a prompt, as for energy: `all`, `one`, or the `largest` prices."""
+    largest: Annotated[int, Field(ge=1)] | None = None
+    """How many experts answer a prompt (`counts: largest`)."""
+    limit_per_hour: NonNegative | None = None
+    """Money that the servers in use and the deployed experts may cost per hour, whatever they
+    answer; none for no limit."""
+    per_kwh: NonNegative = 0.0
+    """Price of a kilowatt-hour; the joules of an answer are paid with it."""
+    worth_of_correct: Positive | None = None
+    """What a correct answer is worth. The objective is then the share of correct answers less what
+    the answers cost, in units of that worth; a prompt that is not worth its price counts 0."""
+
+    @model_validator(mode="after")
+    def _how_many(self) -> MoneyBudget:
+        if self.counts == "largest" and self.largest is None:
+            raise ValueError("largest: needed with counts 'largest'")
+        if self.counts != "largest" and self.largest is not None:
+            raise ValueError("largest: only goes with counts 'largest'")
+        return self
+
+
 class DelayBudget(Section):
     """Deadlines per category, and how the time of an expert counts."""
 

@@ -10,7 +10,14 @@ from pydantic_core import PydanticCustomError
 
 from moe2opt.schema import FileName, Name, Section
 from moe2opt.schema.source import did_you_mean
-from moe2opt.selection.sections.budgets import DelayBudget, EnergyBudget, Lengths, Queue, Robust
+from moe2opt.selection.sections.budgets import (
+    DelayBudget,
+    EnergyBudget,
+    Lengths,
+    MoneyBudget,
+    Queue,
+    Robust,
+)
 from moe2opt.selection.sections.gate import (
     Experts,
     GateSection,
@@ -27,6 +34,9 @@ from moe2opt.selection.sections.machines import (
 )
 
 NonNegative = Annotated[float, Field(ge=0)]
+
+#: Precision of an LLM behind an API: nobody says which it is.
+API = "api"
 
 
 class SelectionConfig(Section):
@@ -72,8 +82,8 @@ class SelectionConfig(Section):
     without any fit."""
     llms: LlmPool = LlmPool()
     """Which LLMs may be deployed."""
-    precisions: Annotated[tuple[Precision, ...], Field(min_length=1)]
-    """Weight formats on offer."""
+    precisions: tuple[Precision, ...] = ()
+    """Weight formats on offer; at least one, unless all servers are APIs."""
     servers: Annotated[tuple[Server, ...], Field(min_length=1)]
     """Machines that can host experts."""
     fixed: dict[Name, Name | Annotated[tuple[Name, ...], Field(min_length=1)]] = Field(
@@ -85,6 +95,8 @@ class SelectionConfig(Section):
     """Memory in GiB that every deployed expert needs besides its weights (context, buffers)."""
     energy: EnergyBudget | None = None
     """Energy budget; none for no limit."""
+    money: MoneyBudget | None = None
+    """Prices and budgets of money; none where money does not matter."""
     delay: DelayBudget = DelayBudget()
     """Deadlines."""
     lengths: Lengths | None = None
@@ -139,7 +151,8 @@ class SelectionConfig(Section):
 
     @model_validator(mode="after")
     def _parts_agree(self) -> SelectionConfig:
-        for complaint in (*_of_mixture(self), *_of_lengths(self), *_of_sets(self)):
+        complaints = (*_of_mixture(self), *_of_lengths(self), *_of_sets(self), *_of_money(self))
+        for complaint in complaints:
             raise ValueError(complaint)
         return self
 
@@ -150,6 +163,10 @@ class SelectionConfig(Section):
             repeated = sorted({name for name in names if names.count(name) > 1})
             if repeated:
                 raise ValueError(f"{key}: the name '{repeated[0]}' appears twice")
+        if API in [item.name for item in self.precisions]:
+            raise ValueError(f"precisions: '{API}' is what LLMs behind an API have")
+        if not self.precisions and not all(server.api for server in self.servers):
+            raise ValueError("precisions: required key is missing, or names no weight format")
         offered = [item.name for item in self.precisions]
         for k, server in enumerate(self.servers):
             for name in server.precisions or ():
@@ -165,11 +182,15 @@ class SelectionConfig(Section):
         return self
 
     def may_hold(self, server: Server, copy: str, llm: str, precision: str) -> bool:
-        """Tell whether a single server, the `copy` of an entry, may hold an LLM at a precision."""
+        """Tell whether a single server, the `copy` of an entry, may hold an LLM at a precision.
+
+        An API holds LLMs at the precision `API` alone, and no other server does.
+        """
         wanted = self.fixed.get(llm)
         places = (wanted,) if isinstance(wanted, str) else wanted
         return (
-            (server.llms is None or llm in server.llms)
+            server.api == (precision == API)
+            and (server.llms is None or llm in server.llms)
             and (server.precisions is None or precision in server.precisions)
             and (places is None or server.name in places or copy in places)
         )
@@ -214,9 +235,12 @@ def _of_sets(config: SelectionConfig) -> Iterator[str]:
     if config.sets != "per_category":
         return
     energy = config.energy.counts if config.energy else "all"
+    money = config.money.counts if config.money else "all"
     others = (
         (config.experts is not None, "`experts`"),
         (config.mixes, f"objective '{config.objective}'"),
+        (money != "all", f"money.counts '{money}'"),
+        (rented(config), "money.limit_per_hour"),
         (energy != "all", f"energy.counts '{energy}'"),
         (config.delay.scope == "everywhere", "delay.scope 'everywhere'"),
         (config.delay.counts == "all", "delay.counts 'all'"),
@@ -228,12 +252,36 @@ def _of_sets(config: SelectionConfig) -> Iterator[str]:
             yield f"sets: 'per_category' does not go with {what}"
 
 
+def _of_money(config: SelectionConfig) -> Iterator[str]:
+    """Yield what does not go together about money and APIs."""
+    money = config.money
+    for k, server in enumerate(config.servers):
+        if server.api and server.llms is None and config.measured is None:
+            yield f"servers.{k}.llms: needed: which LLMs does the API offer?"
+        if money is None and server.money_per_hour:
+            yield f"servers.{k}.money_per_hour: needs `money`"
+    if money is None:
+        return
+    if config.mixes and money.worth_of_correct is not None:
+        yield f"money.worth_of_correct: does not go with objective '{config.objective}'"
+
+
+def rented(config: SelectionConfig) -> bool:
+    """Whether servers are paid by the hour, and the hours are limited."""
+    paid = any(s.money_per_hour and s.billed == "deployed" for s in config.servers)
+    return paid and config.money is not None and config.money.limit_per_hour is not None
+
+
 def unusual(config: SelectionConfig) -> Iterator[str]:
     """Yield what may keep an instance from being a sum over experts, by its keys."""
     if config.mixes:
         yield f"objective '{config.objective}'"
     if config.energy is not None and config.energy.counts == "largest":
         yield "energy.counts 'largest'"
+    if config.money is not None and config.money.counts == "largest":
+        yield "money.counts 'largest'"
+    if rented(config):
+        yield "money.limit_per_hour"
     if config.delay.counts == "all":
         yield "delay.counts 'all'"
     if config.delay.sharing == "shared" and config.delay.statistic != "mean":

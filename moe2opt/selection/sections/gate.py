@@ -105,6 +105,8 @@ class RoutingSection(Section):
     what the plan's own routing uses when left out."""
     delay_s: Positive | None = None
     """Budget of expected delay for cost-aware routing, in seconds; none for no limit."""
+    money_per_prompt: Positive | None = None
+    """Budget of expected money for cost-aware routing, in the currency of `money`."""
 
 
 class MixtureSection(Section):

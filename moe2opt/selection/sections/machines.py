@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
 from moe2opt.schema import FileName, Name, Section
 
@@ -51,16 +52,20 @@ class MeasuredSection(Section):
 
 
 class Server(Section):
-    """A machine, or several identical ones, that can host experts."""
+    """A machine, or several identical ones, that can host experts; or an API of somebody else."""
 
     name: Name
     """Name of the server; with `count` above 1 the copies are called name-1, name-2, ..."""
-    device: Name
-    """Device of the profile table `devices.csv`, such as `RTX 4090`."""
+    api: bool = False
+    """Whether it is an API: it has no memory to fill, any LLM of any size may be there, and what
+    its answers take is what the measured table says, network included."""
+    device: Annotated[Name | None, Field(validate_default=True)] = None
+    """Device of the profile table `devices.csv`, such as `RTX 4090`; required unless it is an
+    API."""
     count: Annotated[int, Field(ge=1, le=1000)] = 1
     """How many identical servers."""
     llms: Annotated[tuple[Name, ...], Field(min_length=1)] | None = None
-    """LLMs that it may hold; any when left out."""
+    """LLMs that it may hold; any when left out, of an API those that the measured table names."""
     precisions: Annotated[tuple[Name, ...], Field(min_length=1)] | None = None
     """Precisions that it may hold; any when left out."""
     power_mode: Name | None = None
@@ -71,12 +76,34 @@ class Server(Section):
     """Memory for weights in GiB; from the profile table when left out."""
     reserve_gib: NonNegative = 0.0
     """Memory in GiB kept free for the system."""
-    uplink_mbps: Positive
-    """Rate from the user to the server in Mbit/s."""
-    downlink_mbps: Positive
-    """Rate from the server to the user in Mbit/s."""
+    uplink_mbps: Annotated[Positive | None, Field(validate_default=True)] = None
+    """Rate from the user to the server in Mbit/s; required unless it is an API."""
+    downlink_mbps: Annotated[Positive | None, Field(validate_default=True)] = None
+    """Rate from the server to the user in Mbit/s; required unless it is an API."""
     round_trip_ms: NonNegative = 0.0
     """Network round trip in milliseconds."""
+    money_per_hour: NonNegative = 0.0
+    """What it costs per hour, in the currency of `money`."""
+    billed: Literal["deployed", "busy"] = "deployed"
+    """What that price is paid for: hours in which anything is `deployed` on it, or hours in which
+    it is `busy` with answers, which makes it a price per prompt."""
+
+    @field_validator("device", "uplink_mbps", "downlink_mbps")
+    @classmethod
+    def _own(cls, value: float | str | None, others: ValidationInfo) -> float | str | None:
+        if value is None and not others.data.get("api"):
+            raise PydanticCustomError("missing", "Field required")
+        if value is not None and others.data.get("api"):
+            raise ValueError("an API has none: its seconds are those of the measured table")
+        return value
+
+    @model_validator(mode="after")
+    def _api(self) -> Server:
+        own = ("count", "precisions", "power_mode", "power_cap_w", "memory_gib", "reserve_gib",
+               "round_trip_ms", "money_per_hour", "billed")  # fmt: skip
+        if self.api and (given := [name for name in own if name in self.model_fields_set]):
+            raise ValueError(f"{given[0]}: an API has none")
+        return self
 
     @property
     def copies(self) -> tuple[str, ...]:
