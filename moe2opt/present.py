@@ -143,6 +143,8 @@ def label_of(name: str) -> str:
     'time (s per token)'
     >>> label_of("delay.limit_s")
     'delay (s)'
+    >>> label_of("money_usd_per_prompt")
+    'money (USD per prompt)'
     >>> label_of("max_experts")
     'max experts'
     """
@@ -159,6 +161,8 @@ def label_of(name: str) -> str:
 def _split(stem: str) -> tuple[str, str]:
     """Return the words of a name and its unit, empty where it has none."""
     whole = {"seconds_per_token": "time", "joules_per_token": "energy", "s_per_token": "time"}
+    if found := re.fullmatch(r"money_([a-z]{3})_per_(prompt|hour)", stem):
+        return "money", f"{found[1].upper()} per {found[2]}"
     for ending, unit in _UNITS:
         if stem == ending or stem.endswith(f"_{ending}"):
             rest = stem.removesuffix(ending).rstrip("_")

@@ -15,12 +15,12 @@ import numpy as np
 
 from moe2opt.canonical import FacilityProblem
 from moe2opt.result import FloatArray, IntArray
-from moe2opt.selection.case import Case
+from moe2opt.selection.case import ENERGY, Case
 from moe2opt.selection.constraints.category_sets import with_everyone, with_sets
 from moe2opt.selection.constraints.compiled import Compiled
 from moe2opt.selection.constraints.general import general
 from moe2opt.selection.constraints.largest import with_threshold, with_thresholds
-from moe2opt.selection.constraints.nonlinear import ENERGY, measures_of, times_add_up
+from moe2opt.selection.constraints.nonlinear import hourly, measures_of, times_add_up
 from moe2opt.steps import step
 
 
@@ -50,6 +50,8 @@ def compile_case(case: Case) -> Compiled:
     step("the experts' values and budgets")
     scored = case.scored
     rows = list(_rows(case))
+    if not rows:  # APIs alone, and no budget: a row that everybody keeps
+        rows = [Row("experts", np.ones(len(case.experts)), len(case.experts))]
     covers = _covers(case)
     base = FacilityProblem(
         values=scored.values,
@@ -85,13 +87,18 @@ def completed(case: Case, compiled: Compiled, x: IntArray) -> IntArray:
 
 def _rows(case: Case) -> Iterator[Row]:
     memory = np.array([expert.memory_gib for expert in case.experts])
-    for host in case.hosts:
+    for host in case.machines:
         yield Row(f"memory_gib[{host.name}]", memory * case.on(host.name), host.capacity_gib)
-    limit = case.energy_limit_j_per_prompt
-    if limit is not None and case.energy_counts == "all":
-        yield Row(ENERGY, case.joules, limit)
-    elif limit is not None and case.energy_counts == "one":
-        yield Row("experts_over_energy", (case.joules > limit).astype(np.float64), 0)
+    for own in case.spendings:
+        if own.counts == "all":
+            yield Row(own.name, own.per_prompt, own.limit)
+        elif own.counts == "one":
+            over = (own.per_prompt > own.limit).astype(np.float64)
+            yield Row(f"experts_over_{own.noun}", over, 0)
+    per_hour = hourly(case)
+    if per_hour is not None and not per_hour[3].any():
+        name, limit, prices, _ = per_hour
+        yield Row(name, prices, limit)
     yield from _delay_rows(case)
     if case.max_experts is not None:
         yield Row("experts", np.ones(len(case.experts)), case.max_experts)
@@ -101,6 +108,10 @@ def _delay_rows(case: Case) -> Iterator[Row]:
     if case.delay_sharing == "shared":
         if times_add_up(case):
             yield from _turn_rows(case)
+        foreign = case.turns >= len(case.hosts)
+        if case.delay_scope == "everywhere" and case.late[:, foreign].any():
+            missed = np.minimum(np.count_nonzero(case.late, axis=0), 1) * foreign
+            yield Row("experts_over_deadline", missed.astype(np.float64), 0)
     elif case.delay_scope == "everywhere" and case.late.any():
         missed = np.count_nonzero(case.late, axis=0)
         yield Row("experts_over_deadline", np.minimum(missed, 1).astype(np.float64), 0)
@@ -118,7 +129,7 @@ def _turn_rows(case: Case) -> Iterator[Row]:
     asked = case.delay_s
     if case.delay_scope == "category":
         asked = np.where(case.barred, 0.0, asked)
-    for host in case.hosts:
+    for host in case.machines:
         for k in np.flatnonzero(np.isfinite(case.deadline_s)).tolist():
             step()
             name = f"delay_s[{host.name}, {case.categories[k]}]"

@@ -22,7 +22,8 @@ from moe2opt.selection.plan.parts import measurements
 def evaluate(case: Case, plan: SelectionPlan) -> float:
     """Return the expected share of correct answers under the plan's own routing table.
 
-    Where experts share prompts, it is the expectation under their weights.
+    Where answers are worth money, less what they cost; where experts share prompts, it is the
+    expectation under their weights.
 
     Raises
     ------
@@ -40,7 +41,7 @@ def evaluate(case: Case, plan: SelectionPlan) -> float:
         if not 0 <= route.expert < len(indices):
             raise InputError(f"plan: routing names expert {route.expert} of {len(indices)}")
         c, i = clusters[route.cluster], indices[route.expert]
-        terms.append(case.quality[c, i] * case.tables.weights[c])
+        terms.append(case.value[c, i] * case.tables.weights[c])
     if case.mixture is not None:
         return mixture_value(case.mixture, case.scored, np.array(indices, dtype=np.int64))
     return math.fsum(terms)
@@ -72,7 +73,7 @@ def check(case: Case, compiled: Compiled, plan: SelectionPlan) -> list[str]:
     x = _solution(case, indices)
     used = compiled.usage_of(x) if asked is None else use_of_sets(case, compiled, x > 0, asked)
     own = dict(zip(compiled.budget_names, used.tolist(), strict=True))
-    pairs = [("predicted_accuracy", plan.predicted_accuracy, value)]
+    pairs = [_objective_pair(case, plan, value)]
     pairs += [(b.name, b.used, own.get(b.name, math.nan)) for b in plan.budgets]
     for stated, i in zip(plan.experts, indices, strict=True):
         expert = case.experts[i]
@@ -96,7 +97,7 @@ def check_gated(case: GatedCase, compiled: Compiled, plan: GatedPlan) -> list[st
     used = {b.name: b.used for b in own.budgets}
     value = prompts.evaluated(case, np.array(indices, dtype=np.int64))
     pairs = [
-        ("predicted_accuracy", plan.predicted_accuracy, value),
+        _objective_pair(case, plan, value),
         ("test_accuracy", plan.test_accuracy or 0.0, own.test_accuracy or 0.0),
         *((b.name, b.used, used.get(b.name, math.nan)) for b in plan.budgets),
     ]
@@ -114,6 +115,16 @@ def expert_indices(case: Case, experts: tuple[DeployedExpert, ...]) -> list[int]
             raise InputError(f"plan: the instance has no expert '{key[0]} {key[1]} @ {key[2]}'")
         indices.append(places[key])
     return indices
+
+
+def _objective_pair(
+    case: Case, plan: SelectionPlan | GatedPlan, value: float
+) -> tuple[str, float, float]:
+    """Return the figure of a plan that is the objective, beside the case's own."""
+    if case.toll is None:
+        return "predicted_accuracy", plan.predicted_accuracy, value
+    net = plan.money.net if plan.money is not None else None
+    return "money.net", math.nan if net is None else net, value
 
 
 def _measured_faults(case: Case, plan: SelectionPlan | GatedPlan, indices: list[int]) -> list[str]:

@@ -34,7 +34,7 @@ def replayed(instance: GatedInstance, x: IntArray) -> tuple[Row, ...]:
     chosen = np.flatnonzero(x)
     routing = test.by_gate(chosen)
     policy = Policy("plan", chosen, routing)
-    delay_s, energy_j = instance.realised(test.prompts, chosen)
+    delay_s, energy_j, _ = instance.realised(test.prompts, chosen)
     outcome = test.outcome(policy, delay_s, energy_j)
     members = instance.members()
     answer = routed(instance, members, chosen)

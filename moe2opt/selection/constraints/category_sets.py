@@ -22,7 +22,6 @@ from moe2opt.canonical import FacilityProblem
 from moe2opt.result import BoolArray, FloatArray, IntArray
 from moe2opt.selection.case import Case
 from moe2opt.selection.constraints.compiled import Compiled
-from moe2opt.selection.constraints.nonlinear import ENERGY
 from moe2opt.steps import step
 
 
@@ -82,9 +81,10 @@ def use_of_sets(
 ) -> FloatArray:
     """Return the use of every budget, computed from the case's own times and joules."""
     used = compiled.base.usage_of(deployed.astype(np.int64)).copy()
+    spent = {own.name: own.by_category for own in case.spendings}
     for r, name in enumerate(compiled.base_names):
-        if name == ENERGY:
-            used[r] = float((case.shares[:, None] * case.energy_j)[asked].sum())
+        if name in spent:
+            used[r] = float((case.shares[:, None] * spent[name])[asked].sum())
         elif (place := _turns(case).get(name)) is not None:
             on, k = case.on(place[0]), place[1]
             used[r] = float(case.delay_s[k, asked[k] & on].sum())
@@ -97,7 +97,7 @@ def _turns(case: Case) -> dict[str, tuple[str, int]]:
         return {}
     return {
         f"delay_s[{host.name}, {name}]": (host.name, k)
-        for host in case.hosts
+        for host in case.machines
         for k, name in enumerate(case.categories)
     }
 
@@ -108,8 +108,9 @@ def _spread(case: Case, plain: Compiled, r: int) -> FloatArray:
     own, name = plain.base.costs[r], plain.base_names[r]
     category, expert = asked_pairs(case)
     nobody, unasked = np.zeros(len(own)), np.zeros(len(expert))
-    if name == ENERGY:
-        asked = case.shares[category] * case.energy_j[category, expert]
+    spent = {own.name: own.by_category for own in case.spendings}
+    if name in spent:
+        asked = case.shares[category] * spent[name][category, expert]
         return np.concatenate([nobody, asked, nobody])
     if (place := _turns(case).get(name)) is not None:
         asked = np.where(category == place[1], own[expert], 0.0)

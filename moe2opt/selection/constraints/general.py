@@ -18,7 +18,7 @@ from moe2opt.selection.constraints.ceiling import below, priced_ceiling
 from moe2opt.selection.constraints.compiled import Compiled
 from moe2opt.selection.constraints.largest import necessary_rows
 from moe2opt.selection.constraints.measures import Measure, digest_of
-from moe2opt.selection.constraints.nonlinear import ENERGY
+from moe2opt.selection.constraints.nonlinear import hourly
 from moe2opt.selection.constraints.objectives import mixture_oracle
 from moe2opt.selection.constraints.queueing import work_shares
 
@@ -100,14 +100,22 @@ def _linear(case: Case, plain: Compiled) -> FacilityProblem:
     base = plain.base
     costs, budgets = [base.costs], [base.budgets]
     alone = np.eye(base.size, dtype=np.int64)
+    largest = {own.name: own for own in case.spendings if own.counts == "largest"}
     for measure in plain.measures:
         # Nobody who exceeds a budget alone keeps it with others.
         costs.append((measure.excess(alone) > 0)[None, :].astype(np.float64))
         budgets.append(np.zeros(1))
-        if measure.name == ENERGY:
-            more = necessary_rows(case.joules, case.energy_largest, measure.allowed)
+        if (own := largest.get(measure.name)) is not None:
+            more = necessary_rows(own.per_prompt, own.largest, measure.allowed)
             costs.append(more[0])
             budgets.append(more[1])
+    per_hour = hourly(case)
+    if per_hour is not None and per_hour[3].any():
+        _, limit, prices, rents = per_hour
+        # Who is on a server carries at least an equal part of its rent among all that fit there.
+        most = np.array([_most_on(case, k) for k in range(len(case.hosts))])
+        costs.append((prices + (rents / most)[case.host_of])[None, :])
+        budgets.append(np.array([limit * (1 + BUDGET_TOLERANCE) + BUDGET_TOLERANCE]))
     if case.queue is not None and case.queue.counts == "all":
         assert case.samples is not None
         host = (case.host_of == np.arange(len(case.hosts))[:, None]).astype(np.float64)
@@ -116,6 +124,14 @@ def _linear(case: Case, plain: Compiled) -> FacilityProblem:
     return FacilityProblem(
         base.values, np.concatenate(costs), np.concatenate(budgets), base.weights
     )
+
+
+def _most_on(case: Case, host: int) -> int:
+    """Return a number of experts on a server that no plan exceeds; at least 1."""
+    memory = np.array([expert.memory_gib for expert in case.experts])
+    own = np.sort(memory[case.host_of == host])
+    room = case.hosts[host].capacity_gib * (1 + 1e-6)
+    return max(1, int((np.cumsum(own) <= room).sum()))
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
 
-from moe2opt.result import FloatArray, IntArray
+from moe2opt.result import BoolArray, FloatArray, IntArray
 from moe2opt.selection.case import Case
 from moe2opt.selection.constraints.measures import (
     Measure,
@@ -18,18 +19,42 @@ from moe2opt.selection.constraints.measures import (
 from moe2opt.selection.constraints.queueing import longest_wait, wait_of_all
 from moe2opt.steps import step
 
-#: Name of the energy budget.
-ENERGY = "energy_j_per_prompt"
-
 
 def measures_of(case: Case) -> tuple[Measure, ...]:
     """Return the budgets that are no sums over experts."""
-    energy: list[Measure] = []
-    limit = case.energy_limit_j_per_prompt
-    if limit is not None and case.energy_counts == "largest":
-        joules, k = case.joules, case.energy_largest
-        energy = [Measure(ENERGY, limit, largest_sum(joules, k), digest_of(joules, k))]
-    return (*energy, *_delays(case), *_waits(case))
+    largest = []
+    for own in case.spendings:
+        if own.counts == "largest":
+            use, key = largest_sum(own.per_prompt, own.largest), (own.per_prompt, own.largest)
+            largest.append(Measure(own.name, own.limit, use, digest_of(*key)))
+    return (*largest, *_rents(case), *_delays(case), *_waits(case))
+
+
+def hourly(case: Case) -> tuple[str, float, FloatArray, FloatArray] | None:
+    """Return the budget of money per hour: name, limit, ``(N,)`` prices of experts, ``(H,)`` rents.
+
+    None where there is no limit.
+    """
+    money = case.money
+    if money is None or money.limit_per_hour is None:
+        return None
+    own = np.array([expert.money_per_hour for expert in case.experts])
+    rents = np.array([host.money_per_hour for host in case.hosts])
+    return f"money_{money.currency}_per_hour", money.limit_per_hour, own, rents
+
+
+def _rents(case: Case) -> Iterator[Measure]:
+    """Yield the budget of money per hour where servers are paid once, whatever they hold."""
+    found = hourly(case)
+    if found is None or not found[3].any():
+        return
+    name, limit, own, rents = found
+
+    def use(chosen: BoolArray) -> float:
+        used = np.unique(case.host_of[chosen])
+        return math.fsum([*own[chosen].tolist(), *rents[used].tolist()])
+
+    yield Measure(name, limit, use, digest_of(own, rents, case.host_of))
 
 
 def times_add_up(case: Case) -> bool:
@@ -59,10 +84,10 @@ def _delays(case: Case) -> Iterator[Measure]:
         times, limit = samples.delay_s[samples.rows[k]], float(case.deadline_s[k])
         category = case.categories[k]
         if everybody:
-            name, groups = f"delay_s[{category}]", case.host_of if shared else None
+            name, groups = f"delay_s[{category}]", case.turns if shared else None
             yield _delay(name, limit, times, kind, level, groups)
             continue
-        for host in case.hosts:
+        for host in case.machines:
             asked = case.on(host.name)
             if case.delay_scope == "category":
                 asked = asked & ~case.barred[k]
@@ -86,7 +111,7 @@ def _waits(case: Case) -> Iterator[Measure]:
     queue, samples = case.queue, case.samples
     if queue is None or samples is None:
         return
-    for host in case.hosts:
+    for host in case.machines:
         own = case.on(host.name)
         if queue.counts == "all":
             use = wait_of_all(samples, own, queue.prompts_per_s)

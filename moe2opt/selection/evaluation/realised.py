@@ -124,7 +124,7 @@ def _observed(
         if on_step is not None:
             on_step(head + policy.name)
     used = np.unique(np.concatenate([policy.chosen for policy in policies]))
-    delay_s, energy_j = instance.realised(test.prompts, used)
+    delay_s, energy_j, _ = instance.realised(test.prompts, used)
     outcomes = [test.outcome(policy, delay_s, energy_j) for policy in policies]
     return observe(test, policies, outcomes, PLAN)
 
@@ -245,18 +245,21 @@ def _cost_aware(test: TestPart, chosen: IntArray, solve: Solver) -> Iterator[Pol
     """Yield routing by prices; they are found on the selection part and used on the test part."""
     instance, budgets = test.instance, test.instance.config.routing
     select, own = (market_of(instance, p) for p in (instance.members(), test.prompts))
-    limit = budgets.energy_j_per_prompt
-    if limit is None:
+    given = (budgets.energy_j_per_prompt, budgets.delay_s, budgets.money_per_prompt)
+    limits = np.array([np.inf if limit is None else limit for limit in given])
+    if np.isinf(limits[[0, 2]]).all():
+        saved = 0 if instance.price is None else 2
         free = select.restricted_to(chosen).response(np.zeros(len(select.limits)))
-        limit = _SHARE_OF_ENERGY * select.restricted_to(chosen).worth(free)[1][0]
-    limits = np.array([limit, np.inf if budgets.delay_s is None else budgets.delay_s])
+        limits[saved] = _SHARE_OF_ENERGY * select.restricted_to(chosen).worth(free)[1][saved]
     select, own = (limited(market, limits) for market in (select, own))
     if not select.allowed[:, chosen].any(axis=1).all():
         return
     found = price(select.restricted_to(chosen))
-    note = f"expected energy at most {limits[0]:.4g} J per prompt"
-    if np.isfinite(limits[1]):
-        note += f", expected delay at most {limits[1]:.4g} s"
+    unit = "" if instance.money is None else f" {instance.money.currency.upper()}"
+    words = ("energy at most {:.4g} J per prompt", "delay at most {:.4g} s",
+             f"price at most {{:.4g}}{unit} per prompt")  # fmt: skip
+    told = [w.format(limit) for w, limit in zip(words, limits, strict=True) if limit < np.inf]
+    note = f"expected {', expected '.join(told)}"
     kept = found.answer is not None
     answer = chosen[own.restricted_to(chosen).response(found.prices)]
     yield Policy(
@@ -268,7 +271,7 @@ def _cost_aware(test: TestPart, chosen: IntArray, solve: Solver) -> Iterator[Pol
     )
     problem = instance.problem()
     plain = isinstance(problem, FacilityProblem) and problem.size == len(instance.experts)
-    if not plain or (budgets.energy_j_per_prompt is None and budgets.delay_s is None):
+    if not plain or all(limit is None for limit in given):
         return
 
     def facility(problem: FacilityProblem) -> tuple[IntArray | None, float]:

@@ -16,6 +16,7 @@ from moe2opt.selection.export.dispatch import GATE, TABLE
 from moe2opt.selection.export.routing_table import RoutingTable
 from moe2opt.selection.outcomes.files import with_hint
 from moe2opt.selection.sections import Serving
+from moe2opt.selection.sections.config import API
 from moe2opt.text import fault_of_name, shown
 
 PROXY, ROUTER, START = "litellm.yaml", "moe2opt_router.py", "proxy.sh"
@@ -103,6 +104,11 @@ def deployments(
         llm, precision, server = (
             _named(f"plan.experts.{k}.{key}", expert[key]) for key in ("llm", "precision", "server")
         )
+        if precision == API:
+            raise InputError(
+                f"plan.experts.{k}: {llm} is behind the API {server}: nothing is started for it; "
+                "write its entry of the proxy by hand"
+            )
         host = serving.hosts.get(server, f"HOST-OF-{plain(server)}")
         listen = serving.listen or serving.hosts.get(server, _LOOPBACK)
         port = serving.first_port + sum(other.host == host for other in made)

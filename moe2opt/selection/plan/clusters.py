@@ -12,7 +12,7 @@ from moe2opt.selection.case import Case
 from moe2opt.selection.constraints.category_sets import asked_by, use_of_sets
 from moe2opt.selection.constraints.compiled import Compiled
 from moe2opt.selection.plan.model import CategoryReport, CategorySet, Route, SelectionPlan, Usage
-from moe2opt.selection.plan.parts import deployed, measurements, shared_out, usage
+from moe2opt.selection.plan.parts import deployed, measurements, money_of, shared_out, usage
 
 #: Index of the test split in the counts of the tables.
 _TEST = 2
@@ -79,6 +79,12 @@ def _decode_for(
         delay_statistic=case.delay_words,
         objective=case.objective_words,
         measured=measurements(case, chosen),
+        money=money_of(
+            case,
+            chosen,
+            (route, case.category_of, case.tables.weights),
+            math.fsum(case.value[rows, route[rows]] * case.tables.weights[rows]),
+        ),
     )
 
 
@@ -92,7 +98,7 @@ def best_experts(case: Case, chosen: IntArray, asked: BoolArray | None = None) -
     for c, k in enumerate(case.category_of):
         serving = chosen[able[k, chosen]]
         if len(serving):
-            keys = (serving, case.energy_j[k, serving], -case.quality[c, serving])
+            keys = (serving, case.energy_j[k, serving], -case.value[c, serving])
             route[c] = serving[np.lexsort(keys)[0]]
     return route
 

@@ -12,6 +12,7 @@ from moe2opt.selection.plan.view import view_of
 from moe2opt.selection.plan.words import (
     category_lines,
     measured_lines,
+    money_lines,
     plan_words,
     robust_lines,
     set_lines,
@@ -74,6 +75,34 @@ class Measurements:
     rows: tuple[tuple[str, ...], ...]
     used: tuple[bool, ...]
     basis: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Money:
+    """What a plan costs.
+
+    Attributes
+    ----------
+    currency
+        Such as ``usd``.
+    per_prompt
+        Expected money per prompt when only the routed expert answers.
+    per_hour
+        Money per hour of the deployed experts and of their servers, whatever they answer.
+    by_expert, by_category
+        Money per prompt of each deployed expert over all prompts, and of the routed expert in each
+        category; None without prompts.
+    net
+        The objective, where answers are worth money: the share of correct answers less what they
+        cost, in units of what a correct one is worth. None elsewhere.
+    """
+
+    currency: str
+    per_prompt: float
+    per_hour: float
+    by_expert: tuple[float, ...]
+    by_category: tuple[float | None, ...]
+    net: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +224,8 @@ class SelectionPlan(_Plan):
         Who is asked by each category; empty where all are.
     measured
         The measured table, and which figures are predicted; None without one.
+    money
+        What the plan costs; None where money does not matter.
     """
 
     instance: str
@@ -213,6 +244,7 @@ class SelectionPlan(_Plan):
     objective: str = "best expert"
     sets: tuple[CategorySet, ...] = ()
     measured: Measurements | None = None
+    money: Money | None = None
 
     def routing_frame(self) -> pd.DataFrame:
         """Return one row per cluster: cluster, llm, precision, server."""
@@ -226,7 +258,7 @@ class SelectionPlan(_Plan):
     def summary(self) -> str:
         """Return a readable account of the plan."""
         blocks = (category_lines(self), set_lines(self), plan_words(self), robust_lines(self))
-        return summarise(self, *blocks, measured_lines(self), [""])
+        return summarise(self, *blocks, money_lines(self), measured_lines(self), [""])
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> SelectionPlan:
@@ -296,6 +328,8 @@ class GatedPlan(_Plan):
         Margins and price of robust budgets; None where the predictions themselves count.
     measured
         The measured table, and which figures are predicted; None without one.
+    money
+        What the plan costs; None where money does not matter.
     """
 
     instance: str
@@ -312,6 +346,7 @@ class GatedPlan(_Plan):
     objective: str = "best expert"
     robustness: Robustness | None = None
     measured: Measurements | None = None
+    money: Money | None = None
 
     def summary(self) -> str:
         """Return a readable account of the plan."""
@@ -321,7 +356,7 @@ class GatedPlan(_Plan):
             f"selected on {', '.join(gate['selected_on'])}; split seed {gate['split']['seed']}"
         )
         blocks = (robust_lines(self), category_lines(self), plan_words(self))
-        return summarise(self, *blocks, measured_lines(self), ["", line])
+        return summarise(self, *blocks, money_lines(self), measured_lines(self), ["", line])
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> GatedPlan:

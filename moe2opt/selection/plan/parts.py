@@ -17,6 +17,7 @@ from moe2opt.selection.plan.model import (
     DeployedExpert,
     GatedPlan,
     Measurements,
+    Money,
     SelectionPlan,
     Usage,
 )
@@ -37,6 +38,36 @@ def deployed(expert: Expert, share_of_prompts: float) -> DeployedExpert:
         energy_j_per_prompt=expert.energy_j_per_prompt,
         share_of_prompts=share_of_prompts,
         power_scope=expert.power_scope,
+    )
+
+
+def money_of(
+    case: Case, chosen: IntArray, rows: tuple[IntArray, IntArray, FloatArray], net: float
+) -> Money | None:
+    """Return what a plan costs; None where money does not matter.
+
+    `rows` are expert (-1 for none), category and weight of each row of the objective, whose value
+    is `net`. Where experts share prompts, all that take part are paid.
+    """
+    if case.money is None or case.price is None:
+        return None
+    answer, category, weights = rows
+    if case.mixture is None:
+        paid = np.where(answer >= 0, case.price[category, np.maximum(answer, 0)], 0.0)
+    else:
+        taking = mixture_weights(case.mixture, case.scored, chosen) > 0
+        paid = np.where(taking, case.price[category][:, chosen], 0.0).sum(axis=1)
+    own = [category == k for k in range(len(case.categories))]
+    experts = [case.experts[i] for i in chosen]
+    used = {expert.server for expert in experts}
+    rents = [host.money_per_hour for host in case.hosts if host.name in used]
+    return Money(
+        currency=case.money.currency,
+        per_prompt=math.fsum(paid * weights),
+        per_hour=math.fsum([*rents, *(expert.money_per_hour for expert in experts)]),
+        by_expert=tuple(expert.money_per_prompt for expert in experts),
+        by_category=tuple(_mean(paid[k], weights[k]) if k.any() else None for k in own),
+        net=None if case.toll is None else net,
     )
 
 

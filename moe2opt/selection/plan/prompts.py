@@ -12,7 +12,7 @@ from moe2opt.selection.constraints.compiled import Compiled
 from moe2opt.selection.constraints.objectives import mixture_value
 from moe2opt.selection.gated import GatedCase
 from moe2opt.selection.plan.model import GatedCategory, GatedPlan
-from moe2opt.selection.plan.parts import deployed, measurements, shared_out, usage
+from moe2opt.selection.plan.parts import deployed, measurements, money_of, shared_out, usage
 from moe2opt.selection.routing.prompts import route
 
 
@@ -27,7 +27,8 @@ def decode(case: GatedCase, compiled: Compiled, x: IntArray) -> GatedPlan:
     answer, tested = (routed(case, part, chosen) for part in (rows, test))
     score = test_scores(case, test, tested)
     known = ~np.isnan(score)
-    energy = case.energy_j[case.outcomes.category_of[rows], np.maximum(answer, 0)]
+    category, value = case.outcomes.category_of[rows], evaluated(case, chosen)
+    energy = case.energy_j[category, np.maximum(answer, 0)]
     joules = np.where(answer >= 0, energy, 0.0)
     plan = GatedPlan(
         instance=case.name,
@@ -40,7 +41,7 @@ def decode(case: GatedCase, compiled: Compiled, x: IntArray) -> GatedPlan:
             _report(case, k, (rows, answer, joules), (test, score))
             for k in range(len(case.categories))
         ),
-        predicted_accuracy=evaluated(case, chosen),
+        predicted_accuracy=value if case.toll is None else _accuracy(case, rows, answer),
         test_prompts=int(known.sum()),
         test_accuracy=float(score[known].mean()) if known.any() else None,
         energy_j_per_prompt=float(joules.mean()) if len(rows) else 0.0,
@@ -49,8 +50,9 @@ def decode(case: GatedCase, compiled: Compiled, x: IntArray) -> GatedPlan:
         delay_statistic=case.delay_words,
         objective=case.objective_words,
         measured=measurements(case, chosen),
+        money=money_of(case, chosen, (answer, category, np.full(len(rows), 1 / len(rows))), value),
     )
-    return shared_out(case, plan, chosen, case.outcomes.category_of[rows])
+    return shared_out(case, plan, chosen, category)
 
 
 def routed(case: GatedCase, prompts: IntArray, chosen: IntArray) -> IntArray:
@@ -59,7 +61,7 @@ def routed(case: GatedCase, prompts: IntArray, chosen: IntArray) -> IntArray:
         return np.full(len(prompts), -1, dtype=np.int64)
     energy = case.energy_j[case.outcomes.category_of[prompts]]
     found = route(
-        case.expert_scores[prompts], chosen, allowed=case.may_serve[prompts], costs=energy
+        case.expert_values[prompts], chosen, allowed=case.may_serve[prompts], costs=energy
     )
     return found.first
 
@@ -77,8 +79,14 @@ def evaluated(case: GatedCase, chosen: IntArray) -> float:
         return mixture_value(case.mixture, case.scored, chosen)
     if not len(chosen):
         return 0.0
-    scores = np.where(case.may_serve, case.expert_scores, 0.0)[np.ix_(rows, chosen)]
-    return math.fsum(scores.max(axis=1)) / len(rows)
+    values = np.where(case.may_serve, case.expert_values, 0.0)[np.ix_(rows, chosen)]
+    return math.fsum(np.maximum(values.max(axis=1), 0.0)) / len(rows)
+
+
+def _accuracy(case: GatedCase, rows: IntArray, answer: IntArray) -> float:
+    """Return the mean score of the routed experts."""
+    scores = case.expert_scores[rows, np.maximum(answer, 0)]
+    return math.fsum(np.where(answer >= 0, scores, 0.0)) / max(len(rows), 1)
 
 
 def _report(
@@ -124,7 +132,7 @@ def _routing(case: GatedCase) -> dict[str, Any]:
 def category_table(case: GatedCase, chosen: IntArray) -> dict[str, Any]:
     """Return what routing by category needs: ``(K, S)`` mean scores, costs, who may serve."""
     rows = case.members()
-    category, scores = case.outcomes.category_of[rows], case.expert_scores[rows][:, chosen]
+    category, scores = case.outcomes.category_of[rows], case.expert_values[rows][:, chosen]
     own = [scores[category == k] for k in range(len(case.categories))]
     worth = [(part if len(part) else scores).mean(axis=0) for part in own]
     return {

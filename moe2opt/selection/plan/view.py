@@ -23,9 +23,15 @@ def view_of(plan: Any) -> View:
             (f"on {plan.test_prompts:,} test prompts", percent(plan.test_accuracy)),
             ("experts deployed", str(len(plan.experts))),
             ("routed expert alone", f"{number(plan.energy_j_per_prompt)} J per prompt"),
+            *_money_figures(plan),
         ),
         bars=bars(plan.budgets),
-        tables=(_expert_table(plan), _category_table(plan), *_measured_tables(plan)),
+        tables=(
+            _expert_table(plan),
+            _category_table(plan),
+            *_money_tables(plan),
+            *_measured_tables(plan),
+        ),
         notes=plan.caveats,
     )
 
@@ -40,6 +46,30 @@ def _expert_table(plan: Any) -> Table:
     ]  # fmt: skip
     header = ("LLM", "precision", "server", "memory (GiB)", "energy (J per prompt)", "prompts")
     return table("Deployed experts", header, rows)
+
+
+def _money_figures(plan: Any) -> Iterator[tuple[str, str]]:
+    """Yield what a plan costs, where money matters."""
+    if (own := plan.money) is None:
+        return
+    unit = own.currency.upper()
+    yield "routed expert alone, money", f"{number(own.per_prompt)} {unit} per prompt"
+    yield "deployed", f"{number(own.per_hour)} {unit} per hour"
+    if own.net is not None:
+        yield "correct answers less what they cost", percent(own.net)
+
+
+def _money_tables(plan: Any) -> Iterator[Table]:
+    """Yield what each expert and each category costs, where money matters."""
+    if (own := plan.money) is None:
+        return
+    header = f"{own.currency.upper()} per prompt"
+    experts = zip(plan.experts, own.by_expert, strict=True)
+    rows = [(f"{e.llm} {e.precision} @ {e.server}", number(price)) for e, price in experts]
+    yield table("Price of the deployed experts", ("expert", header), rows)
+    categories = zip(plan.by_category, own.by_category, strict=True)
+    paid = [(c.category, number(price)) for c, price in categories]
+    yield table("Price by category", ("category", header), paid)
 
 
 def _measured_tables(plan: Any) -> Iterator[Table]:

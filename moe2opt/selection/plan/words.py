@@ -67,6 +67,24 @@ def plan_words(plan: Any) -> list[str]:
     return ["", *lines] if lines else []
 
 
+def money_lines(plan: Any) -> list[str]:
+    """Return what a plan costs; empty where money does not matter."""
+    own = plan.money
+    if own is None:
+        return []
+    unit = own.currency.upper()
+    lines = [
+        f"Money: the routed expert alone takes {own.per_prompt:.4g} {unit} per prompt; deployed, "
+        f"{own.per_hour:.4g} {unit} per hour."
+    ]
+    if own.net is not None:
+        lines.append(f"Less what they cost, the answers are worth {percent(own.net)} correct ones.")
+    for expert, price in zip(plan.experts, own.by_expert, strict=True):
+        label = f"{expert.llm} {expert.precision} @ {expert.server}"
+        lines.append(f"  {label}: {price:.4g} {unit} per prompt, if it answered all")
+    return ["", *lines]
+
+
 def measured_lines(plan: Any) -> list[str]:
     """Return where the figures of the deployed experts come from, and the rows about them."""
     own = plan.measured

@@ -10,17 +10,18 @@ from moe2opt.selection.routing.prices import Market
 
 
 def market_of(instance: GatedCase, prompts: IntArray) -> Market:
-    """Return scores, expected joules and expected seconds of all experts on some prompts."""
+    """Return scores of all experts on some prompts, and their expected joules, seconds, money."""
     category = instance.outcomes.category_of[prompts]
+    money = np.zeros_like(instance.energy_j) if instance.price is None else instance.price
     return Market(
         values=instance.expert_scores[prompts],
-        costs=np.stack([instance.energy_j[category], instance.delay_s[category]]),
-        limits=np.full(2, np.inf),
+        costs=np.stack([m[category] for m in (instance.energy_j, instance.delay_s, money)]),
+        limits=np.full(3, np.inf),
         allowed=instance.may_serve[prompts],
     )
 
 
 def limited(market: Market, limits: FloatArray) -> Market:
-    """Return the market with the finite ones of the budgets for joules and seconds."""
+    """Return the market with the finite ones of the budgets for joules, seconds and money."""
     kept = np.flatnonzero(np.isfinite(limits))
     return Market(market.values, market.costs[kept], limits[kept], market.allowed)

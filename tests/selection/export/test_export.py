@@ -57,7 +57,7 @@ def test_prices_route_as_evaluated(serve: Serve) -> None:
     assert table.price_per_s == 0
     prompts, chosen = served.instance.split.members("test"), np.flatnonzero(served.result.x)
     market = market_of(served.instance, prompts).restricted_to(chosen)
-    prices = np.array([table.price_per_j, 0.0])
+    prices = np.array([table.price_per_j, 0.0, 0.0])
     wanted = [names(served)[chosen[k]] for k in market.response(prices).tolist()]
     assert answers(served, prompts) == wanted
     free = serve(STRICT[0])

@@ -239,7 +239,7 @@ def test_realised_costs_follow_the_single_answer(project: Project) -> None:
     experts = np.arange(4)
     learn = instance.split.members("train", "validation")
     opera = learn[instance.outcomes.category[learn] == "opera"]
-    delay_s, energy_j = instance.realised(opera, experts)
+    delay_s, energy_j, _ = instance.realised(opera, experts)
     k = instance.categories.index("opera")
     assert energy_j[:, experts].mean(axis=0) == pytest.approx(
         instance.energy_j[k, experts], rel=0.02

@@ -166,7 +166,7 @@ def test_rows_of_prompts(table: Any, load: Any) -> None:
         mine = learn[own.outcomes.category[learn] == category]
         assert own.energy_j[k, first] == pytest.approx(np.mean(mine % 5))
     test = own.split.members("test")
-    delay_s, joules = own.realised(test, np.array([first]))
+    delay_s, joules, _ = own.realised(test, np.array([first]))
     assert joules[:, first].tolist() == (test % 5).tolist()
     lengths = own.outcomes.prompt_tokens[test] + own.pool.filled_tokens(own.split)[test, 0]
     assert delay_s[:, first] == pytest.approx(test % 7 + lengths * 32 / 1e9)
