@@ -31,7 +31,11 @@ def remembering(problem: MonotoneProblem) -> MonotoneProblem:
     """
     if problem.structure is not None or type(problem) is not MonotoneProblem:
         return problem
-    return Remembering(**{f.name: getattr(problem, f.name) for f in fields(problem) if f.init})
+    own = {f.name: getattr(problem, f.name) for f in fields(MonotoneProblem) if f.init}
+    known = Remembering(**own)
+    # A problem of another class may know more of its data than its oracles show.
+    known.__dict__["fingerprint"] = problem.fingerprint
+    return known
 
 
 @dataclass(frozen=True, eq=False, repr=False)
