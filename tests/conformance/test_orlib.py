@@ -14,6 +14,7 @@ from solving import run
 
 from moe2opt.bench.orlib import (
     assignments,
+    build_orlib,
     knapsacks,
     multiple_choice,
     p_median,
@@ -22,7 +23,7 @@ from moe2opt.bench.orlib import (
 )
 from moe2opt.canonical import MonotoneProblem, MultipleChoiceProblem
 from moe2opt.certify import certify
-from moe2opt.result import Status
+from moe2opt.result import InputError, Status
 from moe2opt.solvers import SOLVERS
 from moe2opt.solvers.enumeration import point_count
 
@@ -135,9 +136,9 @@ CASES = [
             name,
             ("cap", f"{name}-uncap"),
             minimised(warehouses, f"cap/{name}.txt"),
-            ("brb", "enumerate"),
+            ("brb", "milp") if name == "cap73" else ("brb",),
         )
-        for name in ("cap71", "cap73")
+        for name in ("cap71", "cap73", "cap101", "cap103", "cap131", "cap133", "capa", "capc")
     ),
     *(
         Case(name, ("pmed", name), minimised(p_median, f"pmed/{name}.txt"), ("brb", "milp"))
@@ -145,7 +146,7 @@ CASES = [
     ),
 ]
 
-QUICK = {"mknap1-1", "mknap1-1-monotone", "gap1-1", "I01", "cap71"}
+QUICK = {"mknap1-1", "mknap1-1-monotone", "gap1-1", "I01", "cap71", "cap133", "capc"}
 
 
 def table() -> list[Any]:
@@ -182,6 +183,24 @@ def test_published_value(case: Case, solver: str, shared_data: Path) -> None:
     margin = 1e-8 * max(abs(optimum), abs(known.best_known))
     assert result.objective <= optimum + margin
     assert result.bound >= optimum - margin
+
+
+@pytest.mark.parametrize("instance", ["cap61", "cap63", "cap91", "capa-8000", "capc-7250"])
+def test_binding_capacities_are_refused(instance: str, shared_data: Path) -> None:
+    """Capacities that divide customers among warehouses are refused by name, in one sentence."""
+    with pytest.raises(
+        InputError, match=r"cap.*: capacities can bind .* no canonical problem does"
+    ):
+        build_orlib({"family": "cap", "instance": instance}, shared_data)
+
+
+def test_capacities_that_never_bind_are_ignored(shared_data: Path) -> None:
+    """Where each warehouse could serve everybody, the problem is the one without capacities."""
+    built, plain = (
+        build_orlib({"family": "cap", "instance": name}, shared_data)
+        for name in ("cap71", "cap71-uncap")
+    )
+    assert built.problem == plain.problem
 
 
 def objective_of(value: float, published: Callable[[float], float]) -> float:
