@@ -107,7 +107,7 @@ def _beside(new: PlanRow, old: PlanRow) -> list[Table | str]:
 
 
 def selection(instance: Any, x: IntArray, order: Order) -> Ran:
-    """Replay a selection on the test part of its outcomes, routed by its gate."""
+    """Replay a selection on the test part of its outcomes, answered as its plan says."""
     if not isinstance(instance, GatedInstance):
         raise InputError("`execute` runs selections with `experts: {outcomes: FOLDER}`")
     for flag in ("model", "text", "against"):
@@ -128,7 +128,7 @@ def selection(instance: Any, x: IntArray, order: Order) -> Ran:
         "exceeded": exceeded,
     }
     header = ("figure", "unit", "predicted", "realised", "error")
-    about = "predicted: by the plan; realised: on the test part, routed by the gate"
+    about = "predicted: by the plan; realised: on the test part, answered as planned"
     shown = (table("", header, [_cells(row) for row in rows]), about)
     return Ran(content=content, shown=shown, exceeded=tuple(exceeded))
 

@@ -45,6 +45,19 @@ class Mixture:
     k: int | None
 
 
+@dataclass(frozen=True, slots=True)
+class Vote:
+    """All deployed experts answer every prompt, and vote.
+
+    Attributes
+    ----------
+    weights
+        ``equal``, or by the ``accuracy`` of each LLM in the category.
+    """
+
+    weights: str
+
+
 #: Names of the budgets of what prompts use.
 ENERGY = "energy_j_per_prompt"
 
@@ -116,6 +129,8 @@ class Case(Content):
         Digest of the profile tables that seconds and joules come from.
     mixture
         How experts share a prompt; None when the best one answers.
+    vote
+        How all of them vote on its answer; None where they do not.
     energy_largest
         How many experts count where energy counts the ``largest``.
     delay_statistic, delay_level
@@ -156,6 +171,7 @@ class Case(Content):
     nominal: Case | None = None
     profiles_sha256: str = ""
     mixture: Mixture | None = None
+    vote: Vote | None = None
     energy_largest: int = 0
     delay_statistic: str = "mean"
     delay_level: float | None = None
@@ -282,10 +298,14 @@ class Case(Content):
 
     @cached_property
     def groups(self) -> tuple[IntArray, ...]:
-        """Experts that are the same LLM on the same server: at most one precision of each."""
+        """Experts that are the same LLM on the same server: at most one precision of each.
+
+        Where experts vote, those that are the same LLM at all: it has one vote.
+        """
         members: dict[tuple[str, str], list[int]] = {}
         for i, expert in enumerate(self.experts):
-            members.setdefault((expert.llm, expert.server), []).append(i)
+            place = "" if self.vote is not None else expert.server
+            members.setdefault((expert.llm, place), []).append(i)
         return tuple(np.array(m, dtype=np.int64) for m in members.values() if len(m) > 1)
 
     @property
@@ -298,6 +318,8 @@ class Case(Content):
     @property
     def objective_words(self) -> str:
         """Who answers a prompt, in words."""
+        if self.vote is not None:
+            return f"vote of all experts, weights {self.vote.weights}"
         if self.mixture is None:
             return "best expert"
         who = "all experts" if self.mixture.k is None else f"best {self.mixture.k} experts"

@@ -69,9 +69,10 @@ def compile_case(case: Case) -> Compiled:
     plain = Compiled(base, names, cover_names, base, names, cover_names, measures)
     if case.sets == "per_category":
         return with_sets(case, plain)
-    if case.mixture is None and not measures:
+    best_answers = case.mixture is None and case.vote is None
+    if best_answers and not measures:
         return plain
-    if case.mixture is None and [m.name for m in measures] == [ENERGY]:
+    if best_answers and [m.name for m in measures] == [ENERGY]:
         return with_thresholds(case, plain)
     return general(case, plain)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from moe2opt.canonical.question import Exported, Question
+from moe2opt.result import InputError
 from moe2opt.selection.plan import GatedPlan, SelectionPlan
 from moe2opt.selection.plan.view import ASKS
 from moe2opt.selection.question import SelectionInstance, build
@@ -20,6 +21,8 @@ def plan_from_dict(data: dict[str, Any]) -> SelectionPlan | GatedPlan:
 def _litellm(plan: Any, instance: SelectionInstance | None) -> Exported:
     from moe2opt.selection.export.served import served
 
+    if isinstance(plan.routing, dict) and "vote" in plan.routing:
+        raise InputError("--to litellm: sends a prompt to one expert; it cannot ask all and vote")
     return served(plan, instance)
 
 

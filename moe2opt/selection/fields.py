@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from moe2opt.profiles import Profiles
-from moe2opt.selection.case import Mixture
+from moe2opt.selection.case import Mixture, Vote
 from moe2opt.selection.catalogue import (
     Catalogue,
     accounts,
@@ -54,16 +54,17 @@ def parts_of(
         energy_limit_j_per_prompt=energy.limit_j_per_prompt if energy else None,
         energy_counts=energy.counts if energy else "all",
         delay_sharing=delay.sharing,
-        delay_scope="everywhere" if delay.counts == "all" else delay.scope,
+        delay_scope="everywhere" if config.all_answer else delay.scope,
         max_experts=config.max_experts,
         notes=tuple(_notes(config, tables, profiles, catalogue, measured)),
         robust_quantile=config.robust.level if config.robust else None,
         profiles_sha256=profiles.digest,
         mixture=_mixture_of(config),
+        vote=Vote(config.vote.weights) if config.objective == "vote" else None,
         energy_largest=(energy.largest if energy else None) or 0,
         delay_statistic=delay.statistic,
         delay_level=delay.level,
-        delay_counts=delay.counts,
+        delay_counts="all" if config.all_answer else delay.counts,
         samples=None if samples is None else samples.later(wait_s),
         queue=config.queue,
         sets=config.sets,

@@ -34,12 +34,19 @@ from moe2opt.selection.sections import Lengths, LlmPool, SelectionConfig
 SCORE_DECIMALS = 6
 
 
+#: What is said where a vote knows only who is right.
+UNKNOWN_ANSWERS = (
+    "the outcomes have no table `answers`: wrong answers are taken to agree and win ties, so the "
+    "share of correct votes is a lower bound"
+)
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class GatedCase(Case):
     """A case in which a trained gate routes every single prompt.
 
     The objective is the mean over prompts of the highest score of a deployed expert that is in
-    time: monotone and submodular in the deployed set. With a `mixture` it is neither.
+    time: monotone and submodular in the deployed set. With a `mixture` or `vote` it is neither.
 
     Attributes
     ----------
@@ -154,21 +161,26 @@ class GatedCase(Case):
     def scored_on(self, prompts: IntArray) -> Scored:
         """Return what the rows of the objective would be on other prompts."""
         allowed = self.may_serve[prompts]
-        values = np.where(allowed, np.maximum(self.expert_values[prompts], 0.0), 0.0)
+        if self.vote is not None:  # what a set can get right at best: somebody is right
+            values = (self.pool.score[np.ix_(prompts, self.model_of)] == 1).astype(np.float64)
+        else:
+            values = np.where(allowed, np.maximum(self.expert_values[prompts], 0.0), 0.0)
         return Scored(values, np.full(len(prompts), 1 / len(prompts)), allowed)
 
     @property
     def origin(self) -> dict[str, Any]:
         """What the result's provenance records: data, split and gate."""
-        record = self.gate.record
-        kept = ("settings", "data_sha256", "versions", "measures")
-        return {
+        known = {
             **super().origin,
             "outcomes": self.outcomes.provenance,
             "split": self.split.record(),
             "selected_on": list(self.part),
-            "gate": {name: record[name] for name in kept if name in record},
         }
+        if self.vote is not None:
+            return known
+        record = self.gate.record
+        kept = ("settings", "data_sha256", "versions", "measures")
+        return known | {"gate": {name: record[name] for name in kept if name in record}}
 
     @property
     def rows_words(self) -> str:
@@ -240,6 +252,9 @@ def gated_parts(
     if measured is not None:
         bound = bind(measured, config, outcomes.names, outcomes.categories, prompts)
     able, left_out = _deployable(config, outcomes, split)
+    if config.objective == "vote":
+        _check_votes(outcomes.restricted_to(able))
+        left_out += [] if outcomes.answers is not None else [UNKNOWN_ANSWERS]
     tables = outcomes.restricted_to(able).category_tables(split)
     pool = config.experts
     llms = LlmPool(max_params_b=pool.max_params_b, include=pool.include, exclude=pool.exclude)
@@ -281,6 +296,17 @@ def _check_names(config: SelectionConfig, outcomes: OutcomeMatrix) -> None:
                 hint = with_hint(name, outcomes.names)
                 raise InputError(f"experts.{key}: '{name}' is not in the outcomes{hint}")
     check_holders(config, outcomes.names, "outcomes")
+
+
+def _check_votes(outcomes: OutcomeMatrix) -> None:
+    """Raise unless every outcome is right or wrong."""
+    between = (outcomes.score != 0) & (outcomes.score != 1) & outcomes.observed
+    if between.any():
+        p, m = np.argwhere(between)[0]
+        raise InputError(
+            f"objective: a vote needs answers that are right or wrong; prompt "
+            f"'{outcomes.prompts[p]}', LLM '{outcomes.names[m]}': score {outcomes.score[p, m]:g}"
+        )
 
 
 def _deployable(

@@ -179,13 +179,16 @@ def _set_faults(case: Case, compiled: Compiled, x: IntArray, used: FloatArray) -
     budgets = zip(compiled.budget_names, used, compiled.budgets, compiled.limits, strict=True)
     covers = zip(compiled.base_covers, base.covers, strict=True)
     crowded = (case.experts[group[0]].llm for group in base.groups if x[group].sum() > 1)
+    twice = (
+        "two precisions on one server" if case.vote is None else "deployed twice, but votes once"
+    )
     return [
         *(
             f"{name}: {amount:.6g} used, the limit is {limit:.6g}"
             for name, amount, limit, allowed in budgets
             if amount > allowed
         ),
-        *(f"{llm}: two precisions on one server" for llm in crowded),
+        *(f"{llm}: {twice}" for llm in crowded),
         *(f"not met: {name}" for name, cover in covers if not x[cover].any()),
     ]
 

@@ -243,7 +243,9 @@ def _build_gated(config: SelectionConfig, folder: Path, *, allow_outside: bool) 
     assert experts is not None
     source = inside(folder, experts.outcomes, "experts.outcomes", allow_outside=allow_outside)
     features: str | Path | None = experts.features
-    if experts.features not in (None, "text"):
+    if features is None and config.objective == "vote":
+        features = "none"
+    elif experts.features not in (None, "text", "none"):
         key, name = "experts.features", str(experts.features)
         features = inside(folder, name, key, allow_outside=allow_outside)
     assumed = Assumed(experts.assumed_prompt_tokens, experts.assumed_output_tokens)

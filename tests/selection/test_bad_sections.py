@@ -20,8 +20,8 @@ FAULTS = [
     ("tiny_gate", ["objective=expected_accuracy"],
      "objective: 'expected_accuracy' does not go with `experts`"),
     ("tiny", ["objective=masked"],
-     "objective: expected 'expected_accuracy', 'expected_max', 'masked_softmax' or 'top_k', got "
-     "'masked'; did you mean 'masked_softmax'?"),
+     "objective: expected 'expected_accuracy', 'expected_max', 'masked_softmax', 'top_k' or "
+     "'vote', got 'masked'; did you mean 'masked_softmax'?"),
     ("tiny_gate", ["objective=top_k", "mixture.k=2", "routing.top_k=3"],
      "mixture.k: 2, but routing.top_k is 3"),
     ("tiny", ["objective=expected_accuracy", "mixture.k=2"],

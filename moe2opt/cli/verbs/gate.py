@@ -12,6 +12,7 @@ from moe2opt.cli.flags import Config, Json, Outside, Overrides, Quiet, Scenario
 from moe2opt.cli.folders import create, writing
 from moe2opt.cli.output import bar, print_table, put, put_json
 from moe2opt.cli.target import gated
+from moe2opt.errors import InputError
 
 if TYPE_CHECKING:
     from moe2opt.selection.gate import Gate
@@ -30,6 +31,8 @@ def train(
 ) -> None:
     """Train the gate of a configuration with `experts.outcomes`, and print how good it is."""
     instance = gated("gate train", config, scenario, overrides, allow_outside)
+    if instance.vote is not None:
+        raise InputError(f"{config}: objective: a vote has no gate: nothing is routed")
     folder = out or instance.gate_folder
     create(folder)
     start = time.perf_counter()

@@ -19,7 +19,7 @@ def replayed(instance: GatedInstance, x: IntArray) -> tuple[Row, ...]:
     Parameters
     ----------
     instance
-        With its trained gate.
+        With its trained gate, where it has one.
     x
         The 0/1 solution of a result.
 
@@ -32,16 +32,22 @@ def replayed(instance: GatedInstance, x: IntArray) -> tuple[Row, ...]:
     if not len(test.prompts):
         raise InputError("splits.test: the test part is empty")
     chosen = np.flatnonzero(x)
-    routing = test.by_gate(chosen)
-    policy = Policy("plan", chosen, routing)
+    vote = instance.vote is not None
+    asked = test.as_planned(chosen) if vote else (test.by_gate(chosen),)
+    policy = Policy("plan", chosen, *asked)
     delay_s, energy_j, _ = instance.realised(test.prompts, chosen)
     outcome = test.outcome(policy, delay_s, energy_j)
     members = instance.members()
-    answer = routed(instance, members, chosen)
-    asked = np.flatnonzero(answer >= 0)
-    category = instance.outcomes.category_of[members[asked]]
-    expected_j = instance.energy_j[category, answer[asked]].sum() / len(members)
-    expected_s = instance.delay_s[category, answer[asked]].sum() / len(members)
+    if vote:
+        category = instance.outcomes.category_of[members]
+        expected_j = instance.energy_j[category][:, chosen].sum() / len(members)
+        expected_s = instance.delay_s[category][:, chosen].max(axis=1, initial=0.0).mean()
+    else:
+        answer = routed(instance, members, chosen)
+        served = np.flatnonzero(answer >= 0)
+        category = instance.outcomes.category_of[members[served]]
+        expected_j = instance.energy_j[category, answer[served]].sum() / len(members)
+        expected_s = instance.delay_s[category, answer[served]].sum() / len(members)
     value = instance.problem().evaluate(np.asarray(x, dtype=np.int64))
     return (
         Row("accuracy", "share right", float(value), float(np.nanmean(outcome.quantised))),

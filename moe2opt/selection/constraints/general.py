@@ -21,6 +21,8 @@ from moe2opt.selection.constraints.measures import Measure, digest_of
 from moe2opt.selection.constraints.nonlinear import hourly
 from moe2opt.selection.constraints.objectives import mixture_oracle
 from moe2opt.selection.constraints.queueing import work_shares
+from moe2opt.selection.constraints.voting import Ballots, ballots_of
+from moe2opt.selection.gated import GatedCase
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,6 +74,9 @@ def general(case: Case, plain: Compiled) -> Compiled:
     own: MixedOracle = BestOfChosen(base.weighted)
     if case.mixture is not None:
         own = mixture_oracle(case.mixture, case.scored)
+    elif case.vote is not None:
+        assert isinstance(case, GatedCase)
+        own = ballots_of(case, case.members())
     rows = len(base.budgets)
     problem = BudgetedProblem(
         lower=view.lower,
@@ -84,15 +89,22 @@ def general(case: Case, plain: Compiled) -> Compiled:
         ],
         reverse_constraints=view.reverse_constraints,
         # Short of the ceiling it is; where the ceiling is lower, no budget is kept.
-        submodular=case.mixture is None,
+        submodular=case.mixture is None and case.vote is None,
         base=base,
         measures=plain.measures,
         # Who may serve counts besides the values: who may not takes no part in a mixture.
-        key=digest_of(repr(case.mixture), case.scored.allowed),
+        key=digest_of(repr(case.mixture), case.scored.allowed, *_ballot_parts(own)),
     )
     groups = (case.experts[group[0]] for group in base.groups)
     names = (f"precisions[{expert.llm} @ {expert.server}]" for expert in groups)
+    if case.vote is not None:
+        names = (f"copies[{case.experts[group[0]].llm}]" for group in base.groups)
     return replace(plain, problem=problem, row_names=(*plain.budget_names, *names))
+
+
+def _ballot_parts(own: MixedOracle) -> tuple[BoolArray | IntArray | FloatArray | float, ...]:
+    """Return what tells the votes of an objective from others, if it is one."""
+    return own.parts if isinstance(own, Ballots) else ()
 
 
 def _linear(case: Case, plain: Compiled) -> FacilityProblem:

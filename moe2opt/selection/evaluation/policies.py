@@ -11,12 +11,14 @@ import numpy as np
 
 from moe2opt.result import BoolArray, FloatArray, IntArray
 from moe2opt.selection.constraints.objectives import mixture_weights
+from moe2opt.selection.constraints.voting import ballots_of
+from moe2opt.selection.plan import votes
 from moe2opt.selection.plan.prompts import routed
 from moe2opt.selection.question import GatedInstance
 from moe2opt.selection.routing.prompts import Routing, majority_score, route, vote
 
 #: How the answers of several experts become one.
-Rule = Literal["first", "vote", "uniform", "oracle", "cascade"]
+Rule = Literal["first", "vote", "ballot", "uniform", "oracle", "cascade"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -33,6 +35,7 @@ class Policy:
         Experts asked for each test prompt.
     rule
         ``first``: the first expert answers; ``vote``: all asked experts do, and vote by weight;
+        ``ballot``: they vote as the objective does, a tie being decided by lot;
         ``uniform``: one of them, drawn by lot; ``oracle``: the cheapest that is right; ``cascade``:
         they are asked one after the other, and the one with the weight is believed.
     promised
@@ -154,8 +157,11 @@ class TestPart:
         return np.flatnonzero(np.asarray(x)[: len(self.instance.experts)])
 
     def as_planned(self, chosen: IntArray) -> tuple[Routing, Rule]:
-        """Route as the objective does: to the best expert, or by lot where experts share."""
+        """Route as the objective does: to the best expert, by lot, or to all for a vote."""
         mixture = self.instance.mixture
+        if self.instance.vote is not None:
+            everybody = np.broadcast_to(chosen, (len(self.prompts), len(chosen)))
+            return Routing(everybody, np.full(everybody.shape, 1 / max(1, len(chosen)))), "ballot"
         if mixture is None:
             return self.by_gate(chosen), "first"
         weights = mixture_weights(mixture, self.instance.scored_on(self.prompts), chosen)
@@ -189,9 +195,13 @@ class TestPart:
         result = np.where(asked, weights * score, 0.0)
         reduced = np.where(asked, weights * score * factor, 0.0)
         values, lowered = _sum(result, weights), _sum(reduced, weights)
-        if policy.rule == "vote":
-            values = self._voted(policy.routing)
-            lowered = values * np.where(asked, weights * factor, 0.0).sum(axis=1)
+        if policy.rule in ("vote", "ballot"):
+            if policy.rule == "vote":
+                values = self._voted(policy.routing)
+                lowered = values * np.where(asked, weights * factor, 0.0).sum(axis=1)
+            else:
+                values = votes.published(self.instance, self.prompts, policy.chosen)
+                lowered = votes.won(ballots_of(self.instance, self.prompts), policy.chosen)
             spent, waited = _all(energy, asked).sum(axis=1), _all(delay, asked).max(axis=1)
         elif policy.rule == "cascade":
             spent, waited = (_all(a, asked).sum(axis=1) for a in (energy, delay))

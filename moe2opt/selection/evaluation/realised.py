@@ -141,10 +141,12 @@ def _policies(test: TestPart, solve: Solver, seed: int) -> Iterator[Policy]:
     yield Policy(PLAN, chosen, *test.as_planned(chosen), result.objective, note)
     yield from _selected_on_train(test, solve)
     yield from _other_sets(test, seed)
-    yield from _other_routings(test, chosen)
-    yield from literature(test, instance.compiled, facts_of(instance), chosen)
-    yield from _cost_aware(test, chosen, solve)
-    everybody = test.everybody(chosen, equal=True)
+    everybody = test.as_planned(chosen)[0]
+    if instance.vote is None:  # a vote has no gate, and routes nothing
+        yield from _other_routings(test, chosen)
+        yield from literature(test, instance.compiled, facts_of(instance), chosen)
+        yield from _cost_aware(test, chosen, solve)
+        everybody = test.everybody(chosen, equal=True)
     yield Policy("per-prompt oracle of the set", chosen, everybody, "oracle", note=_ORACLE_NOTE)
     yield _largest(test)
 
@@ -166,10 +168,14 @@ def _other_sets(test: TestPart, seed: int) -> Iterator[Policy]:
             yield Policy(name, chosen, by_category(test, chosen), note=note)
             continue
         single = name == "best single LLM"
-        note = "chosen on all but the test part" if single else "routed by the gate"
+        note = "chosen on all but the test part" if single else _answering(instance)
         yield from _named(test, name, chosen, note)
     for number, chosen in enumerate(random_sets(problem, RANDOM_SETS, seed, instance.model_of)):
-        yield from _named(test, f"{RANDOM} #{number}", chosen, "routed by the gate")
+        yield from _named(test, f"{RANDOM} #{number}", chosen, _answering(instance))
+
+
+def _answering(instance: GatedInstance) -> str:
+    return "routed by the gate" if instance.vote is None else "all vote"
 
 
 def _named(test: TestPart, name: str, chosen: IntArray | None, note: str) -> Iterator[Policy]:

@@ -54,6 +54,8 @@ def read_vectors(
     """
     if features == "text":
         return _hashed(prompts)
+    if features == "none":
+        return np.zeros((len(ids), 0))
     path = Path(features) if features is not None else _embeddings(folder)
     if path.suffix in _SUFFIXES:
         return _from_table(path, ids, identity)
@@ -73,8 +75,8 @@ def _embeddings(folder: Path) -> Path:
         return found[0]
     if not found:
         raise InputError(
-            f"{folder}: embeddings*.npz is missing; give experts.features: a file of vectors, or "
-            "`text` to hash the words of the column 'question'"
+            f"{folder}: embeddings*.npz is missing; give experts.features: a file of vectors, "
+            "`text` to hash the words of the column 'question', or `none`"
         )
     listed = ", ".join(path.name for path in found)
     raise InputError(f"{folder}: {listed}: which one? Name it with experts.features")

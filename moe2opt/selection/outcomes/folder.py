@@ -82,7 +82,7 @@ def read_outcome_folder(
         ``models.csv`` and ``embeddings*.npz``; optionally ``answers``.
     features
         A file of feature vectors instead of the folder's embeddings (``.npz``, ``.parquet``,
-        ``.csv``), or ``text`` to hash the words of the column ``question``.
+        ``.csv``), ``text`` to hash the words of the column ``question``, or ``none``.
     assumed
         Lengths to use where the folder has none.
 

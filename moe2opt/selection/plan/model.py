@@ -275,12 +275,13 @@ class GatedCategory:
     category, share_of_prompts
         Its name and its share of the prompts that the objective averages over.
     predicted_accuracy
-        Mean highest score of a deployed expert on those prompts; None without prompts.
+        Mean highest score of a deployed expert on those prompts, or the share that a vote gets
+        right; None without prompts.
     test_prompts, test_accuracy
         Routed test prompts with a known outcome, and their mean score (None without any). They are
         the published answers: quantisation is not in them.
     energy_j_per_prompt
-        Expected joules of the routed expert alone, over the prompts of the objective.
+        Expected joules of those that answer: the routed expert, or all that vote.
     delay_s, deadline_s
         Time of the slowest expert that serves it, and the deadline (None for none).
     """
@@ -310,14 +311,14 @@ class GatedPlan(_Plan):
     by_category
         Quality, energy and delay of each category.
     predicted_accuracy
-        The objective: mean highest score of a deployed expert.
+        The objective: mean highest score of a deployed expert, or the share of right votes.
     test_prompts, test_accuracy
-        Test prompts with a known outcome of their routed expert, and their mean score.
+        Test prompts with a known outcome of who answers, and their mean score.
     energy_j_per_prompt
-        Expected joules per prompt when only the routed expert answers.
+        Expected joules per prompt of those that answer: the routed expert, or all that vote.
     routing
         What routes: the gate's head, calibration, folder and data digest, the split, and a table
-        of scores and costs by category.
+        of scores and costs by category. Of a vote: its weights and the split.
     caveats
         What must be known to read the figures.
     delay_statistic
@@ -350,10 +351,12 @@ class GatedPlan(_Plan):
 
     def summary(self) -> str:
         """Return a readable account of the plan."""
-        gate = self.routing
+        own = self.routing
+        by = "Vote: no gate"
+        if "vote" not in own:
+            by = f"Gate: {own['head']} ({own['backend']}), {own['calibration']} calibration"
         line = (
-            f"Gate: {gate['head']} ({gate['backend']}), {gate['calibration']} calibration; "
-            f"selected on {', '.join(gate['selected_on'])}; split seed {gate['split']['seed']}"
+            f"{by}; selected on {', '.join(own['selected_on'])}; split seed {own['split']['seed']}"
         )
         blocks = (robust_lines(self), category_lines(self), plan_words(self))
         return summarise(self, *blocks, money_lines(self), measured_lines(self), ["", line])

@@ -47,12 +47,14 @@ def money_of(
     """Return what a plan costs; None where money does not matter.
 
     `rows` are expert (-1 for none), category and weight of each row of the objective, whose value
-    is `net`. Where experts share prompts, all that take part are paid.
+    is `net`. Where experts share prompts or vote, all that take part are paid.
     """
     if case.money is None or case.price is None:
         return None
     answer, category, weights = rows
-    if case.mixture is None:
+    if case.vote is not None:
+        paid = case.price[category][:, chosen].sum(axis=1)
+    elif case.mixture is None:
         paid = np.where(answer >= 0, case.price[category, np.maximum(answer, 0)], 0.0)
     else:
         taking = mixture_weights(case.mixture, case.scored, chosen) > 0

@@ -10,7 +10,9 @@ import numpy as np
 from moe2opt.result import FloatArray, IntArray
 from moe2opt.selection.constraints.compiled import Compiled
 from moe2opt.selection.constraints.objectives import mixture_value
+from moe2opt.selection.constraints.voting import ballots_of
 from moe2opt.selection.gated import GatedCase
+from moe2opt.selection.plan import votes
 from moe2opt.selection.plan.model import GatedCategory, GatedPlan
 from moe2opt.selection.plan.parts import deployed, measurements, money_of, shared_out, usage
 from moe2opt.selection.routing.prompts import route
@@ -20,7 +22,10 @@ def decode(case: GatedCase, compiled: Compiled, x: IntArray) -> GatedPlan:
     """Return the plan of the 0/1 vector `x`, with what the gate's routing scores on the test part.
 
     A prompt goes to the deployed expert in time with the highest score; ties to the lower energy.
+    Where experts vote, it goes to all of them.
     """
+    if case.vote is not None:
+        return votes.decode(case, compiled, x)
     own = compiled.problem.vector(x)[: len(case.experts)]
     chosen = np.flatnonzero(own)
     rows, test = case.members(), case.split.members("test")
@@ -77,6 +82,8 @@ def evaluated(case: GatedCase, chosen: IntArray) -> float:
     rows = case.members()
     if case.mixture is not None:
         return mixture_value(case.mixture, case.scored, chosen)
+    if case.vote is not None:
+        return ballots_of(case, rows).value(chosen)
     if not len(chosen):
         return 0.0
     values = np.where(case.may_serve, case.expert_values, 0.0)[np.ix_(rows, chosen)]

@@ -22,7 +22,7 @@ def view_of(plan: Any) -> View:
             ("expected correct answers", percent(plan.predicted_accuracy)),
             (f"on {plan.test_prompts:,} test prompts", percent(plan.test_accuracy)),
             ("experts deployed", str(len(plan.experts))),
-            ("routed expert alone", f"{number(plan.energy_j_per_prompt)} J per prompt"),
+            (_answering(plan), f"{number(plan.energy_j_per_prompt)} J per prompt"),
             *_money_figures(plan),
         ),
         bars=bars(plan.budgets),
@@ -34,6 +34,12 @@ def view_of(plan: Any) -> View:
         ),
         notes=plan.caveats,
     )
+
+
+def _answering(plan: Any) -> str:
+    """Return who answers a prompt."""
+    votes = isinstance(plan.routing, dict) and "vote" in plan.routing
+    return "all experts together" if votes else "routed expert alone"
 
 
 def _expert_table(plan: Any) -> Table:

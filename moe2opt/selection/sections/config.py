@@ -24,6 +24,7 @@ from moe2opt.selection.sections.gate import (
     MixtureSection,
     RoutingSection,
     Splits,
+    VoteSection,
 )
 from moe2opt.selection.sections.machines import (
     LlmPool,
@@ -50,14 +51,18 @@ class SelectionConfig(Section):
     """Short name of the instance."""
     description: str = ""
     """What the instance is about, and where its figures come from."""
-    objective: Literal["expected_accuracy", "expected_max", "masked_softmax", "top_k"] | None = None
+    objective: (
+        Literal["expected_accuracy", "expected_max", "masked_softmax", "top_k", "vote"] | None
+    ) = None
     """Share of prompts expected to be answered correctly. `expected_accuracy` (with `tables`): each
     cluster of prompts goes to the best deployed expert; `expected_max` (with `experts`): each
     prompt of the selection part goes to the deployed expert that the gate rates highest;
     `masked_softmax`: all deployed experts share every prompt by the gate's weights; `top_k`: the
-    best k of them do."""
+    best k of them do; `vote` (with `experts`): all deployed experts answer each prompt and vote."""
     mixture: MixtureSection = MixtureSection()
     """Weights of experts that answer together (`masked_softmax`, `top_k`)."""
+    vote: VoteSection = VoteSection()
+    """Votes of experts that answer together (`vote`)."""
     sets: Literal["one", "per_category"] = "one"
     """`one`: every category asks all deployed experts; `per_category`: each category asks experts
     of its own among the deployed ones, and energy counts these only (with `tables`)."""
@@ -120,6 +125,11 @@ class SelectionConfig(Section):
         return self.objective in ("masked_softmax", "top_k")
 
     @property
+    def all_answer(self) -> bool:
+        """Whether a prompt is answered when the last deployed expert has answered it."""
+        return self.delay.counts == "all" or self.objective == "vote"
+
+    @property
     def answering(self) -> int | None:
         """How many experts answer a prompt under the objective `top_k`, None if unknown."""
         if self.mixture.k is None and self.experts is not None:
@@ -145,14 +155,18 @@ class SelectionConfig(Section):
                 raise ValueError("llms: with `experts`, max_params_b, include and exclude go there")
         elif extra := {"splits", "gate", "routing"} & self.model_fields_set:
             raise ValueError(f"{min(extra)}: needs `experts`")
-        if self.objective not in (None, objective, "masked_softmax", "top_k"):
+        if self.objective == "vote" and self.experts is None:
+            raise ValueError("objective: 'vote' needs single outcomes: `experts`, not `tables`")
+        if self.objective not in (None, objective, "masked_softmax", "top_k", "vote"):
             raise ValueError(f"objective: '{self.objective}' does not go with `{source}`")
         return self
 
     @model_validator(mode="after")
     def _parts_agree(self) -> SelectionConfig:
-        complaints = (*_of_mixture(self), *_of_lengths(self), *_of_sets(self), *_of_money(self))
-        for complaint in complaints:
+        for complaint in (
+            *_of_mixture(self), *_of_vote(self), *_of_lengths(self), *_of_sets(self),
+            *_of_money(self),
+        ):  # fmt: skip
             raise ValueError(complaint)
         return self
 
@@ -211,6 +225,25 @@ def _of_mixture(config: SelectionConfig) -> Iterator[str]:
         yield f"mixture.k: {config.mixture.k}, but routing.top_k is {config.routing.top_k}"
 
 
+def _of_vote(config: SelectionConfig) -> Iterator[str]:
+    """Yield what a vote, in which every expert answers, does not go with."""
+    if config.objective != "vote":
+        if config.vote.model_fields_set:
+            yield "vote.weights: only goes with objective 'vote'"
+        return
+    queue = config.queue
+    for key, budget in (("energy", config.energy), ("money", config.money)):
+        if budget is not None and budget.counts != "all":
+            yield f"{key}.counts: '{budget.counts}', but in a vote all experts answer"
+    if "counts" in config.delay.model_fields_set and config.delay.counts == "one":
+        yield "delay.counts: 'one', but in a vote all experts answer"
+    if queue is not None and queue.counts != "all":
+        yield f"queue.counts: '{queue.counts}', but in a vote all experts answer"
+    for key in ("gate", "routing"):
+        if key in config.model_fields_set:
+            yield f"{key}: nothing is routed in a vote"
+
+
 def _of_lengths(config: SelectionConfig) -> Iterator[str]:
     """Yield a complaint where lengths of single answers are needed and not known."""
     if config.experts is not None or (config.lengths and config.lengths.distribution):
@@ -262,7 +295,7 @@ def _of_money(config: SelectionConfig) -> Iterator[str]:
             yield f"servers.{k}.money_per_hour: needs `money`"
     if money is None:
         return
-    if config.mixes and money.worth_of_correct is not None:
+    if (config.mixes or config.objective == "vote") and money.worth_of_correct is not None:
         yield f"money.worth_of_correct: does not go with objective '{config.objective}'"
 
 
@@ -282,7 +315,9 @@ def unusual(config: SelectionConfig) -> Iterator[str]:
         yield "money.counts 'largest'"
     if rented(config):
         yield "money.limit_per_hour"
-    if config.delay.counts == "all":
+    if config.objective == "vote":
+        yield "objective 'vote'"
+    elif config.delay.counts == "all":
         yield "delay.counts 'all'"
     if config.delay.sharing == "shared" and config.delay.statistic != "mean":
         yield f"delay.statistic '{config.delay.statistic}' on shared servers"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -27,7 +27,8 @@ class Experts(Section):
     """Names to leave out."""
     features: FileName | None = None
     """File of feature vectors instead of the folder's embeddings (.npz, .parquet, .csv; relative
-    to this file), or `text` to hash the words of the column `question`."""
+    to this file), `text` to hash the words of the column `question`, or `none` for the category
+    alone; a vote needs none."""
     assumed_prompt_tokens: Positive | None = None
     """Length of every prompt where the folder has no column prompt_tokens; assumed, and said so."""
     assumed_output_tokens: Positive | None = None
@@ -107,6 +108,14 @@ class RoutingSection(Section):
     """Budget of expected delay for cost-aware routing, in seconds; none for no limit."""
     money_per_prompt: Positive | None = None
     """Budget of expected money for cost-aware routing, in the currency of `money`."""
+
+
+class VoteSection(Section):
+    """Votes of experts that answer together (objective `vote`)."""
+
+    weights: Literal["equal", "accuracy"] = "equal"
+    """`equal`: one vote for each LLM, the most votes win; `accuracy`: votes by the log-odds of its
+    accuracy in the category on the training and validation parts."""
 
 
 class MixtureSection(Section):

@@ -1,0 +1,224 @@
+r"""Ensembles: every deployed expert answers every prompt, and the answers are put to a vote.
+
+The votes for the right answer rise with the deployed set, and so do those for each wrong one: the
+share of prompts that the vote gets right is not monotone in the set, but it rises with the experts
+that are right and falls with those that are wrong. That makes it mixed monotone: over sets between
+y and x it is at most the value of the right votes of x against the wrong votes of y.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from moe2opt.result import BoolArray, FloatArray, IntArray
+from moe2opt.selection.gated import GatedCase
+
+#: Votes of the LLM whose word counts most in a category, where they are weighted.
+MOST_VOTES = 16
+
+#: Shares of box corners that are remembered.
+_MOST_KNOWN = 200_000
+
+#: Relative error of one operation, for bounds over boxes.
+_UNIT = 2.0**-53
+
+
+@dataclass(frozen=True, eq=False)
+class Ballots:
+    """What M LLMs answer on R prompts, and how a set of N experts (copies of them) votes.
+
+    An LLM has one vote, however many copies of it are deployed; that of the copy that keeps most.
+
+    Attributes
+    ----------
+    right
+        ``(R, M)`` whether the LLM gives the right answer.
+    wrong
+        ``(R, M)`` number of the wrong answer that it gives, 0 up; -1 where it gives none.
+    votes
+        ``(R, M)`` whole votes of its answer, at least 1.
+    model_of, keeps
+        ``(N,)`` LLM of each expert, and the share of right answers that its precision keeps; the
+        others are lost one by one, independently, and vote for nothing.
+    weights
+        ``(R,)`` weights of the prompts.
+    tie
+        Whether a tie is decided by lot; lost where the wrong answers are not told apart.
+    """
+
+    right: BoolArray
+    wrong: IntArray
+    votes: IntArray
+    model_of: IntArray
+    keeps: FloatArray
+    weights: FloatArray
+    tie: bool
+
+    def __call__(self, upper: IntArray, lower: IntArray) -> FloatArray:
+        """Return the bound over boxes between ``(B, N)`` 0/1 corners; at points, the value.
+
+        Over boxes it is raised by more than the sums can lose to rounding.
+        """
+        slack = 0.0 if upper is lower else 8.0 * _UNIT * (sum(self.right.shape) + 8)
+        pairs = zip(upper, lower, strict=True)
+        return np.array([self._share(x > 0, y > 0) for x, y in pairs]) * (1.0 + slack)
+
+    def _share(self, offered: BoolArray, kept: BoolArray) -> float:
+        """Return the weighted share of `chances`, computed once for copies that vote alike."""
+        keeps = np.zeros(self.right.shape[1])
+        np.maximum.at(keeps, self.model_of[offered], self.keeps[offered])
+        key = (keeps.tobytes(), np.unique(self.model_of[kept]).tobytes())
+        if key not in self._known:
+            if len(self._known) >= _MOST_KNOWN:
+                self._known.clear()
+            self._known[key] = math.fsum(self.chances(offered, kept) * self.weights)
+        return self._known[key]
+
+    @cached_property
+    def _known(self) -> dict[tuple[bytes, bytes], float]:
+        """Shares that were computed before."""
+        return {}
+
+    def value(self, chosen: IntArray) -> float:
+        """Return the share of prompts that a vote of the chosen experts gets right."""
+        own = np.zeros(len(self.model_of), dtype=bool)
+        own[chosen] = True
+        return math.fsum(self.chances(own, own) * self.weights)
+
+    def chances(self, offered: BoolArray, kept: BoolArray) -> FloatArray:
+        """Return ``(R,)`` chances that the right votes of `offered` beat the wrong ones of `kept`.
+
+        Parameters
+        ----------
+        offered, kept
+            ``(N,)`` experts that may be right, and experts that may be wrong.
+        """
+        most, tied = self._against(np.unique(self.model_of[kept]))
+        share = np.where(most > 0, 1.0 / (1 + tied) if self.tie else 0.0, 0.0)
+        voters = list(self._voters(offered))
+        found = np.empty(len(most))
+        for rows, votes in self._blocks:
+            own = most[rows]
+            below = self._below(rows, votes, int(own.max(initial=0)), voters)
+            lost = np.where(np.arange(len(below))[:, None] <= own, below, 0.0).sum(axis=0)
+            level = below[own, np.arange(len(own))]
+            found[rows] = 1.0 - lost + level * share[rows]
+        return found
+
+    def _below(
+        self, rows: slice | IntArray, votes: IntArray, most: int, voters: list[tuple[int, float]]
+    ) -> FloatArray:
+        """Return ``(most + 1, rows)`` chances of that many right votes, for 0..most."""
+        right = self._right[:, rows]
+        below = np.zeros((most + 1, right.shape[1]))
+        below[0] = 1.0
+        for m, keeps in voters:
+            cast, count = keeps * right[m], int(votes[m])
+            moved = cast * below[: max(0, most + 1 - count)]
+            below -= cast * below
+            below[count:] += moved
+        return below
+
+    def _voters(self, offered: BoolArray) -> Iterator[tuple[int, float]]:
+        """Yield each LLM with the largest share that an offered copy of it keeps."""
+        for m in np.unique(self.model_of[offered]).tolist():
+            yield m, float(self.keeps[offered & (self.model_of == m)].max())
+
+    def _against(self, models: IntArray) -> tuple[IntArray, IntArray]:
+        """Return ``(R,)`` votes of the strongest wrong answer, and how many have as many."""
+        rows = np.arange(len(self.right))
+        totals = np.zeros((len(rows), int(self.wrong.max(initial=0)) + 1), dtype=np.int64)
+        for m in models.tolist():
+            given = self.wrong[:, m] >= 0
+            totals[rows[given], self.wrong[given, m]] += self.votes[given, m]
+        most = totals.max(axis=1)
+        return most, (totals == most[:, None]).sum(axis=1)
+
+    @cached_property
+    def _right(self) -> FloatArray:
+        """``(M, R)`` 1 where the LLM is right."""
+        return np.ascontiguousarray(self.right.T, dtype=np.float64)
+
+    @cached_property
+    def _blocks(self) -> list[tuple[slice | IntArray, IntArray]]:
+        """Rows in which every LLM has the same votes everywhere, and these ``(M,)`` votes."""
+        kinds, block = np.unique(self.votes, axis=0, return_inverse=True)
+        if len(kinds) == 1:
+            return [(slice(None), kinds[0])]
+        return [(np.flatnonzero(block.ravel() == b), votes) for b, votes in enumerate(kinds)]
+
+    @cached_property
+    def parts(self) -> tuple[BoolArray | IntArray | FloatArray | float, ...]:
+        """What tells these ballots from others."""
+        return (self.right, self.wrong, self.votes, self.model_of, self.keeps, self.tie)
+
+
+def ballots_of(case: GatedCase, prompts: IntArray, *, published: bool = False) -> Ballots:
+    """Return the ballots of a case on some prompts.
+
+    Parameters
+    ----------
+    case
+        A case with a `vote`.
+    prompts
+        Which prompts; an LLM without an outcome on one gives no answer there.
+    published
+        Whether every precision keeps all right answers: the answers as they were published.
+    """
+    assert case.vote is not None
+    score = case.pool.score[prompts]
+    answers = None if case.pool.answers is None else case.pool.answers[prompts]
+    categories = case.pool.category_of[prompts]
+    votes = np.ones(score.shape, dtype=np.int64)
+    if case.vote.weights == "accuracy":
+        votes = _votes(case)[categories]
+    return Ballots(
+        right=score == 1,
+        wrong=_numbered(score, answers),
+        votes=votes,
+        model_of=case.model_of,
+        keeps=np.ones(len(case.experts)) if published else case.factors,
+        weights=np.full(len(prompts), 1 / len(prompts)),
+        tie=answers is not None,
+    )
+
+
+def _numbered(score: FloatArray, answers: IntArray | None) -> IntArray:
+    """Return ``(R, M)`` wrong answers by number, small ones first; -1 for none or a right one.
+
+    Where answers are not known, all wrong ones of a prompt are taken to agree.
+    """
+    wrong = score == 0
+    if answers is None:
+        return np.where(wrong, 0, -1)
+    given = np.where(wrong & (answers >= 0), answers, -1)
+    first = (given[:, :, None] == given[:, None, :]).argmax(axis=2)
+    leads = (first == np.arange(given.shape[1])) & (given >= 0)
+    number = np.cumsum(leads, axis=1) - 1
+    return np.where(given >= 0, np.take_along_axis(number, first, axis=1), -1)
+
+
+def _votes(case: GatedCase) -> IntArray:
+    r"""Return ``(K, M)`` whole votes by category: :math:`\log((A - 1) p / (1 - p))`, to scale.
+
+    p is the accuracy on training and validation prompts and A the number of answers there; the
+    best LLM has `MOST_VOTES`, and nobody less than one (Nitzan and Paroush 1982).
+    """
+    own = case.pool.answers
+    learn = case.split.members("train", "validation")
+    votes = np.ones(case.tables.accuracy.shape, dtype=np.int64)
+    for k in range(len(votes)):
+        chance = np.clip(case.tables.accuracy[k], 1e-3, 1 - 1e-3)
+        options = 2
+        if own is not None:
+            seen = own[learn[case.pool.category_of[learn] == k]]
+            options = max(2, len(np.unique(seen[seen >= 0])))
+        odds = np.log((options - 1) * chance / (1 - chance))
+        if odds.max() > 0:
+            votes[k] = np.maximum(np.rint(MOST_VOTES * odds / odds.max()), 1).astype(np.int64)
+    return votes
