@@ -13,6 +13,7 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from moe2opt.result import FloatArray
 
@@ -51,7 +52,9 @@ def hashed_text(texts: Sequence[str], dimensions: int = 64) -> FloatArray:
     if size < 1:
         return np.zeros((len(texts), 0))
     start = np.random.default_rng(0).standard_normal(min(weighted.shape))
-    left, strength, _ = svds(weighted, k=size, v0=start)
+    # Threads only wait for each other on vectors as short as these: two take three times as long.
+    with threadpool_limits(1):
+        left, strength, _ = svds(weighted, k=size, v0=start)
     # The sign of a singular vector is arbitrary; fix it so that a repeated run agrees.
     sign = np.sign(left[np.abs(left).argmax(axis=0), np.arange(size)])
     vectors: FloatArray = left * (sign * strength)

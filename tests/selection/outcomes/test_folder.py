@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -208,3 +209,22 @@ def test_category_tables_count_right(matrix: OutcomeMatrix, split: Split) -> Non
     learn = first & (split.part < 2)
     assert tables.accuracy[0, 0] == pytest.approx(np.nanmean(matrix.score[learn, 0]))
     assert tables.output_tokens[0, 0] == pytest.approx(np.nanmean(matrix.output_tokens[learn, 0]))
+
+
+def test_words_are_reduced_in_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Linear algebra that would only wait for other threads has none while it reduces texts."""
+    import scipy.sparse.linalg as linalg
+    from threadpoolctl import threadpool_info
+
+    from moe2opt.selection.outcomes.text import hashed_text
+
+    seen: list[int] = []
+    plain = linalg.svds
+
+    def watched(*given: Any, **named: Any) -> Any:
+        seen.extend(pool["num_threads"] for pool in threadpool_info())
+        return plain(*given, **named)
+
+    monkeypatch.setattr(linalg, "svds", watched)
+    assert hashed_text(["one two", "two three", "three four"], 2).shape == (3, 2)
+    assert set(seen) == {1}
