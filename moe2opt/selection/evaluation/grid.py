@@ -165,7 +165,7 @@ class _Judge:
     gaps: dict[str, tuple[FloatArray, FloatArray]] = field(default_factory=dict)
     _tests: dict[GatedInstance, TestPart] = field(default_factory=dict)
     _facts: dict[GatedInstance, Facts] = field(default_factory=dict)
-    _routers: dict[GatedInstance, dict[str, FloatArray]] = field(default_factory=dict)
+    _routers: dict[Any, dict[str, FloatArray]] = field(default_factory=dict)
     _scores: dict[tuple[GatedInstance, tuple[str, ...]], FloatArray] = field(default_factory=dict)
     _outcomes: dict[Any, Outcome] = field(default_factory=dict)
 
@@ -231,9 +231,16 @@ class _Judge:
                 raise InputError("splits.test: the test part is empty")
             self._tests[instance] = test
             self._facts[instance] = facts_of(instance)
-            self._routers[instance] = trained_routers(instance, test.prompts)
             record = instance.split.record()
             self.splits.setdefault(record["sha256"], record)
+
+    def _trained(self, instance: GatedInstance) -> dict[str, FloatArray]:
+        """Return the routers' scores; instances that differ by budgets alone share them."""
+        experts = (instance.model_of.tobytes(), instance.factors.tobytes())
+        key = (instance.outcomes.digest, instance.split.record()["sha256"], *experts)
+        if key not in self._routers:
+            self._routers[key] = trained_routers(instance, self._tests[instance].prompts)
+        return self._routers[key]
 
     def _gated(self, name: str, instance: GatedInstance, chosen: IntArray) -> Policy:
         return Policy(name, chosen, self._tests[instance].by_gate(chosen))
@@ -260,7 +267,7 @@ class _Judge:
             ("uniform routing", equal, "uniform"),
             ("category table", by_category(test, chosen), "first"),
         ]
-        for name, scores in self._routers[instance].items():
+        for name, scores in self._trained(instance).items():
             routings.append((name, test.by_scores(scores, chosen), "first"))
         if self.retrain:
             scores = self._retrained(instance, chosen)
