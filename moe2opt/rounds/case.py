@@ -1,10 +1,10 @@
 r"""Devices, radio and work, and what each way of taking part in a round costs.
 
-A device that computes :math:`C` operations at :math:`f` per second and sends :math:`D` bits with
-:math:`r` resource blocks of width :math:`W` at power :math:`p` over a channel of gain :math:`h`
-takes
+A device that computes :math:`C` operations at :math:`f` per second, sends :math:`D` bits with
+:math:`r` resource blocks of width :math:`W` at power :math:`p` over a channel of gain :math:`h`,
+and waits for :math:`D'` bits takes
 
-.. math:: t = C / f + D / R, \quad e = \epsilon C + p D / R, \quad
+.. math:: t = C / f + (D + D') / R, \quad e = \epsilon C + p D / R, \quad
     R = r W \log_2\!\Big(1 + \frac{p h}{N_0 r W}\Big),
 
 the usual formula of the field: more blocks spread the same power, so that rates rise ever less.
@@ -89,7 +89,7 @@ class Item:
     ----------
     block, layers, bits
         The block, how many layers, or how many bits per value; the others are None.
-    flop, sent_bits, memory_mb
+    flop, sent_bits, received_bits, memory_mb
         What it takes.
     """
 
@@ -98,6 +98,7 @@ class Item:
     bits: int | None = None
     flop: float = 0.0
     sent_bits: float = 0.0
+    received_bits: float = 0.0
     memory_mb: float = 0.0
 
 
@@ -110,7 +111,7 @@ class Option:
     device, item, power_w, blocks
         Who does what, with what power and how many resource blocks.
     compute_s, upload_s, energy_j
-        What that takes.
+        What that takes, waiting for what is received among the seconds of the upload.
     """
 
     device: Device | None
@@ -176,9 +177,12 @@ class Case:
     def option(self, device: Device, item: Item, power_w: float, blocks: int) -> Option:
         """Return a way of taking part with what it takes; seconds are infinite without a signal."""
         rate = self.rate(device, power_w, blocks)
-        upload = item.sent_bits / rate if rate > 0 else math.inf
-        joules = device.j_per_flop * item.flop + power_w * upload
-        return Option(device, item, power_w, blocks, item.flop / device.flop_per_s, upload, joules)
+        sent, received = (
+            bits / rate if rate > 0 else math.inf for bits in (item.sent_bits, item.received_bits)
+        )
+        joules = device.j_per_flop * item.flop + power_w * sent
+        compute = item.flop / device.flop_per_s
+        return Option(device, item, power_w, blocks, compute, sent + received, joules)
 
     def items_of(self, device: Device) -> tuple[Item, ...]:
         """Return what a device can take on besides nothing, blocks aside."""
@@ -191,7 +195,12 @@ class Case:
             )
         assert isinstance(work, QuantisedUpload)
         return tuple(
-            Item(bits=q, flop=1e9 * work.gflop, sent_bits=work.values * q)
+            Item(
+                bits=q,
+                flop=1e9 * work.gflop,
+                sent_bits=work.values * q,
+                received_bits=work.received_values * q,
+            )
             for q in sorted(work.bits)
         )
 

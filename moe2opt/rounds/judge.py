@@ -28,7 +28,8 @@ class Assignment:
     power_w, resource_blocks
         How it sends.
     compute_s, upload_s, energy_j
-        What that takes; seconds of a pipeline are those of the whole batch.
+        What that takes; seconds of a pipeline are those of the whole batch, those of an upload
+        hold the wait for what comes back.
     """
 
     device: str

@@ -118,7 +118,10 @@ class QuantisedUpload(Section):
     gflop: Positive
     """Operations of a device in the round (GFLOP)."""
     values: Positive
-    """Numbers that a device sends in the round, both directions counted where it waits for both."""
+    """Numbers that a device sends in the round."""
+    received_values: Annotated[float, Field(ge=0, le=1e15)] = 0.0
+    """Numbers that it waits for in the round, at the same rate and in as many bits each: they take
+    its time, but no energy of sending."""
     bits: Annotated[tuple[Annotated[int, Field(ge=1, le=32)], ...], Field(min_length=1)]
     """Bits per value that may be chosen."""
 
