@@ -229,6 +229,17 @@ def proof_words(
     bound = result.measure.text(certificate.claim)
     proves = "infeasibility" if certificate.claim == -math.inf else bound
     leaves = f"split tree, {certificate.leaves} {'leaf' if certificate.leaves == 1 else 'leaves'}"
+    claim = claim_words(result)
     if checked is None:
-        return f"{leaves}, not checked yet (moe2opt.certify does)"
-    return f"{leaves}, checked (proves {proves})"
+        return f"{leaves}, not checked yet (moe2opt.certify does){claim}"
+    return f"{leaves}, checked (proves {proves}){claim}"
+
+
+def claim_words(result: Result) -> str:
+    """Return what somebody without a certificate says beyond what is proven, if anybody does."""
+    claimed = result.stats.get("claimed")
+    if not isinstance(claimed, dict):
+        return ""
+    bound = float(claimed["canonical_bound"])
+    gap = relative_gap(result.objective, bound)
+    return f"; {claimed['by']} claims {result.measure.text(bound)}, a gap of {gap:.2g}, not proven"

@@ -12,7 +12,7 @@ from moe2opt.canonical import Problem
 from moe2opt.config import LoadedInstance, load
 from moe2opt.files import read_json
 from moe2opt.pareto import Front, Grid, verify, with_results
-from moe2opt.progress import percent, within_words
+from moe2opt.progress import claim_words, percent, within_words
 from moe2opt.report.reading import RESULT, Evidence
 from moe2opt.result import InputError, Result, Status
 from moe2opt.source import source_of
@@ -198,7 +198,7 @@ def _proven(result: Result) -> Badge:
         title = f"Proven optimal{within_words(result)}"
         return Badge("good", title, checked)
     words = result.measure.limit_words(result.bound)
-    bound = f"{words[0].upper()}{words[1:]} (gap {percent(result)})."
+    bound = f"{words[0].upper()}{words[1:]} (gap {percent(result)}){claim_words(result)}."
     title = "No plan found" if result.x is None else "Plan with a proven gap"
     return Badge("open", title, f"{bound} {checked}")
 

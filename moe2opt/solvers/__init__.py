@@ -128,6 +128,10 @@ SOLVERS: dict[str, SolverInfo] = {
 }
 
 
+#: `brb` with a turn of HiGHS: what is proven is its own, so that results carry its name.
+_AUTO = replace(SOLVERS["brb"], module="moe2opt.solvers.beside")
+
+
 def choose(name: str, problem: Problem) -> SolverInfo:
     """Return the solver called `name`; ``auto`` picks by the problem's declared structure.
 
@@ -138,13 +142,12 @@ def choose(name: str, problem: Problem) -> SolverInfo:
     InputError
         For an unknown name or a family that the solver does not handle.
     """
-    if name == "auto":
-        name = "brb"
-    info = SOLVERS.get(name) or plugins.load("solvers", name, SolverInfo)
+    info = _AUTO if name == "auto" else SOLVERS.get(name)
+    info = info or plugins.load("solvers", name, SolverInfo)
     if info is None:
         known = list(dict.fromkeys(["auto", *SOLVERS, *plugins.names("solvers")]))
         hint = did_you_mean(name, known)
         raise InputError(f"unknown solver {name!r}; choose from {', '.join(known)}{hint}")
     if not isinstance(problem, info.families):
         raise InputError(f"solver {name!r} does not handle {type(problem).__name__}")
-    return replace(info, name=name)
+    return replace(info, name="brb" if name == "auto" else name)

@@ -136,9 +136,9 @@ class Search:
         search.nodes = self.nodes
         return search
 
-    def second(self, nodes: int) -> Search:
+    def second(self, nodes: int, on_progress: ProgressCallback | None = None) -> Search:
         """Return a search of the same problem within the limits that are left and some nodes."""
-        search = Search(self.problem, self._left(nodes), interrupt=self._interrupt)
+        search = Search(self.problem, self._left(nodes), on_progress, self._interrupt)
         search.nodes = self.nodes
         if self.x is not None:
             search.offer(self.x, "U")

@@ -14,7 +14,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import cycle
 from typing import Any, Self
 
 from moe2opt.canonical import FacilityProblem, MultipleChoiceProblem, Problem, choice_view
@@ -41,8 +40,12 @@ from moe2opt.solvers.tree import Leaf, SplitTree
 #: and on 40,000 groups of 100 options with three budgets.
 _PREPARED_FACILITY, _PREPARED_CHOICE = 3.7, 5.4
 
-#: Nodes of two relaxations that take turns.
-_TURNS = (2000, 300, 200_000, 1e18)
+#: Nodes of two relaxations that take turns, and of one when somebody else has a turn, too.
+_TURNS, _OWN_TURNS = (2000, 300, 200_000, 1e18), (2000, 1e18)
+
+#: What else is tried once where own trees do not end soon; returns how many nodes of theirs a proof
+#: is still worth, None where it left the gap open.
+Aside = Callable[[], int | None]
 
 
 @dataclass(eq=False, slots=True)
@@ -63,8 +66,10 @@ class _Node:
         return cls((-bound, -depth, position), bound, position, box, proof)
 
 
-def solve(problem: Problem, search: Search) -> Outcome:
+def solve(problem: Problem, search: Search, aside: Aside | None = None) -> Outcome:
     """Maximise exactly; see `moe2opt.solve` for the options.
+
+    `aside` gets a turn after the first of the own trees, and may limit what follows.
 
     Returns
     -------
@@ -80,7 +85,7 @@ def solve(problem: Problem, search: Search) -> Outcome:
                 search.offer(start, "H")
         if limit is not None:
             return _unprepared(problem, search, limit)
-    relaxation, explored = _explored(problem, search)
+    relaxation, explored = _explored(problem, search, aside)
     bound = max(explored.bound, search.objective)
     if bound == math.inf:  # stopped before the first node: the best of everything bounds it
         bound = ceiling(problem)
@@ -89,7 +94,9 @@ def solve(problem: Problem, search: Search) -> Outcome:
     return Outcome(bound=bound, limit=explored.limit, certificate=certificate, stats=stats)
 
 
-def _explored(problem: Problem, search: Search) -> tuple[Relaxation | Explorer, Explored]:
+def _explored(
+    problem: Problem, search: Search, aside: Aside | None
+) -> tuple[Relaxation | Explorer, Explored]:
     """Return the relaxation that proves most, and what it proves.
 
     Where there are two, they take turns on trees of their own, with ever more nodes; which one is
@@ -99,19 +106,27 @@ def _explored(problem: Problem, search: Search) -> tuple[Relaxation | Explorer, 
     other = None
     if isinstance(problem, MultipleChoiceProblem):
         other = second_choice(relaxation, problem, search)
-    if other is None:
+    if other is None and aside is None:
         return relaxation, explore(relaxation, search)
     first: Callable[[], Relaxation | Explorer] = partial(choose_relaxation, problem, search)
-    best, proven = relaxation, Explored(math.inf, None)
-    for nodes, begin in zip(_TURNS, cycle((first, other)), strict=False):
-        relaxation = begin()
-        with _within(search, nodes):
+    trees = (first,) if other is None else (first, other)
+    best, proven, left = relaxation, Explored(math.inf, None), math.inf
+    for turn, nodes in enumerate(_OWN_TURNS if other is None else _TURNS):
+        relaxation = trees[turn % len(trees)]() if turn else relaxation
+        before = search.nodes
+        with _within(search, min(nodes, left)):
             explored = explore(relaxation, search)
+        left -= search.nodes - before
         if explored.limit is None or explored.bound <= proven.bound:
             best, proven = relaxation, explored
-        if explored.limit is None or search.limit_reached() is not None:
+        if explored.limit is None or left <= 0 or search.limit_reached() is not None:
             break
-    return best, replace(proven, limit=explored.limit)
+        if aside is not None and turn == len(trees) - 1:
+            worth = aside()
+            left = left if worth is None else worth
+    # What was left of a budget of our own is no limit of the user's.
+    limit = search.limit_reached() if left < math.inf else explored.limit
+    return best, replace(proven, limit=limit if explored.limit is not None else None)
 
 
 @contextmanager
