@@ -1,4 +1,4 @@
-"""Discrete monotone problems of the literature and random ones, each made of parts.
+"""Discrete monotone problems of the literature and random ones, made of parts but for networks.
 
 Series systems (maximise the product of the reliabilities of stages within resources): Tillman,
 Hwang and Kuo (1977), Luus (1975), and the 33 problems with mixed components that Nakagawa and
@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from moe2opt.bench.cases import Built
+from moe2opt.bench.redundancy import NETWORKS, network
 from moe2opt.canonical import MonotoneProblem, parts
 from moe2opt.result import FloatArray
 
@@ -153,6 +154,7 @@ _MAKERS: dict[str, Callable[..., MonotoneProblem]] = {
     "series": series,
     "coverage": coverage,
     "quadratic-knapsack": quadratic_knapsack,
+    "network": network,
 }
 
 
@@ -164,6 +166,7 @@ def build_monotone(arguments: dict[str, Any], data: Path | None) -> Built:
         "tillman": TILLMAN_OPTIMUM,
         "luus": LUUS_OPTIMUM,
         "fyffe": FYFFE_OPTIMA.get(given.get("weight", 0)),
+        "network": NETWORKS[given["name"]].optimum if family == "network" else None,
     }.get(family)
     problem = _MAKERS[family](**given)
     if known is None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from moe2opt.bench.cases import Case
+from moe2opt.bench.redundancy import NETWORKS
 from moe2opt.library import find
 from moe2opt.result import InputError
 
@@ -103,6 +104,10 @@ def _orlib(seeds: int) -> Iterator[Case]:
 def _monotone(seeds: int) -> Iterator[Case]:
     fixed: list[tuple[str, dict[str, Any], int]] = [("tillman", {}, 5), ("luus", {}, 15)]
     fixed += [(f"fyffe-w{w}", {"weight": w}, 48) for w in range(191, 158, -1)]
+    for name in NETWORKS:
+        recipe = {"family": "network", "name": name}
+        size = len(NETWORKS[name].components)
+        yield Case("monotone", f"network-{name}", "monotone", recipe, (size, 1))
     for name, arguments, size in fixed:
         named = {"family": name.split("-")[0], **arguments}
         yield Case("monotone", name, "monotone", named, (size, 1))
@@ -158,7 +163,7 @@ SUITES: dict[str, Suite] = {
         ),
         Suite(
             "monotone",
-            "series systems (some published), coverage, quadratic knapsacks; made of parts",
+            "series systems and networks (some published), coverage, quadratic knapsacks",
             _monotone,
             seeded=True,
         ),

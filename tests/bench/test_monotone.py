@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 
 import moe2opt as mo
 from moe2opt.bench.cases import build_case
+from moe2opt.bench.job import Job
+from moe2opt.bench.launch import Launcher
 from moe2opt.bench.monotone import HALF_A_DIGIT
+from moe2opt.bench.peers import PEERS
+from moe2opt.bench.redundancy import NETWORKS, network
 from moe2opt.bench.suites import cases_of
+from moe2opt.bench.worker import work
 
 CASES = {case.name: case for case in cases_of("monotone", 1)}
 
@@ -64,3 +72,41 @@ def test_polyblock_begins_with_the_greedy_plan() -> None:
     problem = build_case(case.recipe, case.arguments, None).problem
     result = mo.solve(problem, "polyblock", node_limit=1)
     assert result.objective >= mo.solve(problem, "greedy").objective > 0.9
+
+
+@pytest.mark.parametrize(
+    "name", ["luus", "fyffe-w159", "coverage-12-s0", "quadratic-knapsack-15-s0", "series-20-s0"]
+)
+def test_linear_forms_have_the_same_optimum(name: str) -> None:
+    """HiGHS on the reformulation of parts ends at the optimum that is proven without it."""
+    job = Job(CASES[name], "highs-milp", time_limit_s=60.0)
+    row, own = work(job), work(replace(job, peer="brb"))
+    assert row.solved, row
+    assert own.certificate == "checked"
+    assert row.objective == pytest.approx(own.objective, rel=1e-6)
+    assert row.bound >= own.objective * (1 - 1e-9)
+
+
+@pytest.mark.parametrize("peer", ["scip", "cpsat"])
+def test_peers_on_parts_agree(peer: str, tmp_path: Path) -> None:
+    """A peer that is installed proves the quadratic knapsack, too, in a process of its own."""
+    if missing := PEERS[peer].missing():
+        pytest.skip(f"{missing[0]} is not installed")
+    job = Job(CASES["quadratic-knapsack-15-s0"], peer, time_limit_s=60.0)
+    row = Launcher(tmp_path).run(job, 1)
+    assert row.solved, row
+    assert row.objective == work(replace(job, peer="brb")).objective
+
+
+def test_published_networks_are_proven() -> None:
+    """The bridge with mixed components is proven at its published optimum, from oracles alone."""
+    built = build_case("monotone", CASES["network-bridge-3"].arguments, None)
+    result = mo.solve(built.problem)
+    assert mo.certify(built.problem, result).kind == "checked"
+    assert 0 <= result.objective - built.known <= 2 * HALF_A_DIGIT
+
+
+@pytest.mark.parametrize("name", sorted(NETWORKS))
+def test_networks_rise(name: str) -> None:
+    """No pair of points contradicts that reliability and use of resources increase."""
+    assert mo.find_counterexample(network(name)) is None

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from moe2opt.bench.peers import Answer, Run, TooLargeError, UnsupportedError
-from moe2opt.canonical import FacilityProblem, MultipleChoiceProblem
+from moe2opt.bench.peers.linear import Matrices
+from moe2opt.bench.peers.reformulated import linear_form
+from moe2opt.canonical import FacilityProblem, MonotoneProblem, MultipleChoiceProblem
+from moe2opt.canonical.validate import is_integral
 from moe2opt.result import FloatArray, IntArray
 
 #: Literals above which the model is not built.
@@ -23,23 +27,28 @@ def solve(run: Run) -> Answer:
     from ortools.sat.python import cp_model
 
     model = cp_model.CpModel()
+    above: Callable[[float], float] = _same
     if isinstance(run.problem, FacilityProblem):
         variables, factor, note = _facility(model, run.problem)
     elif isinstance(run.problem, MultipleChoiceProblem):
         variables, factor, note = _choice(model, run.problem)
     else:
-        raise UnsupportedError("no model of a monotone problem given by oracles")
+        form = linear_form(run.problem)
+        variables, factor, note = _linear(model, form.matrices)
+        above = form.above
 
     def read(value: Any) -> IntArray:
         values = np.array([value(v) for v in variables], dtype=np.int64)
+        if isinstance(run.problem, MonotoneProblem):
+            return form.read(values.astype(np.float64))
         if isinstance(run.problem, FacilityProblem):
             return values
-        parts = np.split(values, run.problem.offsets[1:-1])  # type: ignore[union-attr]
+        parts = np.split(values, run.problem.offsets[1:-1])
         return np.array([int(np.argmax(part)) for part in parts])
 
     class Listener(cp_model.CpSolverSolutionCallback):  # type: ignore[misc]
         def on_solution_callback(self) -> None:
-            run.improve_bound(self.BestObjectiveBound() / factor)
+            run.improve_bound(above(self.BestObjectiveBound() / factor))
             run.offer(read(self.Value))
 
     solver = cp_model.CpSolver()
@@ -47,15 +56,34 @@ def solve(run: Run) -> Answer:
     solver.parameters.random_seed = run.seed
     solver.parameters.relative_gap_limit = run.rel_gap
     run.start()
-    solver.best_bound_callback = lambda bound: run.improve_bound(bound / factor)
+    solver.best_bound_callback = lambda bound: run.improve_bound(above(bound / factor))
     solver.parameters.max_time_in_seconds = run.time_limit_s
     status = solver.Solve(model, Listener())
     if status in (cp_model.OPTIMAL, cp_model.FEASIBLE):
         run.offer(read(solver.Value))
     claims: dict[Any, Any] = {cp_model.OPTIMAL: "optimal", cp_model.INFEASIBLE: "infeasible"}
     claim = claims.get(status, "limit")
-    bound = -math.inf if claim == "infeasible" else solver.BestObjectiveBound() / factor
+    bound = -math.inf if claim == "infeasible" else above(solver.BestObjectiveBound() / factor)
     return Answer(claim, bound, int(solver.NumBranches()), note=note)
+
+
+def _same(bound: float) -> float:
+    return bound
+
+
+def _linear(model: Any, matrices: Matrices) -> tuple[list[Any], float, str]:
+    """Add a model whose columns are all 0/1."""
+    columns = len(matrices.objective)
+    if matrices.binary < columns:
+        raise UnsupportedError("a model with continuous variables")
+    value, factor, note = _integers(matrices.objective, is_integral(matrices.objective))
+    x = [model.NewBoolVar("") for _ in range(columns)]
+    rows = matrices.rows.toarray()
+    for part, sign, sides in ((rows, 1, matrices.row_upper), (-rows, -1, matrices.row_lower)):
+        finite = np.isfinite(sides)
+        _add_budgets(model, x, part[finite], sign * sides[finite])
+    model.Maximize(sum(int(v) * literal for v, literal in zip(value, x, strict=True)))
+    return x, factor, note
 
 
 def _facility(model: Any, problem: FacilityProblem) -> tuple[list[Any], float, str]:
@@ -99,7 +127,7 @@ def _add_budgets(model: Any, x: list[Any], costs: FloatArray, limits: FloatArray
     """Add rows in integers: costs rounded down, limits up, so that nothing feasible is lost."""
     for row, limit in zip(costs, limits, strict=True):
         whole = np.array_equal(row, np.floor(row))
-        factor = 1.0 if whole else _LARGEST_SUM / max(1.0, float(row.sum()))
+        factor = 1.0 if whole else _LARGEST_SUM / max(1.0, float(np.abs(row).sum()))
         scaled = np.floor(row * factor).astype(np.int64)
         side = math.floor(limit) if whole else math.ceil(limit * factor)
         model.Add(sum(int(c) * v for c, v in zip(scaled, x, strict=True) if c) <= side)

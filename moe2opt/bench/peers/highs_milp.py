@@ -1,4 +1,4 @@
-"""HiGHS on the strong mixed-integer model, handed over as matrices."""
+"""HiGHS on the strong mixed-integer model or a reformulation, handed over as matrices."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import numpy as np
 from highspy import cb
 
 from moe2opt.bench.peers import Answer, Run
-from moe2opt.bench.peers.linear import Matrices, solution_of, strong_model
+from moe2opt.bench.peers.linear import Matrices
+from moe2opt.bench.peers.reformulated import linear_form
 from moe2opt.result import FloatArray
 
 #: How HiGHS calls its ends.
@@ -20,13 +21,15 @@ CLAIMS: dict[str, Any] = {"kOptimal": "optimal", "kInfeasible": "infeasible"}
 
 def solve(run: Run) -> Answer:
     """Maximise with HiGHS' defaults, one thread, at the gap of the run."""
-    model = strong_model(run.problem)
+    form = linear_form(run.problem)
     highs = new_highs(run)
-    highs.passModel(programme(model))
+    if not form.exact:  # of a logarithm, or without a constant
+        highs.setOptionValue("mip_rel_gap", 0.0)
+    highs.passModel(programme(form.matrices))
     listen(
         highs,
-        lambda columns: run.offer(solution_of(run.problem, columns)),
-        run.improve_bound,
+        lambda columns: run.offer(form.read(columns)),
+        lambda bound: run.improve_bound(form.above(bound)),
         lambda: run.time_left_s <= 0,
     )
     run.start()
@@ -34,10 +37,11 @@ def solve(run: Run) -> Answer:
     highs.run()
     info = highs.getInfo()
     if info.primal_solution_status == 2:
-        run.offer(solution_of(run.problem, np.array(highs.getSolution().col_value)))
+        run.offer(form.read(np.array(highs.getSolution().col_value)))
     claim = CLAIMS.get(highs.getModelStatus().name, "limit")
     bound = info.mip_dual_bound
-    return Answer(claim, math.inf if math.isnan(bound) else bound, int(info.mip_node_count))
+    above = form.above(bound) if math.isfinite(bound) else math.inf
+    return Answer(claim, -math.inf if claim == "infeasible" else above, int(info.mip_node_count))
 
 
 def new_highs(run: Run) -> Any:

@@ -2,7 +2,8 @@
 
 A facility problem has one variable per expert and one per block of clusters. The handler separates
 fractional and integer solutions, and hands integer choices whose value SCIP overestimates to a
-heuristic that submits them with their true value. Multiple choice is a plain integer programme.
+heuristic that submits them with their true value. Multiple choice is a plain integer programme,
+a monotone problem made of parts a nonlinear one.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from moe2opt.bench.peers import Answer, Run, UnsupportedError
+from moe2opt.bench.peers import Answer, Run
 from moe2opt.bench.peers.linear import CutFamily, rounded, side_rows
+from moe2opt.bench.peers.scip_nonlinear import monotone_model
 from moe2opt.canonical import FacilityProblem, MultipleChoiceProblem
 from moe2opt.result import FloatArray
 
@@ -40,7 +42,7 @@ def solve(run: Run) -> Answer:
     elif isinstance(run.problem, MultipleChoiceProblem):
         variables, read, scale = *_choice(model, run.problem), 1.0
     else:
-        raise UnsupportedError("no linear model of a monotone problem")
+        variables, read, scale = *monotone_model(model, run.problem), 1.0
     _listen(model, run, variables, read, scale)
     run.start()
     model.setParam("limits/time", run.time_limit_s)
