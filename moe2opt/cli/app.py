@@ -19,6 +19,7 @@ from moe2opt.cli.verbs.export import export
 from moe2opt.cli.verbs.fleet import fleet
 from moe2opt.cli.verbs.gate import train
 from moe2opt.cli.verbs.init import init
+from moe2opt.cli.verbs.outcomes import outcomes
 from moe2opt.cli.verbs.pareto import pareto
 from moe2opt.cli.verbs.place import place
 from moe2opt.cli.verbs.problems import problems
@@ -32,8 +33,8 @@ from moe2opt.cli.verbs.verify import verify
 from moe2opt.cli.verbs.versions import versions
 
 VERBS: tuple[Callable[..., Exit | None], ...] = (
-    solve, place, check, verify, certificate, export, problems, init, bench, profile, replay,
-    execute, pareto, sweep, fleet, report, evaluate, schema, versions,
+    solve, place, check, verify, certificate, export, problems, init, bench, profile, outcomes,
+    replay, execute, pareto, sweep, fleet, report, evaluate, schema, versions,
 )  # fmt: skip
 
 app = typer.Typer(
