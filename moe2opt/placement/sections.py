@@ -211,7 +211,8 @@ class Cache(Section):
     """Tier that holds all experts."""
     hits: Literal["hypergeometric", "published", "lru", "static"] = "hypergeometric"
     """Where hit rates come from: random residents; a table of prefetch accuracy and single-expert
-    share per layer; the trace under LRU per layer; the most used experts."""
+    share per layer; the trace under LRU per layer; the most used experts, as tokens of a trace use
+    them that did not choose them."""
     table: FileName | None = None
     """Table for `published` (layer, prefetch_accuracy, single_expert_share) or `lru` (layer, slots,
     hit_rate), relative to this file; a trace replaces it for `lru`."""

@@ -142,6 +142,41 @@ def static_hit_rates(learnt: FloatArray, tested: FloatArray) -> FloatArray:
     return np.concatenate([np.zeros((len(learnt), 1)), served], axis=1)
 
 
+#: Parts of a trace of which each is held out once.
+_FOLDS = 20
+
+
+def held_out_hit_rates(trace: IntArray, starts: IntArray, experts: int) -> FloatArray:
+    """Return ``(L, E + 1)`` hit rates of the most used experts on tokens that did not choose them.
+
+    The experts that a trace uses most are used less by other tokens: on the same ones they promise
+    up to a few points too much. So whole sequences, or stretches of a short trace, are held out in
+    turn. On gpt-oss-20b, learnt on 199 sequences and replayed on as many others, the rest of the
+    excess is 0.2 to 0.5 points; learnt on 20 to 40 sequences it is 1 point too low on average.
+
+    Parameters
+    ----------
+    trace, starts, experts
+        As for `lru_hit_rates`.
+    """
+    tokens, layers, _ = trace.shape
+    begins = np.unique(np.clip([0, *starts.tolist()], 0, tokens - 1))
+    if len(begins) < _FOLDS:
+        begins = np.unique(np.linspace(0, tokens, _FOLDS, endpoint=False).astype(np.int64))
+    sequence = np.searchsorted(begins, np.arange(tokens), side="right") - 1
+    uses = np.zeros((_FOLDS, layers, experts))
+    fold = np.broadcast_to((sequence % _FOLDS)[:, None, None], trace.shape)
+    rows = np.broadcast_to(np.arange(layers)[None, :, None], trace.shape)
+    np.add.at(uses, (fold, rows, trace), 1.0)
+    whole = uses.sum(axis=0)
+    parts = [own for own in uses if own.any()]
+    if len(parts) < 2:
+        return static_hit_rates(whole, whole)
+    weights = np.array([own.sum() for own in parts])
+    rates = np.stack([static_hit_rates(whole - own, own) for own in parts])
+    return np.asarray(np.tensordot(weights / weights.sum(), rates, axes=1))
+
+
 def che_hit_rates(shares: FloatArray, slots: int) -> FloatArray:
     """Return the ``(L,)`` hit rates of LRU caches when tokens are independent (Che et al. 2002).
 

@@ -13,7 +13,11 @@ import numpy as np
 from moe2opt.placement.assignment import Assignment, plain
 from moe2opt.placement.baselines.slots import greedy_slots, is_convex, released_slots
 from moe2opt.placement.case import Case
-from moe2opt.placement.experts.hits import lru_hit_rates, prefetched_loads
+from moe2opt.placement.experts.hits import (
+    held_out_hit_rates,
+    lru_hit_rates,
+    prefetched_loads,
+)
 from moe2opt.placement.figures import Baseline
 from moe2opt.placement.judge import evaluate, violations
 from moe2opt.placement.machine.topology import GIB
@@ -73,6 +77,9 @@ class Cached(Layered):
             accuracy, single = self.case.tables["cache"]
             pairs = zip(accuracy, single, strict=True)
             return np.stack([prefetched_loads(experts, top_k, a, s) for a, s in pairs])
+        if hits == "static" and activation.trace is not None:
+            assert activation.starts is not None
+            return top_k * (1 - held_out_hit_rates(activation.trace, activation.starts, experts))
         if hits == "static":
             ranked = -np.sort(-activation.mixed, axis=1)
             start = np.zeros((layers, 1))

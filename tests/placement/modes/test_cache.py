@@ -128,6 +128,40 @@ def test_predicted_hit_rates_hold_on_unseen_sequences(shared_data: Any) -> None:
     assert np.abs(curves[0] - curves[1]).max() < 0.02
 
 
+def test_what_static_residents_promise_holds_for_others() -> None:
+    """On average of drawn traces, rates of tokens held out are nearer to those of new sequences."""
+    promised, held, found = [], [], []
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        base = rng.dirichlet(np.full(16, 8.0))
+
+        def drawn(rng: Any = rng, base: Any = base) -> Any:
+            own = rng.dirichlet(16 * base)
+            return np.argsort(-(np.log(own + 1e-9) + rng.gumbel(size=(30, 1, 16))), axis=2)[..., :2]
+
+        learnt, unseen = (np.concatenate([drawn() for _ in range(n)]) for n in (40, 300))
+        starts = np.arange(0, len(learnt), 30)
+        ours, theirs = (
+            np.bincount(part.ravel(), minlength=16)[None].astype(float) for part in (learnt, unseen)
+        )
+        promised.append(hits.static_hit_rates(ours, ours)[0, 4])
+        held.append(hits.held_out_hit_rates(learnt, starts, 16)[0, 4])
+        found.append(hits.static_hit_rates(ours, theirs)[0, 4])
+    assert np.mean(promised) - np.mean(found) > 0.01
+    assert abs(np.mean(held) - np.mean(found)) < 0.5 * (np.mean(promised) - np.mean(found))
+
+
+def test_rates_of_held_out_tokens_rise_to_one() -> None:
+    """More slots never hit less, all slots always hit, and a single sequence is cut into parts."""
+    trace = np.random.default_rng(1).integers(0, 6, size=(90, 3, 1))
+    rates = hits.held_out_hit_rates(trace, np.zeros(1, dtype=np.int64), 6)
+    assert (np.diff(rates, axis=1) >= 0).all()
+    assert rates[:, 0].tolist() == [0.0] * 3
+    assert rates[:, -1] == pytest.approx(1.0)
+    short = hits.held_out_hit_rates(trace[:1], np.zeros(1, dtype=np.int64), 6)
+    assert short[:, -1] == pytest.approx(1.0)
+
+
 def test_cache_from_a_trace(build: Any, trace: Any) -> None:
     """With `hits: lru` a trace gives the same plan as its own hit-rate table."""
     name = trace(3, 6, 2)
