@@ -52,6 +52,10 @@ def names_of(target: Instance | Problem) -> Names:
     )
 
 
+#: From how many times a limit on a change is no longer told in percent.
+_MANY_TIMES = 10
+
+
 def show_result(
     target: Instance | Problem, result: Result, verdict: Verdict | None, *, conflict: bool = True
 ) -> None:
@@ -133,8 +137,16 @@ def _relaxations(
         now = float(problem.budgets[relaxation.row])
         # The constraints of a monotone problem are usage minus limit: what helps is a difference.
         least = relaxation.limit + (now if problem.kind == "monotone" else 0.0)
-        change = f"{100 * (least / now - 1):+.1f} %" if now > 0 else "-"
-        yield names.rows[relaxation.row], number(now), _rounded_up(least), change
+        yield names.rows[relaxation.row], number(now), _rounded_up(least), _change(now, least)
+
+
+def _change(now: float, least: float) -> str:
+    """Return by how much a limit has to grow: a share of it, or how many times it where many."""
+    if now <= 0:
+        return "-"
+    if least / now > _MANY_TIMES:
+        return f"{least / now:.3g} times"
+    return f"{100 * (least / now - 1):+.1f} %"
 
 
 def _rounded_up(limit: float) -> str:

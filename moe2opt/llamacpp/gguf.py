@@ -110,7 +110,7 @@ def shards(path: Path) -> tuple[Path, ...]:
     if not path.is_file():
         if path.exists():
             raise InputError(f"'{path.name}' is not a regular file")
-        raise InputError(f"no such file '{path.name}'")
+        raise InputError(f"no such file '{path}'")
     named = _SHARD.fullmatch(path.name)
     if named is None:
         return (path,)

@@ -126,7 +126,7 @@ class LlamaModel:
         return self.input_bytes + self.output_bytes + sum(layer.bytes for layer in self.layers)
 
 
-def read_llama(path: Path, quant: str | None = None) -> LlamaModel:
+def read_llama(path: str | Path, quant: str | None = None) -> LlamaModel:
     """Read a model from its GGUF file, any file of several, or their folder.
 
     Parameters
@@ -141,6 +141,7 @@ def read_llama(path: Path, quant: str | None = None) -> LlamaModel:
     InputError
         When it cannot be read, or lacks what every model has; for `quant` beside a GGUF file.
     """
+    path = Path(path)
     if is_configuration(path):
         header, notes = read_converted(path, quant)
         found = model_of(header, path.stem)

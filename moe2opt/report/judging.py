@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -67,8 +68,10 @@ def reopened(
     scenario = origin.get("scenario")
     if config is None and evidence.result is None:
         return _reopened_front(evidence)
+    recorded = origin.get("problem")
+    made_for = recorded.get("sha256") if isinstance(recorded, dict) else None
     if not name:
-        return None
+        return _beside(evidence, made_for, allow_outside=allow_outside)
     try:
         named = scenario if isinstance(scenario, str) else None
         target = load(name, named, overrides, allow_outside=allow_outside and config is not None)
@@ -76,13 +79,23 @@ def reopened(
     except InputError:
         if config is not None:
             raise
-        return None
-    recorded = origin.get("problem")
-    made_for = recorded.get("sha256") if isinstance(recorded, dict) else None
+        return _beside(evidence, made_for, allow_outside=allow_outside)
     if made_for in (None, problem.fingerprint):
         return target
     if config is not None:
         raise InputError(f"{config}: the results of {evidence.folder} were made for other data")
+    return _beside(evidence, made_for, allow_outside=allow_outside)
+
+
+def _beside(
+    evidence: Evidence, made_for: object, *, allow_outside: bool
+) -> LoadedInstance | Problem | None:
+    """Return what the configuration beside a result describes, where it was made for just that."""
+    with suppress(InputError, OSError):
+        target = load(found_in(evidence.folder), allow_outside=allow_outside)
+        problem: Any = target.problem() if hasattr(target, "problem") else target
+        if made_for is not None and made_for == problem.fingerprint:
+            return target
     return None
 
 
@@ -142,7 +155,7 @@ def judged_evidence(
     if result is None:
         return evidence, _badge_of_cells(evidence, target)
     if target is None:
-        return evidence, _unchecked(result)
+        return evidence, _unchecked(result, there=bool(evidence.config))
     found = judged(read_stored(evidence.folder / RESULT), evidence.folder, target)
     own: Result[Any] = found.result or replace(result, plan=None)
     plan = own.to_dict()["plan"]
@@ -208,14 +221,18 @@ def _claimed(result: Result) -> Badge:
     return Badge("open", "Claimed, not proven", text)
 
 
-def _unchecked(result: Result) -> Badge:
+def _unchecked(result: Result, *, there: bool) -> Badge:
     certificate = (
         f"The bound is a claim of {result.solver}."
         if result.certificate is None
         else "There is a certificate, but this page could not replay it."
     )
+    why, how = "no configuration given", "Name it: moe2opt report DIR --config CONFIG."
+    if there:
+        why = "the configuration beside it was not used"
+        how = "It leads to files outside, or to other data: --allow-outside, or --config CONFIG."
     text = (
         f"{certificate} Plan and figures are shown as the file states them, because the "
-        "configuration of the run is not at hand. Name it: moe2opt report DIR --config CONFIG."
+        f"configuration of the run is not at hand. {how}"
     )
-    return Badge("open", "Not checked: no configuration given", text)
+    return Badge("open", f"Not checked: {why}", text)

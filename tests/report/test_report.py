@@ -144,7 +144,7 @@ def test_unknown_configuration_leaves_the_certificate_open(copy_of_tiny: Path) -
     data = json.loads(path.read_text(encoding="utf-8"))
     data["provenance"]["file"] = "mine.yaml"
     path.write_text(json.dumps(data), encoding="utf-8")
-    assert make_report(copy_of_tiny).badge.title == "Not checked: no configuration given"
+    assert make_report(copy_of_tiny).badge.title.startswith("Not checked: ")
     assert make_report(copy_of_tiny, config="tiny").badge.title == "Proven optimal"
     with pytest.raises(InputError, match="other data"):
         make_report(copy_of_tiny, config="mmlu_pro_edge")

@@ -34,6 +34,9 @@ def profile(
     disk: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Folder on the disk to measure; default .")
     ] = None,
+    devices: Annotated[
+        bool, typer.Option("--devices", help="List the devices of the built-in tables.")
+    ] = False,
     quick: Annotated[bool, typer.Option("--quick", help="About 10 s instead of 45.")] = False,
     quant: Annotated[
         str | None,
@@ -88,6 +91,8 @@ def profile(
     Measures memory and disk by block size, matrix products and expert layers, and, where they are
     there, a CUDA device and power meters. Needs no root and less than two minutes.
     """
+    if devices:
+        return _listed(as_json)
     if from_run:
         return _calibrated(from_run, out, device, as_json, quiet)
     if routing is not None:
@@ -117,6 +122,21 @@ def profile(
         return _measured(out, device, disk, quick, power, as_json, quiet)
     told, stated = (device, quant, active_params, source), (bandwidth, memory, power)
     return _imported([*files, *(more or [])], out, told, stated, as_json, quiet)
+
+
+def _listed(as_json: bool) -> Exit:
+    """List the devices of the built-in tables: name, memory, bandwidth."""
+    from moe2opt.profiles.predicting.predict import tables_of
+
+    keys = ("device", "memory_gib", "memory_bandwidth_gb_per_s")
+    rows = [{key: row[key] for key in keys} for row in tables_of(None).devices]
+    if as_json:
+        put_json({"devices": rows})
+        return Exit.OK
+    for row in rows:
+        name, gib, rate = row.values()
+        put(f"{name:<28}{gib:>8g} GiB{rate:>8g} GB/s")
+    return Exit.OK
 
 
 def _measured(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 
@@ -132,7 +133,7 @@ class Errors:
             widths.append(_quantile(([], []), _pooled(far, float(len(far))), level))
         if len(known) < _FEW_CELLS:
             # Two or three sources do not show how far the next one may be off.
-            widths.append(math.log(2.0) * min(1.0, level / 0.9))
+            widths.append(math.log(2.0) * stretch(level))
         return max(widths)
 
     def find(self, device: str, quantity: str, kind: str, by: str) -> HoldOut | None:
@@ -213,6 +214,21 @@ def _pooled(cells: Sequence[Cell], total: float) -> tuple[list[float], list[floa
     values = [error for cell in cells for error in cell.errors]
     weights = [share / len(cell.errors) for cell in cells for _ in cell.errors]
     return values, weights, share
+
+
+def stretch(level: float) -> float:
+    """Return how much wider a log error at a level is than at 0.9, where only that is known.
+
+    Below, in proportion to the level, which is cautious; above, as a normal distribution widens.
+
+    Examples
+    --------
+    >>> [round(stretch(level), 2) for level in (0.45, 0.9, 0.99)]
+    [0.5, 1.0, 1.57]
+    """
+    if level <= 0.9:
+        return level / 0.9
+    return NormalDist().inv_cdf((1 + level) / 2) / NormalDist().inv_cdf(0.95)
 
 
 def _quantile(

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from moe2opt.profiles.fitting.holdout import stretch
 from moe2opt.profiles.fitting.offload import OffloadCurve
 from moe2opt.profiles.fitting.robust import upper_error
 from moe2opt.profiles.formats import find_format
@@ -122,7 +123,7 @@ def predict_offload(
     rate = ram_rate(ram) if tier_gb_per_s is None else RamRate(tier_gb_per_s * 1e9, "as given")
     going_s = latency_s + layers_in_tier * HOP_S if missed > 0 else 0.0
     tier_s = missed / rate.bytes_per_s + going_s
-    wide = (SPREAD if tier_gb_per_s is None else SPREAD_GIVEN) ** min(1.0, level / 0.9)
+    wide = (SPREAD if tier_gb_per_s is None else SPREAD_GIVEN) ** stretch(level)
     values = [
         _joined(own * far, tier_s * slow, overlap)
         for far, slow in (

@@ -11,6 +11,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from moe2opt.profiles.fitting.fit import Fit
+from moe2opt.profiles.fitting.holdout import stretch
 from moe2opt.profiles.formats import find_format
 from moe2opt.profiles.predicting.request import (
     Load,
@@ -237,7 +238,7 @@ def _dressed(
     spread = fit.errors.spread(name, measured, load.kind, extrapolated=bool(reasons), level=level)
     same = swept(fit, load, phase) if quantity == "power_w" else None
     if same is not None:
-        spread = same.watts_error * level / 0.9
+        spread = same.watts_error * stretch(level)
     upper = value * math.exp(spread)
     if quantity == "power_w" and scope == load.device["power_limit_scope"]:
         # A cap above the usual limit lets the device draw more than that.

@@ -9,6 +9,9 @@ from difflib import get_close_matches
 from moe2opt.result import InputError
 from moe2opt.schema.csv import Row
 
+#: Devices up to which a message names them all.
+_FEW = 8
+
 #: Words that do not tell devices apart.
 _NOISE = re.compile(
     r"\b(nvidia|geforce|apple|amd|developer|kit|devkit|dev|module|gpu|graphics|card)\b"
@@ -31,9 +34,13 @@ def find_device(name: str, devices: Sequence[Row]) -> Row:
         if wanted in map(_key, _names(row)):
             return row
     known = [row["device"] for row in devices]
-    near = get_close_matches(name, known, n=1, cutoff=0.4)
-    hint = f"; did you mean '{near[0]}'?" if near else ""
-    raise InputError(f"device: '{name}' is not in devices.csv ({', '.join(known)}){hint}")
+    near = get_close_matches(name, known, n=3, cutoff=0.4)
+    others = f" (also near: {', '.join(near[1:])})" if near[1:] else ""
+    hint = f"; did you mean '{near[0]}'?{others}" if near else ""
+    told = ", ".join(known)
+    if len(known) > _FEW:
+        told = f"`moe2opt profile --devices` lists all {len(known)}"
+    raise InputError(f"device: '{name}' is not in devices.csv ({told}){hint}")
 
 
 def taken_for(name: str, devices: Sequence[Row]) -> str | None:

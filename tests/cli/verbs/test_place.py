@@ -291,3 +291,52 @@ def test_runtimes_that_are_none_are_told(file: Path, capsys: pytest.CaptureFixtu
     assert "choose llama.cpp, ktransformers" in ran(capsys, file, *MACHINE, "--to", "x")[2]
     asked = ran(capsys, file, *MACHINE, "--to", "vllm", "--check", file)
     assert "--check: it asks llama-server" in asked[2]
+
+
+def test_a_report_checks_the_folder_that_place_writes(
+    file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The page replays the proof by the configuration beside it, once it may read the model."""
+    from moe2opt.report import write_report
+
+    assert ran(capsys, file, *MACHINE, "--quiet", "--out", tmp_path)[0] == 0
+    assert write_report(tmp_path)[0].badge.title.startswith("Not checked: the configuration beside")
+    assert write_report(tmp_path, allow_outside=True)[0].badge.title == "Proven optimal"
+
+
+def test_a_file_that_is_not_there_is_named_with_its_folder(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The message repeats the path that was typed."""
+    assert "no such file 'some/where.gguf'" in ran(capsys, "some/where.gguf", *MACHINE)[2]
+
+
+def test_an_unknown_card_is_met_by_its_neighbours(
+    file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The message names the nearest devices and how to list all, and lists no others."""
+    err = ran(capsys, file, "--gpu", "RTX 4095")[2]
+    assert "did you mean 'RTX 4090'? (also near: RTX 4090D" in err
+    assert "moe2opt profile --devices" in err
+    assert "Radeon" not in err
+    from typer.testing import CliRunner
+
+    from moe2opt.cli.app import app
+
+    listed = CliRunner().invoke(app, ["profile", "--devices"]).stdout
+    assert re.search(r"RTX 4090 +24 GiB +1008 GB/s", listed)
+
+
+def test_a_model_is_read_by_the_text_of_its_path(file: Path) -> None:
+    """A path may be given as text."""
+    from moe2opt.llamacpp import read_llama
+
+    assert read_llama(str(file)) == read_llama(file)
+
+
+def test_limits_that_grow_many_times_are_told_so() -> None:
+    """A change is a share of the limit, or how many times it where it is many."""
+    from moe2opt.cli.show import _change
+
+    assert [_change(4.0, 5.0), _change(0.0, 1.0)] == ["+25.0 %", "-"]
+    assert _change(1.0, 5308415.0) == "5.31e+06 times"

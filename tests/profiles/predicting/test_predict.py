@@ -382,3 +382,15 @@ def test_offload_counts_context_and_the_kind_of_ram() -> None:
         **about,
     )  # fmt: skip
     assert deep.lower < 1 / 30.58 < deep.upper
+
+
+def test_offload_intervals_widen_with_their_level() -> None:
+    """An interval of 99 % is wider than one of 90 %, and that than one of 50 %."""
+
+    def width(level: float) -> float:
+        found = predict_offload(
+            0.0, device="RTX 3090", weights_bytes=60e9, active_params_b=5.1, level=level
+        )
+        return found.upper / found.lower
+
+    assert width(0.5) < width(0.9) < width(0.99) < width(0.999)
