@@ -105,6 +105,7 @@ class Facility(Instance):
     groups: list[list[int]]
     covers: list[list[int]]
     size: int
+    opening: list[float] | None = None
     family: str = field(default="facility", init=False)
 
     def problem(self) -> Any:
@@ -115,6 +116,7 @@ class Facility(Instance):
             weights=self.weights,
             groups=self.groups,
             covers=self.covers,
+            opening=self.opening,
         )
 
     def points(self) -> Iterator[Point]:
@@ -132,7 +134,8 @@ class Facility(Instance):
 
     @cached_property
     def _terms(self) -> ExactRow:
-        return ExactRow([v for row in self._weighted for v in row])
+        opening = self.opening or [0.0] * self.size
+        return ExactRow([*(v for row in self._weighted for v in row), *opening])
 
     def picks(self, x: Point) -> list[int]:
         """Return the places of the chosen experts in a row."""
@@ -143,8 +146,9 @@ class Facility(Instance):
         if not chosen:
             return 0.0
         starts = range(0, len(self._terms.terms), self.size)
-        best = (max(self._terms.terms[start + i] for i in chosen) for start in starts)
-        return quotient(sum(best), self._terms.one)
+        *rows, opening = (self._terms.terms[start : start + self.size] for start in starts)
+        best = (max(row[i] for i in chosen) for row in rows)
+        return quotient(sum(best) - sum(opening[i] for i in chosen), self._terms.one)
 
     def feasible(self, x: Point) -> bool:
         chosen = self.picks(x)
@@ -177,7 +181,7 @@ class Facility(Instance):
     @cached_property
     def overflows(self) -> bool:
         flat = [v for row in self._weighted for v in row]
-        worst = [flat, *self.costs]
+        worst = [flat, *self.costs, self.opening or []]
         return any(rounded_or_inf(terms) > 9e279 for terms in worst)
 
 
@@ -417,7 +421,8 @@ def _facility(rng: Random) -> Facility:
     if costs and rng.random() < 0.2:
         costs.append(costs[0])
         budgets.append(rng.choice((budgets[0], _row_budget(rng, costs[0]))))
-    weight = palette(rng)
+    weight, cost = palette(rng), rng.choice((value, palette(rng)))
+    opening = [cost() for _ in range(each)] * servers if rng.random() < 0.4 else None
     return Facility(
         values,
         costs,
@@ -426,6 +431,7 @@ def _facility(rng: Random) -> Facility:
         _sets(rng, size, 3) if rng.random() < 0.4 else [],
         _sets(rng, size, 2) if rng.random() < 0.25 else [],
         size,
+        opening,
     )
 
 
