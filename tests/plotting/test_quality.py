@@ -118,6 +118,24 @@ def test_measures_and_second_axis_make_panels() -> None:
     assert [ax.get_title(loc="left")[-3:] for ax in shown.axes] == [": 2", " 20"]
 
 
+def test_money_is_a_measure_like_energy() -> None:
+    """With a price of electricity, all policies pay for their joules, in tables and figures."""
+    priced = mo.load("tiny_gate", overrides=["money.per_kwh=0.3"])
+    _, done = judged(priced, {"energy_j_per_prompt": [60.0, 150.0]})
+    for own in (*done.cells, *(rival for cell in done.cells for rival in cell.rivals)):
+        assert own.money_per_prompt == pytest.approx(own.energy_j_per_prompt * 0.3 / 3.6e6)
+    (ax,) = [ax for ax in quality_figure(done, against=["money_per_prompt"]).axes if ax.axison]
+    used = lines(ax)["moe2"].lines[0].get_data()[0]
+    assert list(used) == pytest.approx([c.money_per_prompt for c in done.cells], rel=0.01)
+    table = evaluate_on_test(priced, mo.solve, replicates=10)
+    assert "money" in table.summary().splitlines()[2]
+    for row in table.rows:
+        assert row.money_per_prompt is not None
+        assert row.money_per_prompt.mean == pytest.approx(
+            (row.energy_j_per_prompt.mean or 0.0) * 0.3 / 3.6e6
+        )
+
+
 def test_what_is_not_there_is_refused() -> None:
     """Unknown policies and measures, and too many panels, are input errors."""
     with pytest.raises(InputError, match=r"'best singel LLM' is not among.*did you mean"):

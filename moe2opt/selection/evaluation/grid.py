@@ -206,6 +206,7 @@ class _Judge:
         counts += gaps[1]
         difference, error = mean_and_error(*gaps)
         accuracy, accuracy_error = mean_and_error(*scores)
+        paid = [own.outcome.money for own in met if own.outcome.money is not None]
         return {
             "prompts": int(gaps[1].sum()),
             "accuracy": accuracy,
@@ -214,6 +215,7 @@ class _Judge:
             "error": error,
             "energy_j_per_prompt": float(np.mean([own.outcome.energy_j.mean() for own in met])),
             "delay_s": float(np.mean([own.outcome.delay_s.mean() for own in met])),
+            "money_per_prompt": float(np.mean([m.mean() for m in paid])) if paid else None,
             "deployed": joined_labels([own.labels for own in met], drawn=name == RANDOM),
         }
 
@@ -292,7 +294,7 @@ class _Judge:
         if key not in self._outcomes:
             test = self._tests[instance]
             delay = instance.delay_s[instance.outcomes.category_of[test.prompts]]
-            self._outcomes[key] = test.outcome(policy, delay, test.energy)
+            self._outcomes[key] = test.outcome(policy, delay, test.energy, test.price)
         return self._outcomes[key]
 
 

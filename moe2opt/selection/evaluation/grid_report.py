@@ -39,8 +39,8 @@ class Rival:
     difference, error
         Mean of its score minus the plan's on them, and the standard error of that; of several
         splits, prompts are independent, and what splits say of one prompt is not.
-    energy_j_per_prompt, delay_s
-        Expected joules and seconds of who answers.
+    energy_j_per_prompt, delay_s, money_per_prompt
+        Expected joules, seconds and money of who answers; money is None where it does not matter.
     deployed
         Labels of its experts; of several sets (random ones, or those of splits that differ), one
         text for each.
@@ -55,6 +55,7 @@ class Rival:
     delay_s: float
     deployed: tuple[str, ...] = ()
     accuracy_error: float = 0.0
+    money_per_prompt: float | None = None
 
     @property
     def beaten(self) -> bool:
@@ -89,8 +90,9 @@ class GridCell:
     prompts, accuracy, accuracy_error
         Test prompts that the baselines are compared on, and mean score of the plan on them with
         its standard error; NaN without a plan.
-    energy_j_per_prompt, delay_s
-        Expected joules and seconds of who answers; NaN without a plan.
+    energy_j_per_prompt, delay_s, money_per_prompt
+        Expected joules, seconds and money of who answers; NaN without a plan, money None where it
+        does not matter.
     rivals
         The baselines; empty without a plan.
     """
@@ -108,6 +110,7 @@ class GridCell:
     rivals: tuple[Rival, ...] = ()
     accuracy_error: float = np.nan
     splits: int = 1
+    money_per_prompt: float | None = None
 
     @property
     def has_plan(self) -> bool:
@@ -288,7 +291,8 @@ class GridEvaluation:
 
 
 _PROVEN = ("splits", "status", "certified", "objective", "bound")
-_FIGURES = ("prompts", "accuracy", "accuracy_error", "energy_j_per_prompt", "delay_s")
+_FIGURES = ("prompts", "accuracy", "accuracy_error", "energy_j_per_prompt", "delay_s",
+            "money_per_prompt")  # fmt: skip
 
 
 def _tally_table(tallies: tuple[Tally, ...]) -> list[str]:

@@ -22,6 +22,7 @@ COLUMNS = (
     "delay_s",
     "late_rate",
     "over_energy_rate",
+    "money_per_prompt",
 )
 
 
@@ -38,7 +39,7 @@ class Observed:
     policies, outcomes
         The n policies, the plan among them, and what they get; random sets are one policy.
     columns
-        ``(T, n, 7)`` `COLUMNS` of each policy, NaN where unknown. Scores and differences are NaN
+        ``(T, n, 8)`` `COLUMNS` of each policy, NaN where unknown. Scores and differences are NaN
         outside the prompts that the policy is compared on.
     compared
         ``(T, n)`` whether the policy is compared on the prompt, see `intervals.common_prompts`.
@@ -76,7 +77,7 @@ class Pooled:
     names
         Names of the n policies.
     sums, counts
-        ``(U, n, 7)`` sum of the known values, and how many there are.
+        ``(U, n, 8)`` sum of the known values, and how many there are.
     """
 
     names: tuple[str, ...]
@@ -100,7 +101,7 @@ def pooled(parts: Sequence[Observed]) -> Pooled:
 
 
 def _columns(test: TestPart, outcome: Outcome, plan: Outcome, compared: BoolArray) -> FloatArray:
-    """Return ``(T, 7)`` `COLUMNS` of one policy."""
+    """Return ``(T, 8)`` `COLUMNS` of one policy."""
     instance = test.instance
     deadline = instance.deadline_s[instance.outcomes.category_of[test.prompts]]
     late = (outcome.delay_s > deadline).astype(np.float64)
@@ -110,7 +111,8 @@ def _columns(test: TestPart, outcome: Outcome, plan: Outcome, compared: BoolArra
         over = (outcome.energy_j > limit * (1 + 1e-9)).astype(np.float64)
     scores = (outcome.score, outcome.score - plan.score, outcome.quantised)
     kept = [np.where(compared, values, np.nan) for values in scores]
-    return np.column_stack([*kept, outcome.energy_j, outcome.delay_s, late, over])
+    paid = np.full(len(late), np.nan) if outcome.money is None else outcome.money
+    return np.column_stack([*kept, outcome.energy_j, outcome.delay_s, late, over, paid])
 
 
 def _averaged(

@@ -93,6 +93,8 @@ class Outcome:
         ``(T,)`` joules if every deployed expert answered.
     answered
         ``(T,)`` whether anybody in time is asked.
+    money
+        ``(T,)`` money of all experts asked; None where it does not matter.
     """
 
     score: FloatArray
@@ -101,13 +103,17 @@ class Outcome:
     energy_j: FloatArray
     all_energy_j: FloatArray
     answered: BoolArray
+    money: FloatArray | None = None
 
 
 def mean_outcome(parts: Sequence[Outcome]) -> Outcome:
     """Return the mean over several outcomes on the same prompts; answered where all are."""
     names = ("score", "quantised", "delay_s", "energy_j", "all_energy_j")
     means = {name: np.mean([getattr(part, name) for part in parts], axis=0) for name in names}
-    return Outcome(**means, answered=np.all([part.answered for part in parts], axis=0))
+    paid = [part.money for part in parts if part.money is not None]
+    money = np.mean(paid, axis=0) if len(paid) == len(parts) else None
+    answered = np.all([part.answered for part in parts], axis=0)
+    return Outcome(**means, answered=answered, money=money)
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,8 +189,20 @@ class TestPart:
         count = np.maximum(asked.sum(axis=1, keepdims=True), 1)
         return Routing(found.experts, asked / count)
 
-    def outcome(self, policy: Policy, delay_s: FloatArray, energy_j: FloatArray) -> Outcome:
-        """Return what the policy gets, given realised seconds and joules ``(T, N)``."""
+    @cached_property
+    def price(self) -> FloatArray | None:
+        """``(T, N)`` expected money, by category; None where it does not matter."""
+        price = self.instance.price
+        return None if price is None else price[self.instance.outcomes.category_of[self.prompts]]
+
+    def outcome(
+        self,
+        policy: Policy,
+        delay_s: FloatArray,
+        energy_j: FloatArray,
+        money: FloatArray | None = None,
+    ) -> Outcome:
+        """Return what the policy gets, given realised seconds, joules and money ``(T, N)``."""
         asked = policy.routing.experts >= 0
         experts = np.maximum(policy.routing.experts, 0)
         rows = np.arange(len(self.prompts))[:, None]
@@ -202,13 +220,11 @@ class TestPart:
             else:
                 values = votes.published(self.instance, self.prompts, policy.chosen)
                 lowered = votes.won(ballots_of(self.instance, self.prompts), policy.chosen)
-            spent, waited = _all(energy, asked).sum(axis=1), _all(delay, asked).max(axis=1)
-        elif policy.rule == "cascade":
-            spent, waited = (_all(a, asked).sum(axis=1) for a in (energy, delay))
-        else:
-            spent, waited = (
-                np.where(weights > 0, weights * a, 0.0).sum(axis=1) for a in (energy, delay)
-            )
+        everyone = policy.rule in ("vote", "ballot", "cascade")
+        shares = asked.astype(np.float64) if everyone else weights
+        spent, waited = (_spent(a, shares) for a in (energy, delay))
+        if policy.rule in ("vote", "ballot"):
+            waited = _all(delay, asked).max(axis=1)
         return Outcome(
             score=np.where(answered, values, 0.0),
             quantised=np.where(answered, lowered, 0.0),
@@ -216,6 +232,7 @@ class TestPart:
             energy_j=spent,
             all_energy_j=energy_j[:, policy.chosen].sum(axis=1),
             answered=answered,
+            money=None if money is None else _spent(money[rows, experts], shares),
         )
 
     def _weights(self, policy: Policy, score: FloatArray, energy: FloatArray) -> FloatArray:
@@ -247,6 +264,12 @@ def answered_by(expert: IntArray) -> Routing:
 
 def _all(values: FloatArray, asked: BoolArray) -> FloatArray:
     return np.where(asked, values, 0.0)
+
+
+def _spent(values: FloatArray, shares: FloatArray) -> FloatArray:
+    """Return what is used by those who have a share."""
+    used: FloatArray = np.where(shares > 0, shares * values, 0.0).sum(axis=1)
+    return used
 
 
 def _sum(values: FloatArray, weights: FloatArray) -> FloatArray:

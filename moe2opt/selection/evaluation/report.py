@@ -60,6 +60,8 @@ class PolicyReport:
         wrong.
     all_energy_j_per_prompt
         Realised joules if every deployed expert answered, which is what a worst-case budget limits.
+    money_per_prompt
+        Realised money of the experts asked; None where it does not matter.
     """
 
     policy: str
@@ -80,6 +82,7 @@ class PolicyReport:
     over_energy_rate: Estimate | None
     unanswered_rate: float
     all_energy_j_per_prompt: float
+    money_per_prompt: Estimate | None
 
     @property
     def fair(self) -> bool:
@@ -248,7 +251,7 @@ def _row(
         if policy.name == name
     ]
     _, policy, _ = met[0]
-    over = known.pop("over_energy_rate")
+    over, money = (known.pop(column) for column in ("over_energy_rate", "money_per_prompt"))
     sets = [own.labels([e.label for e in part.instance.experts]) for part, own, _ in met]
     sizes = [len(own) for _, policy, _ in met for own in policy.drawn or (policy.chosen,)]
     promised = [own.promised for _, own, _ in met if own.promised is not None]
@@ -266,6 +269,7 @@ def _row(
         unanswered_rate=float(np.mean([(~o.answered).mean() for _, _, o in met])),
         all_energy_j_per_prompt=float(np.mean([o.all_energy_j.mean() for _, _, o in met])),
         over_energy_rate=None if over.mean is None else over,
+        money_per_prompt=None if money.mean is None else money,
         **known,
     )
 
@@ -301,9 +305,12 @@ def _flat(row: PolicyReport) -> dict[str, Any]:
 
 
 def _table(rows: Sequence[PolicyReport]) -> list[str]:
-    header = ("policy", "experts", "promised", "n", "accuracy", "95 %", "to plan", "95 %",
-              "J/prompt", "delay s", "p95 s", "late", "over J")  # fmt: skip
-    cells = [
+    header: tuple[str, ...] = (
+        *("policy", "experts", "promised", "n", "accuracy", "95 %", "to plan", "95 %"),
+        *("J/prompt", "delay s", "p95 s", "late", "over J"),
+    )
+    paid = any(row.money_per_prompt is not None for row in rows)
+    cells: list[tuple[str, ...]] = [
         (r.policy + ("" if r.feasible else " *"), _count(r.experts),
          _points(r.promised), str(r.prompts), _points(r.accuracy.mean), _range(r.accuracy),
          _points(r.against_plan.mean, sign=True), _range(r.against_plan, sign=True),
@@ -312,12 +319,21 @@ def _table(rows: Sequence[PolicyReport]) -> list[str]:
          "-" if r.over_energy_rate is None else _points(r.over_energy_rate.mean))
         for r in rows
     ]  # fmt: skip
+    if paid:
+        header = (*header, "money")
+        cells = [
+            (*cell, _money(row.money_per_prompt)) for cell, row in zip(cells, rows, strict=True)
+        ]
     lines = text_table(header, cells)
     return lines + ["* does not keep the budgets"] * any(not r.feasible for r in rows)
 
 
 def _count(experts: float) -> str:
     return f"{experts:.0f}" if experts == round(experts) else f"{experts:.1f}"
+
+
+def _money(own: Estimate | None) -> str:
+    return "-" if own is None or own.mean is None else f"{own.mean:.3g}"
 
 
 def _points(value: float | None, *, sign: bool = False) -> str:
