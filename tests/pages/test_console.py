@@ -5,6 +5,7 @@ from __future__ import annotations
 import doctest
 import io
 import re
+import runpy
 import shlex
 import sys
 from contextlib import redirect_stderr, redirect_stdout
@@ -12,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from pages.reading import PAGES, commands, name_of
+from pages.reading import CHECKOUT, PAGES, commands, name_of
 
 
 @dataclass
@@ -51,16 +52,32 @@ def run(command: str, monkeypatch: pytest.MonkeyPatch) -> Screen:
     from moe2opt.cli import main
 
     program, *arguments = shlex.split(command)
-    assert program == "moe2opt", f"only moe2opt is run here: {command}"
     screen = Screen()
     stdout, stderr = screen.streams()
+    if program == "python" and arguments[0].startswith("docs/studies/"):
+        monkeypatch.setattr(sys, "argv", arguments)
+        with redirect_stdout(stdout):
+            runpy.run_path(str(CHECKOUT / arguments[0]), run_name="__main__")
+        return screen
+    assert program == "moe2opt", f"only moe2opt and studies are run here: {command}"
     monkeypatch.setattr(sys, "argv", ["moe2opt", *arguments])
     with redirect_stdout(stdout), redirect_stderr(stderr), pytest.raises(SystemExit):
         main()
     return screen
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if any(commands(page))], ids=name_of)
+#: Pages whose commands take more than some seconds.
+SLOW = ("docs/guides/own-tables.md",)
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(page, marks=[pytest.mark.slow] * (name_of(page) in SLOW), id=name_of(page))
+        for page in PAGES
+        if any(commands(page))
+    ],
+)
 def test_commands_print_what_the_page_shows(
     page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
