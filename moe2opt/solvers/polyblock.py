@@ -26,6 +26,7 @@ from moe2opt.solvers.monotone.relaxation import (
     CornerRelaxation,
     MixedRelaxation,
     PointedBox,
+    asked,
     first_true,
     pointed,
     raised,
@@ -161,7 +162,7 @@ class Polyblock(CornerRelaxation):
     def _by_weight(self, lower: IntArray, point: IntArray) -> IntArray:
         """Return the axes on which `point` exceeds `lower`, heaviest in the constraints first."""
         axes = np.flatnonzero(point > lower)
-        alone = self.problem.constraint_values(raised(lower, axes, point[axes]))
+        alone = asked(self.problem.constraint_values, lower, axes, point[axes], self.search)
         base = self.problem.constraint_values(lower[None, :])
         return axes[np.argsort(-(alone - base).max(axis=1, initial=0.0), kind="stable")]
 

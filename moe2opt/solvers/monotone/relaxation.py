@@ -41,6 +41,9 @@ Branch = tuple[int, int] | None
 
 BOUNDS = ("auto", "corner", "mixed", "marginal")
 
+#: Entries of the points that an oracle gets between two looks at the limits.
+_AT_ONCE = 2**21
+
 
 def monotone_relaxation(problem: MonotoneProblem, search: Search) -> CornerRelaxation:
     """Return the relaxation for `search.options.bound`."""
@@ -126,12 +129,13 @@ class CornerRelaxation:
         axes = np.flatnonzero(upper > lower)
 
         def too_high(levels: IntArray) -> BoolArray:
-            points = raised(lower, axes, levels)
-            return np.asarray((self.problem.constraint_values(points) > 0).any(axis=1))
+            used = asked(self.problem.constraint_values, lower, axes, levels, search)
+            return np.asarray((used > 0).any(axis=1))
 
         first = first_true(too_high, lower[axes] + 1, upper[axes] + 1, search)
         cut = first <= upper[axes]
-        broken = self.problem.constraint_values(raised(lower, axes[cut], first[cut])) > 0
+        used = asked(self.problem.constraint_values, lower, axes[cut], first[cut], search)
+        broken = used > 0
         return [
             Tightening(int(axis), int(level) - 1, False, ("budget", int(np.argmax(row))))
             for axis, level, row in zip(axes[cut], first[cut], broken, strict=True)
@@ -146,14 +150,14 @@ class CornerRelaxation:
             return self._upper_values(points, np.broadcast_to(lower, points.shape))
 
         def winning(levels: IntArray) -> BoolArray:
-            return ~search.prunes_each(values(raised(upper, axes, levels)))
+            return ~search.prunes_each(asked(values, upper, axes, levels, search))
 
         first = first_true(winning, lower[axes], upper[axes], search)
         cut = first > lower[axes]
-        losing = raised(upper, axes[cut], first[cut] - 1)
+        losing = asked(values, upper, axes[cut], first[cut] - 1, search)
         tightenings = [
             Tightening(int(axis), int(level) - 1, True, ("corner", 0), float(value))
-            for axis, level, value in zip(axes[cut], first[cut], values(losing), strict=True)
+            for axis, level, value in zip(axes[cut], first[cut], losing, strict=True)
         ]
         return tightenings, longest_edge(box)
 
@@ -278,11 +282,11 @@ def reduce_unmet(problem: MonotoneProblem, box: Box, search: Search) -> list[Tig
     axes = np.flatnonzero(upper > lower)
 
     def met(levels: IntArray) -> BoolArray:
-        return np.asarray((problem.reverse_values(raised(upper, axes, levels)) >= 0).all(axis=1))
+        return np.asarray((asked(problem.reverse_values, upper, axes, levels, search) >= 0).all(1))
 
     first = first_true(met, lower[axes], upper[axes], search)
     cut = first > lower[axes]
-    unmet = problem.reverse_values(raised(upper, axes[cut], first[cut] - 1)) < 0
+    unmet = asked(problem.reverse_values, upper, axes[cut], first[cut] - 1, search) < 0
     return [
         Tightening(int(axis), int(level) - 1, True, ("cover", int(np.argmax(row))))
         for axis, level, row in zip(axes[cut], first[cut], unmet, strict=True)
@@ -311,6 +315,27 @@ def raised(corner: IntArray, axes: IntArray, levels: IntArray) -> IntArray:
     points = np.repeat(corner[None, :], len(axes), axis=0)
     points[np.arange(len(axes)), axes] = levels
     return points
+
+
+def asked(
+    oracle: Callable[[IntArray], FloatArray],
+    corner: IntArray,
+    axes: IntArray,
+    levels: IntArray,
+    search: Search,
+) -> FloatArray:
+    """Return what an oracle says of `raised` points.
+
+    Where they are many and wide they are made a few at a time, and limits are looked at in between.
+    """
+    step = max(1, _AT_ONCE // max(1, len(corner)))
+    if len(axes) <= step:
+        return oracle(raised(corner, axes, levels))
+    told = []
+    for k in range(0, len(axes), step):
+        search.check()
+        told.append(oracle(raised(corner, axes[k : k + step], levels[k : k + step])))
+    return np.concatenate(told)
 
 
 def first_true(
