@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -72,7 +73,7 @@ class Blocks:
         """Sums of functions of one variable are modular."""
         return not self.is_product and all(len(b.variables) == 1 for b in self.blocks)
 
-    @property
+    @cached_property
     def is_integral(self) -> bool:
         """Sums of whole numbers whose largest possible total is of exact size."""
         largest = math.fsum(float(np.abs(b.table).max()) for b in self.blocks)
@@ -115,8 +116,13 @@ class Coverage:
     weights: FloatArray
     misses: tuple[FloatArray, ...]
     lower: IntArray
-    is_integral: bool = field(default=False, init=False)
     is_submodular: bool = field(default=True, init=False)
+
+    @cached_property
+    def is_integral(self) -> bool:
+        """Whole weights of targets that are hit or missed for certain."""
+        certain = all(((table == 0) | (table == 1)).all() for table in self.misses)
+        return certain and is_integral(self.weights) and self.weights.sum() <= BIGGEST_EXACT
 
     def __call__(self, points: IntArray) -> FloatArray:
         """Return the values, multiplied and added in one order."""

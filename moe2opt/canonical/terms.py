@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Protocol
 
 import numpy as np
@@ -21,8 +21,9 @@ from moe2opt.canonical.logarithm import log_bounds
 from moe2opt.canonical.placed import Blocks, Coverage, Placed, Quadratic
 from moe2opt.result import BoolArray, FloatArray, IntArray
 
-#: Binary digits of logarithms; tangents of coverage touch at multiples of one over so many.
-_LOG_BITS, _TOUCHING = 60, 4096
+#: Binary digits of logarithms; tangents of coverage touch at multiples of one over so many, and up
+#: to the last place, from which on they say nothing.
+_LOG_BITS, _TOUCHING, LAST_TOUCHING = 60, 512, 40.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -125,19 +126,25 @@ class Tabled:
 
     def plane(self, given: FloatArray, around: Around) -> Plane:
         """Return the tables themselves."""
-        table = np.zeros(len(self.grid.levels))
         corner = around.upper if self.side > 0 else around.lower
-        constant, size = 0.0, 0.0
+        coupled = (block for block in self.part.blocks if len(block.variables) > 1)
+        constant = math.fsum(float(block(corner[None, :])[0]) for block in coupled)
+        return Plane(constant, self._table, self._size)
+
+    @cached_property
+    def _table(self) -> FloatArray:
+        table, grid = np.zeros(len(self.grid.levels)), self.grid
         for block in self.part.blocks:
-            size += float(np.abs(block.table).max())
-            if len(block.variables) > 1:
-                constant += float(block(corner[None, :])[0])
-                continue
-            i = int(block.variables[0])
-            start, low = int(self.grid.starts[i]), int(self.grid.box.lower[i] - block.lower[0])
-            width = int(self.grid.box.upper[i] - self.grid.box.lower[i]) + 1
-            table[start : start + width] += block.table[low : low + width]
-        return Plane(constant, table, size)
+            if len(block.variables) == 1:
+                i = int(block.variables[0])
+                start, low = int(grid.starts[i]), int(grid.box.lower[i] - block.lower[0])
+                width = int(grid.box.upper[i] - grid.box.lower[i]) + 1
+                table[start : start + width] += block.table[low : low + width]
+        return table
+
+    @cached_property
+    def _size(self) -> float:
+        return math.fsum(float(np.abs(block.table).max()) for block in self.part.blocks)
 
 
 @dataclass(frozen=True, eq=False)
@@ -190,14 +197,13 @@ class Rising:
     def plane(self, given: FloatArray, around: Around) -> Plane:
         """Return the mean of both planes, target by target, added up."""
         touching, share = np.split(given, 2)
-        if not ((touching >= 0) & (touching < 700) & (share >= 0) & (share <= 1)).all():
+        if not ((touching >= 0) & (touching <= LAST_TOUCHING) & (share >= 0) & (share <= 1)).all():
             raise ValueError("parameters of a coverage lie outside their range")
         weights, grid = self.part.weights, self.grid
         low, high = grid.at(around.lower), grid.at(around.upper)
         missed = np.prod(self.chances[:, low], axis=1)
         least = np.prod(self.chances[:, high], axis=1)
-        slopes = np.array([_exp(t) for t in np.rint(touching * _TOUCHING)])
-        at = np.array([_minus_log(m) for m in slopes.tolist()])
+        slopes, at = _tangents(np.rint(touching * _TOUCHING).astype(np.int64))
         base = self.logs[:, low].sum(axis=1)
         open_, base = np.isfinite(base), np.where(np.isfinite(base), base, 0.0)
         with np.errstate(invalid="ignore"):
@@ -224,9 +230,17 @@ def _minus_log(value: float) -> float:
     return math.inf if value == 0 else -log_bounds(value, _LOG_BITS)[0] / 2.0**_LOG_BITS
 
 
-@lru_cache(maxsize=2**16)
-def _exp(steps: float) -> float:
-    return math.exp(-steps / _TOUCHING)
+#: Slopes of tangents and minus their logarithms, wherever they may touch; 0 until used.
+_KNOWN = np.zeros((2, int(LAST_TOUCHING * _TOUCHING) + 1))
+
+
+def _tangents(steps: IntArray) -> tuple[FloatArray, FloatArray]:
+    """Return slopes at places, and upper bounds of minus their logarithms."""
+    for step in np.unique(steps[_KNOWN[0, steps] == 0]).tolist():
+        slope = math.exp(-step / _TOUCHING)
+        _KNOWN[:, step] = slope, _minus_log(slope)
+    slopes, logs = _KNOWN[:, steps]
+    return slopes, logs
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,7 +20,7 @@ from moe2opt.canonical.terms import Around, Plane
 from moe2opt.canonical.wrapped import Quotient
 from moe2opt.result import FloatArray, Multipliers
 from moe2opt.solvers.base import Search
-from moe2opt.solvers.monotone.heuristics import climbed
+from moe2opt.solvers.monotone.heuristics import climbed, improving_monotone
 from moe2opt.solvers.monotone.relaxation import (
     Box,
     CornerRelaxation,
@@ -113,6 +113,7 @@ class PlaneRelaxation(CornerRelaxation):
             given[0] = abs(search.objective)
         tuning, best, since, pace = search.options.tuning.monotone, None, 0, 1.0
         rounds = tuning.plane_steps[search.nodes > 1]
+        first = 0 if search.nodes <= 1 else tuning.plane_steps[1]
         means = None
         for k in range(rounds):
             search.check()
@@ -143,7 +144,7 @@ class PlaneRelaxation(CornerRelaxation):
             start = 0
             for factor, own in zip([1.0, *row, *cover], self.planes.sums, strict=True):
                 stop = start + own.parameters
-                step = Step(chosen, around, row, above / max(factor, 1e-9), raw, k)
+                step = Step(chosen, around, row, above / max(factor, 1e-9), raw, first + k)
                 advance(given[start:stop], own.term, step)
                 start = stop
         assert best is not None
@@ -216,15 +217,17 @@ class PlaneRelaxation(CornerRelaxation):
         return steps
 
     def _offer(self, means: FloatArray, box: Box, search: Search) -> None:
-        """Offer a climb from what the relaxation takes, at ever fewer nodes."""
+        """Offer a climb from what the relaxation takes, in one of eight nodes, and exchanges."""
         self._climbs += 1
-        if self._climbs & (self._climbs - 1) and self._climbs % 32:
-            return
         point = np.clip(np.floor(means + 1e-6).astype(np.int64), *box)
-        if (self.problem.constraint_values(point[None, :]) > 0).any():
+        if self._climbs % 8 != 1 or (self.problem.constraint_values(point[None, :]) > 0).any():
             return
-        tuning = search.options.tuning.monotone
+        tuning, before = search.options.tuning.monotone, search.objective
         search.offer(climbed(self.problem, point, False, search.pressed, tuning), "H")
+        if search.x is not None and search.objective > before:
+            better = improving_monotone(self.problem, search.x, search.pressed, tuning)
+            for x, _ in zip(better, range(tuning.exchanges), strict=False):
+                search.offer(x, "H")
 
     def _branch(self, box: Box, best: _Best) -> tuple[int, int] | None:
         """Split where the relaxation is furthest from a whole number, else the widest range."""

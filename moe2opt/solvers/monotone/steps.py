@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from moe2opt.canonical.terms import Around, Coupled, Plane, Rising, Term
+from moe2opt.canonical.terms import LAST_TOUCHING, Around, Coupled, Plane, Rising, Term
 from moe2opt.canonical.wrapped import (
     BASES,
     Curved,
@@ -38,10 +38,11 @@ class Line:
     def takes(self, table: FloatArray) -> FloatArray:
         """Return a one for the best level of each variable (the first among equals)."""
         best = np.maximum.reduceat(table, self.starts)
-        places = np.flatnonzero(table >= best[self.owners])
-        _, first = np.unique(self.owners[places], return_index=True)
+        places = np.flatnonzero(table >= best[self.owners])[::-1]
+        first = np.empty(len(self.starts), dtype=np.int64)
+        first[self.owners[places]] = places  # the last one written is the first of each variable
         taken = np.zeros(len(table))
-        taken[places[first]] = 1.0
+        taken[first] = 1.0
         return taken
 
     def price(self, table: FloatArray, use: FloatArray, limit: float) -> tuple[float, FloatArray]:
@@ -109,7 +110,7 @@ class Step:
     @property
     def pace(self) -> float:
         """Share of the way towards what is best for this choice alone."""
-        return max(0.1, 1.0 / (1.0 + self.index))
+        return max(0.05, 1.0 / (1.0 + self.index))
 
     def worth(self, plane: Plane) -> float:
         """Return what a plane says of the choice."""
@@ -221,7 +222,7 @@ def touch(own: FloatArray, term: Rising, chosen: Chosen, around: Around, pace: f
         ratio = np.where(open_[:, None], np.exp(-np.where(np.isfinite(rise), rise, np.inf)), 1.0)
     gains = 1.0 - missed + missed * ((1.0 - ratio) @ chosen.shares)
     tangent = 1.0 - np.exp(-touching) * (1.0 + touching - base - taken)
-    touching += pace * (np.minimum(base + taken, 690.0) - touching)
+    touching += pace * (np.minimum(base + taken, LAST_TOUCHING) - touching)
     share += pace * ((gains < tangent) - share)
 
 
