@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from moe2opt.result import FloatArray, IntArray
 CELLS = 1024
 
 #: Base points of a submodular oracle at a time, and lines through points that are remembered.
-BASES, _REMEMBERED = 6, 4096
+BASES, _REMEMBERED = 10, 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +72,7 @@ class Curved:
 
     def _tangent(self, touching: float) -> _Line:
         """Return the line through two neighbouring cells, moved to lie beyond the curve."""
-        low, high = self._ends(self.grid.box.lower, self.grid.box.upper)
-        far = float(np.abs(self.part.outer_values(np.array([low, high]))).max())
+        low, high, far = self._range
         if high <= low:
             return _Line(0.0, low, float(self.part.outer_values(np.array([low]))[0]), far)
         if self.part.inner.is_integral:
@@ -89,6 +89,12 @@ class Curved:
         slope = max(0.0, float(slopes[1]))
         size = 8.0 * CELLS * (far + slope * max(abs(low), abs(high)))
         return _Line(slope, float(places[1]), float(values[1]) + self.side * beyond, size)
+
+    @cached_property
+    def _range(self) -> tuple[float, float, float]:
+        """Values of the part at the corners of the whole box, and the largest of the curve."""
+        low, high = self._ends(self.grid.box.lower, self.grid.box.upper)
+        return low, high, float(np.abs(self.part.outer_values(np.array([low, high]))).max())
 
     def _ends(self, lower: IntArray, upper: IntArray) -> tuple[float, float]:
         """Return the values of the part at two corners."""

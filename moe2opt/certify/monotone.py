@@ -67,6 +67,8 @@ class MonotoneProof:
         if self._planes is None or not 0 <= index < len(self.certificate.multipliers):
             raise RejectedError(f"multipliers {index} do not exist, or no parts have planes")
         prices, around = self.certificate.multipliers[index], self._planes.around(*box)
+        for h in np.flatnonzero(prices.cover).tolist():
+            require_cover(h, self.certificate, len(self.problem.reverse_constraints))
         if reason == "farkas":
             return self._planes.value(prices, around, farkas=True) < 0
         claim = self.certificate.claim

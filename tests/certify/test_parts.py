@@ -137,7 +137,7 @@ def with_prices(result: mo.Result, change: Any) -> mo.Result:
         (lambda m: replace(m, cluster=m.cluster * np.nan), "finite numbers"),
         (lambda m: replace(m, cluster=-m.cluster), "a price is negative"),
         (lambda m: replace(m, row=m.row * 0), "does not hold in its box"),
-        (lambda m: replace(m, cover=np.ones(1)), "one price per row"),
+        (lambda m: replace(m, cover=np.ones(1)), "cover 0 does not exist"),
     ],
 )
 def test_changed_prices_prove_nothing(change: Any, message: str) -> None:

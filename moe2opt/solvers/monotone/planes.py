@@ -48,7 +48,8 @@ class _Node:
 class _Best:
     """The best multipliers so far, the bounds they give, and what is left of each level.
 
-    `raw` bounds the innermost part of the objective, `value` the objective.
+    `raw` bounds the innermost part of the objective, `value` the objective; a box `is_empty` where
+    the rows contradict each other under these prices.
     """
 
     value: float
@@ -56,6 +57,7 @@ class _Best:
     multipliers: Multipliers
     table: FloatArray
     means: FloatArray
+    is_empty: bool = False
 
 
 class PlaneRelaxation(CornerRelaxation):
@@ -86,6 +88,8 @@ class PlaneRelaxation(CornerRelaxation):
         if closed:
             return Examined(*at, found.leaf, found.bound, found.proof, found.branch)
         best = self._improved(node, search)
+        if best.is_empty:
+            return Examined(*at, ("farkas", self._leaf(best.multipliers)[1]))
         bound, proof, leaf = found.bound, found.proof, self._leaf(best.multipliers)
         if (value := outward(best.value, self.problem)) < bound:
             bound, proof = value, leaf
@@ -113,6 +117,8 @@ class PlaneRelaxation(CornerRelaxation):
             given[0] = abs(search.objective)
         tuning, best, since, pace = search.options.tuning.monotone, None, 0, 1.0
         rounds = tuning.plane_steps[search.nodes > 1]
+        if search.first_feasible:  # there is no bound to improve: contradictions show soon
+            rounds = tuning.plane_steps[1] // 4
         first = 0 if search.nodes <= 1 else tuning.plane_steps[1]
         means = None
         for k in range(rounds):
@@ -132,6 +138,9 @@ class PlaneRelaxation(CornerRelaxation):
                 best = _Best(value, raw, found, table.table, means)
             else:
                 since += 1
+            if search.x is None and self._contradict(planes, row, cover, around):
+                best.multipliers, best.is_empty = Multipliers(given.copy(), row, cover), True
+                return best
             if search.prunes(outward(value, self.problem)):
                 break
             if since >= _PATIENCE:
@@ -144,7 +153,8 @@ class PlaneRelaxation(CornerRelaxation):
             start = 0
             for factor, own in zip([1.0, *row, *cover], self.planes.sums, strict=True):
                 stop = start + own.parameters
-                step = Step(chosen, around, row, above / max(factor, 1e-9), raw, first + k)
+                reach = above / factor if factor > 0 else 0.0
+                step = Step(chosen, around, row, reach, raw, first + k)
                 advance(given[start:stop], own.term, step)
                 start = stop
         assert best is not None
@@ -180,6 +190,12 @@ class PlaneRelaxation(CornerRelaxation):
             shares = chosen.takes(table)
         means = np.bincount(grid.owners, shares * grid.levels, len(grid.starts))
         return prices[:above], prices[above:], Chosen(shares, np.asarray(means, dtype=np.float64))
+
+    def _contradict(
+        self, planes: Sequence[Plane], row: FloatArray, cover: FloatArray, around: Around
+    ) -> bool:
+        """Tell whether the rows have no common point; prices then grow without end."""
+        return self.planes.bound_of(planes, row, cover, around, farkas=True) < 0
 
     def _excess(self, value: float, search: Search) -> float:
         """Return by how much a bound is above what it should come down to."""

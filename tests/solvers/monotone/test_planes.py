@@ -1,0 +1,79 @@
+"""The engine on problems of parts: what each kind of part is worth to the proof."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+import moe2opt as mo
+from moe2opt.canonical import parts
+
+N = 12
+RNG = np.random.default_rng(11)
+COSTS = RNG.integers(1, 10, N)
+HITS = RNG.random((20, N)) < 0.2
+WORTHS = RNG.integers(1, 9, 20).astype(float)
+WITHIN = [(parts.linear(COSTS), int(COSTS.sum()) // 3)]
+ROOTS = [parts.concave(np.sqrt, parts.linear(row * 4.0)) for row in HITS if row.any()]
+
+
+def covered(points: Any) -> Any:
+    """Return the worth of the targets that are hit."""
+    return (points @ HITS.T > 0) @ WORTHS
+
+
+def gained(points: Any) -> Any:
+    """Return what one more unit of each variable hits first."""
+    return ((points @ HITS.T == 0) * WORTHS) @ HITS
+
+
+OBJECTIVES = {
+    "submodular": parts.submodular(covered, integral=True),
+    "marginals": parts.submodular(covered, integral=True, marginals=gained),
+    "concave": ROOTS,
+    "supermodular": parts.supermodular(lambda x: (x.sum(axis=1) / 4.0) ** 2 + x @ COSTS / 3),
+    "convex": parts.convex(lambda v: (v / 4.0) ** 2, parts.linear(COSTS)),
+    "least": parts.minimum(
+        parts.linear(RNG.integers(1, 9, N)), parts.linear(RNG.integers(1, 9, N))
+    ),
+    "ratio": parts.ratio(
+        parts.linear(RNG.integers(1, 9, N)),
+        parts.total([[3.0, 3.0 + k] for k in RNG.integers(1, 5, N)]),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_planes_shrink_the_tree_of_every_kind_of_part(name: str) -> None:
+    """A proof with planes is accepted, agrees with corners, and is half as large or smaller."""
+    problem = mo.MonotoneProblem.from_parts([0] * N, [1] * N, OBJECTIVES[name], at_most=WITHIN)
+    result = mo.solve(problem)
+    assert mo.certify(problem, result).kind == "checked"
+    plain = "corner" if problem.mixed_objective is None else "mixed"
+    corners = mo.solve(replace(problem, structure=None), bound=plain)
+    assert result.objective == pytest.approx(corners.objective, rel=1e-9)
+    assert result.stats["nodes"] <= corners.stats["nodes"] / 2
+
+
+def test_rows_that_contradict_each_other_are_found_without_a_tree() -> None:
+    """Prices of a cover and a budget show at the root that nothing fits, and the checker agrees."""
+    most = parts.coverage(HITS.astype(float), WORTHS)
+    problem = mo.MonotoneProblem.from_parts(
+        [0] * N,
+        [1] * N,
+        minimise=parts.linear(COSTS),
+        at_most=[(parts.linear(COSTS), 8)],
+        at_least=[(most, float(0.9 * covered(np.ones((1, N)))[0]))],
+    )
+    result = mo.solve(problem)
+    assert result.status is mo.Status.INFEASIBLE
+    assert mo.certify(problem, result).kind == "checked"
+    proof = result.certificate
+    assert proof is not None
+    assert proof.conflict is not None
+    assert any(record[0] == "farkas" for record in proof.tree)
+    hidden = replace(proof, conflict=replace(proof.conflict, covers=())).sealed()
+    assert not mo.certify(problem, replace(result, certificate=hidden)).ok
