@@ -75,15 +75,14 @@ class _ComposedOf:
         ends = placed.inner(np.stack([box.lower, box.upper]))
         grid = np.linspace(float(ends[0]), float(ends[1]), 257)
         grid = np.unique(np.floor(grid) if placed.inner.is_integral else grid)
-        with np.errstate(divide="ignore"):
-            values = placed.outer_values(grid)
+        values = placed.outer_values(grid)
         if values.shape != grid.shape or np.isnan(values).any():
             raise InputError(f"{name}: the outer function must return one number per value")
-        if np.isinf(values).any():
+        if self.curve and np.isinf(values).any():
             k = int(np.argmax(np.isinf(values)))
             raise InputError(
-                f"{name}: the outer function is {values[k]} at {grid[k]:.12g}; values of parts "
-                f"are finite, so let the box begin higher, or the function be bounded"
+                f"{name}: the outer function is {values[k]} at {grid[k]:.12g}; let the box "
+                f"begin higher, or the function be bounded"
             )
         require_curve(name, grid, values, self.curve)
         require_increasing(name, placed, box)

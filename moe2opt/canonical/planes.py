@@ -146,7 +146,7 @@ class Planes:
         return sum(total.parameters for total in self.sums)
 
     def around(self, lower: IntArray, upper: IntArray) -> Around:
-        """Return what terms ask of a box; rows without a limit take and leave nothing."""
+        """Return what terms ask of a box; rows without a finite limit say nothing."""
         inside = self.grid.inside(lower, upper)
         size = len(self.grid.levels)
         bare = Around(lower, upper, inside, np.zeros((0, size)), np.zeros(0))
@@ -154,6 +154,8 @@ class Planes:
         for k, row in enumerate(self.above):
             if math.isfinite(row.limit) and not row.parameters:
                 plane = row.term.plane(np.zeros(0), bare)
+                if not math.isfinite(plane.constant):
+                    continue
                 uses[k], limits[k] = plane.table, row.limit - plane.constant
                 limits[k] += self._count * _UNIT * (plane.size + abs(row.limit)) + row.error
         return Around(lower, upper, inside, uses, limits)

@@ -17,6 +17,12 @@ from moe2opt.canonical import choice_view, parts
 from moe2opt.canonical.logarithm import log_bounds
 from moe2opt.result import InputError
 
+
+def logarithm(values: Any) -> Any:
+    """Return logarithms, -inf of 0 without a warning."""
+    return np.log(values, where=values > 0, out=np.full(len(values), -np.inf))
+
+
 #: A declaration that is not true on the box 0..2 x 0..2, and what the error says.
 LIES = [
     (parts.linear([1, -1]), "function 1 is not monotone: raising coordinate 1 of x = [0, 0]"),
@@ -47,7 +53,8 @@ LIES = [
     (parts.concave(np.square, parts.linear([1, 1])), "outer function is not concave: its slope"),
     (parts.convex(np.sqrt, parts.linear([1, 1])), "outer function is not convex: its slope"),
     (parts.convex(np.negative, parts.linear([1, 1])), "outer function is not increasing"),
-    (parts.composed(np.log, parts.linear([1, 1])), "outer function is -inf at 0; values of parts"),
+    (parts.concave(logarithm, parts.linear([1, 1])), "outer function is -inf at 0; let the box"),
+    (parts.composed(logarithm, parts.linear([1, 1])), "objective is -inf at x = [0, 0]; a point"),
     (parts.minimum(parts.linear([1, -1])), "part 0: function 1 is not monotone"),
     (parts.maximum(), "the least or greatest of no parts"),
     (parts.ratio(parts.linear([1, 1]), parts.linear([1, 1])), "a divisor above 0; they are at"),
