@@ -159,3 +159,10 @@ def test_bad_intervals_are_named(tmp_path: Path, keys: str, message: str) -> Non
     with pytest.raises(InputError) as error:
         mo.load(config)
     assert message in str(error.value)
+
+
+def test_a_budget_of_nothing_is_proven() -> None:
+    """Where every class is turned away, no option is better by rounding: the proof holds."""
+    overrides = {"budgets.quarters": 0}
+    plan = solved(mo.load("prism_class_levels", "unsure", overrides)).plan
+    assert (set(plan.choices.values()), plan.total) == ({"reject"}, 0.0)

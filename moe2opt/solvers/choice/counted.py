@@ -255,10 +255,12 @@ class Counted:
         # A limit of a row that is not priced may be infinite.
         limits = np.where(row > 0, self.limits_in(box), 0.0)
         base = float(row @ limits)
-        taken, _ = self.filled(box, profit)
+        # Of options that are nearly as profitable, the one that rounding made worse may be best.
+        slips = 4.5e-16 * (len(row) + 2) * (np.abs(objective * self.values) + most)
+        taken, _ = self.filled(box, profit + slips)
         terms = 2 * len(self.class_of) + len(row) + 16
         size = float((np.abs(profit) + 2.0 * most) @ taken) + float(row @ np.abs(limits))
-        error = 4.5e-16 * terms * size
+        error = 4.5e-16 * terms * size + float(slips @ taken)
         value = base + float(profit @ taken) + error
         return Priced(row, profit, value, error, infeasible=not objective and value < 0)
 
