@@ -112,12 +112,13 @@ def best_single(problem: Deployable, worth: FloatArray) -> IntArray | None:
 def best_per_category(problem: Deployable, facts: Facts) -> IntArray | None:
     """Take, for one category after the other, the expert that is best there and still fits.
 
-    The largest category comes first.
+    The largest category comes first. Nobody is bought for a category that it may not serve.
     """
     x = np.zeros(problem.size, dtype=np.int64)
     for k in np.argsort(-facts.shares, kind="stable"):
         ranked = np.argsort(-facts.by_category[k], kind="stable")
-        best = next((int(i) for i in ranked if x[i] or fits(problem, x, int(i))), None)
+        able = (int(i) for i in ranked if facts.by_category[k, i] > 0)
+        best = next((i for i in able if x[i] or fits(problem, x, i)), None)
         if best is not None:
             x[best] = 1
     return np.flatnonzero(x) if problem.is_feasible(x) else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from moe2opt.canonical import FacilityProblem
-from moe2opt.selection.evaluation.sets import best_single, greedy_on_objective, grow, random_sets
+from moe2opt.selection.evaluation.sets import (
+    Facts,
+    best_per_category,
+    best_single,
+    greedy_on_objective,
+    grow,
+    random_sets,
+)
 
 seeds = st.integers(0, 2**32 - 1)
 
@@ -63,6 +71,21 @@ def test_no_rule_buys_what_is_worth_nothing() -> None:
     assert grown.tolist() == [0, 2, 4]
     worse = FacilityProblem(values=np.array(values)[:2], costs=np.ones((1, 5)), budgets=[5])
     assert grow(worse, [0, 1, 2, 3, 4], APART).tolist() == [0, 2, 3]
+
+
+def test_best_per_category_buys_nobody_for_what_he_may_not_serve() -> None:
+    """A category without an expert that fits and serves it buys nothing."""
+    problem = FacilityProblem(values=np.eye(2, 3), costs=np.ones((1, 3)), budgets=[3])
+    shares, nothing = np.array([0.5, 0.5]), np.zeros(3)
+    worth = np.array([[0.9, 0.8, 0.0], [0.0, 0.0, 0.0]])
+    facts = Facts(shares @ worth, worth, shares, nothing + 1, APART[:3], nothing + 10)
+    chosen = best_per_category(problem, facts)
+    assert chosen is not None
+    assert chosen.tolist() == [0]
+    second = replace(facts, by_category=np.array([[0.9, 0.8, 0.0], [0.1, 0.4, 0.0]]))
+    chosen = best_per_category(problem, second)
+    assert chosen is not None
+    assert chosen.tolist() == [0, 1]
 
 
 @given(seeds)
