@@ -52,8 +52,11 @@ def machine(
         own = _gpu(unified, "--unified")
         return {"unified": {**own, "device_share": device_share}, "ram": speed}
     if gpu is None and ram is None:
-        from moe2opt.place.detect import detected_gpus, detected_ram
+        from moe2opt.place.detect import detected_gpus, detected_ram, detected_unified
 
+        if (shared := detected_unified()) is not None:
+            own = shared.model_dump(exclude_unset=True)
+            return {"unified": {**own, "device_share": device_share}, "ram": speed}
         gpus = [found.model_dump(exclude_none=True) for found in detected_gpus()]
         return {"gpus": gpus, "ram": {**detected_ram().model_dump(exclude_unset=True), **speed}}
     size = {} if ram is None else _ram(ram)

@@ -1,19 +1,23 @@
-"""How often experts are used, and why that changes no plan of llama.cpp.
+"""How often experts are used: what that says of a plan, and what each runtime can do with it.
 
 llama.cpp keeps all routed experts of a matrix of a layer in one tensor, so a device holds all of
 them or none, and every token reads as many experts in every layer: which ones are hot moves no
-byte. What the counts say is what an engine that places single experts could gain.
+byte. ktransformers places single experts, so that the most used ones on cards serve more uses.
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 
 from moe2opt.errors import InputError
 from moe2opt.llamacpp import LlamaModel
+from moe2opt.result import FloatArray
 from moe2opt.schema.csv import COUNT, Column, read_table
+from moe2opt.schema.frames import read_frame
 
 _COLUMNS: dict[str, Column] = {
     "layer": COUNT,
@@ -21,9 +25,18 @@ _COLUMNS: dict[str, Column] = {
     "count": Column("number", least=0),
 }
 
+#: What `llama-imatrix` calls the tokens that it counted for each expert of a matrix.
+_IMATRIX = re.compile(r"blk\.(\d{1,5})\.ffn_(?:up|gate|down|gate_up)_exps\.weight\.counts")
 
-def activation_note(path: Path, model: LlamaModel) -> str:
-    """Return what counts of a CSV file (layer, expert, count) mean for a plan, in words.
+
+def used_experts(path: Path, model: LlamaModel) -> dict[int, FloatArray]:
+    """Return the ``(E,)`` uses of the experts of each layer that a file counts.
+
+    Parameters
+    ----------
+    path
+        A table of layer, expert and count (CSV or Parquet), or the importance matrix that
+        `llama-imatrix` writes as GGUF.
 
     Raises
     ------
@@ -33,21 +46,95 @@ def activation_note(path: Path, model: LlamaModel) -> str:
     known = {layer.index for layer in model.layers if layer.experts}
     if not known:
         raise InputError(f"--activation: {model.name} has no routed experts")
-    used: dict[int, np.ndarray] = {}
-    for number, row in enumerate(read_table(path, _COLUMNS, unique=("layer", "expert")), start=2):
-        layer, expert = int(row["layer"]), int(row["expert"])
+    used: dict[int, FloatArray] = {}
+    for where, layer, expert, count in _rows(path):
         if layer not in known:
-            raise InputError(f"{path}:{number}: layer {layer} has no experts in the model")
+            raise InputError(f"{where}: layer {layer} has no experts in the model")
         if expert >= model.experts:
-            raise InputError(f"{path}:{number}: expert {expert}; the model has {model.experts}")
-        used.setdefault(layer, np.zeros(model.experts))[expert] = float(row["count"])
+            raise InputError(f"{where}: expert {expert}; the model has {model.experts}")
+        used.setdefault(layer, np.zeros(model.experts))[expert] = count
     if not used or min(own.sum() for own in used.values()) <= 0:
         raise InputError(f"{path}: a layer without any use says nothing")
+    return used
+
+
+def _rows(path: Path) -> Iterator[tuple[str, int, int, float]]:
+    """Yield where a count stands, its layer, its expert, and the count."""
+    if path.suffix == ".gguf":
+        yield from _of_imatrix(path)
+    elif path.suffix in (".dat", ".imatrix"):
+        raise InputError(
+            f"{path}: an importance matrix of the old format keeps no counts of experts; "
+            "llama-imatrix writes GGUF (-o FILE.gguf), which does"
+        )
+    elif path.suffix == ".parquet":
+        yield from _of_frame(path)
+    else:
+        table = read_table(path, _COLUMNS, unique=("layer", "expert"))
+        for number, row in enumerate(table, start=2):
+            own = int(row["layer"]), int(row["expert"]), float(row["count"])
+            yield f"{path}:{number}", *own
+
+
+def _of_frame(path: Path) -> Iterator[tuple[str, int, int, float]]:
+    frame = read_frame(path)
+    for name in _COLUMNS:
+        if name not in frame:
+            raise InputError(f"{path}: has no column '{name}'")
+        if frame[name].dtype.kind not in ("iu" if name != "count" else "iuf"):
+            raise InputError(f"{path}: column '{name}' must hold numbers")
+    if frame.duplicated(["layer", "expert"]).any() or not (frame["count"] >= 0).all():
+        raise InputError(f"{path}: an expert counts twice, or less than nothing")
+    layers, experts, counts = (frame[name].to_numpy().tolist() for name in _COLUMNS)
+    for layer, expert, count in zip(layers, experts, counts, strict=True):
+        yield str(path), int(layer), int(expert), float(count)
+
+
+def _of_imatrix(path: Path) -> Iterator[tuple[str, int, int, float]]:
+    try:
+        from gguf import GGUFReader
+    except ImportError as error:
+        raise InputError("--activation: needs the package gguf: pip install gguf") from error
+    if not path.is_file():
+        raise InputError(f"no such file '{path}'")
+    try:
+        tensors = GGUFReader(path).tensors
+    except (OSError, ValueError, KeyError, IndexError) as error:
+        raise InputError(f"{path}: truncated or no GGUF file ({error})") from error
+    seen: set[int] = set()
+    for tensor in tensors:
+        found = _IMATRIX.fullmatch(tensor.name)
+        # The matrices of a layer are used together: the first one counts.
+        if found is None or (layer := int(found[1])) in seen:
+            continue
+        seen.add(layer)
+        for expert, count in enumerate(np.asarray(tensor.data, dtype=np.float64).ravel().tolist()):
+            if not 0 <= count < np.inf:
+                raise InputError(f"{path}: {tensor.name}: {count} is no number of tokens")
+            yield f"{path}: {tensor.name}", layer, expert, count
+    if not seen:
+        raise InputError(f"{path}: counts no experts: llama-imatrix writes them for such a model")
+
+
+def served_shares(used: Mapping[int, FloatArray]) -> FloatArray:
+    """Return the ``(E + 1,)`` share of the uses that the n most used experts of a layer serve."""
+    ranked = np.array([np.sort(own)[::-1] / own.sum() for own in used.values()])
+    shares: FloatArray = np.concatenate([[0.0], np.cumsum(ranked.mean(axis=0))])
+    return np.asarray(np.minimum(shares, 1.0))
+
+
+def activation_note(used: Mapping[int, FloatArray], model: LlamaModel, runtime: str) -> str:
+    """Return what counts mean for a plan, in words."""
     half = max(model.experts // 2, 1)
-    served = np.mean([np.sort(own)[::-1][:half].sum() / own.sum() for own in used.values()])
+    known = sum(bool(layer.experts) for layer in model.layers)
+    told = (
+        f"the {half} most used experts of a layer serve {served_shares(used)[half]:.0%} of its "
+        f"uses ({len(used)} of {known} layers counted)"
+    )
+    if runtime == "ktransformers":
+        return f"{told}: the most used ones are on cards"
     return (
-        f"the {half} most used experts of a layer serve {served:.0%} of its uses ({len(used)} of "
-        f"{len(known)} layers counted), but llama.cpp places the experts of a layer together and "
-        "every token reads as many in every layer: the counts change nothing of this plan; an "
-        "engine that places single experts could use them (moe2opt placement)"
+        f"{told}, but {runtime} places the experts of a layer together and every token reads as "
+        "many in every layer: the counts change nothing of this plan; an engine that places single "
+        "experts can use them (--to ktransformers)"
     )

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import platform
 import shutil
 import subprocess
 
-from moe2opt.place.sections import Gpu, Ram
+from moe2opt.place.sections import Gpu, Ram, Unified
 
 _QUERY = ("--query-gpu=name,memory.total", "--format=csv,noheader,nounits")
 
@@ -23,6 +24,28 @@ def detected_gpus() -> list[Gpu]:
     except (OSError, subprocess.SubprocessError):
         return []
     return list(gpus_of(told))
+
+
+def detected_unified() -> Unified | None:
+    """Return the memory of a Mac with a chip of Apple's, which processor and device share."""
+    if platform.system() != "Darwin" or platform.machine() != "arm64":
+        return None
+    try:
+        told = subprocess.run(
+            ["/usr/sbin/sysctl", "-n", "machdep.cpu.brand_string", "hw.memsize"],
+            capture_output=True, text=True, timeout=20, check=True,
+        ).stdout  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return unified_of(told)
+
+
+def unified_of(told: str) -> Unified | None:
+    """Return the memory that two lines name: the chip, and its bytes."""
+    lines = told.split("\n")
+    if len(lines) < 2 or not lines[0].strip() or not lines[1].strip().isdigit():
+        return None
+    return Unified(name=lines[0].strip(), gib=round(int(lines[1]) / 2**30, 2))
 
 
 def gpus_of(told: str) -> list[Gpu]:

@@ -12,6 +12,7 @@ from moe2opt.profiles.ram import peak_gb_per_s
 from moe2opt.schema import FileName, Name, Section
 
 Positive = Annotated[float, Field(gt=0, le=1e9)]
+Share = Annotated[float, Field(ge=0, le=1)]
 Tokens = Annotated[int, Field(ge=1, le=2**30)]
 
 RuntimeName = Literal["llama.cpp", "ktransformers", "vllm", "sglang", "accelerate"]
@@ -160,6 +161,9 @@ class PlaceConfig(Section):
     assumption."""
     rates: Rates = Rates()
     """Rates that were fitted to runs on this machine."""
+    served: Annotated[tuple[Share, ...], Field(max_length=2**16)] = ()
+    """Share of the uses of a layer that its most used experts serve, for none of them, one, and so
+    on up to all; what `place --activation` counted. ktransformers places such experts on cards."""
     backend: Name = "CUDA"
     """What the runtime calls its devices: CUDA, ROCm, Vulkan, SYCL, ..."""
     rpc: Annotated[tuple[Name, ...], Field(max_length=16)] = ()

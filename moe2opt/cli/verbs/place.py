@@ -146,7 +146,9 @@ def place(
     activation: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="How often experts are used: a CSV of layer, expert, count."
+            metavar="FILE",
+            help="How often experts are used: an imatrix (GGUF), or layer, expert, count as "
+            "CSV or Parquet.",
         ),
     ] = None,
     time_limit: Annotated[float | None, typer.Option(help="Seconds.", callback=at_least(0))] = None,
@@ -244,12 +246,18 @@ def _measured(
     config: PlaceConfig, read: LlamaModel, calibrate: list[Path] | None, activation: Path | None
 ) -> PlaceConfig:
     """Return a configuration with what was measured on its machine, and of its model."""
-    from moe2opt.place.activation import activation_note
+    from moe2opt.place.activation import activation_note, served_shares, used_experts
     from moe2opt.place.calibrate import calibrated, noted
 
     if calibrate:
         config = calibrated(config, read, calibrate)
-    return config if activation is None else noted(config, activation_note(activation, read))
+    if activation is None:
+        return config
+    used = used_experts(activation, read)
+    if config.runtime == "ktransformers":
+        served = tuple(served_shares(used).tolist())
+        config = config.model_copy(update={"served": served})
+    return noted(config, activation_note(used, read, config.runtime))
 
 
 def _show(

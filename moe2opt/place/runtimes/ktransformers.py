@@ -24,6 +24,9 @@ from moe2opt.place.runtimes.command import is_gguf, model_name, spoken
 
 NAME = "ktransformers"
 
+#: What the command calls the counts of experts that ktransformers itself recorded.
+_COUNTED = "activation_stats.pt"
+
 
 def settings(case: Case) -> Iterator[Setting]:
     """Yield every number of experts of a layer on cards, on every set of cards.
@@ -36,6 +39,10 @@ def settings(case: Case) -> Iterator[Setting]:
     if not case.model.experts:
         raise InputError("runtime: ktransformers places experts, and this model has none")
     sixteen_bits(case, NAME, "")
+    if len(served := case.config.served) not in (0, case.model.experts + 1):
+        raise InputError(
+            f"served: {len(served)} shares; a model with {case.model.experts} experts has one more"
+        )
     for cards in cards_of(case, NAME):
         for number in range(case.model.experts + 1):
             yield _setting(cards, number)
@@ -44,7 +51,8 @@ def settings(case: Case) -> Iterator[Setting]:
 def _setting(cards: Cards, number: int) -> Setting:
     case = cards.case
     model, machine = case.model, case.machine
-    share = number / model.experts
+    held = number / model.experts
+    share = case.config.served[number] if case.config.served else held
     spread, slower = cards.slowest.spread, machine.ram_spread
     seconds = fast = slow = model.output_bytes * cards.slowest.byte_s / cards.count
     fast, slow = fast / spread, slow * spread
@@ -59,7 +67,8 @@ def _setting(cards: Cards, number: int) -> Setting:
         slow += home * spread + max(here * spread, there * slower)
     experts = float(sum(layer.expert_bytes for layer in model.layers))
     context = case.config.context
-    away = (1 - share) * experts
+    away = (1 - held) * experts
+    hot = {"kt-expert-placement-strategy": "frequency", "init-expert-location": _COUNTED}
     return Setting(
         options={
             **shown_cards(cards),
@@ -70,7 +79,7 @@ def _setting(cards: Cards, number: int) -> Setting:
             "chunked-prefill-size": case.config.batch,
             "mem-fraction-static": share_of(case, cards),
             "kt-num-gpu-experts": number,
-            "kt-expert-placement-strategy": "uniform",
+            **(hot if case.config.served else {"kt-expert-placement-strategy": "uniform"}),
         },
         devices=cards.numbers,
         held=cards.held(cards.weights() - away),
@@ -105,8 +114,15 @@ def _method(case: Case) -> str:
 def notes(case: Case, setting: Setting) -> Iterator[str]:
     """Yield what the figures of a setting assume."""
     number = setting.options["kt-num-gpu-experts"]
+    served = "that share"
+    if case.config.served:
+        served = f"{case.config.served[number]:.0%}"
+        yield (
+            f"{_COUNTED} is what ktransformers records with --record-kt-gpu-expert-distribution: "
+            "it places the most used experts by that file"
+        )
     yield (
-        f"{number} of {case.model.experts} experts of each layer are on cards and serve that share "
+        f"{number} of {case.model.experts} experts of each layer are on cards and serve {served} "
         f"of its uses; the processor computes the others at the same time, reading RAM at "
         f"{case.machine.ram_words} (four published hosts attained 22 to 40 % of their peak)"
     )

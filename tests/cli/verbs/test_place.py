@@ -229,6 +229,17 @@ def test_cards_are_read_from_their_driver() -> None:
     ]
 
 
+def test_a_mac_is_one_memory() -> None:
+    """Chip and bytes of a Mac become a unified memory; other words become nothing."""
+    from moe2opt.place.detect import unified_of
+
+    found = unified_of("Apple M2 Max\n68719476736\n")
+    assert found is not None
+    assert (found.name, found.gib) == ("Apple M2 Max", 64.0)
+    assert unified_of("Apple M2 Max\n") is None
+    assert unified_of("\nx\n") is None
+
+
 def test_a_configuration_is_placed_as_the_file_made_of_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
