@@ -149,6 +149,7 @@ def size_words(problem: Problem) -> str:
         options = f"{len(problem.flat_values)} options"
         return f"multiple-choice problem, {problem.size} groups, {options}, {budgets}"
     sets = f"{len(problem.groups)} groups, {len(problem.covers)} covers"
+    sets += "" if problem.opening is None else ", opening costs"
     return (
         f"facility problem, {problem.size} experts, {problem.clusters} clusters, {budgets}, {sets}"
     )

@@ -15,6 +15,7 @@ from strategies import brute_force, facility_problems
 
 import moe2opt as mo
 from moe2opt.canonical import FacilityProblem
+from moe2opt.canonical.selftest import self_test, size_words
 from moe2opt.certify import certify
 
 #: Three warehouses, four customers; nobody is worth opening for one customer alone.
@@ -126,3 +127,10 @@ def test_identical_servers_with_opening_costs_are_one_type() -> None:
         assert result.certificate.types == types  # type: ignore[union-attr]
         assert result.objective == brute_force(problem)
         assert certify(problem, result).ok
+
+
+def test_problem_files_with_opening_costs_are_told_and_sampled() -> None:
+    """`check` says that opening costs, and samples value and cost, each in its own direction."""
+    assert size_words(WAREHOUSES).endswith("0 groups, 0 covers, opening costs")
+    assert self_test(WAREHOUSES) > 0
+    assert "opening" not in size_words(replace(WAREHOUSES, opening=None))
