@@ -124,9 +124,11 @@ def _explored(
         if aside is not None and turn == len(trees) - 1:
             worth = aside()
             left = left if worth is None else worth
-    # What was left of a budget of our own is no limit of the user's.
-    limit = search.limit_reached() if left < math.inf else explored.limit
-    return best, replace(proven, limit=limit if explored.limit is not None else None)
+            if search.limit_reached() is not None:
+                break
+    # A number of nodes of our own is no limit of the user's.
+    limit = search.limit_reached() if explored.limit is Limit.NODES else explored.limit
+    return best, replace(proven, limit=limit)
 
 
 @contextmanager

@@ -99,3 +99,19 @@ def test_large_problems_and_other_families_are_left_alone() -> None:
     )
     for problem in (facility, wide):
         assert beside.turn_of(problem, Search(problem, beside.Options())) == 0
+
+
+def test_what_stops_highs_stops_the_run(
+    stuck: mo.MultipleChoiceProblem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A limit that is hit in the turn of HiGHS is named, and no further tree is begun."""
+
+    def interrupted(problem: mo.MultipleChoiceProblem, search: Search) -> Outcome:
+        search._interrupt.raised = True  # as Ctrl-C does
+        return Outcome(np.inf, mo.Limit.INTERRUPTED)
+
+    monkeypatch.setattr(milp, "solve", interrupted)
+    result = mo.solve(stuck)
+    assert (result.status, result.limit) == (Status.FEASIBLE, mo.Limit.INTERRUPTED)
+    assert int(result.stats["nodes"]) <= 10
+    assert mo.certify(stuck, result).kind == "checked"
