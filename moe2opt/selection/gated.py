@@ -260,7 +260,7 @@ def gated_parts(
     llms = LlmPool(max_params_b=pool.max_params_b, include=pool.include, exclude=pool.exclude)
     pooled = config.model_copy(update={"llms": llms})
     try:
-        lengths = _observed_lengths(config, outcomes, split)
+        lengths = observed_lengths(config, outcomes, split)
         own = parts_of(pooled, tables, profiles, lengths, bound)
     except InputError as error:
         raise InputError(str(error).replace("llms", "experts", 1)) from error
@@ -275,7 +275,7 @@ def gated_parts(
     return own | data
 
 
-def _observed_lengths(
+def observed_lengths(
     config: SelectionConfig, outcomes: OutcomeMatrix, split: Split
 ) -> LengthSource:
     """Return what finds the lengths of single answers by the LLMs of some tables."""

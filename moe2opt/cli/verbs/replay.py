@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from moe2opt.cli.days import is_selection, replay_days
 from moe2opt.cli.exits import Exit, say
 from moe2opt.cli.flags import Config, Json, Outside, Overrides, Quiet, Scenario, positive
 from moe2opt.cli.output import print_table, put, put_json
@@ -16,6 +17,7 @@ from moe2opt.writing import write_text
 
 if TYPE_CHECKING:
     from moe2opt.replay.compare import Comparison
+    from moe2opt.replay.traces.trace import Trace
 
 
 def replay(
@@ -23,8 +25,8 @@ def replay(
     trace: Annotated[
         str,
         typer.Argument(
-            help="Trace: a file (FILE.parquet::NAME for one of many), a built-in trace, or experts "
-            "of tokens (.npz).",
+            help="Trace: a file (FILE.parquet::NAME for one of many), a built-in trace, experts "
+            "of tokens (.npz), or days of a selection (.csv).",
             show_default=False,
         ),
     ],
@@ -35,7 +37,8 @@ def replay(
             help="Policies; default static,periodic,trigger,exact-mpc,lyapunov. For experts of "
             "tokens, default static,lru,lfu; also static-layer, lru-global, lfu-model, "
             "hobbit[-priority|-mixed|-prefetch], adapmoe[-slots|-gating|-prefetch], "
-            "prefetch-frequency, prefetch-transition, prefetch-oracle, and those of --against.",
+            "prefetch-frequency, prefetch-transition, prefetch-oracle, and those of --against. For "
+            "days, default static,exact,thrifty,stageroute,hindsight.",
         ),
     ] = None,
     against: Annotated[
@@ -75,6 +78,19 @@ def replay(
     duration: Annotated[
         float | None, typer.Option(help="Only the first seconds.", callback=positive)
     ] = None,
+    feedback: Annotated[
+        str | None,
+        typer.Option(help="Days: outcomes that a policy hears of, answers (default) or all."),
+    ] = None,
+    trial: Annotated[
+        int | None, typer.Option(help="Days: past prompts that a new LLM is run on; default 100.")
+    ] = None,
+    load_gib_per_s: Annotated[
+        float | None, typer.Option(help="Days: rate at which weights are loaded; default 1.")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Days: seed of which prompts come when; default 0.")
+    ] = None,
     repair: Annotated[
         bool, typer.Option("--repair", help="Repair gaps and wrong values of the trace.")
     ] = False,
@@ -98,30 +114,29 @@ def replay(
     from moe2opt.replay.compare import InterruptedReplay, compare
     from moe2opt.replay.policies import POLICIES, ReplaySettings
     from moe2opt.replay.replay import NoPlanError
-    from moe2opt.replay.traces.files import is_token_trace, open_trace, token_file
+    from moe2opt.replay.traces.files import is_token_trace, token_file
 
     settings = {
-        "link": link,
-        "step_s": step,
-        "period_s": period,
-        "theta": theta,
-        "horizon_s": horizon,
-        "tokens_per_s": tokens_per_s,
-        "reaction_s": reaction,
-        "timeout_s": timeout,
-        "start": start,
-    }
+        "link": link, "step_s": step, "period_s": period, "theta": theta, "horizon_s": horizon,
+        "tokens_per_s": tokens_per_s, "reaction_s": reaction, "timeout_s": timeout, "start": start,
+    }  # fmt: skip
     given: dict[str, Any] = {name: value for name, value in settings.items() if value is not None}
+    days = {
+        "feedback": feedback, "trial": trial, "load_gib_per_s": load_gib_per_s, "seed": seed,
+    }  # fmt: skip
     policies = () if policy is None else tuple(name.strip() for name in policy.split(","))
     bound = None if against == "none" else against
     target = opened(config, scenario, overrides, allow_outside)
+    tell = None if quiet else _tell
+    of_traces = {**settings, "duration": duration, "repair": repair}
+    if is_selection(target, days, of_traces):
+        return replay_days(
+            target, trace, policies, bound, days, allow_outside=allow_outside, out=out,
+            progress=tell, as_json=as_json,
+        )  # fmt: skip
     if is_token_trace(trace):
         return _replay_tokens(target, token_file(trace), policies, bound, out, fresh, as_json)
-    conditions = open_trace(trace, repair=repair)
-    if duration is not None:
-        conditions = conditions.head(duration)
-    for text in conditions.repairs if not quiet else ():
-        say(f"repaired: {text}")
+    conditions = _conditions(trace, duration, repair, quiet)
     # Plans are made in a hurry.
     source = source_of(target)
     rel_gap = max(1e-3, 0.0 if source is None else source.solver.rel_gap)
@@ -134,7 +149,7 @@ def replay(
             settings=ReplaySettings(rel_gap=rel_gap, **given),
             out=out,
             resume=not fresh,
-            progress=None if quiet else _tell,
+            progress=tell,
         )
     except NoPlanError as error:
         say(str(error))
@@ -148,6 +163,18 @@ def replay(
     if out is not None and not quiet:
         say(f"Written to {out}: summary.json, steps_POLICY.jsonl, timeline.svg")
     return Exit.OK
+
+
+def _conditions(trace: str, duration: float | None, repair: bool, quiet: bool) -> Trace:
+    """Open a trace, and say what of it was repaired."""
+    from moe2opt.replay.traces.files import open_trace
+
+    conditions = open_trace(trace, repair=repair)
+    if duration is not None:
+        conditions = conditions.head(duration)
+    for text in conditions.repairs if not quiet else ():
+        say(f"repaired: {text}")
+    return conditions
 
 
 def _interrupted(comparison: Comparison, out: Path | None, fresh: bool, as_json: bool) -> Exit:

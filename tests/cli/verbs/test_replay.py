@@ -172,7 +172,8 @@ def test_the_verb_prints_a_table(
         (["mobile_edge", "synthetic_walk", "--link", "x-y"], 2, "link 'x-y'"),
         (["mobile_edge", "synthetic_walk", "--step", "-1"], 2, "step_s"),
         (["mobile_edge", "synthetic_walk", "--duration", "0"], 2, "--duration"),
-        (["mmlu_pro_edge", "synthetic_walk"], 2, "must be a placement"),
+        (["smile_ranks", "synthetic_walk"], 2, "must be a placement"),
+        (["mmlu_pro_edge", "synthetic_walk"], 2, "days need a selection with `experts"),
         (["mobile_edge", "synthetic_walk", "--set", "budgets.loss_nats=0"], 3, "no plan"),
     ],
 )

@@ -1,0 +1,114 @@
+"""Replays of a selection from day to day, as ``moe2opt replay`` shows them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from moe2opt.cli.exits import Exit, say
+from moe2opt.cli.output import print_table, put, put_json
+from moe2opt.errors import InputError
+
+if TYPE_CHECKING:
+    from moe2opt.replay.days import DaysComparison
+
+
+def is_selection(target: Any, of_days: Mapping[str, Any], of_traces: Mapping[str, Any]) -> bool:
+    """Tell whether a target is replayed from day to day.
+
+    Raises
+    ------
+    InputError
+        When a flag is given that is for the other kind of replay.
+    """
+    from moe2opt.selection.question import SelectionInstance
+
+    selection = isinstance(target, SelectionInstance)
+    for name, value in (of_traces if selection else of_days).items():
+        if value not in (None, False):
+            kind = "traces of a placement" if selection else "days of a selection"
+            raise InputError(f"--{name.removesuffix('_s').replace('_', '-')}: is for {kind}")
+    return selection
+
+
+def replay_days(
+    target: Any,
+    stream: str,
+    policies: tuple[str, ...],
+    against: str | None,
+    settings: Mapping[str, Any],
+    *,
+    allow_outside: bool,
+    out: Path | None,
+    progress: Callable[[str, int, int], None] | None,
+    as_json: bool,
+) -> Exit:
+    """Send a selection through a stream of days and print the table."""
+    from moe2opt.library import roots
+    from moe2opt.replay.days import DaysSettings, compare_days, read_days
+    from moe2opt.replay.days.policies import POLICIES, NoPlanError
+    from moe2opt.selection.question import GatedInstance
+
+    if not isinstance(target, GatedInstance):
+        raise InputError("replay: days need a selection with `experts: {outcomes: FOLDER}`")
+    builtin = {path.stem: path for root in roots() for path in (root / "days").glob("*.csv")}
+    path = Path(stream)
+    if not path.exists() and stream in builtin:
+        path = builtin[stream]
+    llms = [llm.name for llm in target.tables.llms]
+    try:
+        found = compare_days(
+            target,
+            read_days(path, llms),
+            policies or tuple(POLICIES),
+            against=against,
+            settings=DaysSettings(**{k: v for k, v in settings.items() if v is not None}),
+            allow_outside=allow_outside,
+            out=out,
+            progress=progress,
+        )
+    except NoPlanError as error:
+        say(str(error))
+        return Exit.INFEASIBLE
+    if as_json:
+        put_json(found.to_dict(), None)
+    else:
+        _show(found)
+    if found.interrupted:
+        done = ", ".join(found.records) or "no policy"
+        say(f"interrupted; finished: {done}; run again with fewer policies or days")
+        return Exit.INTERRUPTED
+    if out is not None and progress is not None:
+        say(f"Written to {out}: days.csv, summary.json")
+    return Exit.OK
+
+
+def _show(found: DaysComparison) -> None:
+    """Print one line per policy."""
+    world = found.world
+    put(
+        f"{world.instance.name}: {len(world.days)} days, "
+        f"{len(world.parts[1])} prompts a day, {len(world.outcomes.llms)} LLMs"
+    )
+    header = (
+        "policy", "accuracy", "to clairvoyant", "J/prompt", "loaded GiB", "changed", "proven",
+    )  # fmt: skip
+    rows = [
+        [
+            name,
+            f"{100 * row['accuracy']:.1f} %",
+            "-" if row["regret"] is None else f"{-100 * row['regret']:+.1f}",
+            f"{row['energy_j_per_prompt']:.0f}",
+            f"{row['loaded_gib']:.1f}",
+            f"{row['days_changed']} of {row['days']}",
+            f"{row['days_proven']} of {row['days']}",
+        ]
+        for name, row in found.summaries().items()
+    ]
+    print_table(list(header), rows)
+    if found.bounds is not None:
+        put(
+            f"Clairvoyant bound {100 * sum(found.bounds) / len(found.bounds):.1f} % on average: it "
+            "knows each day's outcomes beforehand; no policy that routes by category can exceed it."
+        )
