@@ -12,6 +12,7 @@ from moe2opt.selection.evaluation.intervals import Estimate, bootstrap_ratios, e
 from moe2opt.selection.evaluation.observed import COLUMNS, Observed, pooled
 from moe2opt.selection.evaluation.policies import joined_labels
 from moe2opt.selection.plan.words import text_table
+from moe2opt.selection.question import GatedInstance
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -232,12 +233,22 @@ def build_report(parts: Sequence[Observed], *, replicates: int, seed: int) -> Ev
     notes = (
         "accuracies are those of the published answers; the loss by quantisation is only in "
         "accuracy_quantised, as an estimate",
-        "seconds and joules apply the profiles' model to the length of each published answer",
+        _figures_words(first),
     )
     share = np.mean([part.compared[:, 0].mean() for part in parts])
     few = f"policies are compared on {share:.1%} of the test prompts; other outcomes are missing"
     caveats = (*notes, *[few] * bool(share < 1), *first.caveats)
     return Evaluation(first.name, tuple(rows), provenance, caveats, _by_split(parts))
+
+
+def _figures_words(instance: GatedInstance) -> str:
+    """Say where the figures of single answers come from."""
+    if instance.measured is None:
+        return "seconds and joules apply the profiles' model to the length of each published answer"
+    return (
+        f"seconds, joules and money of each answer are those of {instance.measured.table.name}; "
+        "where it is silent, the profiles' model is applied to the length of the published answer"
+    )
 
 
 def _row(

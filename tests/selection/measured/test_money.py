@@ -9,7 +9,11 @@ import numpy as np
 import pytest
 
 import moe2opt as mo
+from moe2opt.pareto.judging import judged
+from moe2opt.plotting.quality import quality_figure
+from moe2opt.selection.evaluation.realised import evaluate_on_test
 from moe2opt.selection.export.litellm_files import deployments
+from moe2opt.selection.plan.prompts import routed
 from moe2opt.selection.sections import Serving
 
 #: Prices of answers on the two servers: 50 tokens of prompt and 20 of answer each.
@@ -152,6 +156,30 @@ def test_net_worth_of_routed_prompts(table: Any, load: Any) -> None:
     assert result.objective == pytest.approx(np.maximum(values.max(axis=1), 0).mean())
     assert result.plan.money.per_prompt < 0.1 < mo.solve(load("tiny_gate")).objective
     assert dear.check(result.plan) == []
+
+
+@pytest.mark.slow
+def test_reports_tell_money(table: Any, load: Any) -> None:
+    """Evaluations, grids and figures tell what every policy costs on the test part."""
+    names = load("tiny_gate").outcomes.names
+    rows = [f"{name},{s},0.0{k + 1}\n" for k, name in enumerate(names) for s in ("slow", "fast")]
+    text = "".join(("llm,server,usd_per_prompt\n", *rows))
+    money = {"limit_per_prompt": 0.05}
+    priced = table(text, {"money": money, "energy": None}, "tiny_gate")
+    done = evaluate_on_test(priced, mo.solve, replicates=20)
+    plan = mo.solve(priced).plan
+    answer = routed(priced, priced.split.members("test"), np.flatnonzero(mo.solve(priced).x))
+    assert done.row("moe2").money_per_prompt.mean == pytest.approx(priced.prices[answer].mean())
+    assert "are those of lab.csv" in done.summary()
+    cheap = done.row("cost-aware routing")
+    assert cheap.money_per_prompt.mean < done.row("moe2").money_per_prompt.mean
+    assert "USD per prompt" in cheap.note
+    _, grid = judged(priced, {"money_usd_per_prompt": [0.02, 0.05]})
+    assert [cell.money_per_prompt <= cell.budgets[0] for cell in grid.cells] == [True, True]
+    assert grid.cells[1].money_per_prompt == pytest.approx(priced.prices[answer].mean())
+    assert plan.money.per_prompt <= 0.05
+    figure = quality_figure(grid, against=["money_per_prompt"])
+    assert figure.axes[0].get_xlabel() == "used: money per prompt"
 
 
 def test_an_api_is_a_server_without_memory(table: Any) -> None:
