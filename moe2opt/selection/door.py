@@ -27,11 +27,13 @@ def _litellm(plan: Any, instance: SelectionInstance | None) -> Exported:
 
 
 def _axes(config: dict[str, Any]) -> dict[str, tuple[float, float]]:
-    """Return energy and delay, as far as the configuration limits them."""
-    energy, delay = (config.get(key) or {} for key in ("energy", "delay"))
+    """Return energy, delay and money, as far as the configuration limits them."""
+    energy, delay, money = (config.get(key) or {} for key in ("energy", "delay", "money"))
+    currency = money.get("currency", "usd")
     ranges = {
         "energy_j_per_prompt": (energy.get("limit_j_per_prompt"), 1 / 24, 2.5),
         "delay.limit_s": (delay.get("limit_s"), 1 / 4, 2.0),
+        f"money_{currency}_per_prompt": (money.get("limit_per_prompt"), 1 / 10, 2.5),
     }
     return {
         name: (low * limit, high * limit)

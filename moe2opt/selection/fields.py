@@ -88,12 +88,23 @@ def _notes(
     if measured is not None:
         yield from measured_words(catalogue, measured, robust=config.robust is not None)
     yield from notes_of(config)
+    yield from _foreign_words(catalogue)
     placed = {expert.llm for expert in catalogue.experts}
     for llm in tables.llms:
         if llm.name not in placed:
             yield f"{llm.name} is not offered: no server may hold it"
     if any(expert.quality_factor < 1 for expert in catalogue.experts):
         yield "the accuracy kept by quantised weights is estimated, not measured on these prompts"
+
+
+def _foreign_words(catalogue: Catalogue) -> Iterator[str]:
+    """Yield what nobody knows of LLMs behind an API."""
+    told = [e.basis.partition("not known: ")[2] for e in catalogue.experts]
+    for name in ("seconds", "joules", "price"):
+        count = sum(name in words for words in told)
+        if count:
+            behind = "an LLM" if count == 1 else f"{count} LLMs"
+            yield f"{name} of {behind} behind an API: what is not known counts as 0"
 
 
 def _mixture_of(config: SelectionConfig) -> Mixture | None:

@@ -148,7 +148,8 @@ def _policies(test: TestPart, solve: Solver, seed: int) -> Iterator[Policy]:
         yield from _cost_aware(test, chosen, solve)
         everybody = test.everybody(chosen, equal=True)
     yield Policy("per-prompt oracle of the set", chosen, everybody, "oracle", note=_ORACLE_NOTE)
-    yield _largest(test)
+    if not all(np.isnan(llm.params_total_b) for llm in instance.tables.llms):
+        yield _largest(test)
 
 
 def _selected_on_train(test: TestPart, solve: Solver) -> Iterator[Policy]:

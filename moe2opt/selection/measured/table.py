@@ -21,9 +21,6 @@ KEYS = ("llm", "server", "device", "precision", "category", "prompt")
 #: Columns that are kept and shown, and mean nothing here.
 _REMARKS = ("note", "source")
 
-#: Largest file that is read, in bytes.
-_MOST_BYTES = 2**28
-
 
 @dataclass(frozen=True, slots=True)
 class Figure:
@@ -172,7 +169,7 @@ def read_measured(path: Path) -> MeasuredTable:
     _check_header(path, header)
     present = [name for name in KEYS if name in header]
     rows = read_table(path, _columns(), unique=present)
-    text = read_text(path, _MOST_BYTES)
+    text = read_text(path)
     typed = list(_typed(text))
     found = tuple(
         _row(path, line, cells, row) for (line, cells), row in zip(typed, rows, strict=True)

@@ -196,6 +196,7 @@ def test_an_api_is_a_server_without_memory(table: Any) -> None:
     assert mo.certify(tiny, result).kind == "checked"
     assert result.plan.money.per_hour == 0.5
     assert any("not ours, not counted" in caveat for caveat in result.plan.caveats)
+    assert "joules of an LLM behind an API: what is not known counts as 0" in result.plan.caveats
 
 
 def test_apis_are_not_started(table: Any) -> None:
