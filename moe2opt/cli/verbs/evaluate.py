@@ -16,7 +16,6 @@ from moe2opt.cli.folders import create, spare, writing
 from moe2opt.cli.output import put, put_json
 from moe2opt.cli.target import gated, told
 from moe2opt.errors import InputError
-from moe2opt.schema.source import did_you_mean
 from moe2opt.writing import write_frame, write_text
 
 if TYPE_CHECKING:
@@ -172,6 +171,7 @@ class Paper:
     def check(self, config: str, axes: Mapping[str, Sequence[float]]) -> None:
         """Raise `InputError`, before the work, for what cannot be drawn or written."""
         from moe2opt.plotting.style import check_figure
+        from moe2opt.schema.source import did_you_mean
         from moe2opt.selection.evaluation.tables import BUDGET, MEASURES, check_table
 
         if self.against and not self.figures:
