@@ -46,6 +46,9 @@ class _FunctionOf:
 
     def on(self, box: Box, name: str) -> Function:
         """Return the function after a search for a counter-example to what it claims."""
+        _require_code(name, self.function)
+        if self.marginals is not None:
+            _require_code(f"{name}: marginals", self.marginals)
         placed = Function(
             self.function,
             self.is_submodular,
@@ -71,6 +74,7 @@ class _ComposedOf:
 
     def on(self, box: Box, name: str) -> Composed:
         """Return the composition, the outer function checked between the corners of the box."""
+        _require_code(f"{name}: outer", self.outer)
         placed = Composed(self.outer, placed_on(self.inner, box, f"{name}: inner part"), self.curve)
         ends = placed.inner(np.stack([box.lower, box.upper]))
         grid = np.linspace(float(ends[0]), float(ends[1]), 257)
@@ -111,8 +115,11 @@ class _RatioOf:
     def on(self, box: Box, name: str) -> Ratio:
         """Return the quotient after a look at the signs of both parts."""
         top = placed_on(self.top, box, f"{name}: top")
-        placed = Ratio(top, placed_on(self.under, box, f"{name}: under"), self.whole)
-        corner = box.lower if self.whole is None else box.upper
+        whole = self.whole
+        if whole is not None:
+            whole = float(real_array(f"{name}: whole", [whole], 1)[0])
+        placed = Ratio(top, placed_on(self.under, box, f"{name}: under"), whole)
+        corner = box.lower if whole is None else box.upper
         least = float(top(box.lower[None, :])[0]), float(placed.below(corner[None, :])[0])
         if not (least[0] >= 0 and least[1] > 0):
             raise InputError(
@@ -121,6 +128,11 @@ class _RatioOf:
                 f"(x = {corner.tolist()})"
             )
         return placed
+
+
+def _require_code(name: str, function: Any) -> None:
+    if not callable(function):
+        raise InputError(f"{name}: {function!r:.60} is no function of arrays")
 
 
 def placed_on(parts: Any, box: Box, name: str, *, alone: bool = False) -> Placed:
@@ -150,7 +162,7 @@ def _added(placed: Sequence[Placed], name: str) -> Placed:
     """Return a sum, all sums of tables in it being one."""
     tables = [part for part in placed if isinstance(part, Blocks) and not part.is_product]
     others = [part for part in placed if part not in tables]
-    if tables:
+    if tables or not others:
         others.insert(0, summed(tuple(block for part in tables for block in part.blocks), name))
     return others[0] if len(others) == 1 else Added(tuple(others))
 
@@ -297,6 +309,8 @@ def structure(box: Box, objective: Any, minimise: Any, at_most: Any, at_least: A
 
 
 def _rows(name: str, pairs: Any, box: Box, side: int) -> tuple[Row, ...]:
+    if not isinstance(pairs, Sequence):
+        raise InputError(f"{name}: expected a list of pairs of a part and its limit")
     rows = []
     for k, pair in enumerate(pairs):
         if not isinstance(pair, list | tuple) or len(pair) != 2:

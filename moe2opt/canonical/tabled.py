@@ -11,10 +11,12 @@ import numpy as np
 
 from moe2opt.canonical.declared import Box, increasing_table
 from moe2opt.canonical.placed import Block, Blocks, Coverage, Quadratic
+from moe2opt.canonical.reading import read
 from moe2opt.canonical.validate import (
     BIGGEST_EXACT,
     LARGEST_SUM,
     frozen,
+    integer_vector,
     is_integral,
     real_array,
     too_large,
@@ -53,9 +55,15 @@ def _numbered(part: Tabled, box: Box, name: str) -> Iterable[tuple[IntArray, Any
     functions, blocks = part.functions, part.blocks
     if isinstance(functions, Mapping):
         blocks, functions = list(functions.keys()), list(functions.values())
-    functions = list(functions)
-    blocks = range(len(box.lower)) if blocks is None else blocks
-    sets = [np.atleast_1d(np.asarray(block, dtype=np.int64)) for block in blocks]
+    functions = _listed(f"{name}: functions", functions)
+    blocks = range(len(box.lower)) if blocks is None else _listed(f"{name}: blocks", blocks)
+    sets = [
+        integer_vector(f"{name}: blocks[{k}]", block if np.iterable(block) else [block])
+        for k, block in enumerate(blocks)
+    ]
+    if not all(map(len, sets)):
+        k = [len(variables) for variables in sets].index(0)
+        raise InputError(f"{name}: blocks[{k}] holds no variable")
     if len(sets) != len(functions):
         raise InputError(f"{name}: {len(functions)} functions for {len(sets)} blocks of variables")
     seen = np.concatenate([*sets, np.zeros(0, dtype=np.int64)])
@@ -66,17 +74,23 @@ def _numbered(part: Tabled, box: Box, name: str) -> Iterable[tuple[IntArray, Any
     return zip(sets, functions, strict=True)
 
 
+def _listed(name: str, several: Any) -> list[Any]:
+    if not np.iterable(several) or isinstance(several, str):
+        raise InputError(f"{name}: expected one per variable, got {several!r:.60}")
+    return list(several)
+
+
 def _block(function: Any, variables: IntArray, box: Box, name: str) -> Block:
     widths = (box.upper - box.lower)[variables] + 1
     if math.prod(widths.tolist()) > LARGEST_TABLE:
         raise InputError(f"{name}: a table of {widths.tolist()} levels is too large")
     levels = np.indices(widths.tolist()).reshape(len(widths), -1).T + box.lower[variables]
     single = len(variables) == 1
-    if callable(function):
-        function = function(levels[:, 0] if single else levels)
-    elif single and np.ndim(function) == 0:
-        function = levels[:, 0] * float(function)
-    given = np.asarray(function)
+    called = callable(function)
+    given = function(levels[:, 0] if single else levels) if called else function
+    given = read(name, given).array
+    if single and given.ndim == 0 and not called:
+        given = levels[:, 0] * given
     if given.ndim == len(widths) and given.ndim > 1:
         given = given.reshape(-1) if given.shape == tuple(widths) else given
     table = real_array(name, given, 1)

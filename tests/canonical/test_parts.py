@@ -74,6 +74,59 @@ def test_lies_raise_with_an_example(part: Any, message: str) -> None:
     assert message in str(error.value)
 
 
+#: What is no declaration at all, and what the error says.
+NONSENSE = [
+    (parts.linear(None), "objective: functions: expected one per variable, got None"),
+    (parts.linear("ab"), "objective: functions: expected one per variable, got 'ab'"),
+    (parts.linear(["a", 1]), "objective: function 0: dtype <U1 is not a real number type"),
+    (parts.linear([1, 1j]), "objective: function 1"),
+    (parts.total([[0, [1], 2], 1.0]), "objective: function 0"),
+    (parts.total([lambda v: 1.0, 1.0]), "objective: function 0: expected 1 dimension(s)"),
+    (parts.linear({"a": 1}), "objective: blocks[0]: dtype <U1 is not a real number type"),
+    (parts.linear({0.5: 1}), "objective: blocks[0][0] is 0.5; every entry must be an integer"),
+    (parts.total([1.0], [[]]), "objective: blocks[0] holds no variable"),
+    (parts.total([1.0], 3), "objective: blocks: expected one per variable, got 3"),
+    (parts.submodular(3), "objective: 3 is no function of arrays"),  # type: ignore[arg-type]
+    (
+        parts.submodular(lambda x: 1.0 * x.sum(axis=1), marginals=[1, 1]),  # type: ignore[arg-type]
+        "objective: marginals: [1, 1] is no function of arrays",
+    ),
+    (parts.convex(2, parts.linear([1, 1])), "objective: outer: 2 is no function of arrays"),  # type: ignore[arg-type]
+    (
+        parts.ratio(parts.linear([1, 1]), parts.linear([1, 1]), "9"),  # type: ignore[arg-type]
+        "objective: whole: dtype <U1 is not a real number type",
+    ),
+]
+
+
+@pytest.mark.parametrize(("part", "message"), NONSENSE)
+def test_what_is_no_declaration_is_refused_by_name(part: Any, message: str) -> None:
+    """Whatever is handed over in place of numbers, variables or functions is named."""
+    with pytest.raises(InputError) as error:
+        mo.MonotoneProblem.from_parts([0, 0], [2, 2], part)
+    assert message in str(error.value)
+
+
+def test_rows_that_are_no_list_are_refused() -> None:
+    """One row without its list is named, and so is nothing at all."""
+    for rows in (5, None):
+        with pytest.raises(InputError, match="at_most: expected a list of pairs"):
+            mo.MonotoneProblem.from_parts([0], [1], parts.linear([1]), at_most=rows)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("solver", ["brb", "polyblock"])
+def test_a_sum_of_no_parts_is_0(solver: str) -> None:
+    """Lists of parts may be empty: nothing to maximise, and rows that nothing adds to."""
+    nothing = mo.MonotoneProblem.from_parts([0], [3], [])
+    assert mo.solve(nothing, solver).objective == 0
+    never = mo.MonotoneProblem.from_parts(
+        [0], [3], parts.linear([1]), at_most=[([], 0.5)], at_least=[([], 1)]
+    )
+    result = mo.solve(never, solver)
+    assert str(result.status) == "INFEASIBLE"
+    assert mo.certify(never, result).ok
+
+
 def test_a_lie_between_blocks_is_found() -> None:
     """A function of two variables is checked along both of them."""
     table = [[0, 1], [2, 0]]
