@@ -71,7 +71,7 @@ def just_below(problem: Problem, row: int, limit: float) -> float:
 
 
 def _never(points: IntArray) -> np.ndarray:
-    return np.full(len(points), -1.0)
+    return np.full(points.shape[:-1], -1.0)  # of one point, too, where oracles are not batched
 
 
 def _shifted(oracle: Oracle, limit: float) -> Oracle:

@@ -169,7 +169,7 @@ def _without_objective(problem: Problem) -> Problem:
     return MonotoneProblem(
         problem.lower,
         problem.upper,
-        objective=lambda points: np.zeros(len(points)),
+        objective=lambda points: np.zeros(points.shape[:-1]),
         constraints=problem.constraints,
         reverse_constraints=problem.reverse_constraints,
         batched=problem.batched,

@@ -95,6 +95,21 @@ def test_constraints_of_oracles_are_relaxed_too() -> None:
     assert conflict.relaxations[0].x.tolist() == [4, 0]
 
 
+def test_oracles_of_single_points_are_explained_too() -> None:
+    """Oracles that are asked point by point are relaxed like batched ones."""
+    problem = MonotoneProblem(
+        [0, 0],
+        [3, 3],
+        lambda x: float(x.sum()),
+        constraints=[lambda x: float(x[0]) - 3, lambda x: float(x.sum()) - 3],
+        reverse_constraints=[lambda x: float(x.sum()) - 5],
+        batched=False,
+    )
+    conflict = conflict_of(problem).certificate.conflict
+    assert conflict.rows == (1,)
+    assert [(r.row, round(r.limit, 3)) for r in conflict.relaxations] == [(1, 2.0)]
+
+
 def test_a_time_limit_leaves_a_proof_without_explanation() -> None:
     """When no time is left for the explanation, infeasibility may stay unproven but never wrong."""
     problem = FacilityProblem([[1, 1]], [[3, 4]], [2], covers=[[0, 1]])
