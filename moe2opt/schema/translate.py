@@ -107,6 +107,11 @@ class _Translation:
             len(other) > len(path) and other[: len(path)] == path for other in found
         )
 
+    def _is_null(self, item: Any, path: KeyPath) -> bool:
+        """Tell whether a key that is required under conditions is there and holds nothing."""
+        given = item["type"] == "missing" and bool(path) and path[-1] == item["loc"][-1]
+        return given and path[-1] in self.document.part(path[:-1]).data
+
     def _is_long_enough(self, item: Any, path: KeyPath) -> bool:
         """Tell whether only valid items are few; the others have complaints of their own."""
         return len(self.document.part(path).data) >= int(item["ctx"]["min_length"])
@@ -120,7 +125,7 @@ class _Translation:
                 node, path = node[str(step)], (*path, str(step))
             elif isinstance(node, list) and isinstance(step, int) and step < len(node):
                 node, path = node[step], (*path, step)
-        if item["type"] in _ABSENT:
+        if item["type"] in _ABSENT and not self._is_null(item, path):
             path = (*path, item["loc"][-1] if item["type"] == "missing" else _tag_key(item))
         elif item["type"] == "union_tag_invalid":
             path = (*path, _tag_key(item))
@@ -131,7 +136,7 @@ class _Translation:
         if kind == "extra_forbidden":
             return self._unknown_key(path)
         if kind in _ABSENT:
-            return _MISSING
+            return "expected a value, got nothing" if self._is_null(item, path) else _MISSING
         if kind in ("value_error", "assertion_error"):
             return str(context["error"])
         if kind in ("literal_error", "enum", "union_tag_invalid"):

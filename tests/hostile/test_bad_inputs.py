@@ -62,7 +62,7 @@ EDITS: list[tuple[str, str, list[str]]] = [
     (RATE, "uplink_mbps: fast", [AT_RATE + "expected a number, got 'fast'"]),
     (RATE, "uplink_mbps: '1000'", [AT_RATE + "expected a number, got '1000'; remove the quotes"]),
     (RATE, "uplink_mbps: true", [AT_RATE + "expected a number, got true"]),
-    (RATE, "uplink_mbps: ", ["8:36: servers.0.uplink_mbps: expected a number, got nothing"]),
+    (RATE, "uplink_mbps: ", ["8:36: servers.0.uplink_mbps: expected a value, got nothing"]),
     (RATE, "uplink_mbps: [1000]", [AT_RATE + "expected a number, got a list"]),
     (RATE, "uplink_mbps: {a: 1}", [AT_RATE + "expected a number, got a section"]),
     (RATE, "uplink_mbps: 1_000", [AT_RATE + "expected a number, got '1_000'"]),
