@@ -179,7 +179,8 @@ def samples_of(
     measured: Measured | None = None,
 ) -> Samples | None:
     """Return the times of single answers where anything but their means is asked for."""
-    if not (config.delay.statistic != "mean" or config.delay.counts == "all" or config.queue):
+    last = config.all_answer and config.delay.limit_s is not None
+    if not (config.delay.statistic != "mean" or last or config.queue):
         return None
     declared = config.lengths is not None and config.lengths.distribution is not None
     if declared or lengths is None:

@@ -232,4 +232,7 @@ def _row(path: Path, line: int, typed: tuple[str, ...], row: Row) -> MeasuredRow
         raise InputError(f"{path}:{line}: server: neither a server nor a device is named")
     if not figures:
         raise InputError(f"{path}:{line}: no figure: all of its cells are empty")
+    part = next((key for key in ("category", "prompt") if row[key] is not None), None)
+    if part is not None and "money_hour" in figures:
+        raise InputError(f"{path}:{line}: {part}: a price per hour is one of all prompts")
     return MeasuredRow(line, typed, **{name: row[name] for name in KEYS}, figures=figures)

@@ -86,7 +86,8 @@ class Money:
     currency
         Such as ``usd``.
     per_prompt
-        Expected money per prompt when only the routed expert answers.
+        Expected money per prompt of those who answer: the routed expert, or all that share a
+        prompt or vote.
     per_hour
         Money per hour of the deployed experts and of their servers, whatever they answer.
     by_expert, by_category

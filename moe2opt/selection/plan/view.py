@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from moe2opt.selection.plan.words import votes
 from moe2opt.view import Table, View, bars, number, percent, table
 
 #: The question in one sentence.
@@ -38,8 +39,7 @@ def view_of(plan: Any) -> View:
 
 def _answering(plan: Any) -> str:
     """Return who answers a prompt."""
-    votes = isinstance(plan.routing, dict) and "vote" in plan.routing
-    return "all experts together" if votes else "routed expert alone"
+    return "all experts together" if votes(plan) else "routed expert alone"
 
 
 def _expert_table(plan: Any) -> Table:
@@ -59,7 +59,7 @@ def _money_figures(plan: Any) -> Iterator[tuple[str, str]]:
     if (own := plan.money) is None:
         return
     unit = own.currency.upper()
-    yield "routed expert alone, money", f"{number(own.per_prompt)} {unit} per prompt"
+    yield f"{_answering(plan)}, money", f"{number(own.per_prompt)} {unit} per prompt"
     yield "deployed", f"{number(own.per_hour)} {unit} per hour"
     if own.net is not None:
         yield "correct answers less what they cost", percent(own.net)

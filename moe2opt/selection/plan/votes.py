@@ -31,7 +31,7 @@ def decode(case: GatedCase, compiled: Compiled, x: IntArray) -> GatedPlan:
         experts=tuple(deployed(case.experts[i], 1.0) for i in chosen),
         budgets=usage(compiled, compiled.usage_of(own)),
         by_category=tuple(
-            _report(case, k, chosen, (rows, right), (test, score))
+            _report(case, k, chosen, (rows, right), (test, score), _last(case, compiled, k, chosen))
             for k in range(len(case.categories))
         ),
         predicted_accuracy=ballots.value(chosen),
@@ -70,12 +70,24 @@ def published(case: GatedCase, prompts: IntArray, chosen: IntArray) -> FloatArra
     return np.where(ran | (len(chosen) == 0), right, np.nan)
 
 
+def _last(case: GatedCase, compiled: Compiled, k: int, chosen: IntArray) -> float | None:
+    """Return the seconds of the last answer, as the deadline counts them where there is one."""
+    if not len(chosen):
+        return None
+    own = np.zeros(len(case.experts), dtype=bool)
+    own[chosen] = True
+    name = f"delay_s[{case.categories[k]}]"
+    counted = (measure.use(own) for measure in compiled.measures if measure.name == name)
+    return next(counted, float(case.delay_s[k, chosen].max()))
+
+
 def _report(
     case: GatedCase,
     k: int,
     chosen: IntArray,
     rows: tuple[IntArray, FloatArray],
     test: tuple[IntArray, FloatArray],
+    delay_s: float | None,
 ) -> GatedCategory:
     own = case.outcomes.category_of[rows[0]] == k
     results = test[1][case.outcomes.category_of[test[0]] == k]
@@ -88,6 +100,6 @@ def _report(
         test_prompts=len(results),
         test_accuracy=float(results.mean()) if len(results) else None,
         energy_j_per_prompt=float(case.energy_j[k, chosen].sum()) if own.any() else None,
-        delay_s=float(case.delay_s[k, chosen].max()) if len(chosen) else None,
+        delay_s=delay_s,
         deadline_s=deadline if math.isfinite(deadline) else None,
     )

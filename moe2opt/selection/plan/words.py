@@ -67,14 +67,20 @@ def plan_words(plan: Any) -> list[str]:
     return ["", *lines] if lines else []
 
 
+def votes(plan: Any) -> bool:
+    """Whether all deployed experts answer every prompt, and vote."""
+    return isinstance(plan.routing, dict) and "vote" in plan.routing
+
+
 def money_lines(plan: Any) -> list[str]:
     """Return what a plan costs; empty where money does not matter."""
     own = plan.money
     if own is None:
         return []
     unit = own.currency.upper()
+    who = "all experts together take" if votes(plan) else "the routed expert alone takes"
     lines = [
-        f"Money: the routed expert alone takes {own.per_prompt:.4g} {unit} per prompt; deployed, "
+        f"Money: {who} {own.per_prompt:.4g} {unit} per prompt; deployed, "
         f"{own.per_hour:.4g} {unit} per hour."
     ]
     if own.net is not None:

@@ -257,7 +257,7 @@ def _of_lengths(config: SelectionConfig) -> Iterator[str]:
 def _length_users(config: SelectionConfig) -> Iterator[str]:
     if config.delay.statistic != "mean":
         yield f"delay.statistic '{config.delay.statistic}'"
-    if config.delay.counts == "all":
+    if config.all_answer:
         yield "delay.counts 'all'"
     if config.queue is not None:
         yield "queue"

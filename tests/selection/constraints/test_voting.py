@@ -189,6 +189,39 @@ def test_the_built_in_vote_beats_its_voters(load: Load) -> None:
     assert result.objective > alone + 0.02
 
 
+@pytest.mark.parametrize("sharing", ["dedicated", "shared"])
+def test_the_last_answer_keeps_the_deadline(tmp_path: Path, sharing: str) -> None:
+    """Means of the last answer keep the deadlines, said or not, and servers may take turns."""
+    delay = {"sharing": sharing, "limit_s": 9.0}
+    own = drawn(tmp_path, 2, answers=True, prompts=30, delay=delay, energy=None)
+    said = mo.load(tmp_path / "vote.yaml", overrides={"delay.counts": "all"}, allow_outside=True)
+    assert own.compiled.problem.fingerprint == said.compiled.problem.fingerprint
+    free = mo.load(tmp_path / "vote.yaml", overrides={"delay.limit_s": None}, allow_outside=True)
+    plan, best = mo.solve(own).plan, mo.solve(free).plan
+    shown = [c.delay_s for c in plan.by_category]
+    rows = [b.used for b in plan.budgets if b.name.startswith("delay_s")]
+    assert shown == pytest.approx(rows)
+    assert 0 < max(shown) <= 9.0
+    assert plan.predicted_accuracy < best.predicted_accuracy
+    assert any("delay_s" in complaint for complaint in own.check(best))
+
+
+def test_voters_are_all_paid(tmp_path: Path) -> None:
+    """A vote pays every expert that answers, in its figures and its words."""
+    free = drawn(tmp_path, 0, answers=True, prompts=30, energy=None)
+    names = {expert.llm for expert in free.experts}
+    rows = [f"{name},{box}-box,0.01" for name in names for box in ("slow", "fast")]
+    (tmp_path / "prices.csv").write_text("\n".join(["llm,device,usd_per_prompt", *rows]))
+    prices = {"measured": "prices.csv", "money": {}}
+    priced = mo.load(tmp_path / "vote.yaml", overrides=prices, allow_outside=True)
+    plan = mo.solve(priced).plan
+    assert len(plan.experts) > 1
+    assert plan.money.per_prompt == pytest.approx(0.01 * len(plan.experts))
+    words = plan.summary()
+    assert f"all experts together take {plan.money.per_prompt:.4g} USD per prompt" in words
+    assert "routed expert" not in words
+
+
 def test_weights_follow_the_accuracy_in_the_category(load: Load) -> None:
     """The best LLM of each category has the most votes, and nobody has none."""
     instance = load("mmlu_pro_vote", "weighted")

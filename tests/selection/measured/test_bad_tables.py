@@ -58,6 +58,8 @@ FAULTS: list[tuple[str, dict[str, Any], str]] = [
     ("llm,server,seconds\nalpha,slow,3\n", TWO, "lab.csv:2: precision: which of int8, q4?"),
     ("llm,server,category,seconds\nalpha,slow,verse,3\n", {},
      "lab.csv:2: category: there is no category 'verse' in the problem"),
+    ("llm,server,category,usd_per_hour\nalpha,slow,code,3\n", {},
+     "lab.csv:2: category: a price per hour is one of all prompts"),
     ("llm,server,prompt,seconds\nalpha,slow,q1,3\n", {},
      "lab.csv:2: prompt: rows of single prompts need `experts`"),
     (HEAD + GOOD, {"servers.0.llms": ["beta"]},
