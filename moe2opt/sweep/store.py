@@ -23,6 +23,9 @@ from moe2opt.result import InputError, Result, Status, encode_float
 from moe2opt.sweep.spec import Task
 from moe2opt.writing import write_bytes
 
+#: Files larger than this are not read in full: of weights of models only headers matter.
+_LARGE = 2**28
+
 _TEMPORARY = re.compile(r"tmp-(\d+)-\d+")
 
 
@@ -113,7 +116,8 @@ class Addresses:
         """Return the SHA-256 of everything that the result of a cell depends on.
 
         These are the configuration file, scenario, values and settings, the content of every file
-        that the configuration or a value names, and the version of moe2opt.
+        that the configuration or a value names (of weights of models size, time of change and
+        beginning), and the version of moe2opt.
         """
         file = Path(task.config)
         content = {
@@ -143,6 +147,11 @@ class Addresses:
             for part in files:
                 digest.update(str(part.relative_to(path.parent)).encode() + b"\0")
                 with open_regular(part) as stream:
+                    of = os.fstat(stream.fileno())
+                    if of.st_size > _LARGE:
+                        digest.update(f"{of.st_size} {of.st_mtime_ns}\0".encode())
+                        digest.update(stream.read(2**20))
+                        continue
                     while block := stream.read(2**20):
                         digest.update(block)
             self._digests[path] = digest.hexdigest()

@@ -141,6 +141,22 @@ def test_addresses_do_not_depend_on_order() -> None:
     assert json.dumps(names.of(one.tasks()[0])) != json.dumps(names.of(one.tasks()[1]))
 
 
+def test_weights_of_models_are_not_read_in_full(tmp_path: Path) -> None:
+    """A file of terabytes has an address at once, and another one when it grows."""
+    from moe2opt.sweep.store import Addresses
+
+    weights, config = tmp_path / "model.gguf", tmp_path / "place.yaml"
+    config.write_text("problem: place\nmodel: model.gguf\n")
+    task = Spec(config, {}).tasks()[0]
+    found = set()
+    for size in (2**42, 2**42 + 1):
+        with weights.open("wb") as stream:
+            stream.write(b"GGUF")
+            stream.truncate(size)
+        found.add(Addresses().of(task))
+    assert len(found) == 2
+
+
 def test_what_is_no_address_is_told(tmp_path: Path) -> None:
     """A scheduler without a port is bad input, not a fault of moe2opt."""
     pytest.importorskip("distributed", reason="needs the extra `dask`")
