@@ -39,8 +39,15 @@ def scaled(published: Published, path: Path, largest: float) -> FloatArray:
     Raises
     ------
     InputError
-        Naming prompt and LLM of scores below 0 or above the largest.
+        Naming prompt and LLM of scores below 0 or above the largest, and of other figures that are
+        negative or infinite.
     """
+    for kind, table in published.tables.items():
+        wrong = np.argwhere((table < 0) | np.isinf(table))
+        if kind != "score" and len(wrong):
+            p, m = wrong[0]
+            who = f"{published.llms[m]} on '{published.prompts[p]}'"
+            raise InputError(f"{path}: {kind}: {table[p, m]:g} ({who}) is outside 0..inf")
     score = published.tables["score"] / largest
     bad = np.argwhere((score < 0) | (score > 1))
     if len(bad):
@@ -74,7 +81,15 @@ def write_problem(
         File or folder that it was read from.
     sizes
         Parameters in units of 1e9 of the LLMs whose weights are open, total and active.
+
+    Raises
+    ------
+    InputError
+        When the YAML file is there already: it may hold budgets that somebody set.
     """
+    config = out / f"{name}.yaml"
+    if config.exists():
+        raise InputError(f"{config} is there already; choose another folder")
     folder = out / OUTCOMES
     folder.mkdir(parents=True, exist_ok=True)
     write_table(folder / "prompts.csv", *_prompts(published))
@@ -98,7 +113,6 @@ def write_problem(
         head = ["llm", "server", "prompt", *(names[kind] for kind in columns)]
         write_table(out / MEASURED, head, _measured(published, columns))
         written.append(out / MEASURED)
-    config = out / f"{name}.yaml"
     write_text(config, _config(published, source, name, columns))
     return [config, *written]
 

@@ -18,6 +18,7 @@ import numpy as np
 from moe2opt.files import read_json
 from moe2opt.result import FloatArray, InputError
 from moe2opt.schema.frames import read_frame
+from moe2opt.schema.source import did_you_mean
 from moe2opt.text import fault_of_name
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ def _table(path: Path, frame: pd.DataFrame) -> Published:
     if inside:
         cells = {name: [_record(value) for value in frame[name]] for name in inside}
         return _published("SPROUT", path, frame, about, tuple(inside), _from_records(path, cells))
-    llms = _wide_llms(frame, columns, about)
+    llms = _wide_llms(path, frame, columns, about)
     if not llms:
         raise InputError(
             f"{path}: no scores found: expected a column for each LLM (with LLM|total_cost and the "
@@ -132,11 +133,17 @@ def _table(path: Path, frame: pd.DataFrame) -> Published:
     return _published(layout, path, frame, about, tuple(llms), read)
 
 
-def _wide_llms(frame: pd.DataFrame, columns: list[str], about: dict[str, str]) -> list[str]:
+def _wide_llms(
+    path: Path, frame: pd.DataFrame, columns: list[str], about: dict[str, str]
+) -> list[str]:
     """Return the columns of scores: those with companions, or all other columns of numbers."""
     import pandas as pd
 
-    beside = {name.rpartition("|")[0] for name in columns if "|" in name}
+    beside = {name.rpartition("|")[0]: name for name in columns if "|" in name}
+    for llm, companion in beside.items():
+        if llm not in columns:
+            hint = did_you_mean(llm, columns)
+            raise InputError(f"{path}: column '{companion}': there is no column '{llm}'{hint}")
     named = [name for name in columns if name in beside]
     if named:
         return named

@@ -200,6 +200,9 @@ FAULTS = [
     ("model,score\nm,1\n", (), "no column names the prompts, such as prompt_id or prompt"),
     ("prompt_id,model,score\na,m,good\n", (), "row 1, column 'score': 'good' is no number"),
     ("prompt_id,m\na,1\n", ("--score-max", "0"), "--score-max: 0 is not a positive number"),
+    ("prompt_id,m,n,m|total_cost,o|total_cost\na,1,1,0,0\n", (),
+     "column 'o|total_cost': there is no column 'o'"),
+    ("prompt_id,m,m|total_cost\na,1,-0.5\n", (), "usd: -0.5 (m on 'a') is outside 0..inf"),
     ("prompt_id,m\na,1\n", ("--cost", "other.csv"), "other.csv: no column for LLM 'm'"),
     ("prompt_id,m\nz,1\n", ("--cost", "prices.csv"), "prices.csv: no row for prompt 'z'"),
     ("prompt_id,m\na,1\n", ("--models", "sizes.csv"),
@@ -219,6 +222,16 @@ def test_faults_are_told(
     Path("sizes.csv").write_text("model,params_total_b\nunknown,7\n")
     ran = run("outcomes", "scores.csv", "--out", "made", *words, code=2)
     assert message in " ".join(ran.output.split())
+
+
+def test_a_file_that_was_edited_stays(tmp_path: Path) -> None:
+    """A second import into the folder is refused, and changes nothing there."""
+    source, made = router_bench(tmp_path, drawn()), tmp_path / "made"
+    run("outcomes", source, "--out", made, "--name", "mine")
+    (made / "mine.yaml").write_text("# budgets of mine\n")
+    ran = run("outcomes", source, "--out", made, "--name", "mine", code=2)
+    assert "mine.yaml is there already; choose another folder" in " ".join(ran.output.split())
+    assert (made / "mine.yaml").read_text() == "# budgets of mine\n"
 
 
 def test_pickles_are_refused(tmp_path: Path) -> None:
