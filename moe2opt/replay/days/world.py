@@ -148,6 +148,8 @@ class World:
             raise InputError("none of the LLMs that are there may be deployed")
         if asked := ", ".join(unusual(instance.config)):
             raise InputError(f"replay: days follow sums over experts only, not {asked}")
+        if (money := instance.config.money) is not None and money.worth_of_correct is not None:
+            raise InputError("money.worth_of_correct: policies follow accuracy, not what it brings")
         config = instance.config.model_copy(
             update={"experts": None, "tables": "-", "objective": None, "llms": LlmPool()}
         )

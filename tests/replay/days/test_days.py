@@ -195,6 +195,8 @@ def test_a_replay_is_the_same_every_time(real: GatedInstance, days: tuple[Day, .
          "day 1: replay: days follow sums over experts only, not queue"),
         (lambda d: replace(d, overrides=("objective=vote",)),
          "day 1: replay: days follow sums over experts only, not objective 'vote'"),
+        (lambda d: replace(d, overrides=("money.worth_of_correct=0.1",)),
+         "day 1: money.worth_of_correct: policies follow accuracy"),
     ],
 )  # fmt: skip
 def test_what_a_day_may_not_change_is_told(
