@@ -94,8 +94,8 @@ class Family:
             return "key"
         hint = did_you_mean(name, list(rows))
         raise InputError(
-            f"'{name}' is neither a budget row ({', '.join(rows)}) nor a key of the "
-            f"configuration{hint}"
+            f"'{name}' is neither a budget row ({', '.join(rows)}) nor a key that the file gives "
+            f"a value{hint}"
         )
 
     def axis(self, name: str, values: Sequence[float]) -> Axis:
