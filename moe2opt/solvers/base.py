@@ -183,11 +183,21 @@ class Search:
         """Take `x` as incumbent if it is feasible and better; return whether it was taken.
 
         The value is computed by the problem, never passed in by a solver.
+
+        Raises
+        ------
+        InputError
+            For a feasible point that is worth infinitely much: no gap to it closes.
         """
         point = np.asarray(x, dtype=np.int64)
         value = self.problem.evaluate(point)
         if value <= self.objective or not self.problem.is_feasible(point):
             return False
+        if value == math.inf:
+            raise InputError(
+                f"objective is inf at x = {point.tolist()}, which is feasible; let a constraint "
+                "exclude such points, or return a finite number that is high enough"
+            )
         self.x, self.objective = point.copy(), value
         self.record(source)
         return True

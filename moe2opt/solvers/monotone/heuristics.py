@@ -131,7 +131,8 @@ def _raised(
     """Return the feasible point with the best score one step up, or None if none gains."""
     points = x + _steps(problem.upper - x, smallest)
     points = points[feasible_rows(problem, points)]
-    gain = problem.objective_values(points) - problem.evaluate(x) if len(points) else np.zeros(0)
+    with np.errstate(invalid="ignore"):  # of infinite values, which are refused when offered
+        gain = problem.objective_values(points) - problem.evaluate(x)
     points, gain = points[gain > 0], gain[gain > 0]
     if not len(points):
         return None
@@ -142,7 +143,8 @@ def _raised(
 def _price(problem: MonotoneProblem, x: IntArray, points: IntArray) -> FloatArray:
     """Return the sum of the shares of what is left of each constraint that the points use."""
     now = problem.constraint_values(x[None, :])
-    used = np.maximum(problem.constraint_values(points) - now, 0.0)
+    with np.errstate(invalid="ignore"):  # nothing is used of what stays at -inf
+        used = np.nan_to_num(np.maximum(problem.constraint_values(points) - now, 0.0))
     return np.asarray((used / np.maximum(-now, 1e-9 * (1.0 + np.abs(now)))).sum(axis=1))
 
 
