@@ -134,6 +134,13 @@ def test_money_is_a_measure_like_energy() -> None:
         assert row.money_per_prompt.mean == pytest.approx(
             (row.energy_j_per_prompt.mean or 0.0) * 0.3 / 3.6e6
         )
+    own = table.row("moe2").money_per_prompt
+    assert own is not None
+    line = next(x for x in latex(paper_table(table), "").split("\n") if x.startswith("moe2 &"))
+    assert line.endswith(f"${own.mean:.3g}$ \\\\")
+    free = no_grid()
+    assert all(row.money_per_prompt is None for row in free.rows)
+    assert "money" not in free.summary().splitlines()[2]
 
 
 def test_what_is_not_there_is_refused() -> None:

@@ -73,6 +73,7 @@ FAULTS = [
      "sets: 'per_category' does not go with delay.scope 'everywhere'"),
     ("tiny", ["sets=per_category", f"queue={{{QUEUE}}}", EXPONENTIAL],
      "sets: 'per_category' does not go with queue"),
+    ("tiny_gate", ["routing.money_per_prompt=0.01"], "routing.money_per_prompt: needs `money`"),
     ("tiny_gate", ["sets=per_category"], "sets: 'per_category' does not go with `experts`"),
 ]  # fmt: skip
 

@@ -124,8 +124,9 @@ def _observed(
         if on_step is not None:
             on_step(head + policy.name)
     used = np.unique(np.concatenate([policy.chosen for policy in policies]))
-    costs = instance.realised(test.prompts, used)
-    outcomes = [test.outcome(policy, *costs) for policy in policies]
+    delay_s, energy_j, money = instance.realised(test.prompts, used)
+    paid = None if instance.price is None else money
+    outcomes = [test.outcome(policy, delay_s, energy_j, paid) for policy in policies]
     return observe(test, policies, outcomes, PLAN)
 
 

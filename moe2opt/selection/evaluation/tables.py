@@ -190,7 +190,8 @@ def _entry(row: dict[Any, Any], name: str) -> str:
         return "--"
     if name in _COUNTS:
         return f"${value:.0f}$"
-    text = _number(value)
+    # Prices of single prompts are small in any currency.
+    text = f"{value:.3g}" if name == "money_per_prompt" else _number(value)
     low, high = (row.get(f"{name}_{end}") for end in ("low", "high"))
     if low is None or high is None or low != low:
         return f"${text}$"

@@ -293,6 +293,8 @@ def _of_money(config: SelectionConfig) -> Iterator[str]:
             yield f"servers.{k}.llms: needed: which LLMs does the API offer?"
         if money is None and server.money_per_hour:
             yield f"servers.{k}.money_per_hour: needs `money`"
+    if money is None and config.routing.money_per_prompt is not None:
+        yield "routing.money_per_prompt: needs `money`"
     if money is None:
         return
     if (config.mixes or config.objective == "vote") and money.worth_of_correct is not None:
