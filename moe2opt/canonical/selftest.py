@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from numbers import Integral
+from typing import Any
 
 import numpy as np
 
@@ -67,7 +69,18 @@ def find_counterexample(
     -------
     CounterExample or None
         The first violation found.
+
+    Raises
+    ------
+    InputError
+        For another kind of problem, or no number of samples.
     """
+    if not isinstance(problem, MonotoneProblem):
+        raise InputError(f"problem: expected a MonotoneProblem, got {type(problem).__name__}")
+    counts: dict[str, Any] = {"samples": samples, "seed": seed}
+    for name, number in counts.items():
+        if not isinstance(number, Integral) or number < 0:
+            raise InputError(f"{name} = {number!r:.60} is not understood; it must be at least 0")
     rng = np.random.default_rng(seed)
     free = np.flatnonzero(problem.upper > problem.lower)
     if not len(free):

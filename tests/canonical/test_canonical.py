@@ -612,3 +612,14 @@ def test_derived_problems_equal_constructed_ones(budgets: list[float]) -> None:
     assert (bare.evaluate([1, 0]), other.evaluate([1, 0])) == (0.0, 7.0)
     with pytest.raises(InputError, match="usage"):
         problem.with_budgets([1.0])
+
+
+def test_a_search_for_counter_examples_of_nothing_is_refused() -> None:
+    """Other problems than monotone ones, and samples or seeds that are no counts, are named."""
+    problem = MonotoneProblem([0], [1], lambda x: x.sum(axis=1))
+    with pytest.raises(InputError, match="expected a MonotoneProblem, got int"):
+        find_counterexample(3)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="samples = -1 is not understood"):
+        find_counterexample(problem, samples=-1)
+    with pytest.raises(InputError, match="seed = 'a' is not understood"):
+        find_counterexample(problem, seed="a")  # type: ignore[arg-type]
