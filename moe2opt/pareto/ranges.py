@@ -193,7 +193,9 @@ class _Fall:
                 return least, better, certified
             better = result.objective
             part, rest = _uses(self.problem, self.k, self.moved, result.x)
-            least = max(0.0, 1.0 - (float(self.problem.budgets[self.k]) - rest) / part)
+            # The slack of budgets may let in a plan short of its own threshold.
+            needed = 1.0 - (float(self.problem.budgets[self.k]) - rest) / part
+            least = max(0.0, min(needed, fall))
             fall = least - _STEP * (1.0 - least)
             if fall <= 0.0:
                 return 0.0, better, certified

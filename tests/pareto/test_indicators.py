@@ -88,6 +88,14 @@ def test_stability_is_exact(problem: Any, fall: float) -> None:
     assert found.certified or found.less == 0.0
 
 
+def test_stability_ends_where_figures_are_tiny() -> None:
+    """What fits by the slack of a small budget alone does not hold the search for ever."""
+    problem = mo.FacilityProblem([[1e-4], [1e-4]], [[2e-4]], [6e-5], groups=([0],))
+    found = stability(problem, "budgets[0]", most=0.95)
+    assert found.less == pytest.approx(0.7, abs=1e-4)
+    assert found.next_objective == pytest.approx(2e-4)
+
+
 def test_stability_of_one_expert() -> None:
     """Figures of experts outside the plan may rise without end; those inside until the limit."""
     problem = mo.FacilityProblem(values=[[3, 0, 2], [0, 4, 3]], costs=[[4, 5, 4]], budgets=[9])
