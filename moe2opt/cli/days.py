@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from moe2opt.cli.exits import Exit, say
 from moe2opt.cli.output import print_table, put, put_json
 from moe2opt.errors import InputError
+from moe2opt.text import many
 
 if TYPE_CHECKING:
     from moe2opt.replay.days import DaysComparison
@@ -88,8 +89,8 @@ def _show(found: DaysComparison) -> None:
     """Print one line per policy."""
     world = found.world
     put(
-        f"{world.instance.name}: {len(world.days)} days, "
-        f"{len(world.parts[1])} prompts a day, {len(world.outcomes.llms)} LLMs"
+        f"{world.instance.name}: {many(len(world.days), 'day')}, "
+        f"{many(len(world.parts[1]), 'prompt')} a day, {many(len(world.outcomes.llms), 'LLM')}"
     )
     header = (
         "policy", "accuracy", "to clairvoyant", "J/prompt", "loaded GiB", "changed", "proven",
@@ -101,7 +102,7 @@ def _show(found: DaysComparison) -> None:
             "-" if row["regret"] is None else f"{-100 * row['regret']:+.1f}",
             f"{row['energy_j_per_prompt']:.0f}",
             f"{row['loaded_gib']:.1f}",
-            f"{row['days_changed']} of {row['days']}",
+            f"{row['days_changed']} of {row['days'] - 1}",
             f"{row['days_proven']} of {row['days']}",
         ]
         for name, row in found.summaries().items()

@@ -149,5 +149,6 @@ def choose(name: str, problem: Problem) -> SolverInfo:
         hint = did_you_mean(name, known)
         raise InputError(f"unknown solver {name!r}; choose from {', '.join(known)}{hint}")
     if not isinstance(problem, info.families):
-        raise InputError(f"solver {name!r} does not handle {type(problem).__name__}")
+        kind = problem.kind.replace("_", "-")
+        raise InputError(f"solver {name!r} does not handle {kind} problems")
     return replace(info, name="brb" if name == "auto" else name)

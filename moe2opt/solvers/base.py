@@ -356,4 +356,5 @@ class Search:
 def require_structure(solver: str, problem: Problem, *allowed: type) -> None:
     """Raise `InputError` when `solver` does not handle this family of problems."""
     if not isinstance(problem, allowed):
-        raise InputError(f"solver {solver!r} does not handle {type(problem).__name__}")
+        kind = problem.kind.replace("_", "-")
+        raise InputError(f"solver {solver!r} does not handle {kind} problems")

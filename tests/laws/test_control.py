@@ -142,7 +142,7 @@ def test_solver_names_are_checked() -> None:
     facility = FacilityProblem(values=[[1]], costs=[[1]], budgets=[1])
     with pytest.raises(InputError, match="unknown solver 'magic'; choose from auto, brb"):
         choose("magic", facility)
-    with pytest.raises(InputError, match="'milp' does not handle MonotoneProblem"):
+    with pytest.raises(InputError, match="'milp' does not handle monotone problems"):
         choose("milp", facility.as_monotone())
     with pytest.raises(InputError, match="bound 'magic' does not fit FacilityProblem"):
         run(facility, "brb", bound="magic")
