@@ -367,11 +367,15 @@ def _yaml(config: PlaceConfig, file: Path) -> str:
 
 def _next_step(result: Result[Any], lacks: Sequence[str], out: Path | None) -> list[str]:
     """Return what would help, and what can be done with what was found."""
+    from moe2opt.progress import claim_words
+
     lines = list(lacks)
     if result.limit is not None:
         none = "This does not mean that no plan exists."
         longer = "" if result.limit == "INTERRUPTED" else " Next: a larger --time-limit"
         lines.append((none if result.plan is None else _slower(result)) + longer)
+    elif result.status == "FEASIBLE":
+        lines.append(f"{_slower(result)[:-1]}{claim_words(result)}.")
     elif result.plan is None and not lacks:
         lines.append(
             "Next: more RAM or devices, a shorter context (-c), or a smaller micro-batch (-ub)"

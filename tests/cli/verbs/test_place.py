@@ -7,6 +7,7 @@ import re
 import shlex
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -343,6 +344,21 @@ def test_a_model_is_read_by_the_text_of_its_path(file: Path) -> None:
     from moe2opt.llamacpp import read_llama
 
     assert read_llama(str(file)) == read_llama(file)
+
+
+def test_a_plan_that_is_only_claimed_to_be_best_is_told_so() -> None:
+    """Without a limit and without a proof, what a plan may lose and who claims more is said."""
+    from moe2opt.cli.verbs.place import _next_step
+    from moe2opt.present import Measure
+
+    found = SimpleNamespace(
+        limit=None, status="FEASIBLE", plan=object(), objective=-0.1023, bound=-0.1008,
+        measure=Measure("minimize", "s per token", "seconds per token"),
+        stats={"claimed": {"by": "HiGHS", "canonical_bound": -0.1023}},
+    )  # fmt: skip
+    told = " ".join(_next_step(found, (), None))  # type: ignore[arg-type]
+    assert told.strip().startswith("No line is more than 1.01 times as fast; HiGHS claims 0.1023")
+    assert told.endswith("a gap of 0, not proven.")
 
 
 def test_limits_that_grow_many_times_are_told_so() -> None:
