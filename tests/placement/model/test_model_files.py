@@ -70,7 +70,7 @@ def test_foreign_gguf(tmp_path: Path) -> None:
     tiny_gguf(tmp_path / "dense.gguf", experts=0)
     with pytest.raises(InputError, match="has no routed experts"):
         shape_from_files("gguf", tmp_path / "dense.gguf", MODEL)
-    with pytest.raises(InputError, match=r"no such file 'nothing\.gguf'"):
+    with pytest.raises(InputError, match=r"no such file '.*nothing\.gguf'"):
         shape_from_files("gguf", tmp_path / "nothing.gguf", MODEL)
 
 
