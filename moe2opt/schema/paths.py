@@ -39,7 +39,10 @@ def inside(folder: Path, name: str, key: str, *, allow_outside: bool = False) ->
     if allow_outside:
         return target
     if not target.is_relative_to(root):
-        raise InputError(f"{key}: '{name}' leaves the folder of the configuration file")
+        raise InputError(
+            f"{key}: '{name}' leaves the folder of the configuration file; --allow-outside "
+            "permits it"
+        )
     if leaving:
         raise InputError(
             f"{key}: '{name}/{shown(min(leaving).name)}' is a link that leaves the folder of the "

@@ -395,7 +395,8 @@ COMMANDS: list[tuple[str, str]] = [
     ("solve tiny --set name=[", "--set name=[: not YAML: expected the node content, but found "
      "'<stream end>'"),
     ("solve tiny --set tables=../../x",
-     "--set tables=../../x: tables: '../../x' leaves the folder of the configuration file"),
+     "--set tables=../../x: tables: '../../x' leaves the folder of the configuration file; "
+     "--allow-outside permits it"),
     ("solve tiny --set schema_version=2",
      "--set schema_version=2: schema_version: an override cannot change 'schema_version'"),
     ("verify missing.json tiny", "error: missing.json: No such file or directory"),
