@@ -19,10 +19,13 @@ from moe2opt.result import FloatArray
 from moe2opt.schema.csv import COUNT, Column, read_table
 from moe2opt.schema.frames import read_frame
 
+#: Most uses of an expert: beyond what anybody counts, and far from what sums could overflow at.
+_MOST_USES = 1e15
+
 _COLUMNS: dict[str, Column] = {
     "layer": COUNT,
     "expert": COUNT,
-    "count": Column("number", least=0),
+    "count": Column("number", least=0, most=_MOST_USES),
 }
 
 #: What `llama-imatrix` calls the tokens that it counted for each expert of a matrix.
@@ -83,8 +86,10 @@ def _of_frame(path: Path) -> Iterator[tuple[str, int, int, float]]:
             raise InputError(f"{path}: has no column '{name}'")
         if frame[name].dtype.kind not in ("iu" if name != "count" else "iuf"):
             raise InputError(f"{path}: column '{name}' must hold numbers")
-    if frame.duplicated(["layer", "expert"]).any() or not (frame["count"] >= 0).all():
-        raise InputError(f"{path}: an expert counts twice, or less than nothing")
+    if frame.duplicated(["layer", "expert"]).any():
+        raise InputError(f"{path}: an expert of a layer has two rows")
+    if not frame["count"].between(0, _MOST_USES).all():
+        raise InputError(f"{path}: column 'count' must be within 0..{_MOST_USES:g} everywhere")
     layers, experts, counts = (frame[name].to_numpy().tolist() for name in _COLUMNS)
     for layer, expert, count in zip(layers, experts, counts, strict=True):
         yield str(path), int(layer), int(expert), float(count)

@@ -83,6 +83,13 @@ def test_parquet_is_as_good_as_csv(tmp_path: Path) -> None:
     frame.drop(columns="count").to_parquet(tmp_path / "d.parquet")
     with pytest.raises(InputError, match="no column 'count'"):
         used_experts(tmp_path / "d.parquet", MODEL)
+    for count in (1e308, -1.0, float("nan")):
+        frame.assign(count=count).to_parquet(tmp_path / "e.parquet")
+        with pytest.raises(InputError, match=r"column 'count' must be within 0\.\.1e\+15"):
+            used_experts(tmp_path / "e.parquet", MODEL)
+    pd.concat([frame, frame]).to_parquet(tmp_path / "f.parquet")
+    with pytest.raises(InputError, match="an expert of a layer has two rows"):
+        used_experts(tmp_path / "f.parquet", MODEL)
 
 
 def test_hot_experts_make_ktransformers_faster() -> None:
