@@ -146,7 +146,10 @@ def test_surface_equals_enumeration(problem: Any) -> None:
 def test_front_of_reduced_builtin_equals_enumeration(name: str) -> None:
     """The front over every row of a part of each built-in problem is that of enumeration."""
     instance: Any = mo.load(name)
-    problem = reduced(instance.problem())
+    whole = instance.problem()
+    if whole.kind == "monotone":
+        pytest.skip("oracles of a whole problem have no part of it")
+    problem = reduced(whole)
     for row in range(len(problem.budgets)):
         front = mo.pareto(problem, x=f"budgets[{row}]", points=None)
         assert front.certified
