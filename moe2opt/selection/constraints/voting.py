@@ -86,9 +86,13 @@ class Ballots:
 
     def value(self, chosen: IntArray) -> float:
         """Return the share of prompts that a vote of the chosen experts gets right."""
+        return math.fsum(self.won(chosen) * self.weights)
+
+    def won(self, chosen: IntArray) -> FloatArray:
+        """Return ``(R,)`` chances that a vote of the chosen experts is right."""
         own = np.zeros(len(self.model_of), dtype=bool)
         own[chosen] = True
-        return math.fsum(self.chances(own, own) * self.weights)
+        return self.chances(own, own)
 
     def chances(self, offered: BoolArray, kept: BoolArray) -> FloatArray:
         """Return ``(R,)`` chances that the right votes of `offered` beat the wrong ones of `kept`.

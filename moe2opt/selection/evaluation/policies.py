@@ -219,7 +219,7 @@ class TestPart:
                 lowered = values * np.where(asked, weights * factor, 0.0).sum(axis=1)
             else:
                 values = votes.published(self.instance, self.prompts, policy.chosen)
-                lowered = votes.won(ballots_of(self.instance, self.prompts), policy.chosen)
+                lowered = ballots_of(self.instance, self.prompts).won(policy.chosen)
         everyone = policy.rule in ("vote", "ballot", "cascade")
         shares = asked.astype(np.float64) if everyone else weights
         spent, waited = (_spent(a, shares) for a in (energy, delay))

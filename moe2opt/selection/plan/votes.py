@@ -8,7 +8,7 @@ import numpy as np
 
 from moe2opt.result import FloatArray, IntArray
 from moe2opt.selection.constraints.compiled import Compiled
-from moe2opt.selection.constraints.voting import Ballots, ballots_of
+from moe2opt.selection.constraints.voting import ballots_of
 from moe2opt.selection.gated import GatedCase
 from moe2opt.selection.plan.model import GatedCategory, GatedPlan
 from moe2opt.selection.plan.parts import deployed, measurements, money_of, usage
@@ -21,7 +21,7 @@ def decode(case: GatedCase, compiled: Compiled, x: IntArray) -> GatedPlan:
     chosen = np.flatnonzero(own)
     rows, test = case.members(), case.split.members("test")
     ballots = ballots_of(case, rows)
-    right = won(ballots, chosen)
+    right = ballots.won(chosen)
     score = published(case, test, chosen)
     known = ~np.isnan(score)
     shares = np.bincount(case.outcomes.category_of[rows], minlength=len(case.categories))
@@ -56,17 +56,10 @@ def decode(case: GatedCase, compiled: Compiled, x: IntArray) -> GatedPlan:
     )
 
 
-def won(ballots: Ballots, chosen: IntArray) -> FloatArray:
-    """Return ``(R,)`` chances that a vote of the chosen experts is right."""
-    own = np.zeros(len(ballots.model_of), dtype=bool)
-    own[chosen] = True
-    return ballots.chances(own, own)
-
-
 def published(case: GatedCase, prompts: IntArray, chosen: IntArray) -> FloatArray:
     """Return ``(P,)`` chances that the vote on the published answers is right; NaN: nobody ran."""
     ran = case.pool.observed[np.ix_(prompts, case.model_of[chosen])].any(axis=1)
-    right = won(ballots_of(case, prompts, published=True), chosen)
+    right = ballots_of(case, prompts, published=True).won(chosen)
     return np.where(ran | (len(chosen) == 0), right, np.nan)
 
 
