@@ -100,7 +100,7 @@ class ProgressEvent:
         Best proven upper bound and best known value at that moment.
     source
         ``H`` heuristic, ``B`` branching, ``R`` reduction, ``L`` relaxation, ``M`` milp,
-        ``U`` user's warm start, ``P`` polyblock, ``E`` enumeration, blank for a clock tick.
+        ``U`` warm start, ``P`` polyblock, ``E`` enumeration, blank for a clock tick.
     """
 
     time_s: float

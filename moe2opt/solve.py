@@ -108,7 +108,8 @@ def solve(
         nodes, `milp`); default 1. The result is the same for a given number of threads.
     warm_start
         A solution to start from, in the variables of the canonical problem, or the result of an
-        earlier run (without effect when that has no solution); ignored when infeasible.
+        earlier run (without effect when that has no solution); ignored when infeasible. Default
+        the attribute ``start`` of the instance, if it has one.
     bound
         Bound of the solver ``brb``; default ``auto``.
     proof
@@ -201,6 +202,8 @@ def run(
             return replace(nothing, measure=measure_of(target), provenance=origin)
         info = choose(solver or named, problem)
         known = target if of is None else of
+        if warm_start is None:
+            warm_start = getattr(target, "start", None)
         options = replace(
             options,
             warm_start=_start(problem, warm_start),

@@ -65,23 +65,35 @@ def rules(case: Case) -> Iterator[Rule]:
     """
     if not case.machine.devices:
         return
-    yield _fitted(case)
-    yield _first(case, "-ncmoe by hand", _fewest_experts_in_ram(case))
-    yield _first(case, "whole layers (-ngl)", _most_whole_layers(case))
-
-
-def _first(case: Case, name: str, layouts: Iterator[Layout]) -> Rule:
     judge, ubatch = Judge(case), min(case.config.ubatch)
-    for layout in layouts:
-        if judge.has_room(layout, ubatch):
-            rate = judge.decode_rate(layout).value
-            prompt = judge.prefill_rate(layout, ubatch).value
-            return Rule(name, rate, prompt, " ".join(options_of(case, layout, ubatch)))
-    return Rule(name, None, None, note="no such line fits")
+    yield _of_fit(case)
+    for name, layout in _by_hand(case):
+        if layout is None:
+            yield Rule(name, None, None, note="no such line fits")
+            continue
+        rate, prompt = judge.decode_rate(layout).value, judge.prefill_rate(layout, ubatch).value
+        yield Rule(name, rate, prompt, " ".join(options_of(case, layout, ubatch)))
 
 
-def _fitted(case: Case) -> Rule:
-    """Return what ``--fit on`` gives; told to keep more free where a plan keeps more."""
+def layouts(case: Case) -> Iterator[Layout]:
+    """Yield what rules in use set; that of ``--fit`` may not fit."""
+    if case.machine.devices:
+        yield _fitted(case)[0]
+        yield from (layout for _, layout in _by_hand(case) if layout is not None)
+
+
+def _by_hand(case: Case) -> Iterator[tuple[str, Layout | None]]:
+    """Yield rules with the first of their layouts that fits."""
+    judge, ubatch = Judge(case), min(case.config.ubatch)
+    for name, tried in (
+        ("-ncmoe by hand", _fewest_experts_in_ram(case)),
+        ("whole layers (-ngl)", _most_whole_layers(case)),
+    ):
+        yield name, next((layout for layout in tried if judge.has_room(layout, ubatch)), None)
+
+
+def _fitted(case: Case) -> tuple[Layout, list[str]]:
+    """Return what ``--fit on`` sets; told to keep more free where a plan keeps more, and how."""
     judge, ubatch = Judge(case), min(case.config.ubatch)
     devices = case.machine.devices
     free = [device.capacity_bytes for device in devices]
@@ -100,11 +112,17 @@ def _fitted(case: Case) -> Rule:
         ]
         layout = fitted(case.model, case.line(ubatch), free, margins, case.backend)
         told = ["-fitt", ",".join(str(margin // MIB) for margin in margins)]
+    return layout, told
+
+
+def _of_fit(case: Case) -> Rule:
+    judge, ubatch = Judge(case), min(case.config.ubatch)
+    layout, told = _fitted(case)
     line = " ".join([*settings_of(case, ubatch), "--fit", "on", *told])
     if faults := judge.faults(layout, ubatch):
         return Rule("--fit", None, None, line, f"what it sets does not fit: {faults[0]}")
     rate, prompt = judge.decode_rate(layout).value, judge.prefill_rate(layout, ubatch).value
-    return Rule("--fit", rate, prompt, line, _spread(layout, len(devices)))
+    return Rule("--fit", rate, prompt, line, _spread(layout, len(case.machine.devices)))
 
 
 def _up(size: float) -> int:

@@ -69,7 +69,7 @@ class Judge:
     def has_room(self, layout: Layout, ubatch: int) -> bool:
         """Tell whether a layout fits with all that a plan would keep for it."""
         case, count = self.case, len(self.case.machine.devices)
-        variant = self._variant(layout, ubatch)
+        variant = self.variant(layout, ubatch)
         used = variant.devices
         held = [float(case.compute_bytes(variant, d)) for d in range(count)]
         held.append(float(case.host_bytes(variant)))
@@ -89,9 +89,10 @@ class Judge:
 
     def kept_bytes(self, layout: Layout, ubatch: int, device: int) -> float:
         """Return what a plan of a layout keeps on a device for computing."""
-        return self.case.compute_bytes(self._variant(layout, ubatch), device)
+        return self.case.compute_bytes(self.variant(layout, ubatch), device)
 
-    def _variant(self, layout: Layout, ubatch: int) -> Variant:
+    def variant(self, layout: Layout, ubatch: int) -> Variant:
+        """Return what a layout decides for a whole run."""
         used = tuple(sorted(set(layout.homes) - {CPU}))
         copies = CPU in layout.homes or any(CPU in own.values() for own in layout.experts.values())
         return Variant(used, ubatch, bool(layout.experts) or copies, copies)

@@ -21,6 +21,7 @@ from moe2opt.place.plan import PlacePlan, plan_of
 from moe2opt.place.runtimes.question import RuntimeInstance, instance_for
 from moe2opt.place.runtimes.stored import read_stored
 from moe2opt.place.sections import PlaceConfig
+from moe2opt.place.starts import start_of
 from moe2opt.present import Measure
 from moe2opt.result import IntArray
 from moe2opt.schema import inside
@@ -60,6 +61,11 @@ class PlaceInstance(Content):
     def problem(self) -> MultipleChoiceProblem:
         """Return the canonical problem."""
         return self.compiled.problem
+
+    @property
+    def start(self) -> IntArray | None:
+        """The solution that the search starts from, set by the best rule in use."""
+        return start_of(self.case, self.compiled)
 
     def decode(self, x: IntArray) -> PlacePlan:
         """Return the plan that a solution stands for, in the shortest words of the runtime."""

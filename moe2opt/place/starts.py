@@ -1,0 +1,63 @@
+"""Where the search starts: the best of what rules in use set, as a solution of the problem."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from moe2opt.llamacpp import CPU, Layout, LlamaLayer
+from moe2opt.place.baselines import layouts
+from moe2opt.place.case import Case
+from moe2opt.place.compile import Compiled
+from moe2opt.place.judge import Judge
+from moe2opt.place.options import Site, Split, kept_matrices
+from moe2opt.result import IntArray
+
+
+def start_of(case: Case, compiled: Compiled) -> IntArray | None:
+    """Return the best solution that a rule in use sets; None where the problem permits none."""
+    ubatch, problem = min(case.config.ubatch), compiled.problem
+    found = [encoded(case, compiled, layout, ubatch) for layout in layouts(case)]
+    fitting = [x for x in found if x is not None and problem.is_feasible(x)]
+    return max(fitting, key=problem.evaluate, default=None)
+
+
+def encoded(case: Case, compiled: Compiled, layout: Layout, ubatch: int) -> IntArray | None:
+    """Return the solution that stands for a layout; None where no options say it.
+
+    A layer that is split where no option says so has all its experts in RAM.
+    """
+    devices = range(len(case.machine.devices))
+    priced = ubatch if case.prompt_matters else case.config.ubatch[0]
+    cuts = np.searchsorted(layout.homes[:-1], devices).tolist()
+    splits = dict.fromkeys(devices if compiled.splits else (), Split())
+    sites: dict[int, Site] = {}
+    for c, members in enumerate(case.classes):
+        for layer in members:
+            home = layout.homes[layer.index]
+            at = {matrix: layout.of_experts(layer.index, matrix) for matrix in layer.experts}
+            to = min(set(at.values()) - {home}, default=home)
+            if kept := sum(place == home != to for place in at.values()):
+                split = Split(c, kept, priced if to == CPU else 0, to)
+                if splits.get(home) == Split() and _says(layer, at, home, split):
+                    splits[home] = split
+                else:
+                    to = CPU
+            sites[layer.index] = (
+                Site(CPU, ubatch=priced) if to == CPU else Site(to, away=to != home)
+            )
+    try:
+        options = [
+            compiled.variants.index(Judge(case).variant(layout, ubatch)),
+            *cuts,
+            *(compiled.splits.index(split) for split in splits.values()),
+            *(compiled.sites.index(sites[index]) for index in sorted(sites)),
+        ]
+    except ValueError:  # a set of devices that no option stands for
+        return None
+    return np.array(options, dtype=np.int64)
+
+
+def _says(layer: LlamaLayer, at: dict[str, int], home: int, split: Split) -> bool:
+    """Tell whether a split leaves the matrices of a layer's experts where they are."""
+    kept = kept_matrices(layer, split.kept)
+    return all(place == (home if matrix in kept else split.to) for matrix, place in at.items())
