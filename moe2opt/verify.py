@@ -211,8 +211,9 @@ def beyond_limits(target: Instance | Problem, x: Any) -> Iterator[str]:
     The slack is relative: beside a limit of 1e12 it is 1,000, which may be more than all that the
     other entries of the row use.
     """
-    problem: Any = _problem_of(target)
-    if x is None or not hasattr(problem, "usage_of"):
+    # Without a solution there is nothing to compile for: a limit may have ended just that.
+    problem: Any = None if x is None else _problem_of(target)
+    if not hasattr(problem, "usage_of"):
         return
     rows = range(len(problem.budgets))
     names = target.row_names() if isinstance(target, Instance) else [f"budgets[{k}]" for k in rows]

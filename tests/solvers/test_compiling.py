@@ -14,6 +14,7 @@ import moe2opt as mo
 from moe2opt import interrupts, steps
 from moe2opt.canonical import MultipleChoiceProblem, undominated
 from moe2opt.solvers import compiling
+from moe2opt.verify import beyond_limits
 
 
 @dataclass
@@ -89,7 +90,8 @@ def test_the_time_limit_counts_while_compiling(
     assert slow.done == [0, 1]
     assert "the time limit passed while compiling layer 3 of 5" in caplog.text
     assert mo.certify(slow, result).ok
-    assert slow.done == [0, 1]  # checking nothing compiles nothing
+    assert list(beyond_limits(slow, result.x)) == []
+    assert slow.done == [0, 1]  # checking and printing nothing compile nothing
 
 
 def test_what_compiling_took_is_not_there_for_the_search(monkeypatch: pytest.MonkeyPatch) -> None:
