@@ -22,7 +22,7 @@ from moe2opt.placement.export.reporting import report
 from moe2opt.placement.plan import PlacementPlan
 
 RUNTIME = Runtime(
-    "accelerate", ("gpu", "cpu", "disk"), "layer", "model", buffer_layers=1.0, copies=True
+    "accelerate", ("gpu", "cpu", "disk"), "layer", "model", buffer_layers=1.0, copies="all"
 )
 
 Device = int | str
@@ -35,7 +35,7 @@ def export(judge: Judge) -> tuple[Export, ...]:
     runtime = RUNTIME
     if family.encoder_decoder:
         share = 1.0 / len(plan.uses[0])
-        runtime = replace(RUNTIME, unit="expert", buffer_layers=share)
+        runtime = replace(RUNTIME, unit="expert", buffer_layers=share, copies="used")
     assignment = best(judge, runtime)
     mapping = device_map(plan, family, assignment)
     text = json.dumps(mapping, indent=1)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -18,6 +19,9 @@ from moe2opt.placement.mode import Mode
 from moe2opt.placement.plan import PlacementPlan
 from moe2opt.result import FloatArray
 
+#: What a runtime copies to a GPU to compute: nothing, the experts used, all experts of a layer.
+Copies = Literal["none", "used", "all"]
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Judge:
@@ -26,15 +30,15 @@ class Judge:
     plan: PlacementPlan
     mode: Mode | None = None
 
-    def value(self, assignment: Assignment, *, copies: bool = False) -> float | None:
+    def value(self, assignment: Assignment, *, copies: Copies = "none") -> float | None:
         """Return the plan's objective for another assignment, None when it cannot be computed.
 
-        Where the runtime `copies`, only GPUs compute, and seconds are those of that; a plan of an
+        Where the runtime copies, only GPUs compute, and seconds are those of that; a plan of an
         earlier version does not tell them.
         """
         plan = self.plan
-        if copies and plan.copied_of and plan.objective == "seconds_per_token":
-            return seconds(plan, assignment, copies=True)
+        if copies != "none" and plan.copied_of and plan.objective == "seconds_per_token":
+            return seconds(plan, assignment, copies=copies)
         if same(assignment, plan.assignment):
             return plan.objective_value
         if self.mode is not None and self.mode.by_place:
@@ -86,20 +90,35 @@ def same(a: Assignment, b: Assignment) -> bool:
     return all(equal(getattr(a, name), getattr(b, name)) for name in names)
 
 
-def seconds_table(plan: PlacementPlan, *, copies: bool = False) -> FloatArray:
-    """Return the ``(T, Q)`` seconds of one use; of one that is copied to a GPU where asked for."""
-    return np.array(plan.copied_of if copies and plan.copied_of else plan.seconds_of)
+def seconds_tables(plan: PlacementPlan, copies: Copies) -> tuple[FloatArray, FloatArray]:
+    """Return the ``(T, Q)`` seconds of one use, and those of a step without one.
+
+    The latter is the copy of an expert which nothing asks for, where all of a layer are copied.
+    """
+    table = np.array(plan.seconds_of)
+    if copies == "none" or not plan.copied_of:
+        return table, np.zeros_like(table)
+    home = [tier.name for tier in plan.tiers].index(plan.home)
+    copied = np.array(plan.copied_of)
+    away = np.array([tier.kind != "gpu" for tier in plan.tiers]) & (copies == "all")
+    return copied, np.where(away[:, None], copied - copied[home], 0.0)
 
 
-def seconds(plan: PlacementPlan, assignment: Assignment, *, copies: bool = False) -> float:
+def unused(plan: PlacementPlan) -> FloatArray:
+    """Return the ``(L, E)`` steps per token in which an expert is not used."""
+    return np.maximum(1.0 / plan.assumed.sequences - np.array(plan.uses), 0.0)
+
+
+def seconds(plan: PlacementPlan, assignment: Assignment, *, copies: Copies = "none") -> float:
     """Return the seconds per token as a sum over uses; a pruned use costs as the cheapest one."""
-    table = seconds_table(plan, copies=copies)
-    each = np.where(
-        assignment.tier == NOWHERE,
-        table.min(),
-        table[np.maximum(assignment.tier, 0), assignment.precision],
-    ).mean(axis=2)
-    return plan.dense_s + math.fsum((np.array(plan.uses) * each).ravel().tolist())
+    table, idle = seconds_tables(plan, copies)
+    at = np.maximum(assignment.tier, 0), assignment.precision
+    gone = assignment.tier == NOWHERE
+    each = np.where(gone, table.min(), table[at]).mean(axis=2)
+    total = np.array(plan.uses) * each
+    if idle.any():
+        total += unused(plan) * np.where(gone, 0.0, idle[at]).mean(axis=2)
+    return plan.dense_s + math.fsum(total.ravel().tolist())
 
 
 def expert_bytes_by_tier(plan: PlacementPlan, assignment: Assignment) -> FloatArray:

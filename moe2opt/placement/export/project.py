@@ -15,7 +15,15 @@ import numpy as np
 import numpy.typing as npt
 
 from moe2opt.placement.assignment import NOWHERE, PRUNE, Assignment, plain
-from moe2opt.placement.export.judge import Judge, free_bytes, same, scale_of, seconds_table
+from moe2opt.placement.export.judge import (
+    Copies,
+    Judge,
+    free_bytes,
+    same,
+    scale_of,
+    seconds_tables,
+    unused,
+)
 from moe2opt.placement.machine.topology import GIB
 from moe2opt.placement.plan import PlacementPlan
 from moe2opt.result import BoolArray, FloatArray, InputError, IntArray
@@ -44,7 +52,7 @@ class Runtime:
     one_gpu
         Whether it can use only one GPU, that of the dense part.
     copies
-        Whether only GPUs compute: experts elsewhere are copied there first.
+        What of the experts elsewhere is copied to a GPU first, where only these compute.
     """
 
     name: str
@@ -53,7 +61,7 @@ class Runtime:
     formats: Literal["expert", "unit", "tier", "model"]
     buffer_layers: float = 0.0
     one_gpu: bool = False
-    copies: bool = False
+    copies: Copies = "none"
 
 
 def able_tiers(plan: PlacementPlan, runtime: Runtime) -> tuple[bool, ...]:
@@ -203,7 +211,7 @@ def _pieces(
     voted = _usable(_vote(tiers, weights, len(plan.tiers)), able)
     bits = np.array([p.bits_per_weight for p in plan.precisions])
     chosen = _formats(runtime.formats, formats, voted, bits, len(plan.tiers))
-    seconds_of = seconds_table(plan, copies=runtime.copies)
+    seconds_of, idle_of = seconds_tables(plan, runtime.copies)
     sizes = np.array([p.expert_bytes for p in plan.precisions])
     at = np.arange(len(plan.tiers))[None, :]
     faithful = bool(
@@ -212,6 +220,9 @@ def _pieces(
         and same(start, plan.assignment)
     )
     cost = weights.sum(axis=1)[:, None] * seconds_of[at, chosen]
+    if idle_of.any():
+        idle = np.broadcast_to(unused(plan)[:, :, None] / parts, start.tier.shape)
+        cost += _grouped(idle, shape).sum(axis=1)[:, None] * idle_of[at, chosen]
     # A format that the plan does not have in a layer counts as large as the one that it has.
     scale = _grouped(scale_of(plan, start), shape).mean(axis=1)[:, None]
     return _Pieces(shape, voted, count * sizes[chosen] * scale, cost, chosen, faithful)

@@ -55,13 +55,17 @@ def report(
 
 def _copies(plan: PlacementPlan, runtime: Runtime) -> list[str]:
     """Say what the seconds of a runtime are that computes on GPUs only."""
-    if not runtime.copies or plan.objective != "seconds_per_token":
+    if runtime.copies == "none" or plan.objective != "seconds_per_token":
         return []
     if not plan.copied_of:
         return ["the plan does not tell the seconds of copies: they are those of its own places"]
+    counted = {
+        "used": "for each use of an expert that lies elsewhere",
+        "all": "of every expert that lies elsewhere in every step, used or not",
+    }[runtime.copies]
     return [
         f"{runtime.name} computes on GPUs only: the seconds as exported count one copy to the home "
-        "tier for each use of an expert that lies elsewhere"
+        f"tier {counted}"
     ]
 
 

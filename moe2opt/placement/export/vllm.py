@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ import numpy as np
 from moe2opt.placement.assignment import Assignment, plain
 from moe2opt.placement.export.base import Export
 from moe2opt.placement.export.families import causal_only, family_of
-from moe2opt.placement.export.judge import Judge, free_bytes, seconds_table
+from moe2opt.placement.export.judge import Copies, Judge, free_bytes, seconds_tables, unused
 from moe2opt.placement.export.project import Runtime, able_tiers, buffer_bytes, home_of, restored
 from moe2opt.placement.export.reporting import report
 from moe2opt.placement.machine.topology import GIB
@@ -27,7 +27,7 @@ from moe2opt.result import BoolArray, InputError
 #: Layers that ``prefetch`` copies ahead; it needs room for them and the one in use.
 AHEAD = 1
 RUNTIME = Runtime(
-    "vllm", ("gpu", "cpu"), "layer", "model", buffer_layers=AHEAD + 1, one_gpu=True, copies=True
+    "vllm", ("gpu", "cpu"), "layer", "model", buffer_layers=AHEAD + 1, one_gpu=True, copies="used"
 )
 
 #: Share of a layer that is left out of the limit, so that the last layer is still begun.
@@ -41,6 +41,11 @@ class Rule:
     options: dict[str, Any]
     off: BoolArray
     buffered: bool
+
+    @property
+    def copies(self) -> Copies:
+        """What it copies: ``prefetch`` whole layers, whichever experts the router chose."""
+        return "all" if self.buffered else "used"
 
 
 def export(judge: Judge) -> tuple[Export, ...]:
@@ -64,7 +69,8 @@ def export(judge: Judge) -> tuple[Export, ...]:
         "was not run: the options follow the published configuration of vLLM",
     ]
     validated = (f"read back, the options offload the planned {int(rule.off.sum())} layers",)
-    found = report(judge, RUNTIME, assignment, notes=notes, validated=validated, buffers=buffers)
+    runtime = replace(RUNTIME, copies=rule.copies)
+    found = report(judge, runtime, assignment, notes=notes, validated=validated, buffers=buffers)
     launch = "vllm.LLM(model=MODEL, **json.load(open({file!r})))" if rule.options else ""
     return (Export("vllm", "", f"{text}\n", launch, found),)
 
@@ -82,7 +88,7 @@ def _best_format(judge: Judge, slow: int | None) -> tuple[int, Rule, Assignment,
         except InputError as error:
             errors.append(error)
             continue
-        value = judge.value(assignment, copies=RUNTIME.copies)
+        value = judge.value(assignment, copies=rule.copies)
         rank = (bool(judge.broken(assignment)), value is None, value or 0.0, len(found))
         found.append((rank, (number, rule, assignment, buffers)))
     if not found:
@@ -94,10 +100,15 @@ def _best(plan: PlacementPlan, slow: int | None, quality: int) -> tuple[Rule, As
     """Return the rule that fits and costs least, its placement, and its buffers in bytes."""
     home = home_of(plan)
     there = home if slow is None else slow
-    uses = np.array(plan.uses).sum(axis=1)
-    each = seconds_table(plan, copies=RUNTIME.copies)[:, quality]
+    uses, others = np.array(plan.uses).sum(axis=1), unused(plan).sum(axis=1)
+
+    def seconds(rule: Rule) -> float:
+        each, idle = (table[:, quality] for table in seconds_tables(plan, rule.copies))
+        used = uses @ np.where(rule.off, each[there], each[home])
+        return float(used + others @ np.where(rule.off, idle[there], idle[home]))
+
     fitting = [
-        (float(uses @ np.where(rule.off, each[there], each[home])), k, rule)
+        (seconds(rule), k, rule)
         for k, rule in enumerate(rules(plan, quality, allow=slow is not None))
         if _fits(plan, rule, quality, there)
     ]

@@ -15,6 +15,7 @@ from ruamel.yaml import YAML
 from small_plans import CPU, DISK, GPU, make_plan, tier
 
 from moe2opt.placement.export import Export, export
+from moe2opt.placement.export.judge import seconds
 from moe2opt.result import InputError
 
 WIDE = tier("vram", "gpu", 90.0)
@@ -185,7 +186,7 @@ def test_no_encoder_decoder(to: str) -> None:
 
 @pytest.mark.parametrize("to", ["vllm", "accelerate"])
 def test_seconds_are_those_of_a_runtime_that_copies(to: str, build: Any) -> None:
-    """Experts in RAM cost a copy for each use where only the GPU computes, whatever the plan."""
+    """Experts in RAM cost a copy where only the GPU computes: those used, or all of a layer."""
     instance = build(
         granularity="layer",
         precisions=[{"name": "wide", "bits_per_weight": 8, "loss_nats": 0.0}],
@@ -201,8 +202,32 @@ def test_seconds_are_those_of_a_runtime_that_copies(to: str, build: Any) -> None
     plan = instance.decode(np.ones(8, dtype=np.int64))
     (made,) = export(plan, to)[:1]
     away = next(c for c in made.report.memory if c.tier == "slow").used_gib * 2**30 / 6e6
-    used = 8 * 2 * 1e6 / 100e9 + away * 2 * 1e6 / 2e9
+    # vLLM reads the two experts that a token uses; accelerate copies all six of a layer.
+    copied = {"vllm": 2, "accelerate": 6}[to]
+    used = 8 * 2 * 1e6 / 100e9 + away * copied * 1e6 / 2e9
     assert made.report.projected_value == pytest.approx(plan.dense_s + used, rel=1e-9)
     assert any("computes on GPUs only" in note for note in made.report.notes)
     old = replace(plan, copied_of=())
     assert any("does not tell" in note for note in export(old, to)[0].report.notes)
+
+
+def test_whole_layers_are_copied_once_for_all_tokens_of_a_step(build: Any) -> None:
+    """Of six experts elsewhere each token pays its share of one copy each, used or not."""
+    instance = build(
+        granularity="layer",
+        precisions=[{"name": "wide", "bits_per_weight": 8, "loss_nats": 0.0}],
+        budgets=None,
+        tiers=[
+            {"name": "fast", "kind": "gpu", "compute_gb_per_s": 100},
+            {"name": "slow", "kind": "cpu", "compute_gb_per_s": 50},
+        ],
+        links=[{"between": ["fast", "slow"], "gb_per_s": 2}],
+        activation={"uniform": True},
+        batch=4,
+    )
+    plan = instance.decode(np.ones(3, dtype=np.int64))
+    reads = np.array(plan.uses).sum()
+    copies = len(plan.layers) * 6 / 4
+    assert reads < copies
+    found = seconds(plan, plan.assignment, copies="all")
+    assert found == pytest.approx(plan.dense_s + reads * 1e6 / 100e9 + copies * 1e6 / 2e9, rel=1e-9)
