@@ -87,13 +87,18 @@ def replay_days(
 
 def _show(found: DaysComparison) -> None:
     """Print one line per policy."""
+    from moe2opt.replay.days.compare import MONEY
+
     world = found.world
     put(
         f"{world.instance.name}: {many(len(world.days), 'day')}, "
         f"{many(len(world.parts[1]), 'prompt')} a day, {many(len(world.outcomes.llms), 'LLM')}"
     )
+    currency = None if world.currency is None else world.currency.upper()
+    money = () if currency is None else (f"{currency}/prompt", f"{currency}/hour")
     header = (
-        "policy", "accuracy", "to clairvoyant", "J/prompt", "loaded GiB", "changed", "proven",
+        "policy", "accuracy", "to clairvoyant", "J/prompt", *money, "loaded GiB", "changed",
+        "proven",
     )  # fmt: skip
     rows = [
         [
@@ -101,6 +106,7 @@ def _show(found: DaysComparison) -> None:
             f"{100 * row['accuracy']:.1f} %",
             "-" if row["regret"] is None else f"{-100 * row['regret']:+.1f}",
             f"{row['energy_j_per_prompt']:.0f}",
+            *(f"{row[key]:.3g}" for key in MONEY if currency is not None),
             f"{row['loaded_gib']:.1f}",
             f"{row['days_changed']} of {row['days'] - 1}",
             f"{row['days_proven']} of {row['days']}",

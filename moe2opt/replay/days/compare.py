@@ -26,6 +26,7 @@ from moe2opt.replay.days.settings import DaysSettings
 from moe2opt.replay.days.stream import Day
 from moe2opt.replay.days.world import Stage, World
 from moe2opt.result import FloatArray, InputError, IntArray
+from moe2opt.selection.plan.parts import hourly_price
 from moe2opt.selection.question import GatedInstance
 from moe2opt.writing import ours, write_frame, write_text
 
@@ -33,6 +34,9 @@ from moe2opt.writing import ours, write_frame, write_text
 Progress = Callable[[str, int, int], None]
 
 CLAIRVOYANT = "clairvoyant"
+
+#: What records say of money, where the days have one currency.
+MONEY = ("money_per_prompt", "money_per_hour")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -76,6 +80,7 @@ class DaysComparison:
             "accuracy": accuracy,
             "regret": None if most is None else most - accuracy,
             "energy_j_per_prompt": mean("energy_j_per_prompt"),
+            **{key: mean(key) for key in MONEY if self.world.currency is not None},
             "loaded_gib": sum(record["loaded_gib"] for record in own),
             "days_changed": sum(record["loaded_gib"] > 0 for record in own[1:]),
             "days_proven": sum(record["proven"] for record in own),
@@ -100,6 +105,7 @@ class DaysComparison:
             "instance": self.world.instance.name,
             "days": len(self.world.days),
             "settings": asdict(self.world.settings),
+            "currency": self.world.currency,
             "clairvoyant": None if self.bounds is None else list(self.bounds),
             "policies": self.summaries(),
             "records": self.records,
@@ -246,11 +252,24 @@ def _served(
         "experts": [stage.instance.experts[i].label for i in chosen],
         "accuracy": float(served.mean()),
         "energy_j_per_prompt": float(joules.mean()),
+        **_paid(world, stage, chosen, category, lead),
         "loaded_gib": float(sum(fresh_gib)),
         "promised": decision.promised,
         "bound": decision.bound if np.isfinite(decision.bound) else None,
         "proven": decision.proven,
     }
+
+
+def _paid(
+    world: World, stage: Stage, chosen: IntArray, category: IntArray, lead: IntArray
+) -> dict[str, float]:
+    """Return the expected money per prompt, and that per hour; nothing without a currency."""
+    price = stage.instance.price
+    if world.currency is None or price is None:
+        return {}
+    paid = np.where(lead >= 0, price[category, chosen[lead]], 0.0)
+    figures = (float(paid.mean()), hourly_price(stage.instance, chosen))
+    return dict(zip(MONEY, figures, strict=True))
 
 
 def _leaders(worth: FloatArray) -> IntArray:

@@ -141,6 +141,13 @@ class World:
             found.append(known[key])
         return tuple(found)
 
+    @cached_property
+    def currency(self) -> str | None:
+        """The currency of all days; None where some have none or another."""
+        budgets = [stage.instance.money for stage in self.stages]
+        known = {None if own is None else own.currency for own in budgets}
+        return known.pop() if len(known) == 1 else None
+
     def _stage(self, day: Day) -> Stage:
         instance = self._on(day.overrides)
         offered = [llm.name for llm in instance.tables.llms if llm.name in day.offered]

@@ -60,17 +60,22 @@ def money_of(
         taking = mixture_weights(case.mixture, case.scored, chosen) > 0
         paid = np.where(taking, case.price[category][:, chosen], 0.0).sum(axis=1)
     own = [category == k for k in range(len(case.categories))]
-    experts = [case.experts[i] for i in chosen]
-    used = {expert.server for expert in experts}
-    rents = [host.money_per_hour for host in case.hosts if host.name in used]
     return Money(
         currency=case.money.currency,
         per_prompt=math.fsum(paid * weights),
-        per_hour=math.fsum([*rents, *(expert.money_per_hour for expert in experts)]),
-        by_expert=tuple(expert.money_per_prompt for expert in experts),
+        per_hour=hourly_price(case, chosen),
+        by_expert=tuple(case.experts[i].money_per_prompt for i in chosen),
         by_category=tuple(_mean(paid[k], weights[k]) if k.any() else None for k in own),
         net=None if case.toll is None else net,
     )
+
+
+def hourly_price(case: Case, chosen: IntArray) -> float:
+    """Return the money per hour of the chosen experts and, once each, of their servers."""
+    experts = [case.experts[i] for i in chosen]
+    used = {expert.server for expert in experts}
+    rents = [host.money_per_hour for host in case.hosts if host.name in used]
+    return math.fsum([*rents, *(expert.money_per_hour for expert in experts)])
 
 
 def measurements(case: Case, chosen: IntArray) -> Measurements | None:

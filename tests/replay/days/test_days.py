@@ -179,6 +179,32 @@ def test_two_days_by_hand(tmp_path: Path, real: GatedInstance) -> None:
         assert record["loaded_gib"] == pytest.approx(expert.memory_gib)
 
 
+def test_what_answers_and_servers_cost_is_told(tmp_path: Path) -> None:
+    """Electricity is paid by the joule, the used server by the hour; prices change with the day."""
+    money = {"currency": "eur", "per_kwh": 0.3}
+    rent = {"servers.0.money_per_hour": 2.0, "servers.1.money_per_hour": 3.0}
+    bought = mo.load("mmlu_pro_days", overrides={"money": money} | rent)
+    path = tmp_path / "days.csv"
+    path.write_text("day,add,money.per_kwh\n0,Phi-3-mini-4k-instruct,\n1,,0.6\n")
+    found = compare_days(
+        bought, read_days(path, [llm.name for llm in bought.tables.llms]), ["exact"]
+    )
+    records, sums = found.records["exact"], found.summaries()["exact"]
+    for record, price in zip(records, (0.3, 0.6), strict=True):
+        kwh = record["energy_j_per_prompt"] / 3.6e6
+        assert record["money_per_prompt"] == pytest.approx(kwh * price)
+        used = [
+            rent
+            for host, rent in (("orin", 2.0), ("rtx", 3.0))
+            if any(host in own for own in record["experts"])
+        ]
+        assert record["money_per_hour"] == sum(used) > 0
+    weights = [record["prompts"] for record in records]
+    paid = np.average([record["money_per_prompt"] for record in records], weights=weights)
+    assert sums["money_per_prompt"] == pytest.approx(paid)
+    assert found.to_dict()["currency"] == "eur"
+
+
 def test_a_replay_is_the_same_every_time(real: GatedInstance, days: tuple[Day, ...]) -> None:
     """Equal seeds give equal records, another seed other days."""
     once, again = (compare_days(real, days[:3], ["exact"], against=None) for _ in range(2))
