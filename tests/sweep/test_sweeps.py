@@ -6,9 +6,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
+from typer.testing import CliRunner
 
 import moe2opt as mo
+from moe2opt.cli import app
 from moe2opt.result import InputError
 from moe2opt.sweep import Spec
 from moe2opt.sweep.spec import spec_of, split_values
@@ -162,3 +165,20 @@ def test_what_is_no_address_is_told(tmp_path: Path) -> None:
     pytest.importorskip("distributed", reason="needs the extra `dask`")
     with pytest.raises(InputError, match="Dask scheduler here: missing port"):
         mo.sweep("tiny", out=tmp_path, backend="dask", scheduler="here")
+
+
+def test_a_key_of_one_value_is_a_column(tmp_path: Path) -> None:
+    """`--set` fixes a key in all cells, `--check` reads it from the folder; lists are refused."""
+    base = ["sweep", "tiny", "--out", str(tmp_path), "--backend", "serial", "--quiet"]
+    words = [*base, "--set", "delay.limit_s=2", "--over", "energy.limit_j_per_prompt=50,130"]
+    run = CliRunner().invoke
+    assert run(app, words).exit_code == 0
+    found = pd.read_csv(tmp_path / "sweep.csv")
+    assert found["delay.limit_s"].tolist() == [2, 2]
+    assert found["energy.limit_j_per_prompt"].tolist() == [50, 130]
+    checked = run(app, ["sweep", "tiny", "--out", str(tmp_path), "--check"])
+    assert (checked.exit_code, checked.stdout) == (0, "2 cells: every one holds\n")
+    for text in ("delay.limit_s=1,2", "delay.limit_s", "delay.limit_s=", "=2"):
+        wrong = run(app, [*base, "--set", text])
+        assert wrong.exit_code == 2
+        assert f"--set {text}: expected KEY=VALUE; several values go with --over" in wrong.stderr

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -16,6 +16,7 @@ from moe2opt.cli import flags
 from moe2opt.cli.exits import Exit, say, say_all
 from moe2opt.cli.flags import Json, Outside, Quiet, at_least
 from moe2opt.cli.output import bar, print_table, put, put_json
+from moe2opt.errors import InputError
 from moe2opt.text import many
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ def sweep(
         str | None,
         typer.Option(metavar="X,Y", help="Scenarios; base is the file without any."),
     ] = None,
+    overrides: flags.Overrides = None,
     backend: flags.Backend = "process",
     workers: flags.Workers = None,
     scheduler: flags.Scheduler = None,
@@ -78,12 +80,13 @@ def sweep(
         "rel_gap": gap,
         "seed": seed,
     }
+    values = [*_single(overrides or ()), *(over or ())]
     if check:
-        return _checked(verify_sweep(out, config, over or [], names, **asked), as_json, quiet)
+        return _checked(verify_sweep(out, config, values, names, **asked), as_json, quiet)
     with _progress(quiet) as on_step:
         found = run_sweep(
             config,
-            over or [],
+            values,
             names,
             out=out,
             backend="dask" if scheduler is not None else backend,
@@ -104,6 +107,17 @@ def sweep(
         say(f"interrupted: {len(found)} of {many(total, 'cell')} done; run again to resume")
         return Exit.INTERRUPTED
     return Exit.TOO_WEAK if found.failures else Exit.OK
+
+
+def _single(overrides: Sequence[str]) -> Sequence[str]:
+    """Return overrides, which are keys of one value; raise `InputError` for several or none."""
+    from moe2opt.sweep.spec import split_values
+
+    for text in overrides:
+        key, _, value = text.partition("=")
+        if not (key.strip() and value.strip()) or len(split_values(value)) > 1:
+            raise InputError(f"--set {text}: expected KEY=VALUE; several values go with --over")
+    return overrides
 
 
 def _checked(found: Checked, as_json: bool, quiet: bool) -> Exit:
