@@ -10,12 +10,15 @@ from typing import Annotated
 import typer
 
 
-def at_least(least: float, *, finite: bool = False) -> Callable[[float | None], float | None]:
-    """Return what refuses numbers below `least`, and NaN, by the name of their flag."""
+def at_least(
+    least: float, *, most: float = math.inf, finite: bool = False
+) -> Callable[[float | None], float | None]:
+    """Return what refuses numbers outside `least` to `most`, and NaN, by the name of their flag."""
+    told = f"at least {least:g}" if math.isinf(most) else f"{least:g} to {most:g}"
 
     def checked(value: float | None) -> float | None:
-        if value is not None and (not value >= least or (finite and math.isinf(value))):
-            raise typer.BadParameter(f"{value:g} is not understood; it must be at least {least:g}")
+        if value is not None and (not least <= value <= most or (finite and math.isinf(value))):
+            raise typer.BadParameter(f"{value:g} is not understood; it must be {told}")
         return value
 
     return checked
@@ -85,7 +88,9 @@ Gap = Annotated[
     ),
 ]
 Backend = Annotated[str, typer.Option(help="serial, process, dask, or a plug-in.")]
-Workers = Annotated[int | None, typer.Option(min=1, help="Processes; default: one per processor.")]
+Workers = Annotated[
+    int | None, typer.Option(help="Processes; default: one per processor.", callback=at_least(1))
+]
 Scheduler = Annotated[
     str | None,
     typer.Option(metavar="tcp://HOST:PORT", help="Dask scheduler, which must be trusted."),

@@ -29,6 +29,9 @@ OUT = Path("out")
         (("solve", "tiny", "--proof", "short"), "--proof"),
         (("bench", "--time-limit", 0), "--time-limit"),
         (("bench", "--seeds", 0), "--seeds"),
+        (("evaluate", "tiny_gate", "--splits", 0), "--splits"),
+        (("evaluate", "tiny_gate", "--splits", 101), "--splits"),
+        (("evaluate", "tiny_gate", "--bootstrap", 0), "--bootstrap"),
         (("bench", "--clock", "sun"), "--clock"),
         (("replay", "mobile_edge", "synthetic_walk", "--duration", 0), "--duration"),
     ],
@@ -43,6 +46,7 @@ def test_numbers_are_refused_by_the_name_of_their_flag(
     ran = moe2opt(*words)
     assert ran.exit_code == 2
     assert f"Invalid value for '{flag}': " in ran.stderr
+    assert "Input should be" not in ran.stderr
     assert list(tmp_path.iterdir()) == []
 
 

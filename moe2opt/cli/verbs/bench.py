@@ -45,7 +45,7 @@ def bench(
     time_limit: Annotated[
         float, typer.Option(help="Seconds of each run.", callback=positive)
     ] = 60.0,
-    seeds: Annotated[int, typer.Option(min=1, help="Number of seeds.")] = 1,
+    seeds: Annotated[int, typer.Option(help="Number of seeds.", callback=at_least(1))] = 1,
     gap: Annotated[
         float, typer.Option(help="Relative gap that counts as closed.", callback=at_least(0))
     ] = 1e-6,

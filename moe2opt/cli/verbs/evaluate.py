@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from moe2opt.cli.exits import Exit, say
-from moe2opt.cli.flags import Config, Json, Outside, Overrides, Quiet, Scenario
+from moe2opt.cli.flags import Config, Json, Outside, Overrides, Quiet, Scenario, at_least
 from moe2opt.cli.folders import create, spare, writing
 from moe2opt.cli.output import put, put_json
 from moe2opt.cli.target import gated, told
@@ -36,9 +36,11 @@ _GRID_FILES = (
 def evaluate(
     config: Config,
     replicates: Annotated[
-        int, typer.Option("--bootstrap", min=1, help="Resamples of the prompts.")
+        int, typer.Option("--bootstrap", help="Resamples of the prompts.", callback=at_least(1))
     ] = 2000,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of resamples and random sets.")] = 0,
+    seed: Annotated[
+        int, typer.Option(help="Seed of resamples and random sets.", callback=at_least(0))
+    ] = 0,
     grid: Annotated[
         list[str] | None,
         typer.Option(
@@ -49,7 +51,8 @@ def evaluate(
     splits: Annotated[
         int,
         typer.Option(
-            min=1, max=100, help="Splits of the prompts that are pooled, by ever new seeds."
+            help="Splits of the prompts that are pooled, by ever new seeds.",
+            callback=at_least(1, most=100),
         ),
     ] = 1,
     retrain: Annotated[

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from moe2opt.cli.exits import Exit, say, say_rejected
-from moe2opt.cli.flags import Config, Json, Outside, Overrides, Quiet, Scenario, Stored
+from moe2opt.cli.flags import Config, Json, Outside, Overrides, Quiet, Scenario, Stored, at_least
 from moe2opt.cli.folders import create
 from moe2opt.cli.output import bar, print_table, put, put_json
 from moe2opt.errors import InputError
@@ -35,8 +35,12 @@ def execute(
         Path | None,
         typer.Option(metavar="FILE", help="Held-out text, or a folder of it; default execute.text"),
     ] = None,
-    tokens: Annotated[int | None, typer.Option(min=2, help="Tokens that are run.")] = None,
-    repeats: Annotated[int | None, typer.Option(min=1, help="Passes over the tokens.")] = None,
+    tokens: Annotated[
+        int | None, typer.Option(help="Tokens that are run.", callback=at_least(2))
+    ] = None,
+    repeats: Annotated[
+        int | None, typer.Option(help="Passes over the tokens.", callback=at_least(1))
+    ] = None,
     calibrate: Annotated[
         bool,
         typer.Option(

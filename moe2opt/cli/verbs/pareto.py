@@ -44,7 +44,10 @@ def pareto(
     ],
     y: Annotated[str | None, typer.Option(help="Second budget: a grid instead of a front.")] = None,
     points: Annotated[
-        int, typer.Option(min=0, help="Points of the front, or budgets per axis of a grid; 0: all.")
+        int,
+        typer.Option(
+            help="Points of the front, or budgets per axis of a grid; 0: all.", callback=at_least(0)
+        ),
     ] = 25,
     x_range: Annotated[
         str | None,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from moe2opt.cli.exits import Exit, say
-from moe2opt.cli.flags import Json, Quiet
+from moe2opt.cli.flags import Json, Quiet, at_least
 from moe2opt.cli.output import bar, print_table, put, put_json
 from moe2opt.errors import InputError
 
@@ -79,7 +79,9 @@ def profile(
         list[Path] | None,
         typer.Option(metavar="FILE", help="Text for --routing, a domain; may be repeated."),
     ] = None,
-    context: Annotated[int, typer.Option(min=1, help="Tokens of a sequence for --routing.")] = 256,
+    context: Annotated[
+        int, typer.Option(help="Tokens of a sequence for --routing.", callback=at_least(1))
+    ] = 256,
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write or extend the profile here.")
     ] = None,

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from moe2opt.cli.exits import Exit, say
-from moe2opt.cli.flags import Json, Outside, Quiet
+from moe2opt.cli.flags import Json, Outside, Quiet, at_least
 from moe2opt.cli.folders import spare
 from moe2opt.cli.output import put, put_json
 from moe2opt.cli.target import source_of
@@ -45,9 +45,14 @@ def report(
             "and quality loss.",
         ),
     ] = None,
-    points: Annotated[int, typer.Option(min=2, max=100, help="Budgets on each axis.")] = 20,
+    points: Annotated[
+        int, typer.Option(help="Budgets on each axis.", callback=at_least(2, most=100))
+    ] = 20,
     time_limit: Annotated[
-        float, typer.Option(min=0, help="Seconds for each cell of the grid; it keeps its gap then.")
+        float,
+        typer.Option(
+            help="Seconds for each cell of the grid; it keeps its gap then.", callback=at_least(0)
+        ),
     ] = 10.0,
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write here; default DIR/report.html.")
