@@ -37,7 +37,10 @@ def read_frame(path: Path) -> pd.DataFrame:
         if path.suffix == ".parquet":
             frame = _parquet(path)
         else:
-            frame = pd.read_csv(io.StringIO(read_text(path, _MOST_BYTES)))
+            text = read_text(path, _MOST_BYTES)
+            if not text.strip():
+                raise InputError(f"{where}: the file is empty")
+            frame = pd.read_csv(io.StringIO(text))
     except ImportError as error:
         raise InputError(
             f"{where}: reading Parquet needs pyarrow: pip install 'moe2opt[parquet]'"

@@ -59,9 +59,14 @@ def outcomes(
     label = name if name is not None else source.stem
     if fault := fault_of_name(label):
         raise InputError(f"--name: {fault}")
+    own = {"--cost": cost, "--latency": latency, "--tokens": tokens}
+    seen = {source.resolve(): "the scores"}
+    for flag, file in own.items():
+        if file is not None and (other := seen.setdefault(file.resolve(), flag)) != flag:
+            raise InputError(f"{flag} {file}: is the file of {other}")
     create(out)
     published = read_published(source)
-    for kind, file in (("usd", cost), ("seconds", latency), ("output_tokens", tokens)):
+    for kind, file in zip(("usd", "seconds", "output_tokens"), own.values(), strict=True):
         if file is not None:
             published.tables[kind] = companion(file, published)
     score = scaled(published, source, score_max)

@@ -334,9 +334,15 @@ def companion(path: Path, published: Published) -> FloatArray:
     Raises
     ------
     InputError
-        When prompts or LLMs are not those of the scores.
+        When prompts or LLMs are not those of the scores, or the table has scores itself.
     """
     frame = read_frame(path)
+    names = {str(name) for name in frame.columns}
+    beside = sorted(n for n in names if "|" in n and n.rpartition("|")[0] in names)
+    if beside:
+        raise InputError(
+            f"{path}: holds scores: '{beside[0]}' is beside them; expected a table of one figure"
+        )
     about = _about([str(name) for name in frame.columns])
     missing = [llm for llm in published.llms if llm not in frame.columns]
     if missing:

@@ -205,6 +205,13 @@ FAULTS = [
     ("prompt_id,m,m|total_cost\na,1,-0.5\n", (), "usd: -0.5 (m on 'a') is outside 0..inf"),
     ("prompt_id,m\na,1\n", ("--cost", "other.csv"), "other.csv: no column for LLM 'm'"),
     ("prompt_id,m\nz,1\n", ("--cost", "prices.csv"), "prices.csv: no row for prompt 'z'"),
+    (" \n", (), "error: scores.csv: the file is empty"),
+    ("prompt_id,m\na,1\n", ("--cost", "./scores.csv"),
+     "--cost scores.csv: is the file of the scores"),
+    ("prompt_id,m\na,1\n", ("--cost", "prices.csv", "--tokens", "prices.csv"),
+     "--tokens prices.csv: is the file of --cost"),
+    ("prompt_id,m\na,1\n", ("--cost", "wide.csv"),
+     "wide.csv: holds scores: 'm|total_cost' is beside them"),
     ("prompt_id,m\na,1\n", ("--models", "sizes.csv"),
      "sizes.csv: the outcomes have no LLM 'unknown'"),
 ]  # fmt: skip
@@ -218,6 +225,7 @@ def test_faults_are_told(
     monkeypatch.chdir(tmp_path)
     Path("scores.csv").write_text(text)
     Path("other.csv").write_text("prompt_id,n\na,1\n")
+    Path("wide.csv").write_text("prompt_id,m,m|total_cost\na,1,0.5\n")
     Path("prices.csv").write_text("prompt_id,m\na,1\n")
     Path("sizes.csv").write_text("model,params_total_b\nunknown,7\n")
     ran = run("outcomes", "scores.csv", "--out", "made", *words, code=2)
