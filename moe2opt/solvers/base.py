@@ -148,8 +148,8 @@ class Search:
         self, problem: Problem, start: Any, same_values: bool, on_progress: ProgressCallback
     ) -> Search:
         """Return a search within the limits that are left for the same question in other words."""
-        # Values that differ by a constant have other relative gaps.
-        rel_gap = min(self.options.rel_gap, math.inf if same_values else NUMERICAL_GAP)
+        # Other values have other relative gaps: a steep function of them multiplies what is left.
+        rel_gap = self.options.rel_gap if same_values else 0.0
         # Proofs of one conflict speak about several problems: none may rest on what groups share.
         proof = "linear" if self.first_feasible else self.options.proof
         options = replace(

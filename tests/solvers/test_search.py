@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
+from solving import run
 
 from moe2opt.bench.generated import uniform
-from moe2opt.canonical import FacilityProblem, MultipleChoiceProblem
+from moe2opt.canonical import FacilityProblem, MonotoneProblem, MultipleChoiceProblem, parts
 from moe2opt.certify import certify
 from moe2opt.result import NUMERICAL_GAP, Limit, Status
 from moe2opt.solvers.base import Options, Outcome, Search
@@ -70,3 +73,17 @@ def test_a_gap_that_was_asked_for_counts_for_all_numbers() -> None:
     for search in (_searched([1e12, 0.0], 1e-6), _searched([0.1, 0.0], 1e-6)):
         assert search.prunes(search.objective * (1 + 0.9e-6))
         assert not search.prunes(search.objective * (1 + 1.1e-6))
+
+
+@pytest.mark.parametrize("outer", [np.square, np.expm1, lambda v: v - 0.99])
+def test_steep_functions_of_a_sum_are_closed_within_the_gap(outer: Any) -> None:
+    """What is left of a sum is multiplied by a function of it, and closed all the same."""
+    total = parts.total([[0.0, 1.0], [0.0, 1.9e-9]])
+    uses = parts.total([[0, 1], [0, 2]])
+    problem = MonotoneProblem.from_parts(
+        [0, 0], [1, 1], parts.composed(outer, total), at_most=[(uses, 2.0)]
+    )
+    result = run(problem, "brb", rel_gap=NUMERICAL_GAP)
+    assert result.status is Status.OPTIMAL
+    assert result.gap <= NUMERICAL_GAP
+    assert certify(problem, result).ok
