@@ -49,7 +49,7 @@ class Plan:
     seeds
         Number of seeds: instances of generated suites, runs of a solver on fixed instances.
     only
-        Pattern (as of file names) that the names of the cases must match.
+        Patterns (as of file names), of which the names of the cases must match one.
     most_cells
         Leave out cases with more experts x clusters than this.
     data
@@ -69,7 +69,7 @@ class Plan:
     memory_limit_bytes: int | None = None
     rel_gap: float = 1e-6
     seeds: int = 1
-    only: str = "*"
+    only: tuple[str, ...] = ("*",)
     most_cells: int | None = None
     data: Path | None = None
     python: str | None = None
@@ -100,10 +100,11 @@ class Plan:
             case
             for suite in self.suites
             for case in cases_of(suite, self.seeds)
-            if fnmatch(case.name, self.only) and self._small(case)
+            if any(fnmatch(case.name, p) for p in self.only) and self._small(case)
         ]
         if not found:
-            raise InputError(f"no case matches {self.only!r} within the sizes allowed")
+            patterns = " or ".join(map(repr, self.only))
+            raise InputError(f"no case matches {patterns} within the sizes allowed")
         return found
 
     def jobs(self, cache: Path | None = None) -> list[Job]:

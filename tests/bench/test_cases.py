@@ -53,7 +53,7 @@ def test_unknown_names_are_refused() -> None:
     with pytest.raises(InputError, match="unknown peer"):
         Plan(("orlib",), ("no-such-peer",))
     with pytest.raises(InputError, match="no case matches"):
-        Plan(("orlib",), ("brb",), only="nothing*").cases()
+        Plan(("orlib",), ("brb",), only=("nothing*",)).cases()
 
 
 @pytest.mark.parametrize("name", ["orlib", "placement-real"])
@@ -65,6 +65,12 @@ def test_missing_data_are_named(name: str, tmp_path: Path) -> None:
             build_case(case.recipe, case.arguments, data)
 
 
+def test_patterns_add_up() -> None:
+    """Each of several patterns keeps the instances that it matches."""
+    found = Plan(("orlib",), ("brb",), only=("pmed1", "cap71*")).cases()
+    assert {case.name[:4] for case in found} == {"pmed", "cap7"}
+
+
 def test_seeds_of_generated_instances_seed_the_solver() -> None:
     """A generated instance runs once, with its own seed; a fixed one with every seed."""
     generated = Plan(("selection-uniform",), ("brb",), seeds=2, most_cells=10_000).jobs()
@@ -72,7 +78,7 @@ def test_seeds_of_generated_instances_seed_the_solver() -> None:
         ("uniform-50x200-s0", 0),
         ("uniform-50x200-s1", 1),
     ]
-    fixed = Plan(("orlib",), ("brb",), seeds=2, only="pmed1").jobs()
+    fixed = Plan(("orlib",), ("brb",), seeds=2, only=("pmed1",)).jobs()
     assert [job.seed for job in fixed] == [0, 1]
 
 

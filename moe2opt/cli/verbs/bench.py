@@ -52,7 +52,10 @@ def bench(
     memory_limit: Annotated[
         float | None, typer.Option(help="Memory of each run in GiB.", callback=in_gib)
     ] = None,
-    only: Annotated[str, typer.Option(metavar="PATTERN", help="Instances by name.")] = "*",
+    only: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PATTERN", help="Instances by name; may be repeated."),
+    ] = None,
     most_cells: Annotated[
         int | None, typer.Option(help="Leave out instances with more experts x clusters.")
     ] = None,
@@ -101,7 +104,7 @@ def bench(
         memory_limit_bytes=gib_in_bytes(memory_limit),
         rel_gap=gap,
         seeds=seeds,
-        only=only,
+        only=tuple(only or ("*",)),
         most_cells=most_cells,
         python=python,
         certify=not no_certify,
