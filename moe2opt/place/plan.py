@@ -19,13 +19,12 @@ from moe2opt.place.command import command_of
 from moe2opt.place.compile import Compiled
 from moe2opt.place.judge import Judge, Rate
 from moe2opt.place.options import kept_matrices
+from moe2opt.place.shown import GIB, memory_bars, memory_lines, rate_words
 from moe2opt.result import IntArray
-from moe2opt.view import Bar, View, table
+from moe2opt.view import View, table
 
 if TYPE_CHECKING:
     import pandas as pd
-
-GIB = 2**30
 
 #: Cost of what a matching must not do.
 _NEVER = 1e9
@@ -128,21 +127,11 @@ class PlacePlan(Content):
     def summary(self) -> str:
         """Return the plan in words: speed, memory per device, rules, and the line."""
         lines = [
-            f"{_rate(self.decode)} tokens/s of answers, {_rate(self.prefill)} of prompts "
+            f"{rate_words(self.decode)} tokens/s of answers, {rate_words(self.prefill)} of prompts "
             "(by the stated model of speed)",
             "",
-            f"{'device':<24}{'weights':>10}{'context':>10}{'compute':>10}{'margin':>10}{'free':>10}",
+            *memory_lines(self.devices),
         ]
-        lines += [
-            f"{device['name']:<24}"
-            + "".join(
-                f"{_gib(device[key]):>10}"
-                for key in (
-                    "weights_bytes", "context_bytes", "compute_bytes", "margin_bytes", "free_bytes",
-                )
-            )
-            for device in self.devices
-        ]  # fmt: skip
         lines += ["", *(rule.words(self.decode.value) for rule in self.baselines)]
         lines += ["", self.command, *(f"  note: {note}" for note in self.notes)]
         return "\n".join(lines)
@@ -150,27 +139,17 @@ class PlacePlan(Content):
     def view(self) -> View:
         """Return what a page shows."""
         figures = (
-            ("answers", f"{_rate(self.decode)} tokens/s"),
-            ("prompts", f"{_rate(self.prefill)} tokens/s"),
+            ("answers", f"{rate_words(self.decode)} tokens/s"),
+            ("prompts", f"{rate_words(self.prefill)} tokens/s"),
             ("command", self.command),
         )
-        bars = [
-            Bar(
-                device["name"],
-                f"{_gib(device['capacity_bytes'] - device['free_bytes'])} GiB",
-                f"{_gib(device['capacity_bytes'])} GiB",
-                1 - device["free_bytes"] / device["capacity_bytes"],
-            )
-            for device in self.devices
-            if device["capacity_bytes"]
-        ]
         runs = table("Where the layers are", ("layers", "dense part", "experts"), self._runs())
         rivals = table(
             "What rules in use give",
             ("rule", "tokens/s", "line"),
             [(r.name, present.number(r.decode_tok_s, 4), r.line or r.note) for r in self.baselines],
         )
-        return View(ASKS, figures, tuple(bars), (runs, rivals), self.notes)
+        return View(ASKS, figures, memory_bars(self.devices), (runs, rivals), self.notes)
 
     def _runs(self) -> list[tuple[str, str, str]]:
         """Return runs of layers that lie alike."""
@@ -184,17 +163,6 @@ class PlacePlan(Content):
             else:
                 runs.append([layer["layer"], layer["layer"], own])
         return [(f"{a}" if a == b else f"{a} to {b}", *own) for a, b, own in runs]
-
-
-def _rate(rate: Rate) -> str:
-    return (
-        f"{present.number(rate.value, 3)} ({present.number(rate.low, 3)} to "
-        f"{present.number(rate.high, 3)})"
-    )
-
-
-def _gib(size: float | None) -> str:
-    return "-" if size is None else f"{size / GIB:.2f}"
 
 
 def plan_of(case: Case, compiled: Compiled, x: IntArray) -> PlacePlan:

@@ -5,19 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from moe2opt import present
 from moe2opt.content import Content
 from moe2opt.errors import DAMAGE, InputError
 from moe2opt.place.judge import Rate
-from moe2opt.place.runtimes.base import GIB
-from moe2opt.view import Bar, View, table
+from moe2opt.place.shown import memory_bars, memory_lines, rate_words
+from moe2opt.view import View, table
 
 if TYPE_CHECKING:
     import pandas as pd
 
 ASKS = "Which setting of the runtime is fastest within the memory of cards and RAM?"
-
-_COLUMNS = ("weights_bytes", "context_bytes", "compute_bytes", "margin_bytes", "free_bytes")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -102,19 +99,13 @@ class RuntimePlan(Content):
 
     def summary(self) -> str:
         """Return the plan in words: speed, memory per device, and the command."""
-        head = "".join(f"{key.removesuffix('_bytes'):>10}" for key in _COLUMNS)
-        rows = [
-            f"{device['name']:<24}" + "".join(f"{_gib(device[key]):>10}" for key in _COLUMNS)
-            for device in self.devices
-        ]
         return "\n".join(
             [
-                f"{self.runtime}: {_rate(self.decode)} tokens/s of answers, "
-                f"{_rate(self.prefill)} of prompts (as {self.runtime} computes, by the stated "
+                f"{self.runtime}: {rate_words(self.decode)} tokens/s of answers, "
+                f"{rate_words(self.prefill)} of prompts (as {self.runtime} computes, by the stated "
                 f"model of speed; the fastest of {self.tried:,} settings)",
                 "",
-                f"{'device':<24}{head}",
-                *rows,
+                *memory_lines(self.devices),
                 "",
                 self.command,
                 *(f"  reads the file {name}, which --out writes" for name in self.files),
@@ -126,30 +117,11 @@ class RuntimePlan(Content):
         """Return what a page shows."""
         figures = (
             ("runtime", self.runtime),
-            ("answers", f"{_rate(self.decode)} tokens/s"),
-            ("prompts", f"{_rate(self.prefill)} tokens/s"),
+            ("answers", f"{rate_words(self.decode)} tokens/s"),
+            ("prompts", f"{rate_words(self.prefill)} tokens/s"),
             ("command", self.command),
-        )
-        bars = tuple(
-            Bar(
-                device["name"],
-                f"{_gib(device['capacity_bytes'] - device['free_bytes'])} GiB",
-                f"{_gib(device['capacity_bytes'])} GiB",
-                1 - device["free_bytes"] / device["capacity_bytes"],
-            )
-            for device in self.devices
-            if device["capacity_bytes"]
         )
         set_ = table(
             "What is set", ("option", "value"), [(k, str(v)) for k, v in self.options.items()]
         )
-        return View(ASKS, figures, bars, (set_,), self.notes)
-
-
-def _rate(rate: Rate) -> str:
-    low, high = present.number(rate.low, 3), present.number(rate.high, 3)
-    return f"{present.number(rate.value, 3)} ({low} to {high})"
-
-
-def _gib(size: float | None) -> str:
-    return "-" if size is None else f"{size / GIB:.2f}"
+        return View(ASKS, figures, memory_bars(self.devices), (set_,), self.notes)
