@@ -9,10 +9,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import level_files
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from level_files import solved
 from mutations_of_results import FREE, mutations
 from typer.testing import CliRunner
 
@@ -50,18 +52,7 @@ budgets: {variants: 2}
 
 def written(folder: Path, yaml: str = YAML, **tables: str) -> Path:
     """Return a configuration on disk beside its tables; the one of the devices is ``t``."""
-    for name, text in ({"t": TABLE} | tables).items():
-        (folder / f"{name}.csv").write_text(text, encoding="utf-8")
-    (folder / "c.yaml").write_text(yaml, encoding="utf-8")
-    return folder / "c.yaml"
-
-
-def solved(target: Any) -> mo.Result[Any]:
-    """Return a result that is proven optimal, and whose proof is checked."""
-    result = mo.solve(target)
-    assert result.status is mo.Status.OPTIMAL
-    assert (mo.certify(target, result).kind, mo.certify(target, result).failures) == ("checked", ())
-    return result
+    return level_files.written(folder, yaml, **({"t": TABLE} | tables))
 
 
 @pytest.mark.parametrize(
