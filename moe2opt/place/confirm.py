@@ -9,12 +9,13 @@ from typing import Any
 
 from moe2opt.llamacpp.runtime import Answer, Told, ask
 from moe2opt.place.command import model_options, options_of, rpc_options
+from moe2opt.place.machine import GIB
 from moe2opt.place.plan import PlacePlan
 from moe2opt.place.question import PlaceInstance, instance_of
 from moe2opt.place.sections import Gpu
 from moe2opt.result import InputError
 
-MIB, GIB = 2**20, 2**30
+MIB = 2**20
 
 #: MiB by which rounded figures of weights and contexts may differ and still agree.
 _ROUNDED_MIB = 1.5

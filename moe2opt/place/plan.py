@@ -18,8 +18,9 @@ from moe2opt.place.case import Case
 from moe2opt.place.command import command_of
 from moe2opt.place.compile import Compiled
 from moe2opt.place.judge import Judge, Rate
+from moe2opt.place.machine import GIB
 from moe2opt.place.options import kept_matrices
-from moe2opt.place.shown import GIB, memory_bars, memory_lines, rate_words
+from moe2opt.place.shown import memory_bars, memory_lines, rate_words
 from moe2opt.result import IntArray
 from moe2opt.view import View, table
 

@@ -7,9 +7,8 @@ from typing import Any
 
 from moe2opt import present
 from moe2opt.place.judge import Rate
+from moe2opt.place.machine import GIB
 from moe2opt.view import Bar
-
-GIB = 2**30
 
 _COLUMNS = ("weights_bytes", "context_bytes", "compute_bytes", "margin_bytes", "free_bytes")
 

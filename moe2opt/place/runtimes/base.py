@@ -10,9 +10,7 @@ from typing import Any
 from moe2opt.errors import InputError
 from moe2opt.llamacpp import LlamaLayer, context_bytes
 from moe2opt.place.case import Case
-from moe2opt.place.machine import HOP_S, Device
-
-GIB = 2**30
+from moe2opt.place.machine import GIB, HOP_S, Device
 
 #: Bytes of each card for activations and captured graphs: an assumption, none of them logs it.
 WORKSPACE = GIB

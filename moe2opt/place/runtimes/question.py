@@ -15,8 +15,9 @@ from moe2opt.content import Content
 from moe2opt.errors import InputError
 from moe2opt.place.case import Case
 from moe2opt.place.judge import Rate
+from moe2opt.place.machine import GIB
 from moe2opt.place.runtimes import accelerate, ktransformers, sglang, vllm
-from moe2opt.place.runtimes.base import GIB, Setting
+from moe2opt.place.runtimes.base import Setting
 from moe2opt.place.runtimes.plan import RuntimePlan
 from moe2opt.present import Measure
 from moe2opt.result import IntArray

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from moe2opt.place.case import Case
+from moe2opt.place.machine import GIB
 from moe2opt.place.runtimes.base import (
-    GIB,
     Cards,
     Setting,
     cards_of,

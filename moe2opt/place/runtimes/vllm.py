@@ -13,8 +13,8 @@ from typing import Any
 
 from moe2opt.llamacpp import LlamaLayer
 from moe2opt.place.case import Case
+from moe2opt.place.machine import GIB
 from moe2opt.place.runtimes.base import (
-    GIB,
     Cards,
     Setting,
     cards_of,
