@@ -40,8 +40,8 @@ FYFFE = (
     ((0.90, 4, 6), (0.92, 4, 7), (0.95, 5, 6), (0.99, 6, 9)),
 )
 
-#: Weights of the 33 problems, and the cost that all of them share.
-FYFFE_WEIGHTS, FYFFE_COST = range(159, 192), 130
+#: The cost that all of the 33 problems share.
+FYFFE_COST = 130
 
 #: Units of a stage at most; components of a subsystem at most.
 _MOST = 8
