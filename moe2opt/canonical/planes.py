@@ -9,7 +9,7 @@ checker puts them in. Values are computed in floating point, and what rounding c
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,6 +35,7 @@ from moe2opt.canonical.terms import (
     Rising,
     Tabled,
     Term,
+    divided,
 )
 from moe2opt.canonical.wrapped import (
     Curved,
@@ -160,16 +161,9 @@ class Planes:
                 limits[k] += self._count * _UNIT * (plane.size + abs(row.limit)) + row.error
         return Around(lower, upper, inside, uses, limits)
 
-    def split(self, given: FloatArray) -> Iterator[tuple[Side, FloatArray]]:
-        """Yield each sum with its parameters."""
-        start = 0
-        for total in self.sums:
-            yield total, given[start : start + total.parameters]
-            start += total.parameters
-
     def planes(self, given: FloatArray, around: Around) -> list[Plane]:
         """Return the planes of the objective, the rows from above and those from below."""
-        return [total.term.plane(own, around) for total, own in self.split(given)]
+        return [total.term.plane(own, around) for total, own in divided(self.sums, given)]
 
     def value(self, prices: Multipliers, around: Around, *, farkas: bool = False) -> float:
         """Return an upper bound of the objective over a box, ``inf`` where prices are none.
@@ -192,7 +186,7 @@ class Planes:
         """Return what ``(B,)`` bounds of the innermost part say of the objective."""
         if isinstance(self.objective.term, Quotient):
             values = self.objective.term.lifted(values, float(given[0]), around)
-        corner = around.upper if self.side > 0 else around.lower
+        corner = around.corner(self.side)
         for outer in self.outers:
             end = self.side * float(outer.inner(corner[None, :])[0])
             values = np.minimum(values, end)

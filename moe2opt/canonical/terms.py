@@ -10,9 +10,10 @@ Sources: coverage by tangents of :math:`1 - e^{-s}`; quadratic terms by one knap
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 
@@ -103,13 +104,33 @@ class Around:
     uses: FloatArray
     limits: FloatArray
 
+    def corner(self, side: int) -> IntArray:
+        """Return the corner where increasing functions are largest (1) or least (-1)."""
+        return self.upper if side > 0 else self.lower
 
-class Term(Protocol):
-    """A part whose plane on a box has parameters."""
+
+class Parametric(Protocol):
+    """Something that has parameters."""
 
     @property
     def parameters(self) -> int:
         """Number of parameters."""
+
+
+Owner = TypeVar("Owner", bound=Parametric)
+
+
+def divided(owners: Sequence[Owner], given: FloatArray) -> Iterator[tuple[Owner, FloatArray]]:
+    """Yield each owner with its parameters, which are a view of `given`."""
+    start = 0
+    for owner in owners:
+        stop = start + owner.parameters
+        yield owner, given[start:stop]
+        start = stop
+
+
+class Term(Parametric, Protocol):
+    """A part whose plane on a box has parameters."""
 
     def plane(self, given: FloatArray, around: Around) -> Plane:
         """Return the plane on a box; raise `ValueError` for parameters that are none."""
@@ -126,7 +147,7 @@ class Tabled:
 
     def plane(self, given: FloatArray, around: Around) -> Plane:
         """Return the tables themselves."""
-        corner = around.upper if self.side > 0 else around.lower
+        corner = around.corner(self.side)
         coupled = (block for block in self.part.blocks if len(block.variables) > 1)
         constant = math.fsum(float(block(corner[None, :])[0]) for block in coupled)
         return Plane(constant, self._table, self._size)
@@ -158,8 +179,7 @@ class Cornered:
 
     def plane(self, given: FloatArray, around: Around) -> Plane:
         """Return the value at the upper corner, or at the lower one."""
-        corner = around.upper if self.side > 0 else around.lower
-        value = float(self.part(corner[None, :])[0])
+        value = float(self.part(around.corner(self.side)[None, :])[0])
         return Plane(value, np.zeros(len(self.grid.levels)), abs(value))
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from moe2opt.canonical.composite import Composed, Extreme, Ratio
 from moe2opt.canonical.placed import Function
-from moe2opt.canonical.terms import Around, Levels, Plane, Term
+from moe2opt.canonical.terms import Around, Levels, Plane, Term, divided
 from moe2opt.result import FloatArray, IntArray
 
 #: Cells between the ends of the values of a part, at which tangents of a curve touch.
@@ -128,15 +128,13 @@ class Mean:
 
     def plane(self, given: FloatArray, around: Around) -> Plane:
         """Return the mean of the planes."""
-        start = len(self.inner) - 1
+        inner = divided(self.inner, given[len(self.inner) - 1 :])
         total = Plane(0.0, np.zeros(len(self.grid.levels)), 0.0)
-        for weight, term in zip(self.weights(given), self.inner, strict=True):
-            stop = start + term.parameters
-            own = term.plane(given[start:stop], around)
+        for weight, (term, parameters) in zip(self.weights(given), inner, strict=True):
+            own = term.plane(parameters, around)
             # The last weight is rounded, which counts as what it is a share of.
             total = total.plus(own, float(weight))
             total = Plane(total.constant, total.table, total.size + own.size)
-            start = stop
         return total
 
 
@@ -154,11 +152,9 @@ class Together:
 
     def plane(self, given: FloatArray, around: Around) -> Plane:
         """Return the sum of the planes."""
-        total, start = Plane(0.0, np.zeros(len(self.grid.levels)), 0.0), 0
-        for term in self.inner:
-            stop = start + term.parameters
-            total = total.plus(term.plane(given[start:stop], around))
-            start = stop
+        total = Plane(0.0, np.zeros(len(self.grid.levels)), 0.0)
+        for term, own in divided(self.inner, given):
+            total = total.plus(term.plane(own, around))
         return total
 
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from moe2opt.canonical import MonotoneProblem
 from moe2opt.canonical.planes import Planes, planes_of
-from moe2opt.canonical.terms import Around, Plane
+from moe2opt.canonical.terms import Around, Plane, divided
 from moe2opt.canonical.wrapped import Quotient
 from moe2opt.result import FloatArray, Multipliers
 from moe2opt.solvers.base import Search
@@ -150,13 +150,10 @@ class PlaneRelaxation(CornerRelaxation):
                     break
                 continue
             above = pace * self._excess(raw, search)
-            start = 0
-            for factor, own in zip([1.0, *row, *cover], self.planes.sums, strict=True):
-                stop = start + own.parameters
+            sums = divided(self.planes.sums, given)
+            for factor, (own, parameters) in zip([1.0, *row, *cover], sums, strict=True):
                 reach = above / factor if factor > 0 else 0.0
-                step = Step(chosen, around, row, reach, raw, first + k)
-                advance(given[start:stop], own.term, step)
-                start = stop
+                advance(parameters, own.term, Step(chosen, around, row, reach, raw, first + k))
         assert best is not None
         best.means = means if means is not None else best.means
         return best

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from moe2opt.canonical.terms import LAST_TOUCHING, Around, Coupled, Plane, Rising, Term
+from moe2opt.canonical.terms import LAST_TOUCHING, Around, Coupled, Plane, Rising, Term, divided
 from moe2opt.canonical.wrapped import (
     BASES,
     Curved,
@@ -163,22 +163,16 @@ def advance(own: FloatArray, term: Term, step: Step) -> None:
 
 
 def _advance_all(own: FloatArray, terms: Sequence[Term], step: Step) -> None:
-    start = 0
-    for term in terms:
-        stop = start + term.parameters
-        advance(own[start:stop], term, step)
-        start = stop
+    for term, parameters in divided(terms, own):
+        advance(parameters, term, step)
 
 
 def _weigh(own: FloatArray, term: Mean, step: Step) -> None:
     """Give weight to the part that says most of the choice."""
     count = len(term.inner) - 1
     _advance_all(own[count:], term.inner, step)
-    worths, start = [], count
-    for inner in term.inner:
-        stop = start + inner.parameters
-        worths.append(step.worth(inner.plane(own[start:stop], step.around)))
-        start = stop
+    inner = divided(term.inner, own[count:])
+    worths = [step.worth(part.plane(parameters, step.around)) for part, parameters in inner]
     best = int(np.argmin(worths) if term.part.is_least else np.argmax(worths))
     own[:count] *= 1.0 - step.pace
     if best < count:
@@ -236,7 +230,7 @@ def share_pairs(
 ) -> None:
     """Give less of a pair to the variable that takes more of the other, and price the rows anew."""
     count, n = len(term.first), len(term.grid.starts)
-    taken = _beside(own, term, row, around)
+    taken = _inner_prices(own, term, row, around)[1]
     both = chosen.means[:, None] * taken
     way = (both - both.T)[term.first, term.second]
     size = float(way @ way)
@@ -245,15 +239,10 @@ def share_pairs(
     own[count:] = _inner_prices(own, term, row, around)[0].reshape(n * term.rows)
 
 
-def _beside(own: FloatArray, term: Coupled, row: FloatArray, around: Around) -> FloatArray:
-    """Return the ``(n, n)`` mean levels that stand beside each variable."""
-    return _inner_prices(own, term, row, around)[1]
-
-
 def _inner_prices(
     own: FloatArray, term: Coupled, row: FloatArray, around: Around
 ) -> tuple[FloatArray, FloatArray]:
-    """Return ``(n, K)`` prices of a knapsack beside each variable, and ``(n, n)`` what it takes.
+    """Return ``(n, K)`` prices of a knapsack beside each variable, and its ``(n, n)`` mean levels.
 
     The rows are added up with their own prices; each knapsack is filled in the order of worth per
     use. Prices are exact for linear rows, and allowed for any.
