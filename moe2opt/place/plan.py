@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +11,7 @@ from scipy.optimize import linear_sum_assignment
 from moe2opt import present
 from moe2opt.content import Content
 from moe2opt.errors import DAMAGE, InputError
-from moe2opt.llamacpp import ALL, CPU, Layout
+from moe2opt.llamacpp import ALL, CPU, DeviceMemory, Layout
 from moe2opt.place.baselines import Rule, rules
 from moe2opt.place.case import Case
 from moe2opt.place.command import command_of
@@ -20,7 +19,7 @@ from moe2opt.place.compile import Compiled
 from moe2opt.place.judge import Judge, Rate
 from moe2opt.place.machine import GIB
 from moe2opt.place.options import kept_matrices
-from moe2opt.place.shown import memory_bars, memory_lines, rate_words
+from moe2opt.place.shown import RAM, device_row, memory_bars, memory_lines, rate_words
 from moe2opt.result import IntArray
 from moe2opt.view import View, table
 
@@ -29,9 +28,6 @@ if TYPE_CHECKING:
 
 #: Cost of what a matching must not do.
 _NEVER = 1e9
-
-#: How the processor and its RAM are called in plans.
-RAM = "cpu"
 
 ASKS = "Which device holds which layers and experts, so that a token is fastest?"
 
@@ -258,7 +254,7 @@ def device_rows(case: Case, layout: Layout, ubatch: int) -> list[dict[str, Any]]
         device = machine.devices[d]
         used = d in layout.homes or any(d in m.values() for m in layout.experts.values())
         margin = judge.margin_bytes(own, d) if used else 0.0
-        rows.append(_row(device.name, device.capacity_bytes, own, margin))
+        rows.append(device_row(device.name, device.capacity_bytes, _parts(own), margin))
     limit, system = machine.ram_bytes, 0.0
     if limit is not None and case.config.ram.gib is not None:
         system = case.config.ram.gib * GIB - limit
@@ -267,21 +263,12 @@ def device_rows(case: Case, layout: Layout, ubatch: int) -> list[dict[str, Any]]
         system = case.config.unified.margin_gib * GIB
         taken = sum(row["capacity_bytes"] - row["free_bytes"] for row in rows)
         limit = machine.pool_bytes - taken
-    rows.append(_row(RAM, None if limit is None else limit + system, ram, system))
+    rows.append(device_row(RAM, None if limit is None else limit + system, _parts(ram), system))
     return rows
 
 
-def _row(name: str, capacity: float | None, held: Any, margin: float) -> dict[str, Any]:
-    free = None if capacity is None else capacity - held.total_bytes - margin
-    return {
-        "name": name,
-        "capacity_bytes": None if capacity is None else round(capacity),
-        "weights_bytes": round(held.weights_bytes),
-        "context_bytes": round(held.context_bytes),
-        "compute_bytes": math.ceil(held.compute_bytes),
-        "margin_bytes": math.ceil(margin),
-        "free_bytes": None if free is None else math.floor(free),
-    }
+def _parts(held: DeviceMemory) -> tuple[float, float, float]:
+    return held.weights_bytes, held.context_bytes, held.compute_bytes
 
 
 def _layer_rows(case: Case, layout: Layout) -> list[dict[str, Any]]:

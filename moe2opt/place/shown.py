@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -9,6 +10,9 @@ from moe2opt import present
 from moe2opt.place.judge import Rate
 from moe2opt.place.machine import GIB
 from moe2opt.view import Bar
+
+#: How the processor and its RAM are called in plans.
+RAM = "cpu"
 
 _COLUMNS = ("weights_bytes", "context_bytes", "compute_bytes", "margin_bytes", "free_bytes")
 
@@ -20,6 +24,23 @@ def rate_words(rate: Rate) -> str:
     """Return a rate with its interval."""
     low, high = present.number(rate.low, 3), present.number(rate.high, 3)
     return f"{present.number(rate.value, 3)} ({low} to {high})"
+
+
+def device_row(
+    name: str, capacity: float | None, held: tuple[float, float, float], margin: float
+) -> dict[str, Any]:
+    """Return a device as plans hold it, of the bytes of weights, context and compute there."""
+    weights, context, compute = held
+    free = None if capacity is None else capacity - sum(held) - margin
+    return {
+        "name": name,
+        "capacity_bytes": None if capacity is None else round(capacity),
+        "weights_bytes": round(weights),
+        "context_bytes": round(context),
+        "compute_bytes": math.ceil(compute),
+        "margin_bytes": math.ceil(margin),
+        "free_bytes": None if free is None else math.floor(free),
+    }
 
 
 def memory_lines(devices: Iterable[Held]) -> Iterator[str]:

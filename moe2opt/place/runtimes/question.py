@@ -19,6 +19,7 @@ from moe2opt.place.machine import GIB
 from moe2opt.place.runtimes import accelerate, ktransformers, sglang, vllm
 from moe2opt.place.runtimes.base import Setting
 from moe2opt.place.runtimes.plan import RuntimePlan
+from moe2opt.place.shown import RAM, device_row
 from moe2opt.present import Measure
 from moe2opt.result import IntArray
 
@@ -26,9 +27,6 @@ from moe2opt.result import IntArray
 RUNTIMES: dict[str, ModuleType] = {
     own.NAME: own for own in (ktransformers, vllm, sglang, accelerate)
 }
-
-#: Name of RAM in plans.
-_RAM = "cpu"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -183,32 +181,13 @@ _NOTE = (
 def _device_rows(case: Case, setting: Setting) -> Iterator[dict[str, Any]]:
     machine = case.machine
     for d, device in enumerate(machine.devices):
-        weights, context, compute = setting.held[d]
         margin = device.margin_bytes if d in setting.devices else 0
-        yield _row(device.name, device.capacity_bytes, (weights, context, compute), margin)
+        yield device_row(device.name, device.capacity_bytes, setting.held[d], margin)
     limit, system = machine.ram_bytes, 0.0
     if limit is not None and case.config.ram.gib is not None:
         system = case.config.ram.gib * GIB - limit
     capacity = None if limit is None else limit + system
-    yield _row(_RAM, capacity, (setting.ram, 0.0, 0.0), system)
-
-
-def _row(
-    name: str, capacity: float | None, held: tuple[float, float, float], margin: float
-) -> dict[str, Any]:
-    weights, context, compute = map(round, held)
-    free = (
-        None if capacity is None else round(capacity) - weights - context - compute - round(margin)
-    )
-    return {
-        "name": name,
-        "capacity_bytes": None if capacity is None else round(capacity),
-        "weights_bytes": weights,
-        "context_bytes": context,
-        "compute_bytes": compute,
-        "margin_bytes": round(margin),
-        "free_bytes": free,
-    }
+    yield device_row(RAM, capacity, (setting.ram, 0.0, 0.0), system)
 
 
 def _layer_rows(case: Case, setting: Setting) -> Iterator[dict[str, Any]]:
@@ -221,8 +200,8 @@ def _layer_rows(case: Case, setting: Setting) -> Iterator[dict[str, Any]]:
         whole = k in setting.layers_in_ram
         experts = None
         if layer.experts:
-            experts = _RAM if whole or moved == case.model.experts else home
-        row = {"layer": k, "dense": _RAM if whole else home, "experts": experts}
+            experts = RAM if whole or moved == case.model.experts else home
+        row = {"layer": k, "dense": RAM if whole else home, "experts": experts}
         yield row | ({"experts_in_ram": moved} if 0 < moved < case.model.experts else {})
 
 
