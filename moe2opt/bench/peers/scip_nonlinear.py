@@ -13,7 +13,6 @@ import numpy as np
 from moe2opt.bench.peers import UnsupportedError
 from moe2opt.canonical import MonotoneProblem
 from moe2opt.canonical.placed import Block, Blocks, Coverage, Placed, Quadratic
-from moe2opt.result import FloatArray
 
 
 def monotone_model(model: Any, problem: MonotoneProblem) -> tuple[list[Any], Any]:
@@ -38,11 +37,7 @@ def monotone_model(model: Any, problem: MonotoneProblem) -> tuple[list[Any], Any
     worth = model.addVar(lb=None, ub=None)
     model.addCons(worth <= _expression(model, problem, x, tables, made.objective))
     model.setObjective(worth, "maximize")
-
-    def read(values: FloatArray) -> Any:
-        return np.rint(values)
-
-    return x, read
+    return x, np.rint
 
 
 def _expression(
