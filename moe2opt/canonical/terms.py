@@ -214,6 +214,17 @@ class Rising:
         """Two per target."""
         return 2 * len(self.part.weights)
 
+    def rises(self, low: IntArray) -> tuple[BoolArray, FloatArray, FloatArray]:
+        """Return which targets may be missed at a corner, their s there, and how levels add to it.
+
+        Of a target that is not missed, s counts as 0.
+        """
+        logs = self.logs[:, low]
+        open_ = np.isfinite(logs.sum(axis=1))
+        with np.errstate(invalid="ignore"):
+            rise = self.logs - np.where(open_[:, None], logs[:, self.grid.owners], 0.0)
+        return open_, np.where(open_, logs.sum(axis=1), 0.0), rise
+
     def plane(self, given: FloatArray, around: Around) -> Plane:
         """Return the mean of both planes, target by target, added up."""
         touching, share = np.split(given, 2)
@@ -224,10 +235,7 @@ class Rising:
         missed = np.prod(self.chances[:, low], axis=1)
         least = np.prod(self.chances[:, high], axis=1)
         slopes, at = _tangents(np.rint(touching * _TOUCHING).astype(np.int64))
-        base = self.logs[:, low].sum(axis=1)
-        open_, base = np.isfinite(base), np.where(np.isfinite(base), base, 0.0)
-        with np.errstate(invalid="ignore"):
-            rise = self.logs - np.where(open_[:, None], self.logs[:, low][:, grid.owners], 0.0)
+        open_, base, rise = self.rises(low)
         reach = np.maximum(0.0, 1.0 + at - base - least / slopes)
         tangent = weights * (1.0 - share) * slopes * open_
         gains = weights * share * missed

@@ -84,8 +84,7 @@ class PlaneRelaxation(CornerRelaxation):
         found = self._inner.examine(box.corners, search)
         node = _Node(found.box, box.start)
         at = found.tightenings, node
-        closed = found.leaf is not None or search.prunes(found.bound) or found.branch is None
-        if closed:
+        if found.leaf is not None or search.prunes(found.bound) or found.branch is None:
             return Examined(*at, found.leaf, found.bound, found.proof, found.branch)
         best = self._improved(node, search)
         if best.is_empty:

@@ -201,14 +201,8 @@ def _rebase(own: FloatArray, term: Submodular, step: Step) -> None:
 
 def touch(own: FloatArray, term: Rising, chosen: Chosen, around: Around, pace: float) -> None:
     """Let tangents touch where the relaxation is; prefer the plane that says less there."""
-    grid, count = term.grid, len(term.part.weights)
-    low = grid.at(around.lower)
-    base = term.logs[:, low].sum(axis=1)
-    open_ = np.isfinite(base)
-    with np.errstate(invalid="ignore"):
-        rise = term.logs - np.where(open_[:, None], term.logs[:, low][:, grid.owners], 0.0)
-    touching, share = own[:count], own[count:]
-    base = np.where(open_, base, 0.0)
+    touching, share = np.split(own, 2)
+    open_, base, rise = term.rises(term.grid.at(around.lower))
     reach = np.maximum(0.0, 1.0 + touching - base)
     taken = np.minimum(rise, reach[:, None]) @ chosen.shares
     missed = np.where(open_, np.exp(-base), 0.0)
