@@ -32,7 +32,8 @@ class Instance(Protocol[PlanT_co]):
     is shown and written; without one the canonical values are. An attribute ``bound`` names the
     bound of the solver `brb` that suits its problem, an attribute ``fixed_rows`` the positions of
     rows that are no limit of the user's: no explanation of infeasibility lists or relaxes them. An
-    attribute ``start`` is a solution to start from where the user gives none, or None.
+    attribute ``start`` is a solution to start from where the user gives none, or None. A method
+    ``tightened`` returns the solution of the same plan with most value, where several stand for it.
     `moe2opt.load` sets the attribute ``source`` (`moe2opt.source.Source`) of what it built from a
     file.
     """
