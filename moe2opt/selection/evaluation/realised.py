@@ -9,6 +9,7 @@ import numpy as np
 
 from moe2opt.canonical import FacilityProblem
 from moe2opt.result import FloatArray, InputError, IntArray
+from moe2opt.selection.constraints.voting import ballots_of
 from moe2opt.selection.evaluation.observed import Observed, observe
 from moe2opt.selection.evaluation.policies import Policy, TestPart, answered_by
 from moe2opt.selection.evaluation.report import PLAN, Evaluation, build_report
@@ -22,12 +23,14 @@ from moe2opt.selection.evaluation.rules import (
     stage_route,
 )
 from moe2opt.selection.evaluation.sets import (
+    LOCAL_SEARCH,
     PER_CATEGORY,
     RANDOM,
     RANDOM_SETS,
     Deployable,
     Facts,
     baseline_sets,
+    local_search,
     random_sets,
 )
 from moe2opt.selection.gate.train import train_gate
@@ -164,7 +167,13 @@ def _selected_on_train(test: TestPart, solve: Solver) -> Iterator[Policy]:
 
 def _other_sets(test: TestPart, seed: int) -> Iterator[Policy]:
     instance, problem = test.instance, test.instance.compiled
-    for name, chosen in baseline_sets(problem, facts_of(instance)).items():
+    rules = baseline_sets(problem, facts_of(instance))
+    if instance.vote is not None:  # greedy rules count the best answer, not the vote
+        value = ballots_of(instance, instance.members()).value
+        start = max((own for own in rules.values() if own is not None), key=value, default=None)
+        if start is not None:
+            rules[LOCAL_SEARCH] = local_search(problem, start, value)
+    for name, chosen in rules.items():
         if name == PER_CATEGORY and chosen is not None:
             note = "the best expert of each category that fits, and its category's prompts to it"
             yield Policy(name, chosen, by_category(test, chosen), note=note)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import itertools
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +17,9 @@ RANDOM, RANDOM_SETS = "random feasible set", 20
 
 #: Names of two rules: cheapest experts first, and the best of each category.
 ALL_THAT_FIT, PER_CATEGORY = "all experts that fit", "best per category"
+
+#: Name of the search from the best rule's set, where experts vote.
+LOCAL_SEARCH = "local search on the vote"
 
 #: Random orders tried for each random set before giving up.
 _TRIES = 50
@@ -100,6 +104,36 @@ def greedy_on_objective(problem: Deployable) -> IntArray | None:
             return np.flatnonzero(x) if problem.is_feasible(x) else None
         x[taken] = 1
         best = np.maximum(best, problem.weighted[:, taken])
+
+
+def local_search(
+    problem: Deployable, start: IntArray, value: Callable[[IntArray], float]
+) -> IntArray:
+    """Add, drop or exchange experts, whichever raises the value most, until nothing does.
+
+    Parameters
+    ----------
+    start
+        Experts of a set that keeps all budgets, as every set on the way does.
+    value
+        What a set is worth.
+    """
+    own = np.zeros(problem.size, dtype=np.int64)
+    own[start] = 1
+    best = value(np.flatnonzero(own))
+    while True:
+        gone = [None, *np.flatnonzero(own)]
+        come = [None, *np.flatnonzero(own == 0)]
+        found = []
+        for out, into in itertools.product(gone, come):
+            near = own.copy()
+            near[[i for i in (out, into) if i is not None]] ^= 1
+            if problem.is_feasible(near):
+                found.append((value(np.flatnonzero(near)), near))
+        most, near = max(found, key=lambda pair: pair[0])
+        if most <= best + 1e-12:
+            return np.flatnonzero(own)
+        best, own = most, near
 
 
 def best_single(problem: Deployable, worth: FloatArray) -> IntArray | None:
