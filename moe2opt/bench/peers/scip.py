@@ -37,7 +37,7 @@ def solve(run: Run) -> Answer:
     if run.memory_limit_bytes is not None:
         model.setParam("limits/memory", run.memory_limit_bytes / 2**20)
     if isinstance(run.problem, FacilityProblem):
-        variables, read = _facility(model, run, run.problem)
+        variables, read = _facility(model, run.problem)
         scale = read.family.scale
     elif isinstance(run.problem, MultipleChoiceProblem):
         variables, read, scale = *_choice(model, run.problem), 1.0
@@ -144,7 +144,7 @@ class _Form:
         return found
 
 
-def _facility(model: Any, run: Run, problem: FacilityProblem) -> tuple[list[Any], _Reader]:
+def _facility(model: Any, problem: FacilityProblem) -> tuple[list[Any], _Reader]:
     from pyscipopt import quicksum
 
     family = CutFamily(problem)

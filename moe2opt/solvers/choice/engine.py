@@ -50,7 +50,7 @@ class ChoiceEngine:
         bound, vertex = root
         search.blur(self.model.error * (self.model.size + float(vertex.price @ self.model.sizes)))
         search.improve_bound(search.rounded(bound))
-        self._first_incumbents(whole, vertex, search)
+        self._first_incumbents(search)
         self.tree.leaf("dual", vertex.price)
         if not search.prunes(bound):
             self._dive(whole, vertex, bound, search)
@@ -106,7 +106,7 @@ class ChoiceEngine:
         vertex.key[core.group_of[top]] = top
         vertex.key[core.group_of[vertex.partner[tie]]] = vertex.partner[tie]
 
-    def _first_incumbents(self, whole: Part, vertex: Vertex, search: Search) -> None:
+    def _first_incumbents(self, search: Search) -> None:
         """Offer greedy choices and what swaps make of them, where that is cheap."""
         if len(self.model.values) > self.tuning.small:
             return
