@@ -154,6 +154,11 @@ class TestPart:
         """``(T, N)`` expected joules, by category."""
         return self.instance.energy_j[self.instance.outcomes.category_of[self.prompts]]
 
+    @cached_property
+    def cost(self) -> FloatArray:
+        """``(T, N)`` what makes an answer dear: joules, or money where no joules are known."""
+        return self.energy if self.price is None or self.instance.energy_j.any() else self.price
+
     def by_gate(self, chosen: IntArray) -> Routing:
         """Route each prompt to the chosen expert that the instance's gate rates highest."""
         return answered_by(routed(self.instance, self.prompts, chosen))

@@ -325,7 +325,9 @@ def facts_of(instance: GatedInstance) -> Facts:
     accuracy = np.where(instance.barred, 0.0, category_accuracy(instance))
     shares = count / len(learn)
     runs = instance.pool.observed[learn].sum(axis=0)[instance.model_of].astype(np.float64)
-    return Facts(shares @ accuracy, accuracy, shares, instance.joules, instance.model_of, runs)
+    price = None if instance.price is None else instance.prices
+    known = (accuracy, shares, instance.joules, instance.model_of, runs, price)
+    return Facts(shares @ accuracy, *known)
 
 
 def expert_accuracy(instance: GatedInstance) -> FloatArray:

@@ -46,7 +46,7 @@ def _cheapest(test: TestPart, chosen: IntArray, shortfall: float) -> IntArray:
     allowed = test.allowed[:, chosen]
     chance = np.where(allowed, test.instance.expert_scores[np.ix_(test.prompts, chosen)], -np.inf)
     able = allowed & (chance >= chance.max(axis=1, keepdims=True) - shortfall)
-    cost = np.where(able, test.energy[:, chosen], np.inf)
+    cost = np.where(able, test.cost[:, chosen], np.inf)
     order = np.lexsort((-chance, cost))[:, 0]
     return np.where(able.any(axis=1), chosen[order], -1)
 
@@ -61,7 +61,7 @@ def cascade(test: TestPart, chosen: IntArray) -> Routing | None:
     if answers is None:
         return None
     allowed = test.allowed[:, chosen]
-    cost = np.where(allowed, test.energy[:, chosen], np.inf)
+    cost = np.where(allowed, test.cost[:, chosen], np.inf)
     order = chosen[np.argsort(cost, axis=1, kind="stable")]
     rows = np.arange(len(order))[:, None]
     asked = test.allowed[rows, order]

@@ -47,6 +47,8 @@ class Facts:
         ``(N,)`` number of the LLM of each expert.
     runs
         ``(N,)`` outcomes that `worth` is the mean of.
+    price
+        ``(N,)`` money per prompt; None where it does not matter.
     """
 
     worth: FloatArray
@@ -55,6 +57,12 @@ class Facts:
     energy_j: FloatArray
     model_of: IntArray
     runs: FloatArray
+    price: FloatArray | None = None
+
+    @property
+    def cost(self) -> FloatArray:
+        """``(N,)`` what makes an expert dear: joules, or money where no joules of it are known."""
+        return self.energy_j if self.price is None or self.energy_j.any() else self.price
 
 
 def grow(problem: Deployable, order: Iterable[int], model_of: IntArray) -> IntArray | None:
@@ -172,8 +180,10 @@ def baseline_sets(problem: Deployable, facts: Facts) -> dict[str, IntArray | Non
     orders = {
         "greedy by accuracy": -facts.worth,
         "greedy by accuracy per joule": -per_joule,
-        ALL_THAT_FIT: facts.energy_j,
+        ALL_THAT_FIT: facts.cost,
     }
+    if facts.price is not None:
+        orders["greedy by accuracy per price"] = -facts.worth / np.maximum(facts.price, 1e-12)
     grown = {
         name: grow(problem, np.argsort(keys, kind="stable"), facts.model_of)
         for name, keys in orders.items()

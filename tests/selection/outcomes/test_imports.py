@@ -13,6 +13,9 @@ from typer.testing import CliRunner
 
 import moe2opt as mo
 from moe2opt.cli.app import app
+from moe2opt.selection.evaluation.policies import TestPart
+from moe2opt.selection.evaluation.realised import facts_of
+from moe2opt.selection.evaluation.sets import baseline_sets
 from moe2opt.selection.outcomes.layouts import read_published
 
 LLMS = ("gpt-large", "org/open-7b")
@@ -166,6 +169,20 @@ def test_prices_and_seconds_are_those_of_each_prompt(tmp_path: Path) -> None:
     for k, m in enumerate(mine.model_of):
         assert seconds[:, k] == pytest.approx(data["seconds"][numbers, m])
         assert money[:, k] == pytest.approx(data["usd"][numbers, m])
+
+
+def test_rules_of_thumb_go_by_price_where_no_joules_are_known(tmp_path: Path) -> None:
+    """Behind APIs the cheapest LLM is that of the lowest price, in sets and in routing."""
+    data = drawn()
+    data["usd"][:, 0] += 1.0  # the first one is by far the dearest
+    run("outcomes", router_bench(tmp_path, data), "--out", tmp_path / "made", "--name", "mine")
+    mine = mo.load(tmp_path / "made" / "mine.yaml", overrides={"max_experts": 1})
+    found = baseline_sets(mine.compiled, facts_of(mine))
+    cheap = [i for i, expert in enumerate(mine.experts) if expert.llm == LLMS[1]]
+    assert found["all experts that fit"].tolist() == cheap
+    assert found["greedy by accuracy per price"].tolist() == cheap
+    part = TestPart(mine, mine.split.members("test"))
+    assert (part.cost.argmin(axis=1) == cheap[0]).all()
 
 
 def test_plain_tables_beside_each_other(tmp_path: Path) -> None:
