@@ -135,7 +135,7 @@ GOOD = "sequence,step,layer,expert,gate\n0,0,0,1,0.6\n0,0,0,2,0.4\n0,1,0,0,0.7\n
         (GOOD.replace("layer", "lay"), "has no column 'layer'"),
         (GOOD.replace("gate", "gates"), "unknown column 'gates'"),
         ("step,layer,expert\n", "has no rows"),
-        ("", "cannot be read"),
+        ("", "the file is empty"),
     ],
 )
 def test_faults_of_a_table_are_one_clear_error(text: str, message: str, tmp_path: Path) -> None:
