@@ -22,7 +22,6 @@ from moe2opt.canonical.monotone import MonotoneProblem
 from moe2opt.canonical.placed import Blocks, Placed
 from moe2opt.canonical.scales import (
     ROW_BITS,
-    Same,
     Scale,
     Through,
     Worth,
@@ -61,11 +60,6 @@ class ChoiceView:
     levels: tuple[IntArray, ...]
     size: int
     scale: Scale
-
-    @property
-    def has_same_values(self) -> bool:
-        """Whether options are worth what they are in the monotone problem."""
-        return isinstance(self.scale, Same)
 
     def point(self, x: IntArray) -> IntArray:
         """Return the ``(n,)`` point that options stand for."""

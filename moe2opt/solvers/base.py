@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -103,6 +104,7 @@ class Search:
         self._start = time.perf_counter()
         self._last_tick = -math.inf
         self._reserved = (0.0, 0)
+        self._wanted: Callable[[], float] = lambda: -math.inf
         self._blur = math.ulp(ceiling(problem)) / 4 if problem.is_integral else 0.0
 
     @property
@@ -145,17 +147,25 @@ class Search:
         return search
 
     def viewed(
-        self, problem: Problem, start: Any, same_values: bool, on_progress: ProgressCallback
+        self,
+        problem: Problem,
+        start: Any,
+        within: Callable[[float], float],
+        on_progress: ProgressCallback,
     ) -> Search:
-        """Return a search within the limits that are left for the same question in other words."""
-        # Other values have other relative gaps: a steep function of them multiplies what is left.
-        rel_gap = self.options.rel_gap if same_values else 0.0
+        """Return a search within the limits that are left for the same question in other words.
+
+        `within` says what a cutoff of this search is in the values of the other one. Those have
+        other relative gaps: a steep function of them multiplies what is left.
+        """
         # Proofs of one conflict speak about several problems: none may rest on what groups share.
         proof = "linear" if self.first_feasible else self.options.proof
         options = replace(
-            self._left(None), rel_gap=rel_gap, warm_start=start, proof=proof, fixed_rows=()
+            self._left(None), rel_gap=0.0, warm_start=start, proof=proof, fixed_rows=()
         )
         search = Search(problem, options, on_progress, self._interrupt)
+        known = lru_cache(maxsize=1)(within)
+        search._wanted = lambda: known(self.cutoff)
         search.first_feasible, search.nodes = self.first_feasible, self.nodes
         return search
 
@@ -240,7 +250,7 @@ class Search:
         # The status goes by the quotient: what closes every node must close the run.
         while relative_gap(self.objective, bound) > self.tolerance:
             bound = math.nextafter(bound, -math.inf)
-        return bound
+        return max(bound, self._wanted())
 
     @property
     def target(self) -> float:

@@ -42,7 +42,7 @@ class SeparableRelaxation:
             search.improve_bound(scale.above(event.bound))
             search.tick()
 
-        trial = search.viewed(self.view.problem, start, self.view.has_same_values, tell)
+        trial = search.viewed(self.view.problem, start, scale.within, tell)
         trial.offer_start()
         self._inner = choice_relaxation(self.view.problem, trial)
         explored = self._explore(self._inner, trial)
@@ -55,7 +55,11 @@ class SeparableRelaxation:
                 self._inner = monotone_relaxation(self.problem, search)
                 return self._explore(self._inner, search)
         bound = ceiling(self.view.problem) if explored.bound == math.inf else explored.bound
-        return Explored(scale.above(bound), explored.limit)
+        claim, wanted = scale.above(bound), search.cutoff
+        # A claim just above the cutoff by rounding would leave a run open that pruned every node.
+        if bound <= scale.within(wanted):
+            claim = min(claim, wanted)
+        return Explored(claim, explored.limit)
 
     def certificate(self, claim: float) -> Certificate:
         """Return the certificate of the view's tree, with the claim in values of the problem."""
