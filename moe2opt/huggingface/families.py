@@ -92,7 +92,7 @@ FAMILIES: dict[str, Family] = {
     "gpt_oss": Family(window_every=2),
     "llama4": Family(dense_width="intermediate_size_mlp", shared=1, window_every=4, chunk=8192),
     "qwen3_next": Family(linear_every=4, gated=True),
-    "qwen3_5_moe": Family(linear_every=4, gated=True),
+    **dict.fromkeys(("qwen3_5", "qwen3_5_moe"), Family(linear_every=4, gated=True)),
     "nemotron_h": Family(matrices=2),
 }  # fmt: skip
 
