@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from moe2opt.result import FloatArray, InputError, IntArray
+from moe2opt.canonical.reading import Axis
+from moe2opt.canonical.validate import integer_vector, shaped
+from moe2opt.result import BoolArray, FloatArray, InputError, IntArray
 
 #: Boxes of up to this many points are checked at every point, others at so many random ones.
 _ALL_POINTS, _SAMPLES = 2048, 400
+
+#: Points at which variables swap when a problem is made.
+_SWAPS = 64
 
 #: Relative rounding allowed for where gains are compared.
 _ROUNDING = 1e-9
@@ -42,6 +48,32 @@ class Box:
             return np.indices(widths).reshape(len(widths), -1).T + self.lower
         rng = np.random.default_rng(0)
         return rng.integers(self.lower, self.upper + 1, size=(_SAMPLES, len(self.lower)))
+
+
+def listed_oracles(name: str, oracles: Any) -> tuple[Oracle, ...]:
+    """Return a sequence of functions as a tuple; raise `InputError` for anything else."""
+    if callable(oracles):
+        raise InputError(f"{name}: expected a sequence of oracles, got one callable")
+    if not isinstance(oracles, Sequence):
+        raise InputError(f"{name}: expected a sequence of oracles, got {oracles!r:.60}")
+    for k, oracle in enumerate(oracles):
+        if not callable(oracle):
+            raise InputError(f"{name}[{k}]: {type(oracle).__name__} is not callable")
+    return tuple(oracles)
+
+
+def corners(lower: Any, upper: Any) -> tuple[IntArray, IntArray]:
+    """Return the checked corners of a box; raise `InputError` for none."""
+    axis = Axis("variables")
+    low = integer_vector("lower", lower, axis)
+    high = integer_vector("upper", upper, axis)
+    if not len(low):
+        raise InputError("lower: the box has no dimension")
+    shaped("upper", high, low.shape, "the shape of lower")
+    if (low > high).any():
+        i = int(np.argmax(low > high))
+        raise InputError(f"lower[{i}] = {low[i]} exceeds upper[{i}] = {high[i]}")
+    return low, high
 
 
 def increasing_table(name: str, table: FloatArray, variables: IntArray, box: Box) -> FloatArray:
@@ -123,6 +155,48 @@ def require_marginals(name: str, function: Oracle, marginals: Oracle, box: Box) 
                 f"{name}: marginals say that raising coordinate {i} of x = "
                 f"{points[rows[k]].tolist()} gains {stated[k]:.12g}, but it gains {true[k]:.12g}"
             )
+
+
+def swapped_points(
+    sets: Sequence[Sequence[int]], box: Box, samples: int, seed: int
+) -> tuple[IntArray, IntArray]:
+    """Return random points, and the same with the levels of sets of variables shuffled."""
+    rng = np.random.default_rng(seed)
+    points = rng.integers(box.lower, box.upper + 1, size=(samples, len(box.lower)))
+    swapped = points.copy()
+    for members in sets:
+        swapped[:, list(members)] = rng.permuted(points[:, list(members)], axis=1)
+    return points, swapped
+
+
+def require_interchangeable(
+    name: str, function: Oracle, sets: Sequence[Sequence[int]], box: Box
+) -> None:
+    """Raise with two points that differ by the order of some levels, but not in value alone."""
+    points, swapped = swapped_points(sets, box, _SWAPS, 2)
+    before, after = _values(name, function, points), _values(name, function, swapped)
+    if (differs := values_differ(before, after)).any():
+        k = int(np.argmax(differs))
+        raise InputError(
+            not_interchangeable(name, points[k], swapped[k], float(before[k]), float(after[k]))
+        )
+
+
+def values_differ(before: FloatArray, after: FloatArray) -> BoolArray:
+    """Return which values differ by more than roundings."""
+    with np.errstate(invalid="ignore"):
+        apart = np.abs(after - before) > _rounding(np.abs(before))
+    return np.asarray(apart | (np.isinf(before) != np.isinf(after)))
+
+
+def not_interchangeable(
+    name: str, x: IntArray, swapped: IntArray, before: float, after: float
+) -> str:
+    """Return what is wrong in words."""
+    return (
+        f"{name} tells variables apart that are declared interchangeable: it is {before:.12g} at "
+        f"x = {x.tolist()}, but {after:.12g} at {swapped.tolist()}"
+    )
 
 
 def require_curve(name: str, grid: FloatArray, values: FloatArray, curve: int) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,9 +13,9 @@ import numpy as np
 from moe2opt.canonical import validate
 from moe2opt.canonical.base import Canonical
 from moe2opt.canonical.composite import Structure, rounding_error
-from moe2opt.canonical.declared import Box
+from moe2opt.canonical.declared import Box, corners, listed_oracles, require_interchangeable
 from moe2opt.canonical.parts import structure
-from moe2opt.canonical.reading import Axis
+from moe2opt.canonical.symmetry import declared_sets, found_alike, swap_error
 from moe2opt.result import FloatArray, InputError, IntArray
 
 #: Batched oracle: ``(B, n)`` integer points to ``(B,)`` values.
@@ -57,12 +57,15 @@ class MonotoneProblem(Canonical):
         False for oracles that take one ``(n,)`` point and return a number; they are looped over.
     structure
         What the oracles are made of, where `from_parts` built them; dropped when they are replaced.
+    interchangeable
+        Sets of variables of one range that may swap their levels without any oracle noticing:
+        declared, as monotonicity is. Those that declared parts show are found without it.
 
     Raises
     ------
     InputError
-        For a wrong box, also one beyond that of `structure`, or when an oracle returns the wrong
-        shape or NaN.
+        For a wrong box, also one beyond that of `structure`, when an oracle returns the wrong
+        shape or NaN, or when one of 64 random points shows that variables may not swap.
 
     Notes
     -----
@@ -89,6 +92,7 @@ class MonotoneProblem(Canonical):
     integral: bool = False
     batched: bool = True
     structure: Structure | None = None
+    interchangeable: Sequence[Sequence[int]] = ()
 
     kind: str = field(default="monotone", init=False, repr=False)
 
@@ -106,22 +110,15 @@ class MonotoneProblem(Canonical):
             integral: bool = False,
             batched: bool = True,
             structure: Structure | None = None,
+            interchangeable: Any = (),
         ) -> None: ...
 
     def __post_init__(self) -> None:
-        lower, upper = _corners(self.lower, self.upper)
+        lower, upper = corners(self.lower, self.upper)
         if (self.objective is None) == (self.mixed_objective is None):
             raise InputError("objective: give exactly one of objective and mixed_objective")
         for name in ("constraints", "reverse_constraints"):
-            oracles = getattr(self, name)
-            if callable(oracles):
-                raise InputError(f"{name}: expected a sequence of oracles, got one callable")
-            if not isinstance(oracles, Sequence):
-                raise InputError(f"{name}: expected a sequence of oracles, got {oracles!r:.60}")
-            for k, oracle in enumerate(oracles):
-                if not callable(oracle):
-                    raise InputError(f"{name}[{k}]: {type(oracle).__name__} is not callable")
-            object.__setattr__(self, name, tuple(oracles))
+            object.__setattr__(self, name, listed_oracles(name, getattr(self, name)))
         if not callable(self.objective or self.mixed_objective):
             raise InputError("objective: not callable")
         object.__setattr__(self, "lower", lower)
@@ -133,6 +130,9 @@ class MonotoneProblem(Canonical):
             )
         if not self._is_made_of(made):
             object.__setattr__(self, "structure", None)
+        object.__setattr__(
+            self, "interchangeable", declared_sets(self.interchangeable, lower, upper)
+        )
         self._probe()
 
     @classmethod
@@ -145,6 +145,7 @@ class MonotoneProblem(Canonical):
         minimise: Any = None,
         at_most: Sequence[tuple[Any, float]] = (),
         at_least: Sequence[tuple[Any, float]] = (),
+        interchangeable: Any = (),
     ) -> MonotoneProblem:
         """Return a problem made of parts whose structure the engines use.
 
@@ -159,6 +160,8 @@ class MonotoneProblem(Canonical):
         at_most, at_least
             Pairs of a part (or list of parts) and its limit. Data that are not all integers get
             the relative slack of 1e-9 that budgets have everywhere.
+        interchangeable
+            Sets of variables that may swap, where oracles among the parts do not show it.
 
         Raises
         ------
@@ -175,12 +178,14 @@ class MonotoneProblem(Canonical):
         >>> round(p.evaluate([2, 2]), 12), p.is_feasible([3, 2])
         (0.9504, False)
         """
-        low, high = _corners(lower, upper)
+        low, high = corners(lower, upper)
         made = structure(Box(low, high), objective, minimise, at_most, at_least)
-        return cls.of_structure(low, high, made)
+        return cls.of_structure(low, high, made, interchangeable)
 
     @classmethod
-    def of_structure(cls, lower: IntArray, upper: IntArray, made: Structure) -> MonotoneProblem:
+    def of_structure(
+        cls, lower: IntArray, upper: IntArray, made: Structure, interchangeable: Any = ()
+    ) -> MonotoneProblem:
         """Return the problem of parts that are placed on a box."""
         return cls(
             lower,
@@ -192,6 +197,7 @@ class MonotoneProblem(Canonical):
             submodular=made.objective.is_submodular and not made.is_mixed,
             integral=made.objective.is_integral,
             structure=made,
+            interchangeable=interchangeable,
         )
 
     def _is_made_of(self, made: Structure | None) -> bool:
@@ -224,7 +230,23 @@ class MonotoneProblem(Canonical):
     def fingerprint(self) -> str:
         """SHA-256 of the box and of the numbers of all parts; code has no fingerprint."""
         arrays = self.structure.arrays() if self.structure is not None else []
-        return validate.fingerprint(self.lower, self.upper, *arrays)
+        sets = [np.array(members) for members in self.interchangeable]
+        return validate.fingerprint(self.lower, self.upper, *arrays, *sets)
+
+    @cached_property
+    def orders(self) -> tuple[tuple[int, ...], ...]:
+        """Sets of interchangeable variables, declared ones and those that parts show."""
+        made, declared = self.structure, tuple(map(tuple, self.interchangeable))
+        shown = () if made is None else found_alike(made, self.lower, self.upper)
+        known = set().union(*declared)
+        return (*declared, *(members for members in shown if known.isdisjoint(members)))
+
+    @cached_property
+    def swap_error(self) -> float:
+        """How far rounding may move the objective when interchangeable variables swap."""
+        made = self.structure
+        error = 0.0 if made is None else swap_error(made.objective, made.box)
+        return error if self.orders and math.isfinite(error) else 0.0
 
     def vector(self, x: Any) -> IntArray:
         """Return `x` as a checked integer point of the box."""
@@ -364,17 +386,15 @@ class MonotoneProblem(Canonical):
             )
         self.constraint_values(corners)
         self.reverse_values(corners)
+        if self.interchangeable:
+            box = Box(self.lower, self.upper)
+            for name, oracle in self.named_oracles():
+                require_interchangeable(name, oracle, self.interchangeable, box)
 
-
-def _corners(lower: Any, upper: Any) -> tuple[IntArray, IntArray]:
-    """Return checked corners of a box."""
-    axis = Axis("variables")
-    low = validate.integer_vector("lower", lower, axis)
-    high = validate.integer_vector("upper", upper, axis)
-    if not len(low):
-        raise InputError("lower: the box has no dimension")
-    validate.shaped("upper", high, low.shape, "the shape of lower")
-    if (low > high).any():
-        i = int(np.argmax(low > high))
-        raise InputError(f"lower[{i}] = {low[i]} exceeds upper[{i}] = {high[i]}")
-    return low, high
+    def named_oracles(self) -> Iterator[tuple[str, Oracle]]:
+        """Yield objective and constraints with the names that messages give them."""
+        yield "objective", self.objective_values
+        for k in range(len(self.constraints)):
+            yield f"constraints[{k}]", partial(self.constraint_value, k)
+        for k in range(len(self.reverse_constraints)):
+            yield f"reverse_constraints[{k}]", partial(self.reverse_value, k)

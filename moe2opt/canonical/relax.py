@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from moe2opt.canonical.composite import Structure
 from moe2opt.canonical.monotone import MonotoneProblem, Oracle
 from moe2opt.canonical.storage import Problem
 from moe2opt.canonical.validate import exact_sum, is_integral
@@ -39,7 +40,7 @@ def relaxed(problem: Problem, row: int, limit: float) -> Problem:
     if isinstance(problem, MonotoneProblem):
         if (made := problem.structure) is not None:
             made = made.with_relief(row, limit)
-            return MonotoneProblem.of_structure(problem.lower, problem.upper, made)
+            return _made(problem, made)
         constraints = list(problem.constraints)
         constraints[row] = _shifted(constraints[row], limit)
         return replace(problem, constraints=constraints)
@@ -54,7 +55,7 @@ def without_rows(problem: Problem, kept: Collection[int]) -> Problem:
     if isinstance(problem, MonotoneProblem):
         if (made := problem.structure) is not None:
             made = made.without(dropped)
-            return MonotoneProblem.of_structure(problem.lower, problem.upper, made)
+            return _made(problem, made)
         free = [_never if k in dropped else g for k, g in enumerate(problem.constraints)]
         return replace(problem, constraints=free)
     budgets = problem.budgets.copy()
@@ -68,6 +69,12 @@ def just_below(problem: Problem, row: int, limit: float) -> float:
         # Beyond 2**53 a unit less is the same float.
         return min(math.ceil(limit) - 1.0, math.nextafter(limit, -math.inf))
     return limit - RELAXATION_TOLERANCE * max(1.0, abs(limit))
+
+
+def _made(problem: MonotoneProblem, made: Structure) -> MonotoneProblem:
+    """Return a problem of other parts on the same box, with the same variables alike."""
+    alike = problem.interchangeable
+    return MonotoneProblem.of_structure(problem.lower, problem.upper, made, alike)
 
 
 def _never(points: IntArray) -> np.ndarray:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from moe2opt.canonical.choice import MultipleChoiceProblem
+from moe2opt.canonical.declared import Box, not_interchangeable, swapped_points, values_differ
 from moe2opt.canonical.monotone import MonotoneProblem
 from moe2opt.canonical.storage import Problem
 from moe2opt.result import FloatArray, InputError, IntArray
@@ -49,10 +50,28 @@ class CounterExample:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Swapped(CounterExample):
+    """Two points that differ by the order of interchangeable levels, at which an oracle differs.
+
+    Attributes
+    ----------
+    other
+        ``(n,)`` the second point; `axis` is the first coordinate that differs.
+    """
+
+    other: IntArray
+
+    def __str__(self) -> str:
+        return not_interchangeable(self.oracle, self.x, self.other, self.before, self.after)
+
+
 def find_counterexample(
     problem: MonotoneProblem, samples: int = 1000, seed: int = 0, tolerance: float = 1e-9
 ) -> CounterExample | None:
     """Search for a violation of monotonicity among random neighbouring points.
+
+    Where variables are declared interchangeable, also for points that swap some and differ.
 
     Parameters
     ----------
@@ -97,6 +116,21 @@ def find_counterexample(
         if wrong.any():
             k = int(np.argmax(wrong))
             return CounterExample(name, low[k], int(axes[k]), float(before[k]), float(after[k]))
+    return _told_apart(problem, samples, seed)
+
+
+def _told_apart(problem: MonotoneProblem, samples: int, seed: int) -> Swapped | None:
+    if not problem.interchangeable or not samples:
+        return None
+    box = Box(problem.lower, problem.upper)
+    points, swapped = swapped_points(problem.interchangeable, box, samples, seed)
+    for name, oracle in problem.named_oracles():
+        before, after = oracle(points), oracle(swapped)
+        if (wrong := values_differ(before, after)).any():
+            k = int(np.argmax(wrong))
+            axis = int(np.argmax(points[k] != swapped[k]))
+            ends = float(before[k]), float(after[k])
+            return Swapped(name, points[k], axis, *ends, swapped[k])
     return None
 
 
