@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -162,3 +162,41 @@ def _limited(draw: Any, part: Any, lower: Any, upper: Any) -> tuple[Any, float]:
     points = np.array([[draw(st.integers(a, b)) for a, b in zip(lower, upper, strict=True)]])
     value = float(probe.objective_values(points)[0])
     return part, value + draw(st.sampled_from((0.0, 0.0, 0.5, -1.0, 3.0)))
+
+
+@st.composite
+def with_equal_variables(draw: Any) -> MonotoneProblem:
+    """Problems in which some of two kinds of variables are equal, as parts or declared oracles."""
+    first, second = draw(st.integers(2, 3)), draw(st.integers(1, 2))
+    kinds = np.repeat([0, 1], [first, second])[draw(st.permutations(range(first + second)))]
+    lower = np.array([draw(st.integers(0, 1)) for _ in range(2)])
+    upper = lower + [draw(st.integers(1, 2)) for _ in range(2)]
+    scale = draw(st.sampled_from(SCALES))
+    tables = [draw(rising(int(w), scale, 0)) for w in upper - lower + 1]
+    uses = [draw(rising(int(w), scale, 0)) for w in upper - lower + 1]
+    chances = draw(matrices(3, 2)) / 1e6
+    pairs = draw(matrices(2, 2))
+    corners = (lower[kinds], upper[kinds])
+    own = parts.total([tables[k] for k in kinds])
+    objective = draw(
+        st.sampled_from(
+            (
+                parts.coverage(chances[:, kinds], [1, 2, 3]),
+                parts.quadratic(np.triu((pairs + pairs.T)[np.ix_(kinds, kinds)])),
+                [own, parts.coverage(chances[:, kinds])],
+                parts.product([tables[k] for k in kinds]),
+                parts.concave(np.sqrt, own),
+                parts.minimum(own, parts.coverage(chances[:, kinds], [2, 1, 1])),
+            )
+        )
+    )
+    sense = draw(st.sampled_from(("objective", "objective", "minimise")))
+    use = parts.total([uses[k] for k in kinds])
+    rows = {"at_most": [_limited(draw, use, *corners)], "at_least": []}
+    if draw(st.booleans()):
+        rows["at_least"] = [_limited(draw, own, *corners)]
+    problem = MonotoneProblem.from_parts(*corners, **{sense: objective}, **rows)
+    if draw(st.booleans()):
+        return problem
+    alike = [np.flatnonzero(kinds == k) for k in (0, 1)]
+    return replace(problem, structure=None, interchangeable=[m for m in alike if len(m) > 1])

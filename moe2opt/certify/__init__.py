@@ -80,6 +80,9 @@ class Verdict(Content):
         The proven or claimed upper bound; ``-inf`` for infeasible.
     failures
         What is wrong, in words.
+    assumptions
+        What the proof takes for granted because oracles were declared so: which variables are
+        interchangeable. Sampling found nothing against it, which is no proof.
     measure
         How `repr` shows the two values, which are canonical.
     """
@@ -89,6 +92,7 @@ class Verdict(Content):
     objective: float
     bound: float
     failures: tuple[str, ...] = ()
+    assumptions: tuple[str, ...] = ()
     measure: Measure = field(default=PLAIN, compare=False)
 
     def _brief_fields(self) -> Iterator[tuple[str, str]]:
@@ -145,14 +149,17 @@ def _verdict(target: Problem | Instance, problem: Problem, result: Result) -> Ve
         failures += [f"plan: {message}" for message in target.check(target.decode(result.x))]
     failures += _check_status(result)
     certificate = result.certificate
+    assumptions: tuple[str, ...] = ()
     if certificate is not None:
-        failures += _check_certificate(problem, result, certificate)
+        wrong, assumptions = _check_certificate(problem, result, certificate)
+        failures += wrong
     return Verdict(
         ok=not failures,
         kind="claimed" if certificate is None else "checked",
         objective=objective,
         bound=result.bound if certificate is None else certificate.claim,
         failures=tuple(failures),
+        assumptions=assumptions,
         measure=measure_of(target),
     )
 
@@ -187,22 +194,24 @@ def _check_status(result: Result) -> list[str]:
     return ["OPTIMAL, but the gap is open"] if status is Status.OPTIMAL and not closed else []
 
 
-def _check_certificate(problem: Problem, result: Result, certificate: Certificate) -> list[str]:
+def _check_certificate(
+    problem: Problem, result: Result, certificate: Certificate
+) -> tuple[list[str], tuple[str, ...]]:
+    """Return what is wrong, and what is assumed."""
     if certificate.digest != certificate.content_digest():
-        return ["the digest does not match: the certificate was changed"]
+        return ["the digest does not match: the certificate was changed"], ()
     if certificate.problem_hash != problem.fingerprint:
-        return ["the certificate belongs to another problem"]
+        return ["the certificate belongs to another problem"], ()
     if certificate.claim != result.bound:
-        return [f"the certificate claims {certificate.claim!r}, the result says {result.bound!r}"]
+        wrong = f"the certificate claims {certificate.claim!r}, the result says {result.bound!r}"
+        return [wrong], ()
     try:
         certificate = _plain(certificate)
         if certificate.conflict is not None:
-            _check_conflict(problem, certificate, certificate.conflict)
-        else:
-            _replay(problem, certificate)
+            return [], _check_conflict(problem, certificate, certificate.conflict)
+        return [], _replay(problem, certificate)
     except RejectedError as error:
-        return [str(error)]
-    return []
+        return [str(error)], ()
 
 
 def _plain(certificate: Certificate) -> Certificate:
@@ -230,8 +239,11 @@ class _Proof(Protocol):
         """Return the box after reductions that share a kind and an index; raise if one fails."""
 
 
-def _replay(problem: Problem, certificate: Certificate) -> None:
-    """Walk the tree in preorder; raise at the first reason that does not hold."""
+def _replay(problem: Problem, certificate: Certificate) -> tuple[str, ...]:
+    """Walk the tree in preorder; raise at the first reason that does not hold.
+
+    What the proof assumes is returned.
+    """
     if isinstance(problem, MonotoneProblem) and certificate.kind != problem.kind:
         problem, certificate = _viewed(problem, certificate)
     if not 0 <= certificate.grid_bits <= _FINEST_GRID:
@@ -239,7 +251,7 @@ def _replay(problem: Problem, certificate: Certificate) -> None:
     proof = _proof(problem, certificate)
     if isinstance(proof, ChoiceProof):
         BatchedReplay(proof).replay()
-        return
+        return ()
     pending = [proof.root()]
     for number, (kind, axes, index) in enumerate(_grouped(certificate.tree)):
         if not pending:
@@ -252,6 +264,7 @@ def _replay(problem: Problem, certificate: Certificate) -> None:
             raise RejectedError(f"step {number}: {error}") from error
     if pending:
         raise RejectedError(f"the tree ends with {len(pending)} open boxes")
+    return proof.assumptions if isinstance(proof, MonotoneProof) else ()
 
 
 def _viewed(problem: MonotoneProblem, certificate: Certificate) -> tuple[Problem, Certificate]:
@@ -304,7 +317,9 @@ def _proof(problem: Problem, certificate: Certificate) -> _Proof:
     return ChoiceProof(problem, certificate)
 
 
-def _check_conflict(problem: Problem, certificate: Certificate, conflict: Conflict) -> None:
+def _check_conflict(
+    problem: Problem, certificate: Certificate, conflict: Conflict
+) -> tuple[str, ...]:
     """Check that the named rows cannot hold together, and every relaxation.
 
     The proof is replayed without the other budget rows, so it cannot use them in any guise.
@@ -317,8 +332,9 @@ def _check_conflict(problem: Problem, certificate: Certificate, conflict: Confli
         if certificate.kind != problem.kind and len(conflict.covers) < _cover_count(problem):
             raise RejectedError("a proof about a choice view uses all covers; name each of them")
         bare = problem.structure.without_objective()  # which options of a view are best, depends
-        problem = MonotoneProblem.of_structure(problem.lower, problem.upper, bare)
-    _replay(without_rows(problem, conflict.rows), certificate)
+        ends, alike = (problem.lower, problem.upper), problem.interchangeable
+        problem = MonotoneProblem.of_structure(*ends, bare, alike)
+    assumptions = _replay(without_rows(problem, conflict.rows), certificate)
     for relaxation in conflict.relaxations:
         if relaxation.row not in conflict.rows:
             raise RejectedError(f"row {relaxation.row} is relaxed, but not in the conflict")
@@ -326,6 +342,7 @@ def _check_conflict(problem: Problem, certificate: Certificate, conflict: Confli
             _check_relaxation(problem, certificate, relaxation)
         except (RejectedError, ValueError, OverflowError) as error:
             raise RejectedError(f"relaxation of row {relaxation.row}: {error}") from error
+    return assumptions
 
 
 def _check_named(what: str, named: tuple[int, ...], count: int) -> None:

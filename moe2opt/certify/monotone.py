@@ -14,6 +14,7 @@ import numpy as np
 
 from moe2opt.canonical import MonotoneProblem
 from moe2opt.canonical.planes import planes_of
+from moe2opt.canonical.symmetry import are_alike, lowered_to_order, raised_to_order
 from moe2opt.certify.exact import RejectedError, require_cover, require_row
 from moe2opt.result import Certificate
 
@@ -23,7 +24,26 @@ class MonotoneProof:
 
     def __init__(self, problem: MonotoneProblem, certificate: Certificate) -> None:
         self.problem, self.certificate = problem, certificate
+        self._orders = self._checked_orders()
         self._planes = planes_of(problem.structure, problem.lower, problem.upper)
+
+    def _checked_orders(self) -> tuple[tuple[int, ...], ...]:
+        """Return the sets of variables that the tree takes in order; raise unless they may be."""
+        problem, types = self.problem, self.certificate.types
+        declared = [set(members) for members in problem.interchangeable]
+        named = [i for order in types for i in order]
+        if len(set(named)) < len(named) or not all(0 <= i < problem.size for i in named):
+            raise RejectedError("a variable is ordered twice, or does not exist")
+        made, assumed = problem.structure, []
+        for order in filter(None, types):
+            if made is not None and are_alike(made, order, problem.lower, problem.upper):
+                continue
+            if not any(members.issuperset(order) for members in declared):
+                raise RejectedError(f"nothing shows that variables {list(order)} may swap")
+            assumed.append(f"variables {list(order)} are interchangeable, as was declared")
+        self.assumptions = tuple(assumed)
+        self._error = problem.swap_error if types else 0.0
+        return types
 
     def root(self) -> tuple[Any, Any]:
         return self.problem.lower, self.problem.upper
@@ -34,6 +54,8 @@ class MonotoneProof:
             raise RejectedError(f"split of axis {axis} at {cut} is outside its box")
         below, above = upper.copy(), lower.copy()
         below[axis], above[axis] = cut, cut + 1
+        lowered_to_order(below[None, :], self._orders)
+        raised_to_order(above[None, :], self._orders)
         return (lower, below), (above, upper)
 
     def holds(self, reason: str, index: int, box: tuple[Any, Any]) -> bool:
@@ -75,4 +97,5 @@ class MonotoneProof:
         return claim > -math.inf and self._closes(self._planes.value(prices, around))
 
     def _closes(self, bound: float) -> bool:
-        return bool(self.problem.bounds_of(np.array([bound]))[0] <= self.certificate.claim)
+        whole = self.problem.bounds_of(np.array([bound + self._error]))[0]
+        return bool(whole <= self.certificate.claim)

@@ -164,8 +164,8 @@ def _without_objective(problem: Problem) -> Problem:
     if isinstance(problem, MultipleChoiceProblem):
         return problem.priced(np.zeros(len(problem.flat_values)))
     if (made := problem.structure) is not None:
-        made = made.without_objective()
-        return MonotoneProblem.of_structure(problem.lower, problem.upper, made)
+        made, alike = made.without_objective(), problem.interchangeable
+        return MonotoneProblem.of_structure(problem.lower, problem.upper, made, alike)
     return MonotoneProblem(
         problem.lower,
         problem.upper,
@@ -173,6 +173,7 @@ def _without_objective(problem: Problem) -> Problem:
         constraints=problem.constraints,
         reverse_constraints=problem.reverse_constraints,
         batched=problem.batched,
+        interchangeable=problem.interchangeable,
     )
 
 

@@ -21,15 +21,14 @@ from moe2opt.solvers.base import Outcome, Search
 from moe2opt.solvers.baselines import moves
 from moe2opt.solvers.brb import explore
 from moe2opt.solvers.ceiling import ceiling
+from moe2opt.solvers.monotone.boxes import asked, first_true, raised
 from moe2opt.solvers.monotone.memory import remembering
 from moe2opt.solvers.monotone.relaxation import (
     CornerRelaxation,
     MixedRelaxation,
     PointedBox,
-    asked,
-    first_true,
     pointed,
-    raised,
+    usable_orders,
 )
 from moe2opt.solvers.relaxation import Examined
 
@@ -62,7 +61,8 @@ def solve(problem: Problem, search: Search) -> Outcome:
     bound = max(explored.bound, search.objective)
     if bound == math.inf:  # stopped before the first vertex
         bound = ceiling(problem)
-    certificate = polyblock.tree.certificate(problem, bound, kind="monotone")
+    sets = polyblock.sets
+    certificate = polyblock.tree.certificate(problem, bound, kind="monotone", types=sets)
     stats = {"cuts": polyblock.cuts, "leaves": certificate.leaves}
     return Outcome(bound, explored.limit, certificate, stats)
 
@@ -74,7 +74,8 @@ class Polyblock(CornerRelaxation):
     """
 
     def __init__(self, problem: Problem, search: Search) -> None:
-        super().__init__(remembering(problem.as_monotone()))
+        asked = remembering(problem.as_monotone())
+        super().__init__(asked, orders=usable_orders(asked, search))
         self.original, self.search = problem, search
         self.is_view = problem.as_monotone() is not problem
         self.pool: list[IntArray] = []

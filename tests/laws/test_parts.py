@@ -7,7 +7,7 @@ import math
 import os
 from typing import Any
 
-from drawn_parts import made_of_parts
+from drawn_parts import made_of_parts, with_equal_variables
 from laws.drawing import examples, for_all
 from solving import handles, run, same, slack
 from strategies import all_points, brute_force
@@ -25,24 +25,30 @@ SOLVERS = (("brb", "auto"), ("brb", None), ("polyblock", "auto"), ("enumerate", 
 @examples(quick=12, slow=DRAWS)
 def test_every_engine_finds_the_optimum_of_parts(count: int, shard: int) -> None:
     """Engines agree with brute force; proofs are accepted, and refused of less than the optimum."""
+    for_all(made_of_parts(), count, shard, _engines_agree)
 
-    def law(problem: Any) -> None:
-        best = brute_force(problem)
-        for solver, bound in SOLVERS:
-            if not handles(solver, problem):
-                continue
-            plain = "corner" if problem.mixed_objective is None else "mixed"
-            result = run(problem, solver, bound=bound or plain)
-            _is_optimal(problem, result, best, solver)
-            if result.certificate is None:
-                continue
-            verdict = certify(problem, result)
-            assert verdict.ok, (solver, bound, verdict.failures)
-            assert verdict.kind == "checked"
-            if math.isfinite(best):
-                _refuses_less(problem, result, best)
 
-    for_all(made_of_parts(), count, shard, law)
+@examples(quick=12, slow=DRAWS)
+def test_order_among_equal_variables_loses_no_optimum(count: int, shard: int) -> None:
+    """The same where variables are interchangeable, which trees then take in order."""
+    for_all(with_equal_variables(), count, shard, _engines_agree)
+
+
+def _engines_agree(problem: Any) -> None:
+    best = brute_force(problem)
+    for solver, bound in SOLVERS:
+        if not handles(solver, problem):
+            continue
+        plain = "corner" if problem.mixed_objective is None else "mixed"
+        result = run(problem, solver, bound=bound or plain)
+        _is_optimal(problem, result, best, solver)
+        if result.certificate is None:
+            continue
+        verdict = certify(problem, result)
+        assert verdict.ok, (solver, bound, verdict.failures)
+        assert verdict.kind == "checked"
+        if math.isfinite(best):
+            _refuses_less(problem, result, best)
 
 
 def _is_optimal(problem: Any, result: Any, best: float, solver: str) -> None:

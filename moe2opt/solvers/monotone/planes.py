@@ -16,18 +16,14 @@ import numpy as np
 
 from moe2opt.canonical import MonotoneProblem
 from moe2opt.canonical.planes import Planes, planes_of
+from moe2opt.canonical.symmetry import Orders
 from moe2opt.canonical.terms import Around, Plane, divided
 from moe2opt.canonical.wrapped import Quotient
 from moe2opt.result import FloatArray, Multipliers
 from moe2opt.solvers.base import Search
+from moe2opt.solvers.monotone.boxes import Box, outward
 from moe2opt.solvers.monotone.heuristics import climbed, improving_monotone
-from moe2opt.solvers.monotone.relaxation import (
-    Box,
-    CornerRelaxation,
-    MixedRelaxation,
-    outward,
-    tightened,
-)
+from moe2opt.solvers.monotone.relaxation import CornerRelaxation, MixedRelaxation
 from moe2opt.solvers.monotone.steps import Chosen, Line, Step, advance, first_parameters
 from moe2opt.solvers.relaxation import Examined
 from moe2opt.solvers.tree import Leaf, Tightening
@@ -63,10 +59,12 @@ class _Best:
 class PlaneRelaxation(CornerRelaxation):
     """Corners first, and in what they leave planes: bounds, tightenings and where to split."""
 
-    def __init__(self, problem: MonotoneProblem, planes: Planes, *, marginal: bool) -> None:
-        super().__init__(problem, marginal=marginal)
+    def __init__(
+        self, problem: MonotoneProblem, planes: Planes, *, marginal: bool, orders: Orders
+    ) -> None:
+        super().__init__(problem, marginal=marginal, orders=orders)
         corners = CornerRelaxation if problem.mixed_objective is None else MixedRelaxation
-        self.planes, self._inner = planes, corners(problem, marginal=marginal)
+        self.planes, self._inner = planes, corners(problem, marginal=marginal, orders=orders)
         self._climbs = 0
 
     def root(self) -> Any:
@@ -90,12 +88,11 @@ class PlaneRelaxation(CornerRelaxation):
         if best.is_empty:
             return Examined(*at, ("farkas", self._leaf(best.multipliers)[1]))
         bound, proof, leaf = found.bound, found.proof, self._leaf(best.multipliers)
-        if (value := outward(best.value, self.problem)) < bound:
+        if (value := outward(best.value, self.problem, self.error)) < bound:
             bound, proof = value, leaf
         if search.prunes(bound):
             return Examined(*at, bound=bound, proof=proof)
-        steps = self._reduced(found.box, best, leaf, search)
-        corners = tightened(found.box, steps)
+        corners, steps = self._reduced(found.box, best, leaf, search)
         self._offer(best.means, corners, search)
         again = self._inner.examine(corners, search) if steps else found
         if again.bound < bound:
@@ -140,7 +137,7 @@ class PlaneRelaxation(CornerRelaxation):
             if search.x is None and self._contradict(planes, row, cover, around):
                 best.multipliers, best.is_empty = Multipliers(given.copy(), row, cover), True
                 return best
-            if search.prunes(outward(value, self.problem)):
+            if search.prunes(outward(value, self.problem, self.error)):
                 break
             if since >= _PATIENCE:
                 pace, since = pace / 2, 0
@@ -201,14 +198,16 @@ class PlaneRelaxation(CornerRelaxation):
             return max(1e-9, 0.1 * abs(value))
         return max(1e-9, value - search.objective)
 
-    def _reduced(self, box: Box, best: _Best, leaf: Leaf, search: Search) -> list[Tightening]:
-        """Cut off the ends of ranges that cannot win under the multipliers."""
+    def _reduced(
+        self, box: Box, best: _Best, leaf: Leaf, search: Search
+    ) -> tuple[Box, list[Tightening]]:
+        """Cut off the ends of ranges that cannot win under the multipliers; return what is left."""
         lower, upper, grid = box[0].copy(), box[1].copy(), self.planes.grid
         table = np.where(grid.inside(lower, upper), best.table, -np.inf)
         around = self.planes.around(lower, upper)
         left = best.raw - grid.best(table)[grid.owners] + np.where(table > -np.inf, table, 0.0)
         left = self.planes.lifted(left, best.multipliers.cluster, around)
-        losing = search.prunes_each(outward(left, self.problem))
+        losing = search.prunes_each(outward(left, self.problem, self.error))
         steps: list[Tightening] = []
         for i in np.flatnonzero(upper > lower).tolist():
             start = int(grid.starts[i] - grid.box.lower[i])
@@ -219,14 +218,16 @@ class PlaneRelaxation(CornerRelaxation):
             ends = [(int(lower[i]) + first - 1, True)] if first else []
             ends += [(int(upper[i]) - last, False)] if last else []
             for cut, keep_right in ends:
+                if not lower[i] <= cut < upper[i]:
+                    continue
                 below, above = CornerRelaxation.split(self, (lower, upper), i, cut)
                 gone, kept = (below, above) if keep_right else (above, below)
                 value = self.planes.value(best.multipliers, self.planes.around(*gone))
-                bound = outward(value, self.problem)
+                bound = outward(value, self.problem, self.error)
                 if search.prunes(bound):
                     steps.append(Tightening(i, cut, keep_right, leaf, bound))
                     lower, upper = kept
-        return steps
+        return (lower, upper), steps
 
     def _offer(self, means: FloatArray, box: Box, search: Search) -> None:
         """Offer a climb from what the relaxation takes, in one of eight nodes, and exchanges."""
@@ -276,6 +277,6 @@ def with_planes(corners: CornerRelaxation) -> CornerRelaxation:
     """Return a relaxation that adds the bounds of declared parts, where they have any."""
     problem = corners.problem
     planes = planes_of(problem.structure, problem.lower, problem.upper)
-    return (
-        corners if planes is None else PlaneRelaxation(problem, planes, marginal=corners.marginal)
-    )
+    if planes is None:
+        return corners
+    return PlaneRelaxation(problem, planes, marginal=corners.marginal, orders=corners.orders)

@@ -14,35 +14,38 @@ after the other, and in each of them the constraints cut back the upper ends of 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
 from moe2opt.canonical import MonotoneProblem
+from moe2opt.canonical.symmetry import Orders, lowered_to_order, raised_to_order
 from moe2opt.result import BoolArray, Certificate, FloatArray, IntArray
 from moe2opt.solvers.base import Search
+from moe2opt.solvers.monotone.boxes import (
+    Box,
+    Branch,
+    asked,
+    first_true,
+    infeasible_corner,
+    longest_edge,
+    outward,
+    raised,
+)
 from moe2opt.solvers.monotone.heuristics import offer_climbs
 from moe2opt.solvers.monotone.memory import remembering
 from moe2opt.solvers.relaxation import Examined, unknown_bound
 from moe2opt.solvers.tree import Leaf, SplitTree, Tightening
 
-Values = TypeVar("Values", float, FloatArray)
-
-#: Integer corners (lower, upper) of a box.
-Box = tuple[IntArray, IntArray]
-
 #: Corners of a box and a maximal feasible point in it, None while it has none.
 PointedBox = tuple[IntArray, IntArray, IntArray | None]
 
-#: Axis and cut of a split; None for a single point.
-Branch = tuple[int, int] | None
+#: An error of values that is small beside the relative gap that counts as closed.
+_NEGLIGIBLE = 1e-11
 
 BOUNDS = ("auto", "corner", "mixed", "marginal")
-
-#: Entries of the points that an oracle gets between two looks at the limits.
-_AT_ONCE = 2**21
 
 
 def monotone_relaxation(problem: MonotoneProblem, search: Search) -> CornerRelaxation:
@@ -60,14 +63,32 @@ def monotone_relaxation(problem: MonotoneProblem, search: Search) -> CornerRelax
     problem = remembering(problem)
     offer_climbs(problem, search)
     family = MaximalRelaxation if problem.mixed_objective is None else MixedRelaxation
-    return family(problem, marginal=name in ("auto", "marginal") and fits["marginal"])
+    marginal = name in ("auto", "marginal") and fits["marginal"]
+    return family(problem, marginal=marginal, orders=usable_orders(problem, search))
+
+
+def usable_orders(problem: MonotoneProblem, search: Search) -> Orders:
+    """Return interchangeable variables, none where their order does more harm than good.
+
+    Proofs of one conflict speak about several problems, in which other variables are alike. And
+    what rounding makes of another order must not keep the gap open.
+    """
+    small = problem.swap_error <= _NEGLIGIBLE * abs(search.objective)
+    return problem.orders if small and not search.first_feasible else ()
 
 
 class CornerRelaxation:
-    """Objective at the upper corner, optionally improved by the sum of single gains."""
+    """Objective at the upper corner, optionally improved by the sum of single gains.
 
-    def __init__(self, problem: MonotoneProblem, *, marginal: bool = False) -> None:
-        self.problem, self.marginal = problem, marginal
+    Boxes are those of points whose interchangeable variables are in order: they fall from the first
+    to the last of each set. Both corners are kept so, and whatever is asked on the way.
+    """
+
+    def __init__(
+        self, problem: MonotoneProblem, *, marginal: bool = False, orders: Orders = ()
+    ) -> None:
+        self.problem, self.marginal, self.orders = problem, marginal, orders
+        self.error = problem.swap_error if orders else 0.0
         self.tree = SplitTree()
 
     def root(self) -> Any:
@@ -76,10 +97,45 @@ class CornerRelaxation:
     def split(self, box: Any, axis: int, cut: int) -> tuple[Any, Any]:
         below, above = box[1].copy(), box[0].copy()
         below[axis], above[axis] = cut, cut + 1
+        lowered_to_order(below[None, :], self.orders)
+        raised_to_order(above[None, :], self.orders)
         return (box[0], below), (above, box[1])
 
+    @property
+    def sets(self) -> tuple[tuple[int, ...], ...]:
+        """Interchangeable variables as certificates list them."""
+        return tuple(map(tuple, self.orders))
+
     def certificate(self, claim: float) -> Certificate:
-        return self.tree.certificate(self.problem, claim)
+        return self.tree.certificate(self.problem, claim, types=self.sets)
+
+    def _tightened(self, box: Box, tightenings: list[Tightening]) -> tuple[Box, list[Tightening]]:
+        """Return the box that tightenings leave, and those that were needed.
+
+        Where one shrinks the ranges of interchangeable variables, others may come too late.
+        """
+        needed = []
+        lower, upper = box[0].copy(), box[1].copy()
+        for step in tightenings:
+            axis, cut = step.axis, step.cut or 0  # None stands for the only cut of a 0/1 axis
+            if not lower[axis] <= cut < upper[axis]:
+                continue
+            needed.append(step)
+            if step.keep_right:
+                lower[axis] = cut + 1
+                raised_to_order(lower[None, :], self.orders)
+            else:
+                upper[axis] = cut
+                lowered_to_order(upper[None, :], self.orders)
+        return (lower, upper), needed
+
+    def _uses(self, points: IntArray) -> FloatArray:
+        """Return the least use of every constraint above points, which are put in order."""
+        return self.problem.constraint_values(raised_to_order(points, self.orders))
+
+    def _reaches(self, points: IntArray) -> FloatArray:
+        """Return the most of every reverse constraint below points, which are put in order."""
+        return self.problem.reverse_values(lowered_to_order(points, self.orders))
 
     def examine(self, box: Any, search: Search) -> Examined:
         tightenings: list[Tightening] = []
@@ -89,16 +145,14 @@ class CornerRelaxation:
             if leaf is not None:
                 return Examined(tightenings, box, leaf)
             before = box[1] - box[0]
-            fitting = self._reduce_above(box, search)
-            box = tightened(box, fitting)
+            box, fitting = self._tightened(box, self._reduce_above(box, search))
             bound, proof = self._bound(box)
             tightenings += fitting
             if search.prunes(bound):
                 return Examined(tightenings, box, bound=bound, proof=proof)
-            meeting = reduce_unmet(self.problem, box, search)
-            box = tightened(box, meeting)
+            box, meeting = self._tightened(box, self._reduce_unmet(box, search))
             winning, branch = self._reduce_poor(box, search)
-            box = tightened(box, winning)
+            box, winning = self._tightened(box, winning)
             tightenings += meeting + winning
             if not (fitting or meeting or winning):
                 break
@@ -115,13 +169,13 @@ class CornerRelaxation:
     def _bound(self, box: Box) -> tuple[float, Leaf]:
         corner = float(self._upper_values(box[1][None, :], box[0][None, :])[0])
         if self.marginal:
-            gains = outward(self.problem.marginal_bound(*box), self.problem)
+            gains = outward(self.problem.marginal_bound(*box), self.problem, self.error)
             if gains < corner:
                 return gains, ("marginal", 0)
         return corner, ("corner", 0)
 
     def _upper_values(self, upper: IntArray, lower: IntArray) -> FloatArray:
-        return outward(self.problem.upper_values(upper, lower), self.problem)
+        return outward(self.problem.upper_values(upper, lower), self.problem, self.error)
 
     def _reduce_above(self, box: Box, search: Search) -> list[Tightening]:
         """Lower each upper end to the largest level that fits on top of the lower corner."""
@@ -129,16 +183,34 @@ class CornerRelaxation:
         axes = np.flatnonzero(upper > lower)
 
         def too_high(levels: IntArray) -> BoolArray:
-            used = asked(self.problem.constraint_values, lower, axes, levels, search)
+            used = asked(self._uses, lower, axes, levels, search)
             return np.asarray((used > 0).any(axis=1))
 
         first = first_true(too_high, lower[axes] + 1, upper[axes] + 1, search)
         cut = first <= upper[axes]
-        used = asked(self.problem.constraint_values, lower, axes[cut], first[cut], search)
+        used = asked(self._uses, lower, axes[cut], first[cut], search)
         broken = used > 0
         return [
             Tightening(int(axis), int(level) - 1, False, ("budget", int(np.argmax(row))))
             for axis, level, row in zip(axes[cut], first[cut], broken, strict=True)
+        ]
+
+    def _reduce_unmet(self, box: Box, search: Search) -> list[Tightening]:
+        """Raise each lower end to the least level at which the upper corner meets the rows."""
+        if not self.problem.reverse_constraints:
+            return []
+        lower, upper = box
+        axes = np.flatnonzero(upper > lower)
+
+        def met(levels: IntArray) -> BoolArray:
+            return np.asarray((asked(self._reaches, upper, axes, levels, search) >= 0).all(axis=1))
+
+        first = first_true(met, lower[axes], upper[axes], search)
+        cut = first > lower[axes]
+        unmet = asked(self._reaches, upper, axes[cut], first[cut] - 1, search) < 0
+        return [
+            Tightening(int(axis), int(level) - 1, True, ("cover", int(np.argmax(row))))
+            for axis, level, row in zip(axes[cut], first[cut], unmet, strict=True)
         ]
 
     def _reduce_poor(self, box: Box, search: Search) -> tuple[list[Tightening], Branch]:
@@ -147,7 +219,8 @@ class CornerRelaxation:
         axes = np.flatnonzero(upper > lower)
 
         def values(points: IntArray) -> FloatArray:
-            return self._upper_values(points, np.broadcast_to(lower, points.shape))
+            below = lowered_to_order(points, self.orders)
+            return self._upper_values(below, np.broadcast_to(lower, points.shape))
 
         def winning(levels: IntArray) -> BoolArray:
             return ~search.prunes_each(asked(values, upper, axes, levels, search))
@@ -196,7 +269,7 @@ class MaximalRelaxation(CornerRelaxation):
         axes = np.flatnonzero(point < upper)
         if not len(axes):
             return pointed(examined, None)
-        below = raised(upper, axes, point[axes])
+        below = lowered_to_order(raised(upper, axes, point[axes]), self.orders)
         axis = int(axes[np.argmin(self._upper_values(below, np.broadcast_to(lower, below.shape)))])
         return pointed(examined, point, (axis, int(point[axis])))
 
@@ -213,13 +286,13 @@ class MixedRelaxation(CornerRelaxation):
         return tightenings, halves.branch()
 
     def _halves(self, box: Box) -> _Halves:
-        lower, upper = box
+        (lower, upper), orders = box, self.orders
         axes = np.flatnonzero(upper > lower)
         cuts = (lower + upper)[axes] // 2
         whole = np.zeros((len(axes), 1), dtype=np.int64)
         bounds = self._upper_values(
-            np.vstack([raised(upper, axes, cuts), upper + whole]),
-            np.vstack([lower + whole, raised(lower, axes, cuts + 1)]),
+            np.vstack([lowered_to_order(raised(upper, axes, cuts), orders), upper + whole]),
+            np.vstack([lower + whole, raised_to_order(raised(lower, axes, cuts + 1), orders)]),
         )
         return _Halves(axes, cuts, *np.split(bounds, 2))
 
@@ -272,106 +345,3 @@ def maximal_feasible(
                 break
             point = points[int(np.argmax(problem.objective_values(points)))]
     return point
-
-
-def reduce_unmet(problem: MonotoneProblem, box: Box, search: Search) -> list[Tightening]:
-    """Raise each lower end to the least level at which the upper corner meets the reverse rows."""
-    if not problem.reverse_constraints:
-        return []
-    lower, upper = box
-    axes = np.flatnonzero(upper > lower)
-
-    def met(levels: IntArray) -> BoolArray:
-        return np.asarray((asked(problem.reverse_values, upper, axes, levels, search) >= 0).all(1))
-
-    first = first_true(met, lower[axes], upper[axes], search)
-    cut = first > lower[axes]
-    unmet = asked(problem.reverse_values, upper, axes[cut], first[cut] - 1, search) < 0
-    return [
-        Tightening(int(axis), int(level) - 1, True, ("cover", int(np.argmax(row))))
-        for axis, level, row in zip(axes[cut], first[cut], unmet, strict=True)
-    ]
-
-
-def infeasible_corner(problem: MonotoneProblem, box: Box) -> Leaf | None:
-    """Return why a box holds no feasible point, None if its corners do not exclude one."""
-    broken = problem.constraint_values(box[0][None, :])[0] > 0
-    if broken.any():
-        return ("budget", int(np.argmax(broken)))
-    unmet = problem.reverse_values(box[1][None, :])[0] < 0
-    return ("cover", int(np.argmax(unmet))) if unmet.any() else None
-
-
-def outward(values: Values, problem: MonotoneProblem) -> Values:
-    """Return what oracle values bound, raised by more than another machine's rounding changes."""
-    if problem.is_integral:
-        whole = problem.bounds_of(np.asarray(values, dtype=np.float64))
-        return whole if isinstance(values, np.ndarray) else float(whole)
-    return values + 1e-12 * abs(values)
-
-
-def raised(corner: IntArray, axes: IntArray, levels: IntArray) -> IntArray:
-    """Return one copy of `corner` per axis, with that coordinate set to its level."""
-    points = np.repeat(corner[None, :], len(axes), axis=0)
-    points[np.arange(len(axes)), axes] = levels
-    return points
-
-
-def asked(
-    oracle: Callable[[IntArray], FloatArray],
-    corner: IntArray,
-    axes: IntArray,
-    levels: IntArray,
-    search: Search,
-) -> FloatArray:
-    """Return what an oracle says of `raised` points.
-
-    Where they are many and wide they are made a few at a time, and limits are looked at in between.
-    """
-    step = max(1, _AT_ONCE // max(1, len(corner)))
-    if len(axes) <= step:
-        return oracle(raised(corner, axes, levels))
-    told = []
-    for k in range(0, len(axes), step):
-        search.check()
-        told.append(oracle(raised(corner, axes[k : k + step], levels[k : k + step])))
-    return np.concatenate(told)
-
-
-def first_true(
-    test: Callable[[IntArray], BoolArray], start: IntArray, stop: IntArray, search: Search
-) -> IntArray:
-    """Return per axis the first level in ``start..stop-1`` where `test` holds, `stop` if none.
-
-    `test` must be false below and true above some level of each axis; bisection on all axes at
-    once. Limits are looked at before every call.
-    """
-    low, high = start.copy(), stop.copy()
-    while (low < high).any():
-        search.check()
-        middle = (low + high) // 2
-        found = test(np.minimum(middle, stop - 1)) & (low < high)
-        high = np.where(found, middle, high)
-        low = np.where(found | (low >= high), low, middle + 1)
-    return low
-
-
-def tightened(box: Box, tightenings: list[Tightening]) -> Box:
-    """Return the box that tightenings leave (possibly an empty one)."""
-    lower, upper = box[0].copy(), box[1].copy()
-    for tightening in tightenings:
-        cut = tightening.cut or 0  # None stands for the only cut of a 0/1 axis
-        if tightening.keep_right:
-            lower[tightening.axis] = cut + 1
-        else:
-            upper[tightening.axis] = cut
-    return lower, upper
-
-
-def longest_edge(box: Box) -> Branch:
-    """Return the longest edge and its middle, None for a single point."""
-    lower, upper = box
-    axis = int(np.argmax(upper - lower))
-    if upper[axis] == lower[axis]:
-        return None
-    return axis, int((lower[axis] + upper[axis]) // 2)

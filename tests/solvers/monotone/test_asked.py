@@ -9,13 +9,13 @@ import pytest
 
 import moe2opt as mo
 from moe2opt.solvers.base import Interrupt, LimitReachedError, Options, Search
-from moe2opt.solvers.monotone import relaxation
+from moe2opt.solvers.monotone import boxes
 
 
 @pytest.fixture
 def problem(monkeypatch: pytest.MonkeyPatch) -> mo.MonotoneProblem:
     """Return a problem of which an oracle gets at most two points at once."""
-    monkeypatch.setattr(relaxation, "_AT_ONCE", 12)
+    monkeypatch.setattr(boxes, "_AT_ONCE", 12)
     return mo.MonotoneProblem(
         np.zeros(6, int), np.full(6, 3), lambda x: x.sum(axis=1), [lambda x: x[:, 0] - 2.0]
     )
@@ -30,7 +30,7 @@ def test_parts_are_put_together_in_order(problem: mo.MonotoneProblem) -> None:
         return points @ np.arange(6.0)
 
     axes, levels = np.array([5, 1, 0, 2, 4]), np.array([3, 1, 2, 2, 1])
-    found = relaxation.asked(oracle, problem.lower, axes, levels, Search(problem, Options()))
+    found = boxes.asked(oracle, problem.lower, axes, levels, Search(problem, Options()))
     assert sizes == [2, 2, 1]
     assert found.tolist() == [15.0, 1.0, 0.0, 4.0, 4.0]
 
@@ -46,7 +46,7 @@ def test_an_interrupt_is_heard_between_parts(problem: mo.MonotoneProblem) -> Non
 
     search = Search(problem, Options(), interrupt=interrupt)
     with pytest.raises(LimitReachedError):
-        relaxation.asked(oracle, problem.lower, np.arange(6), np.ones(6, int), search)
+        boxes.asked(oracle, problem.lower, np.arange(6), np.ones(6, int), search)
     assert calls == [2]
 
 
@@ -56,6 +56,6 @@ def test_proofs_do_not_depend_on_the_parts(
 ) -> None:
     """Asked in parts or at once, a solver grows the same tree."""
     parts = mo.solve(problem, solver)
-    monkeypatch.setattr(relaxation, "_AT_ONCE", 2**21)
+    monkeypatch.setattr(boxes, "_AT_ONCE", 2**21)
     assert parts == mo.solve(problem, solver)
     assert parts.objective == 17.0
