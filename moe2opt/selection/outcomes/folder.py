@@ -23,6 +23,7 @@ from moe2opt.selection.outcomes.files import (
     read_vectors,
     with_hint,
 )
+from moe2opt.selection.outcomes.margins import read_margins
 from moe2opt.selection.outcomes.matrix import OutcomeMatrix
 from moe2opt.selection.outcomes.tables import Llm
 from moe2opt.text import fault_of_name
@@ -79,7 +80,7 @@ def read_outcome_folder(
     ----------
     folder
         Holds ``prompts``, ``correct`` and ``output_tokens`` (``.parquet`` or ``.csv``),
-        ``models.csv`` and ``embeddings*.npz``; optionally ``answers``.
+        ``models.csv`` and ``embeddings*.npz``; optionally ``answers`` and ``log_probabilities``.
     features
         A file of feature vectors instead of the folder's embeddings (``.npz``, ``.parquet``,
         ``.csv``), ``text`` to hash the words of the column ``question``, or ``none``.
@@ -109,6 +110,7 @@ def read_outcome_folder(
     score = correct[names].to_numpy(dtype=np.float64)
     tokens = _output_tokens(table, names, score, assumed)
     answers = _answers(table, names)
+    margins = read_margins(folder, prompts, identity, names, score)
     vectors = read_vectors(folder, features, ids, identity, prompts)
     faults.stop()
     return OutcomeMatrix(
@@ -120,6 +122,7 @@ def read_outcome_folder(
         output_tokens=tokens,
         vectors=vectors,
         answers=answers,
+        margins=margins,
         notes=tuple(_notes(folder, prompts, llms, correct, score, tokens, assumed)),
         provenance={**_stated(folder), "folder": folder.name, "files": _digests(folder)},
     )

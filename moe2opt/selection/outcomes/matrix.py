@@ -38,6 +38,9 @@ class OutcomeMatrix:
         ``(P, D)`` embedding of each prompt; D may be 0.
     answers
         ``(P, M)`` number of the answer that was given, negative where unknown; None without votes.
+    margins
+        ``(P, M, A)`` log-probability of the right answer less that of each other one, in nats; NaN
+        where there is no such answer, or none that is known; None without such a table.
     notes
         What was assumed while reading.
     provenance
@@ -52,6 +55,7 @@ class OutcomeMatrix:
     output_tokens: FloatArray
     vectors: FloatArray
     answers: IntArray | None = None
+    margins: FloatArray | None = None
     notes: tuple[str, ...] = ()
     provenance: dict[str, Any] = field(default_factory=dict)
 
@@ -99,6 +103,7 @@ class OutcomeMatrix:
             score=self.score[:, index],
             output_tokens=self.output_tokens[:, index],
             answers=None if self.answers is None else self.answers[:, index],
+            margins=None if self.margins is None else self.margins[:, index],
         )
 
     def filled_tokens(self, split: Split) -> FloatArray:
