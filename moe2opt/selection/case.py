@@ -53,9 +53,12 @@ class Vote:
     ----------
     weights
         ``equal``, or by the ``accuracy`` of each LLM in the category.
+    pool
+        What is added up: the ``answers``, or the ``log_probabilities`` of all answers.
     """
 
     weights: str
+    pool: str = "answers"
 
 
 #: Names of the budgets of what prompts use.
@@ -319,7 +322,8 @@ class Case(Content):
     def objective_words(self) -> str:
         """Who answers a prompt, in words."""
         if self.vote is not None:
-            return f"vote of all experts, weights {self.vote.weights}"
+            what = "pooled log-probabilities" if self.vote.pool != "answers" else "vote"
+            return f"{what} of all experts, weights {self.vote.weights}"
         if self.mixture is None:
             return "best expert"
         who = "all experts" if self.mixture.k is None else f"best {self.mixture.k} experts"

@@ -60,7 +60,7 @@ def parts_of(
         robust_quantile=config.robust.level if config.robust else None,
         profiles_sha256=profiles.digest,
         mixture=_mixture_of(config),
-        vote=Vote(config.vote.weights) if config.objective == "vote" else None,
+        vote=Vote(config.vote.weights, config.vote.pool) if config.objective == "vote" else None,
         energy_largest=(energy.largest if energy else None) or 0,
         delay_statistic=delay.statistic,
         delay_level=delay.level,

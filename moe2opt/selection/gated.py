@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +15,7 @@ from moe2opt.profiles import Profiles
 from moe2opt.result import BoolArray, FloatArray, InputError, IntArray
 from moe2opt.schema.frames import LARGEST_CELLS
 from moe2opt.selection.case import Case, Scored
-from moe2opt.selection.catalogue import build_catalogue, check_holders
+from moe2opt.selection.catalogue import Expert, build_catalogue, check_holders
 from moe2opt.selection.costs import Traffic
 from moe2opt.selection.fields import parts_of
 from moe2opt.selection.gate.model import Gate, exists, load_gate
@@ -38,6 +39,12 @@ SCORE_DECIMALS = 6
 UNKNOWN_ANSWERS = (
     "the outcomes have no table `answers`: wrong answers are taken to agree and win ties, so the "
     "share of correct votes is a lower bound"
+)
+
+#: What is said where scores are not those of the most probable answers.
+MOST_PROBABLE = (
+    "on {:.1f} % of the outcomes the score is not that of the LLM's most probable answer: pools go "
+    "by log-probabilities, rules for single LLMs by scores"
 )
 
 
@@ -162,10 +169,26 @@ class GatedCase(Case):
         """Return what the rows of the objective would be on other prompts."""
         allowed = self.may_serve[prompts]
         if self.vote is not None:  # what a set can get right at best: somebody is right
-            values = (self.pool.score[np.ix_(prompts, self.model_of)] == 1).astype(np.float64)
+            values = self._may_win(prompts)[:, self.model_of].astype(np.float64)
         else:
             values = np.where(allowed, np.maximum(self.expert_values[prompts], 0.0), 0.0)
         return Scored(values, np.full(len(prompts), 1 / len(prompts)), allowed)
+
+    def _may_win(self, prompts: IntArray) -> BoolArray:
+        """Return ``(P, M)`` LLMs of which a set that is right together has one at least.
+
+        A vote needs one that is right. A pool may be right where none of its LLMs is, but one of
+        them prefers the right answer to any other that we name: the one that fewest can beat.
+        """
+        assert self.vote is not None
+        if self.vote.pool == "answers":
+            return np.asarray(self.pool.score[prompts] == 1)
+        assert self.pool.margins is not None
+        margins = self.pool.margins[prompts]
+        level = margins >= 0
+        able = np.where(np.isnan(margins).all(axis=1), level.shape[1] + 1, level.sum(axis=1))
+        hardest = able.argmin(axis=1)
+        return np.asarray(level[np.arange(len(prompts)), :, hardest])
 
     @property
     def origin(self) -> dict[str, Any]:
@@ -253,8 +276,7 @@ def gated_parts(
         bound = bind(measured, config, outcomes.names, outcomes.categories, prompts)
     able, left_out = _deployable(config, outcomes, split)
     if config.objective == "vote":
-        _check_votes(outcomes.restricted_to(able))
-        left_out += [] if outcomes.answers is not None else [UNKNOWN_ANSWERS]
+        left_out += _check_votes(config, outcomes.restricted_to(able))
     tables = outcomes.restricted_to(able).category_tables(split)
     pool = config.experts
     llms = LlmPool(max_params_b=pool.max_params_b, include=pool.include, exclude=pool.exclude)
@@ -270,6 +292,8 @@ def gated_parts(
             f"experts: {count:,} prompts x {experts:,} experts are more "
             f"than {LARGEST_CELLS:,} scores; fewer LLMs, precisions or servers would fit"
         )
+    if config.objective == "vote" and config.vote.pool != "answers":
+        _check_precisions(own["experts"])
     own["notes"] = (*own["notes"], *outcomes.notes, *left_out)
     data = {"config": config, "profiles": profiles, "outcomes": outcomes, "split": split}
     return own | data
@@ -298,8 +322,14 @@ def _check_names(config: SelectionConfig, outcomes: OutcomeMatrix) -> None:
     check_holders(config, outcomes.names, "outcomes")
 
 
-def _check_votes(outcomes: OutcomeMatrix) -> None:
-    """Raise unless every outcome is right or wrong."""
+def _check_votes(config: SelectionConfig, outcomes: OutcomeMatrix) -> list[str]:
+    """Raise unless it is known what each LLM answers; return notes about it."""
+    if config.vote.pool != "answers":
+        assert outcomes.margins is not None
+        margins = outcomes.margins
+        best = np.where(np.isnan(margins), np.inf, margins).min(axis=2)
+        unlike = ((best > 0) != (outcomes.score == 1))[outcomes.observed].mean()
+        return [MOST_PROBABLE.format(100 * unlike)] if unlike else []
     between = (outcomes.score != 0) & (outcomes.score != 1) & outcomes.observed
     if between.any():
         p, m = np.argwhere(between)[0]
@@ -307,6 +337,18 @@ def _check_votes(outcomes: OutcomeMatrix) -> None:
             f"objective: a vote needs answers that are right or wrong; prompt "
             f"'{outcomes.prompts[p]}', LLM '{outcomes.names[m]}': score {outcomes.score[p, m]:g}"
         )
+    return [] if outcomes.answers is not None else [UNKNOWN_ANSWERS]
+
+
+def _check_precisions(experts: Sequence[Expert]) -> None:
+    """Raise where a precision loses answers: what it does to log-probabilities is unknown."""
+    for expert in experts:
+        if expert.quality_factor < 1:
+            raise InputError(
+                f"vote.pool: precision '{expert.precision}' of '{expert.llm}' keeps the share "
+                f"{expert.quality_factor:g} of right answers, and that says nothing about "
+                "log-probabilities; give those of that precision, and precisions.quality_factor: 1"
+            )
 
 
 def _deployable(
@@ -316,11 +358,16 @@ def _deployable(
     learn = split.members("train")
     runs = outcomes.observed[learn].sum(axis=0)
     lengths = (~np.isnan(outcomes.output_tokens[split.members("train", "validation")])).sum(axis=0)
+    pools = config.objective == "vote" and config.vote.pool != "answers"
+    if pools and outcomes.margins is None:
+        raise InputError("vote.pool: the outcomes have no table `log_probabilities`")
     able, notes = [], []
     for m, llm in enumerate(outcomes.llms):
         behind = any(s.api and (s.llms is None or llm.name in s.llms) for s in config.servers)
         if not behind and (not llm.open_weights or np.isnan(llm.params_total_b)):
             notes.append(f"{llm.name} is not offered: no open weights or unknown size")
+        elif pools and np.isnan(outcomes.margins[:, m]).all():  # type: ignore[index]
+            notes.append(f"{llm.name} is not offered: no log-probabilities")
         elif not runs[m] or not lengths[m]:
             notes.append(f"{llm.name} is not offered: no outcome or length in the training part")
         else:

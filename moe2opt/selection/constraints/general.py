@@ -16,12 +16,13 @@ from moe2opt.result import BoolArray, FloatArray, IntArray
 from moe2opt.selection.case import Case
 from moe2opt.selection.constraints.ceiling import below, priced_ceiling
 from moe2opt.selection.constraints.compiled import Compiled
+from moe2opt.selection.constraints.ensemble import Ensemble
 from moe2opt.selection.constraints.largest import necessary_rows
 from moe2opt.selection.constraints.measures import Measure, digest_of
 from moe2opt.selection.constraints.nonlinear import hourly
 from moe2opt.selection.constraints.objectives import mixture_oracle
 from moe2opt.selection.constraints.queueing import work_shares
-from moe2opt.selection.constraints.voting import Ballots, ballots_of
+from moe2opt.selection.constraints.together import ensemble_of
 from moe2opt.selection.gated import GatedCase
 
 
@@ -76,7 +77,7 @@ def general(case: Case, plain: Compiled) -> Compiled:
         own = mixture_oracle(case.mixture, case.scored)
     elif case.vote is not None:
         assert isinstance(case, GatedCase)
-        own = ballots_of(case, case.members())
+        own = ensemble_of(case, case.members())
     rows = len(base.budgets)
     problem = BudgetedProblem(
         lower=view.lower,
@@ -102,9 +103,9 @@ def general(case: Case, plain: Compiled) -> Compiled:
     return replace(plain, problem=problem, row_names=(*plain.budget_names, *names))
 
 
-def _ballot_parts(own: MixedOracle) -> tuple[BoolArray | IntArray | FloatArray | float, ...]:
+def _ballot_parts(own: MixedOracle) -> tuple[BoolArray | IntArray | FloatArray | float | str, ...]:
     """Return what tells the votes of an objective from others, if it is one."""
-    return own.parts if isinstance(own, Ballots) else ()
+    return own.parts if isinstance(own, Ensemble) else ()
 
 
 def _linear(case: Case, plain: Compiled) -> FacilityProblem:

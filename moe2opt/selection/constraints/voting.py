@@ -1,38 +1,26 @@
-r"""Ensembles: every deployed expert answers every prompt, and the answers are put to a vote.
-
-The votes for the right answer rise with the deployed set, and so do those for each wrong one: the
-share of prompts that the vote gets right is not monotone in the set, but it rises with the experts
-that are right and falls with those that are wrong. That makes it mixed monotone: over sets between
-y and x it is at most the value of the right votes of x against the wrong votes of y.
-"""
+"""Ensembles that vote: every deployed expert answers, and the answer with the most votes wins."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
 from moe2opt.result import BoolArray, FloatArray, IntArray
+from moe2opt.selection.constraints.ensemble import Ensemble
 from moe2opt.selection.gated import GatedCase
 
 #: Votes of the LLM whose word counts most in a category, where they are weighted.
 MOST_VOTES = 16
 
-#: Shares of box corners that are remembered.
-_MOST_KNOWN = 200_000
-
-#: Relative error of one operation, for bounds over boxes.
-_UNIT = 2.0**-53
-
 
 @dataclass(frozen=True, eq=False)
-class Ballots:
-    """What M LLMs answer on R prompts, and how a set of N experts (copies of them) votes.
+class Ballots(Ensemble):
+    """What M LLMs answer on R prompts, and how they vote.
 
-    An LLM has one vote, however many copies of it are deployed; that of the copy that keeps most.
+    Right answers that a precision does not keep are lost one by one, independently, and vote for
+    nothing.
 
     Attributes
     ----------
@@ -42,11 +30,6 @@ class Ballots:
         ``(R, M)`` number of the wrong answer that it gives, 0 up; -1 where it gives none.
     votes
         ``(R, M)`` whole votes of its answer, at least 1.
-    model_of, keeps
-        ``(N,)`` LLM of each expert, and the share of right answers that its precision keeps; the
-        others are lost one by one, independently, and vote for nothing.
-    weights
-        ``(R,)`` weights of the prompts.
     tie
         Whether a tie is decided by lot; lost where the wrong answers are not told apart.
     """
@@ -54,57 +37,23 @@ class Ballots:
     right: BoolArray
     wrong: IntArray
     votes: IntArray
-    model_of: IntArray
-    keeps: FloatArray
-    weights: FloatArray
     tie: bool
 
-    def __call__(self, upper: IntArray, lower: IntArray) -> FloatArray:
-        """Return the bound over boxes between ``(B, N)`` 0/1 corners; at points, the value.
+    @property
+    def llms(self) -> int:
+        """Number of LLMs M."""
+        return int(self.right.shape[1])
 
-        Over boxes it is raised by more than the sums can lose to rounding.
-        """
-        slack = 0.0 if upper is lower else 8.0 * _UNIT * (sum(self.right.shape) + 8)
-        pairs = zip(upper, lower, strict=True)
-        return np.array([self._share(x > 0, y > 0) for x, y in pairs]) * (1.0 + slack)
+    @property
+    def parts(self) -> tuple[BoolArray | IntArray | FloatArray | float | str, ...]:
+        """What tells this ensemble from others."""
+        return (self.right, self.wrong, self.votes, self.model_of, self.keeps, self.tie)
 
-    def _share(self, offered: BoolArray, kept: BoolArray) -> float:
-        """Return the weighted share of `chances`, computed once for copies that vote alike."""
-        keeps = np.zeros(self.right.shape[1])
-        np.maximum.at(keeps, self.model_of[offered], self.keeps[offered])
-        key = (keeps.tobytes(), np.unique(self.model_of[kept]).tobytes())
-        if key not in self._known:
-            if len(self._known) >= _MOST_KNOWN:
-                self._known.clear()
-            self._known[key] = math.fsum(self.chances(offered, kept) * self.weights)
-        return self._known[key]
-
-    @cached_property
-    def _known(self) -> dict[tuple[bytes, bytes], float]:
-        """Shares that were computed before."""
-        return {}
-
-    def value(self, chosen: IntArray) -> float:
-        """Return the share of prompts that a vote of the chosen experts gets right."""
-        return math.fsum(self.won(chosen) * self.weights)
-
-    def won(self, chosen: IntArray) -> FloatArray:
-        """Return ``(R,)`` chances that a vote of the chosen experts is right."""
-        own = np.zeros(len(self.model_of), dtype=bool)
-        own[chosen] = True
-        return self.chances(own, own)
-
-    def chances(self, offered: BoolArray, kept: BoolArray) -> FloatArray:
-        """Return ``(R,)`` chances that the right votes of `offered` beat the wrong ones of `kept`.
-
-        Parameters
-        ----------
-        offered, kept
-            ``(N,)`` experts that may be right, and experts that may be wrong.
-        """
-        most, tied = self._against(np.unique(self.model_of[kept]))
+    def chances(self, keeps: FloatArray, kept: BoolArray) -> FloatArray:
+        """Return ``(R,)`` chances that the right votes of some beat the wrong ones of `kept`."""
+        most, tied = self._against(np.flatnonzero(kept))
         share = np.where(most > 0, 1.0 / (1 + tied) if self.tie else 0.0, 0.0)
-        voters = list(self._voters(offered))
+        voters = [(m, float(keeps[m])) for m in np.flatnonzero(keeps).tolist()]
         found = np.empty(len(most))
         for rows, votes in self._blocks:
             own = most[rows]
@@ -127,11 +76,6 @@ class Ballots:
             below -= cast * below
             below[count:] += moved
         return below
-
-    def _voters(self, offered: BoolArray) -> Iterator[tuple[int, float]]:
-        """Yield each LLM with the largest share that an offered copy of it keeps."""
-        for m in np.unique(self.model_of[offered]).tolist():
-            yield m, float(self.keeps[offered & (self.model_of == m)].max())
 
     def _against(self, models: IntArray) -> tuple[IntArray, IntArray]:
         """Return ``(R,)`` votes of the strongest wrong answer, and how many have as many."""
@@ -156,11 +100,6 @@ class Ballots:
             return [(slice(None), kinds[0])]
         return [(np.flatnonzero(block.ravel() == b), votes) for b, votes in enumerate(kinds)]
 
-    @cached_property
-    def parts(self) -> tuple[BoolArray | IntArray | FloatArray | float, ...]:
-        """What tells these ballots from others."""
-        return (self.right, self.wrong, self.votes, self.model_of, self.keeps, self.tie)
-
 
 def ballots_of(case: GatedCase, prompts: IntArray, *, published: bool = False) -> Ballots:
     """Return the ballots of a case on some prompts.
@@ -180,7 +119,7 @@ def ballots_of(case: GatedCase, prompts: IntArray, *, published: bool = False) -
     categories = case.pool.category_of[prompts]
     votes = np.ones(score.shape, dtype=np.int64)
     if case.vote.weights == "accuracy":
-        votes = _votes(case)[categories]
+        votes = votes_by_accuracy(case)[categories]
     return Ballots(
         right=score == 1,
         wrong=_numbered(score, answers),
@@ -207,7 +146,7 @@ def _numbered(score: FloatArray, answers: IntArray | None) -> IntArray:
     return np.where(given >= 0, np.take_along_axis(number, first, axis=1), -1)
 
 
-def _votes(case: GatedCase) -> IntArray:
+def votes_by_accuracy(case: GatedCase) -> IntArray:
     r"""Return ``(K, M)`` whole votes by category: :math:`\log((A - 1) p / (1 - p))`, to scale.
 
     p is the accuracy on training and validation prompts and A the number of answers there; the

@@ -11,7 +11,7 @@ import numpy as np
 
 from moe2opt.result import BoolArray, FloatArray, IntArray
 from moe2opt.selection.constraints.objectives import mixture_weights
-from moe2opt.selection.constraints.voting import ballots_of
+from moe2opt.selection.constraints.together import ensemble_of
 from moe2opt.selection.plan import votes
 from moe2opt.selection.plan.prompts import routed
 from moe2opt.selection.question import GatedInstance
@@ -224,7 +224,7 @@ class TestPart:
                 lowered = values * np.where(asked, weights * factor, 0.0).sum(axis=1)
             else:
                 values = votes.published(self.instance, self.prompts, policy.chosen)
-                lowered = ballots_of(self.instance, self.prompts).won(policy.chosen)
+                lowered = ensemble_of(self.instance, self.prompts).won(policy.chosen)
         everyone = policy.rule in ("vote", "ballot", "cascade")
         shares = asked.astype(np.float64) if everyone else weights
         spent, waited = (_spent(a, shares) for a in (energy, delay))

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
 
 from moe2opt.canonical import FacilityProblem
 from moe2opt.result import FloatArray, InputError, IntArray
-from moe2opt.selection.constraints.voting import ballots_of
+from moe2opt.selection.case import Vote
+from moe2opt.selection.constraints.together import ensemble_of
 from moe2opt.selection.evaluation.observed import Observed, observe
 from moe2opt.selection.evaluation.policies import Policy, TestPart, answered_by
 from moe2opt.selection.evaluation.report import PLAN, Evaluation, build_report
@@ -44,6 +46,9 @@ from moe2opt.selection.routing.prompts import Routing
 
 #: Energy budget of cost-aware routing as a share of what the plan's own routing is expected to use.
 _SHARE_OF_ENERGY = 0.75
+
+#: Name of the set that votes best, where the plan pools log-probabilities.
+BEST_VOTE = "selected for the vote"
 
 _ORACLE_NOTE = "upper bound: it sees the answers, and guessing inflates it"
 
@@ -151,9 +156,32 @@ def _policies(test: TestPart, solve: Solver, seed: int) -> Iterator[Policy]:
         yield from literature(test, instance.compiled, facts_of(instance), chosen)
         yield from _cost_aware(test, chosen, solve)
         everybody = test.everybody(chosen, equal=True)
+    elif instance.vote.pool != "answers":
+        yield from _votes_beside(test, chosen, solve)
     yield Policy("per-prompt oracle of the set", chosen, everybody, "oracle", note=_ORACLE_NOTE)
     if not all(np.isnan(llm.params_total_b) for llm in instance.tables.llms):
         yield _largest(test)
+
+
+def _votes_beside(test: TestPart, chosen: IntArray, solve: Solver) -> Iterator[Policy]:
+    """Yield votes on the answers that were given, of a pool's set and of the one selected so."""
+    instance = test.instance
+    note = _vote_note(test)
+    yield Policy("majority vote", chosen, test.as_planned(chosen)[0], "vote", note=note)
+    score = instance.pool.score[instance.members()]
+    if ((score > 0) & (score < 1)).any():
+        return
+    result = solve(replace(instance, vote=Vote("equal")))
+    if result.x is not None:
+        own = test.deployed(result.x)
+        note = f"{note}; the best set for it on the selection part"
+        routing = test.as_planned(own)[0]
+        yield Policy(BEST_VOTE, own, routing, "vote", result.objective, note)
+
+
+def _vote_note(test: TestPart) -> str:
+    votes = "exact" if test.answers is not None else "lower bound: right if over half of it is"
+    return f"all ask; {votes}"
 
 
 def _selected_on_train(test: TestPart, solve: Solver) -> Iterator[Policy]:
@@ -169,7 +197,7 @@ def _other_sets(test: TestPart, seed: int) -> Iterator[Policy]:
     instance, problem = test.instance, test.instance.compiled
     rules = baseline_sets(problem, facts_of(instance))
     if instance.vote is not None:  # greedy rules count the best answer, not the vote
-        value = ballots_of(instance, instance.members()).value
+        value = ensemble_of(instance, instance.members()).value
         start = max((own for own in rules.values() if own is not None), key=value, default=None)
         if start is not None:
             rules[LOCAL_SEARCH] = local_search(problem, start, value)
@@ -198,18 +226,19 @@ def _named(test: TestPart, name: str, chosen: IntArray | None, note: str) -> Ite
 
 def _other_routings(test: TestPart, chosen: IntArray) -> Iterator[Policy]:
     instance = test.instance
-    votes = "exact" if test.answers is not None else "lower bound: right if over half of it is"
+    note = _vote_note(test)
     yield Policy(
         "majority vote",
         chosen,
         test.everybody(chosen, equal=True),
         "vote",
-        note=f"all ask; {votes}",
+        note=note,
     )
     if instance.config.routing.top_k > 1:
         k = instance.config.routing.top_k
         routing = test.by_scores(instance.expert_scores, chosen, k)
-        yield Policy(f"top-{k} vote", chosen, routing, "vote", note=f"weights of the gate; {votes}")
+        told = note.replace("all ask", "weights of the gate")
+        yield Policy(f"top-{k} vote", chosen, routing, "vote", note=told)
     yield Policy("uniform routing", chosen, test.everybody(chosen, equal=True), "uniform")
     yield Policy("category table", chosen, by_category(test, chosen), note="no gate")
     for name, scores in trained_routers(instance, test.prompts).items():

@@ -10,7 +10,7 @@ import numpy as np
 from moe2opt.result import FloatArray, IntArray
 from moe2opt.selection.constraints.compiled import Compiled
 from moe2opt.selection.constraints.objectives import mixture_value
-from moe2opt.selection.constraints.voting import ballots_of
+from moe2opt.selection.constraints.together import ensemble_of
 from moe2opt.selection.gated import GatedCase
 from moe2opt.selection.plan import votes
 from moe2opt.selection.plan.model import GatedCategory, GatedPlan
@@ -83,7 +83,7 @@ def evaluated(case: GatedCase, chosen: IntArray) -> float:
     if case.mixture is not None:
         return mixture_value(case.mixture, case.scored, chosen)
     if case.vote is not None:
-        return ballots_of(case, rows).value(chosen)
+        return ensemble_of(case, rows).value(chosen)
     if not len(chosen):
         return 0.0
     values = np.where(case.may_serve, case.expert_values, 0.0)[np.ix_(rows, chosen)]

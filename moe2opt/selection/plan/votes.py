@@ -8,7 +8,7 @@ import numpy as np
 
 from moe2opt.result import FloatArray, IntArray
 from moe2opt.selection.constraints.compiled import Compiled
-from moe2opt.selection.constraints.voting import ballots_of
+from moe2opt.selection.constraints.together import ensemble_of
 from moe2opt.selection.gated import GatedCase
 from moe2opt.selection.plan.model import GatedCategory, GatedPlan
 from moe2opt.selection.plan.parts import deployed, measurements, money_of, usage
@@ -20,7 +20,7 @@ def decode(case: GatedCase, compiled: Compiled, x: IntArray) -> GatedPlan:
     own = compiled.problem.vector(x)[: len(case.experts)]
     chosen = np.flatnonzero(own)
     rows, test = case.members(), case.split.members("test")
-    ballots = ballots_of(case, rows)
+    ballots = ensemble_of(case, rows)
     right = ballots.won(chosen)
     score = published(case, test, chosen)
     known = ~np.isnan(score)
@@ -40,6 +40,7 @@ def decode(case: GatedCase, compiled: Compiled, x: IntArray) -> GatedPlan:
         energy_j_per_prompt=float(joules @ shares / max(1, len(rows))),
         routing={
             "vote": case.vote.weights,
+            **({} if case.vote.pool == "answers" else {"pool": case.vote.pool}),
             "selected_on": list(case.part),
             "split": case.split.record(),
         },
@@ -59,7 +60,7 @@ def decode(case: GatedCase, compiled: Compiled, x: IntArray) -> GatedPlan:
 def published(case: GatedCase, prompts: IntArray, chosen: IntArray) -> FloatArray:
     """Return ``(P,)`` chances that the vote on the published answers is right; NaN: nobody ran."""
     ran = case.pool.observed[np.ix_(prompts, case.model_of[chosen])].any(axis=1)
-    right = ballots_of(case, prompts, published=True).won(chosen)
+    right = ensemble_of(case, prompts, published=True).won(chosen)
     return np.where(ran | (len(chosen) == 0), right, np.nan)
 
 

@@ -229,7 +229,8 @@ def _of_vote(config: SelectionConfig) -> Iterator[str]:
     """Yield what a vote, in which every expert answers, does not go with."""
     if config.objective != "vote":
         if config.vote.model_fields_set:
-            yield "vote.weights: only goes with objective 'vote'"
+            key = min(config.vote.model_fields_set)
+            yield f"vote.{key}: only goes with objective 'vote'"
         return
     queue = config.queue
     for key, budget in (("energy", config.energy), ("money", config.money)):

@@ -116,6 +116,9 @@ class VoteSection(Section):
     weights: Literal["equal", "accuracy"] = "equal"
     """`equal`: one vote for each LLM, the most votes win; `accuracy`: votes by the log-odds of its
     accuracy in the category on the training and validation parts."""
+    pool: Literal["answers", "log_probabilities"] = "answers"
+    """`answers`: each LLM votes for the answer that it gave; `log_probabilities`: those of every
+    answer are added, weighted alike, and the largest sum wins (a logarithmic opinion pool)."""
 
 
 class MixtureSection(Section):

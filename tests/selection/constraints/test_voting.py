@@ -34,8 +34,8 @@ def ballots(
     table = np.array(answers).reshape(3, 3)
     number = np.select([table == "a", table == "b"], [0, 1 if tie else 0], -1)
     return Ballots(
-        table == "right", number, np.array(votes).reshape(3, 3), np.array([0, 1, 2, *copies]),
-        np.array(keeps), np.array([0.5, 0.3, 0.2]), tie,
+        np.array([0, 1, 2, *copies]), np.array(keeps), np.array([0.5, 0.3, 0.2]),
+        table == "right", number, np.array(votes).reshape(3, 3), tie,
     )  # fmt: skip
 
 
