@@ -187,9 +187,15 @@ class SplitTree:
         return len(self.records) - 1
 
     def before(self, position: int) -> SplitTree:
-        """Return the tree of the positions before one that is open; multipliers are shared."""
-        above = {k: below for k, below in self.children.items() if k < position}
-        return replace(self, records=[*self.records[:position], None], children=above)
+        """Return the tree as it was before the first split, at `position`; multipliers are shared.
+
+        What was cut off beside that node may have a larger number than the node itself.
+        """
+        records = self.records[: min(self.children[position])]
+        records[position] = None
+        above = {k: below for k, below in self.children.items() if k < len(records)}
+        del above[position]
+        return replace(self, records=records, children=above)
 
     def price(self, cluster: FloatArray, row: FloatArray, cover: FloatArray) -> int:
         """Return a number for multipliers; they are stored once a record uses it."""

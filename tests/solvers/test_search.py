@@ -13,6 +13,7 @@ from moe2opt.canonical import FacilityProblem, MonotoneProblem, MultipleChoicePr
 from moe2opt.certify import certify
 from moe2opt.result import NUMERICAL_GAP, Limit, Status
 from moe2opt.solvers.base import Options, Outcome, Search
+from moe2opt.solvers.tree import SplitTree, Tightening
 
 
 @pytest.mark.parametrize("rel_gap", [0.0, 1e-9, 1e-6, 3e-5, 1e-3, 0.1])
@@ -87,3 +88,20 @@ def test_steep_functions_of_a_sum_are_closed_within_the_gap(outer: Any) -> None:
     assert result.status is Status.OPTIMAL
     assert result.gap <= NUMERICAL_GAP
     assert certify(problem, result).ok
+
+
+@pytest.mark.parametrize("keeps_above", [False, True])
+def test_a_tree_begins_again_with_all_that_its_root_cut_off(keeps_above: bool) -> None:
+    """Before its first split a tree has the side that the last tightening cut off, on either side.
+
+    Lost, its place went to a node of the second tree, and the proof of a restarted run was refused.
+    """
+    tree = SplitTree()
+    root = tree.tighten(0, [Tightening(0, 4, keeps_above, ("budget", 0))])
+    tree.split(root, 1, 2)
+    again = tree.before(root)
+    for position in again.split(root, 1, 5):
+        again.prune(position, ("corner", 0))
+    cut, halves = [("budget", 0, 0)], [("split", 1, 5), ("corner", 0, 0), ("corner", 0, 0)]
+    below = cut + halves if keeps_above else halves + cut
+    assert list(again.preorder()) == [("split", 0, 4), *below]
