@@ -1,11 +1,12 @@
-"""Discrete monotone problems of the literature and random ones, made of parts but for networks.
+"""Discrete monotone problems of the literature and random ones, made of parts or oracles.
 
 Series systems (maximise the product of the reliabilities of stages within resources): Tillman,
 Hwang and Kuo (1977), Luus (1975), and the 33 problems with mixed components that Nakagawa and
 Miyazaki (1981) made of the one of Fyffe, Hines and Lee (1968). Their data were entered without a
 file at hand and are confirmed by the published optima alone, to six digits: of the first two, and
-of the 33 by those at the ends. Random ones: longer series, expected coverage, and quadratic
-knapsacks after Billionnet and Soutif.
+of the 33 by those at the ends. Random ones: longer series, expected coverage and covers by it,
+quadratic knapsacks after Billionnet and Soutif; powers of links and places of sensors have files of
+their own.
 """
 
 from __future__ import annotations
@@ -18,9 +19,11 @@ from typing import Any
 import numpy as np
 
 from moe2opt.bench.cases import Built
+from moe2opt.bench.radio import power_control, weighted_sum_rate
 from moe2opt.bench.redundancy import NETWORKS, network
+from moe2opt.bench.sensors import sensor_placement
 from moe2opt.canonical import MonotoneProblem, parts
-from moe2opt.result import FloatArray
+from moe2opt.result import FloatArray, IntArray
 
 #: (reliability, cost, weight) of the components of each subsystem of Fyffe, Hines and Lee.
 FYFFE = (
@@ -121,16 +124,34 @@ def series(stages: int, seed: int) -> MonotoneProblem:
 
 
 def coverage(sensors: int, seed: int) -> MonotoneProblem:
-    """Return a random expected coverage: 30 targets of 1-20, chances 0.1-0.6, a third of all."""
-    rng = np.random.default_rng([seed, sensors, 4])
-    chances = rng.uniform(0.1, 0.6, (30, sensors)) * (rng.random((30, sensors)) < 0.4)
-    cost = rng.integers(1, 10, sensors)
+    """Return a random expected coverage: a third of what all sensors cost."""
+    seen, cost, _ = _sensors(sensors, seed)
     return MonotoneProblem.from_parts(
         [0] * sensors,
         [1] * sensors,
-        parts.coverage(chances, rng.integers(1, 21, 30)),
+        seen,
         at_most=[(parts.linear(cost), int(cost.sum()) // 3)],
     )
+
+
+def cover(sensors: int, seed: int) -> MonotoneProblem:
+    """Return a random submodular cover: least cost for 60 % of what all sensors cover."""
+    seen, cost, most = _sensors(sensors, seed)
+    return MonotoneProblem.from_parts(
+        [0] * sensors,
+        [1] * sensors,
+        minimise=parts.linear(cost),
+        at_least=[(seen, 0.6 * most)],
+    )
+
+
+def _sensors(sensors: int, seed: int) -> tuple[parts.Part, IntArray, float]:
+    """Return coverage of 30 targets of 1-20 by chances of 0.1-0.6, costs of 1-9, and its most."""
+    rng = np.random.default_rng([seed, sensors, 4])
+    chances = rng.uniform(0.1, 0.6, (30, sensors)) * (rng.random((30, sensors)) < 0.4)
+    cost, worth = rng.integers(1, 10, sensors), rng.integers(1, 21, 30)
+    most = float(worth @ (1 - np.prod(1 - chances, axis=1)))
+    return parts.coverage(chances, worth), cost, most
 
 
 def quadratic_knapsack(items: int, seed: int) -> MonotoneProblem:
@@ -154,7 +175,11 @@ _MAKERS: dict[str, Callable[..., MonotoneProblem]] = {
     "series": series,
     "coverage": coverage,
     "quadratic-knapsack": quadratic_knapsack,
+    "cover": cover,
     "network": network,
+    "wsr": weighted_sum_rate,
+    "power-control": power_control,
+    "sensor-placement": sensor_placement,
 }
 
 

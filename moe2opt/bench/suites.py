@@ -114,7 +114,11 @@ def _monotone(seeds: int) -> Iterator[Case]:
     sizes = (
         ("series", "stages", (20, 40)),
         ("coverage", "sensors", (12, 16, 20)),
+        ("cover", "sensors", (16, 20, 40)),
         ("quadratic-knapsack", "items", (15, 20, 40)),
+        ("wsr", "users", (4, 6, 10)),
+        ("power-control", "links", (4, 6, 8)),
+        ("sensor-placement", "places", (16, 20, 40)),
     )
     for family, word, numbers in sizes:
         for n, seed in itertools.product(numbers, range(seeds)):
@@ -163,7 +167,7 @@ SUITES: dict[str, Suite] = {
         ),
         Suite(
             "monotone",
-            "series systems and networks (some published), coverage, quadratic knapsacks",
+            "series systems, networks, coverage, covers, quadratic knapsacks, powers, sensors",
             _monotone,
             seeded=True,
         ),
