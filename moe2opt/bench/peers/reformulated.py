@@ -3,13 +3,13 @@
 Separable ones become tables with one variable per level (products by their logarithms, as `brb`
 does it). On 0/1 variables a product of two is bounded by either (Glover and Woolsey 1974), and the
 chance that a target is missed is a chain: after every variable it is at least what it was, less its
-chance where the variable is chosen.
+chance where the variable is chosen. Least cost for a coverage has that chain in a row.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -66,10 +66,12 @@ def linear_form(problem: Problem) -> Form:
     made = problem.structure
     if made is None:
         raise UnsupportedError("no linear model of a monotone problem given by oracles")
-    if made.minimises or problem.lower.any() or (problem.upper > 1).any():
-        raise UnsupportedError("a linear model of these parts needs a maximum over 0/1 variables")
+    if problem.lower.any() or (problem.upper > 1).any():
+        raise UnsupportedError("a linear model of these parts needs 0/1 variables")
     n = problem.size
-    if isinstance(made.objective, Quadratic):
+    if made.minimises:
+        matrices, constant = _cover(made, n)
+    elif isinstance(made.objective, Quadratic):
         matrices, constant = _pairs(made.objective, _rows(made, n)), 0.0
     elif isinstance(made.objective, Coverage):
         matrices, constant = _chains(made.objective, _rows(made, n))
@@ -131,6 +133,25 @@ def _pairs(part: Quadratic, rows: tuple[FloatArray, FloatArray, FloatArray]) -> 
         row_upper=np.r_[np.zeros(2 * pairs), rows[2]],
         binary=n + pairs,
     )
+
+
+def _cover(made: Structure, n: int) -> tuple[Matrices, float]:
+    """Return the model of least cost for a coverage, whose reach is one more row."""
+    covers = [row for row in made.at_least if isinstance(row.part, Coverage)]
+    if len(covers) != 1:
+        raise UnsupportedError("a linear model of a minimum needs one coverage from below")
+    others = replace(made, at_least=tuple(row for row in made.at_least if row not in covers))
+    part = covers[0].part
+    assert isinstance(part, Coverage)
+    chained, most = _chains(part, _rows(others, n))
+    cost = coefficients(made.objective, n)
+    return Matrices(
+        objective=np.r_[-cost[:n], np.zeros(len(chained.objective) - n)],
+        rows=vstack([chained.rows, csr_array(chained.objective[None, :])], format="csr"),
+        row_lower=np.r_[chained.row_lower, covers[0].limit - most],
+        row_upper=np.r_[chained.row_upper, np.inf],
+        binary=n,
+    ), -float(cost[n])
 
 
 def _chains(

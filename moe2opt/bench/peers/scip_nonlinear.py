@@ -2,6 +2,7 @@
 
 A function of one variable is a table chosen by binaries, a product of tables, a product of two
 variables and the chance that a target is missed are nonlinear expressions that SCIP relaxes itself.
+So are the rates of links that disturb one another, which are oracles to us.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from moe2opt.bench.peers import UnsupportedError
+from moe2opt.bench.radio import Interference, SumRate
 from moe2opt.canonical import MonotoneProblem
 from moe2opt.canonical.placed import Block, Blocks, Coverage, Placed, Quadratic
 
@@ -21,11 +23,13 @@ def monotone_model(model: Any, problem: MonotoneProblem) -> tuple[list[Any], Any
     Raises
     ------
     UnsupportedError
-        For oracles, and for parts without a model here.
+        For oracles but those of links, and for parts without a model here.
     """
     made = problem.structure
-    if made is None or made.minimises:
-        raise UnsupportedError("no model of oracles, or of a minimum")
+    if isinstance(problem.mixed_objective, SumRate):
+        return _links(model, problem, problem.mixed_objective), np.rint
+    if made is None:
+        raise UnsupportedError("no model of oracles")
     x = [
         model.addVar(vtype="I", lb=int(low), ub=int(high))
         for low, high in zip(problem.lower, problem.upper, strict=True)
@@ -35,9 +39,43 @@ def monotone_model(model: Any, problem: MonotoneProblem) -> tuple[list[Any], Any
         value = _expression(model, problem, x, tables, row.part)
         model.addCons(sign * value <= sign * float(row.limit))
     worth = model.addVar(lb=None, ub=None)
-    model.addCons(worth <= _expression(model, problem, x, tables, made.objective))
+    value = _expression(model, problem, x, tables, made.objective)
+    model.addCons(worth <= (-value if made.minimises else value))
     model.setObjective(worth, "maximize")
     return x, np.rint
+
+
+def _links(model: Any, problem: MonotoneProblem, rates: SumRate) -> list[Any]:
+    """Model links: a signal-to-interference ratio each, times what is heard beside the signal.
+
+    Gains and limits are in multiples of the noise, so that numbers of the model are of one size.
+    """
+    from pyscipopt import log, quicksum
+
+    x = [model.addVar(vtype="I", lb=0, ub=int(high)) for high in problem.upper]
+    power = [
+        _table(model, problem, x, {}, _one_table(i, rates.powers)) for i in range(problem.size)
+    ]
+    for row in problem.constraints:
+        assert isinstance(row, Interference)
+        heard = quicksum(float(g) * p for g, p in zip(row.gains, power, strict=True))
+        model.addCons(heard <= 1.0)
+    total = []
+    for i, gains in enumerate(rates.gains / rates.noise):
+        ratio = model.addVar(lb=0.0, ub=float(gains[i] * rates.powers[-1]))
+        others = [float(g) * power[j] for j, g in enumerate(gains) if j != i]
+        model.addCons(ratio * (1.0 + quicksum(others)) <= float(gains[i]) * power[i])
+        total.append(float(rates.weights[i]) / np.log(2.0) * log(1.0 + ratio))
+    worth = model.addVar(lb=None, ub=None)
+    model.addCons(worth <= quicksum(total))
+    model.setObjective(worth, "maximize")
+    return x
+
+
+def _one_table(variable: int, table: Any) -> Block:
+    """Return a table over all levels of one variable that begins at 0."""
+    one = np.ones(1, dtype=np.int64)
+    return Block(np.array([variable]), table, 0 * one, one)
 
 
 def _expression(
@@ -75,7 +113,7 @@ def _table(
     slopes = np.diff(block.table)
     if len(slopes) == 0:
         return float(block.table[0])
-    if np.ptp(slopes) == 0:
+    if np.ptp(slopes) <= 1e-12 * slopes.max():
         return float(block.table[0]) + float(slopes[0]) * (x[i] - int(problem.lower[i]))
     if i not in tables:
         levels = range(len(block.table))
