@@ -23,6 +23,7 @@ import numpy as np
 
 from moe2opt.canonical import MultipleChoiceProblem
 from moe2opt.place.case import Case, Variant
+from moe2opt.place.hull import hull_rows
 from moe2opt.place.machine import HOP_S
 from moe2opt.place.options import Site, Split, part_of, place_of
 from moe2opt.place.rows import Rows, memory_rows, order_rows, variant_rows
@@ -59,6 +60,7 @@ def compile_case(case: Case) -> Compiled:
     memory_rows(case, rows)
     order_rows(case, rows)
     variant_rows(case, rows)
+    hull_rows(case, rows)
     values = [_variant_values(case, rows.variants)]
     uses = [np.stack(rows.variant, axis=1)]
     for d in range(len(devices)):

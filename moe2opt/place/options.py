@@ -8,9 +8,6 @@ from moe2opt.llamacpp import LlamaLayer
 from moe2opt.place.case import Case
 from moe2opt.place.machine import Device
 
-#: Devices up to which a layer of each may be split.
-_MOST_SPLIT = 3
-
 
 @dataclass(frozen=True, slots=True)
 class Site:
@@ -69,13 +66,8 @@ def sites_of(case: Case) -> tuple[Site, ...]:
 
 
 def splits_of(case: Case) -> tuple[Split, ...]:
-    """Return which layer of a device may be split: none, or one of a class.
-
-    On more devices the gain is below that of a whole layer on one of them, and the search long.
-    """
+    """Return which layer of a device may be split: none, or one of a class."""
     count = len(case.machine.devices)
-    if count > _MOST_SPLIT:
-        return ()
     found = [
         Split(c, kept, ubatch, to)
         for c, members in enumerate(case.classes)
