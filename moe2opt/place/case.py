@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import combinations
+from itertools import combinations, groupby
 
 import numpy as np
 
@@ -17,8 +17,8 @@ from moe2opt.place.machine import Device, Machine
 from moe2opt.place.sections import PlaceConfig
 from moe2opt.result import FloatArray, IntArray
 
-#: Devices up to which every subset may be used; with more, all of them or the first ones.
-_FEW_DEVICES = 4
+#: Devices up to which every subset may be used; with more, the first ones and the last ones.
+_FEW_DEVICES = 5
 
 #: What a compute buffer is multiplied by: 147 measured ones lie below 1.15 times the formula and
 #: 16 MiB, which the margin holds (see `moe2opt.llamacpp.compute`).
@@ -68,21 +68,41 @@ class Case:
     @cached_property
     def variants(self) -> tuple[Variant, ...]:
         """Every variant, those with all devices first, the processor alone last."""
-        count = len(self.machine.devices)
-        numbers = tuple(range(count))
-        if count <= _FEW_DEVICES:
-            subsets = [s for k in range(count, 0, -1) for s in combinations(numbers, k)]
-        else:
-            subsets = [numbers[:k] for k in range(count, 0, -1)]
         found = [
             Variant(subset, ubatch, offloads, copies)
-            for subset in subsets
+            for subset in self._subsets()
             for ubatch in sorted(self.config.ubatch)
             for offloads in (True, False)
             for copies in ((True, False) if offloads and len(subset) > 1 else (offloads,))
         ]
         alone = [Variant((), ubatch, offloads=True) for ubatch in sorted(self.config.ubatch)]
         return (*found, *alone)
+
+    def _subsets(self) -> list[tuple[int, ...]]:
+        """Return the sets of devices that may hold layers, the largest ones first."""
+        count = len(self.machine.devices)
+        numbers = tuple(range(count))
+        if count <= _FEW_DEVICES:
+            found = [s for k in numbers for s in combinations(numbers, k + 1)]
+        else:
+            # What `--fit` may set: it fills from the last device on, and then from the first.
+            found = [(*numbers[:i], *numbers[j:]) for j in numbers[1:] for i in range(j + 1)]
+            found += [numbers[:i] for i in numbers[1:]]
+        kept = {self.first_of_equal(subset) for subset in found if subset}
+        return sorted(kept, key=lambda subset: (-len(subset), subset))
+
+    def first_of_equal(self, subset: tuple[int, ...]) -> tuple[int, ...]:
+        """Return a set of devices with the first of equal neighbours in place of later ones.
+
+        Which of them are in use makes no difference, but for the first device, which keeps room
+        for what is copied.
+        """
+        devices = [replace(device, name="") for device in self.machine.devices]
+        found: list[int] = []
+        for _, run in groupby(range(len(devices)), lambda d: (d == 0, devices[d])):
+            numbers = list(run)
+            found += numbers[: sum(d in subset for d in numbers)]
+        return tuple(found)
 
     @property
     def backend(self) -> Backend:
@@ -132,6 +152,16 @@ class Case:
         """Return what a device keeps for computing, with its margin, whatever layers it holds."""
         if device not in variant.devices:
             return 0
+        if (variant, device) not in self._computing:
+            self._computing[variant, device] = self._compute_bytes(variant, device)
+        return self._computing[variant, device]
+
+    @cached_property
+    def _computing(self) -> dict[tuple[Variant, int], int]:
+        """What was found of compute buffers."""
+        return {}
+
+    def _compute_bytes(self, variant: Variant, device: int) -> int:
         copied = 0
         if variant.offloads and variant.copies and self.backend.copies and device == 0:
             copied = max(

@@ -45,12 +45,12 @@ class Judge:
 
     def faults(self, layout: Layout, ubatch: int) -> list[str]:
         """Return what does not fit, a line each."""
-        machine, found = self.case.machine, []
+        machine, found, used = self.case.machine, [], self.used(layout)
         *held, ram = self.memory(layout, ubatch)
         for d, own in enumerate(held):
             device = machine.devices[d]
             over = own.total_bytes + self.margin_bytes(own, d) - device.capacity_bytes
-            if d in layout.homes and over > 0:
+            if d in used and over > 0:
                 found.append(f"{device.name} lacks {over / 2**20:,.0f} MiB")
         over = ram.total_bytes - (machine.ram_bytes or float("inf"))
         if over > 0:
@@ -59,7 +59,7 @@ class Judge:
             taken = ram.total_bytes + sum(
                 own.total_bytes + self.margin_bytes(own, d)
                 for d, own in enumerate(held)
-                if d in layout.homes
+                if d in used
             )
             if taken > machine.pool_bytes:
                 over = taken - machine.pool_bytes
@@ -91,9 +91,16 @@ class Judge:
         """Return what a plan of a layout keeps on a device for computing."""
         return self.case.compute_bytes(self.variant(layout, ubatch), device)
 
+    @staticmethod
+    def used(layout: Layout) -> tuple[int, ...]:
+        """Return the devices that hold layers or experts."""
+        experts = {place for own in layout.experts.values() for place in own.values()}
+        return tuple(sorted({*layout.homes, *experts} - {CPU}))
+
     def variant(self, layout: Layout, ubatch: int) -> Variant:
         """Return what a layout decides for a whole run."""
-        used = tuple(sorted(set(layout.homes) - {CPU}))
+        # The last one holds the output.
+        used = tuple(d for d in self.used(layout) if d <= layout.homes[-1])
         copies = CPU in layout.homes or any(CPU in own.values() for own in layout.experts.values())
         return Variant(used, ubatch, bool(layout.experts) or copies, copies)
 

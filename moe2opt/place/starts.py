@@ -1,12 +1,17 @@
-"""Where the search starts: the best of what rules in use set, as a solution of the problem."""
+"""Where the search starts: the best of chains of layers and of what rules in use set."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from itertools import islice
 
 import numpy as np
 
 from moe2opt.llamacpp import CPU, Layout, LlamaLayer
 from moe2opt.place.baselines import layouts
 from moe2opt.place.case import Case
+from moe2opt.place.chained import chained
 from moe2opt.place.compile import Compiled
 from moe2opt.place.judge import Judge
 from moe2opt.place.options import Site, Split, kept_matrices
@@ -14,11 +19,17 @@ from moe2opt.result import IntArray
 
 
 def start_of(case: Case, compiled: Compiled) -> IntArray | None:
-    """Return the best solution that a rule in use sets; None where the problem permits none."""
+    """Return the best solution of a chain or of a rule in use; None where none is permitted."""
     ubatch, problem = min(case.config.ubatch), compiled.problem
-    found = [encoded(case, compiled, layout, ubatch) for layout in layouts(case)]
-    fitting = [x for x in found if x is not None and problem.is_feasible(x)]
-    return max(fitting, key=problem.evaluate, default=None)
+
+    def fitting(layouts: Iterable[tuple[Layout, int]]) -> Iterator[IntArray]:
+        found = (encoded(case, compiled, *own) for own in layouts)
+        return (x for x in found if x is not None and problem.is_feasible(x))
+
+    by_rule = fitting((layout, ubatch) for layout in layouts(case))
+    # Chains come in order of their worth.
+    best_chain = islice(fitting(chained(case)), 1)
+    return max((*by_rule, *best_chain), key=problem.evaluate, default=None)
 
 
 def encoded(case: Case, compiled: Compiled, layout: Layout, ubatch: int) -> IntArray | None:
@@ -27,6 +38,10 @@ def encoded(case: Case, compiled: Compiled, layout: Layout, ubatch: int) -> IntA
     A layer that is split where no option says so has all its experts in RAM.
     """
     devices = range(len(case.machine.devices))
+    variant = Judge(case).variant(layout, ubatch)
+    if (first := case.first_of_equal(variant.devices)) != variant.devices:
+        layout = _renamed(layout, dict(zip(variant.devices, first, strict=True)))
+        variant = replace(variant, devices=first)
     priced = ubatch if case.prompt_matters else case.config.ubatch[0]
     cuts = np.searchsorted(layout.homes[:-1], devices).tolist()
     splits = dict.fromkeys(devices if compiled.splits else (), Split())
@@ -47,7 +62,7 @@ def encoded(case: Case, compiled: Compiled, layout: Layout, ubatch: int) -> IntA
             )
     try:
         options = [
-            compiled.variants.index(Judge(case).variant(layout, ubatch)),
+            compiled.variants.index(variant),
             *cuts,
             *(compiled.splits.index(split) for split in splits.values()),
             *(compiled.sites.index(sites[index]) for index in sorted(sites)),
@@ -55,6 +70,15 @@ def encoded(case: Case, compiled: Compiled, layout: Layout, ubatch: int) -> IntA
     except ValueError:  # a set of devices that no option stands for
         return None
     return np.array(options, dtype=np.int64)
+
+
+def _renamed(layout: Layout, names: dict[int, int]) -> Layout:
+    """Return a layout with other devices of the same kind."""
+    experts = {
+        block: {matrix: names.get(place, place) for matrix, place in own.items()}
+        for block, own in layout.experts.items()
+    }
+    return Layout(tuple(names.get(place, place) for place in layout.homes), experts)
 
 
 def _says(layer: LlamaLayer, at: dict[str, int], home: int, split: Split) -> bool:
