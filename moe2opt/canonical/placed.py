@@ -82,21 +82,68 @@ class Blocks:
 
     def __call__(self, points: IntArray) -> FloatArray:
         """Return correctly rounded sums, or products multiplied in the order of the blocks."""
-        columns = [block(points) for block in self.blocks]
+        if self.is_integral and (slopes := self._slopes(points.shape[1])) is not None:
+            return np.asarray(points @ slopes)
+        columns = self._columns(points)
         if self.is_product:
             value = np.ones(len(points))
             for column in columns:
                 value = value * column
             return value
         if self.is_integral:
-            return sum(columns, np.zeros(len(points)))
-        return np.array([exact_sum(row) for row in zip(*columns, strict=True)])
+            return np.asarray(columns.sum(axis=0))  # exact, in any order
+        return np.array([exact_sum(row) for row in columns.T.tolist()])
+
+    def _columns(self, points: IntArray) -> FloatArray:
+        """Return the ``(blocks, B)`` entries of all tables that are not zero."""
+        if self._table is None:
+            columns = [block(points) for block in self.blocks]
+            return np.array(columns).reshape(len(columns), len(points))
+        table, variables, shifts = self._table
+        return np.asarray(table[points.T[variables] + shifts[:, None]])
+
+    @cached_property
+    def _table(self) -> tuple[FloatArray, IntArray, IntArray] | None:
+        """The tables of single variables in one, its variables, and the way to their entries."""
+        # A zero changes no sum.
+        blocks = [block for block in self.blocks if self.is_product or block.table.any()]
+        if not blocks or any(len(block.variables) > 1 for block in blocks):
+            return None
+        tables = [block.table for block in blocks]
+        ends = np.cumsum([0, *map(len, tables[:-1])])
+        lower = np.concatenate([block.lower for block in blocks])
+        variables = np.concatenate([block.variables for block in blocks])
+        return np.concatenate(tables), variables, ends - lower
+
+    def _slopes(self, n: int) -> FloatArray | None:
+        """Return what sums of multiples of all variables multiply them with, None for others."""
+        if "slopes" not in self._known:
+            self._known["slopes"] = _multiples(self.blocks, n)
+        return self._known["slopes"]
+
+    @cached_property
+    def _known(self) -> dict[str, FloatArray | None]:
+        return {}
 
     def arrays(self) -> list[FloatArray]:
         """Return tables and variables."""
         kind = np.array([float(self.is_product)])
         pairs = ((b.variables.astype(np.float64), b.table) for b in self.blocks)
         return [kind, *(array for pair in pairs for array in pair)]
+
+
+def _multiples(blocks: tuple[Block, ...], n: int) -> FloatArray | None:
+    """Return the ``(n,)`` slopes of blocks that are whole multiples of one variable each."""
+    slopes = np.zeros(n)
+    for block in blocks:
+        levels = block.lower[0] + np.arange(len(block.table))
+        if len(block.variables) > 1 or not len(block.table) > 1:
+            return None
+        slope = block.table[1] - block.table[0]
+        if not np.array_equal(block.table, slope * levels):
+            return None
+        slopes[block.variables[0]] += slope
+    return slopes
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -111,9 +111,10 @@ def found_alike(made: Structure, lower: IntArray, upper: IntArray) -> tuple[tupl
     functions = _functions(made)
     if functions is None or len(lower) > MOST_VARIABLES:
         return ()
-    before = [_image(part, np.arange(len(lower))) for part in functions]
+    groups = _candidates(functions, lower, upper)
+    before = [_image(part, np.arange(len(lower))) for part in functions] if groups else []
     found: list[tuple[int, ...]] = []
-    for candidates in _candidates(functions, lower, upper):
+    for candidates in groups:
         sets: list[list[int]] = []
         for i in candidates:
             fits = (s for s in sets if _is_kept(functions, before, s[0], i, len(lower)))
@@ -145,9 +146,7 @@ def _has_code(part: Placed) -> bool:
     return isinstance(part, Function) or any(map(_has_code, inner))
 
 
-def _candidates(
-    functions: Sequence[Placed], lower: IntArray, upper: IntArray
-) -> Iterable[list[int]]:
+def _candidates(functions: Sequence[Placed], lower: IntArray, upper: IntArray) -> list[list[int]]:
     """Return variables of one range that, each alone at an end of it, make the same of all."""
     n = len(lower)
     high, low = np.repeat(lower[None, :], n, axis=0), np.repeat(upper[None, :], n, axis=0)
@@ -157,7 +156,7 @@ def _candidates(
     groups: dict[tuple[str, ...], list[int]] = defaultdict(list)
     for i in np.flatnonzero(upper > lower).tolist():
         groups[f"{lower[i]} {upper[i]}", *(f"{v:.9g}" for v in values[i])].append(i)
-    return (group for group in groups.values() if len(group) > 1)
+    return [group for group in groups.values() if len(group) > 1]
 
 
 def _is_kept(functions: Sequence[Placed], before: Sequence[bytes], i: int, j: int, n: int) -> bool:

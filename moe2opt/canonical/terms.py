@@ -19,7 +19,7 @@ import numpy as np
 
 from moe2opt.canonical.declared import Box
 from moe2opt.canonical.logarithm import log_bounds
-from moe2opt.canonical.placed import Blocks, Coverage, Placed, Quadratic
+from moe2opt.canonical.placed import Block, Blocks, Coverage, Placed, Quadratic
 from moe2opt.result import BoolArray, FloatArray, IntArray
 
 #: Binary digits of logarithms; tangents of coverage touch at multiples of one over so many, and up
@@ -148,9 +148,12 @@ class Tabled:
     def plane(self, given: FloatArray, around: Around) -> Plane:
         """Return the tables themselves."""
         corner = around.corner(self.side)
-        coupled = (block for block in self.part.blocks if len(block.variables) > 1)
-        constant = math.fsum(float(block(corner[None, :])[0]) for block in coupled)
+        constant = math.fsum(float(block(corner[None, :])[0]) for block in self._coupled)
         return Plane(constant, self._table, self._size)
+
+    @cached_property
+    def _coupled(self) -> list[Block]:
+        return [block for block in self.part.blocks if len(block.variables) > 1]
 
     @cached_property
     def _table(self) -> FloatArray:

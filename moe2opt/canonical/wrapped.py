@@ -72,15 +72,28 @@ class Curved:
 
     def _tangent(self, touching: float) -> _Line:
         """Return the line through two neighbouring cells, moved to lie beyond the curve."""
+        low, high, _ = self._range
+        if high <= low:
+            cell = 0.0
+        elif self.part.inner.is_integral:
+            cell = min(max(math.floor(touching), low), high - 1.0)
+        else:
+            step = (high - low) / CELLS
+            cell = float(min(max(math.floor((touching - low) / step), 1), CELLS - 2))
+        if cell not in self._lines:
+            self._lines[cell] = self._line(cell)
+        return self._lines[cell]
+
+    def _line(self, cell: float) -> _Line:
+        """Return the line of a cell, which is the first value itself where all are whole."""
         low, high, far = self._range
         if high <= low:
             return _Line(0.0, low, float(self.part.outer_values(np.array([low]))[0]), far)
         if self.part.inner.is_integral:
-            start = min(max(math.floor(touching), low), high - 1.0)
+            start = cell
             first, second = self.part.outer_values(np.array([start, start + 1.0])).tolist()
             return _Line(max(0.0, second - first), start, first, 4.0 * far * (high - low))
         step = (high - low) / CELLS
-        cell = min(max(math.floor((touching - low) / step), 1), CELLS - 2)
         places = np.minimum(low + step * np.arange(cell - 1.0, cell + 3.0), high)
         values = self.part.outer_values(places)
         slopes = np.diff(values) / np.diff(places)
@@ -89,6 +102,10 @@ class Curved:
         slope = max(0.0, float(slopes[1]))
         size = 8.0 * CELLS * (far + slope * max(abs(low), abs(high)))
         return _Line(slope, float(places[1]), float(values[1]) + self.side * beyond, size)
+
+    @cached_property
+    def _lines(self) -> dict[float, _Line]:
+        return {}
 
     @cached_property
     def _range(self) -> tuple[float, float, float]:

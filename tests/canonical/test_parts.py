@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import math
+import operator
 import pickle
 from decimal import Decimal, localcontext
 from typing import Any
@@ -244,3 +247,28 @@ def test_what_couples_variables_makes_one_group() -> None:
 def test_coupled_parts_have_no_choice_view(part: Any) -> None:
     """What is not separable is not taken for it."""
     assert choice_view(mo.MonotoneProblem.from_parts([0, 0], [1, 1], part)) is None
+
+
+@pytest.mark.parametrize("kind", ["linear", "whole", "fractions", "product"])
+def test_tables_at_once_are_what_they_are_one_by_one(kind: str) -> None:
+    """Many points at once have, to the last digit, the values of their tables one after another."""
+    rng = np.random.default_rng(5)
+    lower, upper = rng.integers(-2, 3, 9), np.full(9, 6)
+    widths = (upper - lower + 1).tolist()
+    if kind == "linear":
+        part = parts.linear(rng.integers(0, 4, 9) * (np.arange(9) % 3 > 0))
+    elif kind == "whole":
+        part = parts.total([np.cumsum(rng.integers(0, 9, w)) for w in widths])
+    elif kind == "fractions":
+        part = parts.total([np.cumsum(rng.uniform(0, 9, w)) * (w % 2) for w in widths])
+    else:
+        part = parts.product([np.cumsum(rng.uniform(0, 1, w)) for w in widths])
+    problem = mo.MonotoneProblem.from_parts(lower, upper, part)
+    made = problem.structure
+    assert made is not None
+    points = rng.integers(lower, upper + 1, (200, 9))
+    columns = np.array([block(points) for block in made.objective.blocks])
+    wanted = [math.fsum(column) for column in columns.T]
+    if kind == "product":
+        wanted = [functools.reduce(operator.mul, column, 1.0) for column in columns.T]
+    assert made.objective(points).tolist() == wanted
