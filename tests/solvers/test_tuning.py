@@ -13,7 +13,7 @@ from strategies import brute_force
 
 import moe2opt as mo
 from moe2opt.bench.generated import uniform
-from moe2opt.solvers import tuning
+from moe2opt.solvers import tuning, tuning_choice
 from moe2opt.solvers.tuning import ChoiceTuning, FacilityTuning, MonotoneTuning, Tuning
 
 RNG = np.random.default_rng(0)
@@ -51,8 +51,8 @@ def test_another_tuning_gives_another_tree_and_the_same_answer(name: str) -> Non
 
 def test_every_number_says_what_it_trades() -> None:
     """Each field of each tuning is followed by a docstring."""
-    tree = ast.parse(inspect.getsource(tuning))
-    engines = [n for n in tree.body if isinstance(n, ast.ClassDef) and n.name != "Tuning"]
+    nodes = [n for m in (tuning, tuning_choice) for n in ast.parse(inspect.getsource(m)).body]
+    engines = [n for n in nodes if isinstance(n, ast.ClassDef) and n.name != "Tuning"]
     assert len(engines) == 6
     for engine in engines:
         for field, text in zip(engine.body[1::2], engine.body[2::2], strict=True):

@@ -78,15 +78,20 @@ class CoreSearch:
         largest = self.state.node_bound[nodes].max(initial=-math.inf)
         return max(float(self.state.pruned[0]), float(largest))
 
+    @property
+    def is_open(self) -> bool:
+        """Whether there is a node to go on with."""
+        return bool(self.state.counts[QUEUED] or self.state.counts[CURRENT] >= 0)
+
     def run(self, nodes: float = math.inf) -> Limit | Literal[Shrunk.SHRUNK] | None:
         """Search to the end, for some nodes, to a limit, or until the core should shrink."""
         problem = self.search.problem
         assert isinstance(problem, MultipleChoiceProblem)
         while True:
             limit = self.search.limit_reached() or self._no_room_to_write()
-            if limit is not None or self._spent >= nodes:
+            if limit is not None or self.spent >= nodes:
                 return limit
-            event = self._call(nodes - self._spent)
+            event = self._call(nodes - self.spent)
             if event == DONE:
                 return None
             if event == FULL:
@@ -96,11 +101,12 @@ class CoreSearch:
                 self.search.improve_bound(self.search.rounded(self.bound))
             improved = self._answer(problem, event)
             self.search.tick()
-            if improved and self._should_shrink():
+            if improved and self.should_shrink():
                 return SHRUNK
 
     @property
-    def _spent(self) -> int:
+    def spent(self) -> int:
+        """Nodes so far."""
         return int(self.state.counts[NODES])
 
     def _call(self, nodes: float) -> int:
@@ -109,16 +115,16 @@ class CoreSearch:
         if search.options.node_limit is not None:
             nodes = min(nodes, search.options.node_limit - search.nodes)
         count = max(1, int(min(nodes, self._pace)))
-        before, start = self._spent, time.perf_counter()
+        before, start = self.spent, time.perf_counter()
         best = search.objective + core.tiny
         small, often = self.tuning.small_core, self.tuning.often
         event = int(
             explore(core, self.vertex, self.state, search.cutoff, best, count, small, often)
         )
-        search.nodes += self._spent - before
+        search.nodes += self.spent - before
         search.open_nodes = int(self.state.counts[QUEUED]) + 1
         took = time.perf_counter() - start
-        if took < self.tuning.pause_s / 2 and self._spent - before >= self._pace:
+        if took < self.tuning.pause_s / 2 and self.spent - before >= self._pace:
             self._pace *= 2
         elif took > 2 * self.tuning.pause_s:
             self._pace = max(1, self._pace // 2)
@@ -141,10 +147,10 @@ class CoreSearch:
         prune_node(self.state, node, CORNER, 0, problem.evaluate(x))
         return improved
 
-    def _should_shrink(self) -> bool:
+    def should_shrink(self) -> bool:
         """Tell whether the new incumbent rules out much of the core, early enough to start over."""
         core = self.part.core
-        if core.aimless or self.price is None or self._spent > self.tuning.costly_nodes:
+        if core.aimless or self.price is None or self.spent > self.tuning.costly_nodes:
             return False
         profit = core.values - core.costs @ self.price
         best = np.maximum.reduceat(profit, core.starts[:-1])

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import numpy as np
 
 from moe2opt.canonical import MultipleChoiceProblem
-from moe2opt.result import BoolArray, Certificate, FloatArray
+from moe2opt.result import BoolArray, Certificate, FloatArray, Limit
 from moe2opt.solvers.base import Search
-from moe2opt.solvers.choice.core import SHRUNK, CoreSearch
+from moe2opt.solvers.choice.core import SHRUNK, CoreSearch, Shrunk
 from moe2opt.solvers.choice.heuristics import greedy_choice, improve_choice
 from moe2opt.solvers.choice.kernels import INFEASIBLE, descend
 from moe2opt.solvers.choice.lattice import fill
@@ -17,6 +18,7 @@ from moe2opt.solvers.choice.model import ChoiceModel, Part
 from moe2opt.solvers.choice.polish import polish
 from moe2opt.solvers.choice.tree import RootTree, core_records, sealed
 from moe2opt.solvers.choice.vertex import Vertex, new_vertex
+from moe2opt.solvers.choice.walk import walk
 from moe2opt.solvers.choice.warm import warm_up
 from moe2opt.solvers.relaxation import Explored
 from moe2opt.solvers.tuning import ChoiceTuning
@@ -131,7 +133,8 @@ class ChoiceEngine:
         regret[keys] = 0.0
         for options in self.tuning.dive_options:
             place = len(self.model.starts) + options
-            if len(regret) <= place or search.prunes(bound):
+            # A dive among most of the options is the search itself, without a proof.
+            if len(regret) < 2 * place or search.prunes(bound):
                 return
             level = np.partition(regret, place)[place]
             box = regret < level
@@ -153,11 +156,27 @@ class ChoiceEngine:
             part = self.model.part(~fixed)
             self.tree.reduce(np.flatnonzero(fixed), vertex.price)
             core = CoreSearch(part, bound, search, vertex.price)
-            ended = core.run()
+            ended = self._searched(core, vertex, bound, search)
             if ended is SHRUNK:
                 continue
             self.tree.core = core_records(part, core.state)
             return Explored(search.rounded(max(shaved, core.bound)), ended)
+
+    def _searched(
+        self, core: CoreSearch, vertex: Vertex, bound: float, search: Search
+    ) -> Limit | Literal[Shrunk.SHRUNK] | None:
+        """Search a core to its end, and walk from the incumbent whenever its nodes have doubled."""
+        nodes = self.tuning.walk_nodes
+        while True:
+            ended = core.run(nodes)
+            if ended is not None or not core.is_open:
+                return ended
+            before = search.objective
+            moves = max(self.tuning.walk_least, self.tuning.walk_moves * nodes)
+            walk(self.model, vertex.price, bound, search, moves)
+            if search.objective > before and core.should_shrink():
+                return SHRUNK
+            nodes *= 2
 
     def _fixed(
         self, whole: Part, vertex: Vertex, bound: float, search: Search

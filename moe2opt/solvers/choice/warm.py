@@ -14,12 +14,13 @@ from moe2opt.solvers.choice.model import ChoiceModel
 from moe2opt.solvers.choice.search import explore
 from moe2opt.solvers.choice.state import POSITIONS, new_state, preorder
 from moe2opt.solvers.choice.vertex import new_vertex
+from moe2opt.solvers.choice.walk import step
 from moe2opt.solvers.jit import compiling
 
 
 def warm_up(search: Search) -> None:
     """Load or compile the kernels, once per process, while the clock stands."""
-    kernels: tuple[Any, ...] = (descend, explore, preorder)
+    kernels: tuple[Any, ...] = (descend, explore, preorder, step)
     if all(kernel.signatures for kernel in kernels):
         return
     with search.paused(), compiling(*kernels):
@@ -35,4 +36,18 @@ def compile_kernels() -> None:
     _, bound = descend(core, vertex, np.ones(4, dtype=np.uint8), -math.inf, 10)
     state = new_state(core, vertex, bound)
     explore(core, vertex, state, -math.inf, -math.inf, 10, 10, 10)
+    some, clock = np.zeros(4, np.int64), np.ones(2, np.int64)
+    step(
+        core,
+        core.values,
+        np.ones(1),
+        some[:2],
+        some[2:],
+        np.zeros(2),
+        some,
+        np.ones(1),
+        np.ones(1),
+        clock,
+        1,
+    )
     preorder(state.child, state.kind, int(state.counts[POSITIONS]))
