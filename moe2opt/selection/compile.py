@@ -21,6 +21,7 @@ from moe2opt.selection.constraints.compiled import Compiled
 from moe2opt.selection.constraints.general import general
 from moe2opt.selection.constraints.largest import with_threshold, with_thresholds
 from moe2opt.selection.constraints.nonlinear import hourly, measures_of, times_add_up
+from moe2opt.selection.constraints.voters import with_absent
 from moe2opt.steps import step
 
 
@@ -83,6 +84,8 @@ def completed(case: Case, compiled: Compiled, x: IntArray) -> IntArray:
         return np.asarray(x, dtype=np.int64)
     if case.sets == "per_category":
         return with_everyone(case, x)
+    if case.vote is not None:
+        return with_absent(compiled, x)
     return with_threshold(case, compiled, x)
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from moe2opt.result import BoolArray, FloatArray, IntArray
 
 #: Shares of box corners that are remembered.
-_MOST_KNOWN = 200_000
+MOST_KNOWN = 200_000
 
 #: Relative error of one operation, for bounds over boxes.
 _UNIT = 2.0**-53
@@ -63,37 +63,62 @@ class Ensemble(ABC):
             ``(M,)`` LLMs that surely take part. At points these are all of them.
         """
 
+    @abstractmethod
+    def pulls(self, offered: BoolArray, kept: BoolArray) -> tuple[FloatArray, FloatArray]:
+        """Return the margin over one rival of each prompt, and what every LLM does to it.
+
+        Parameters
+        ----------
+        offered, kept
+            ``(M,)`` LLMs that may take part, and those that surely do.
+
+        Returns
+        -------
+        tuple
+            ``(R,)`` whole margin of the right answer in what is kept, ``(M, R)`` what LLMs add to
+            it. A prompt is lost where the total is negative, and half of it where it is 0.
+        """
+
     def __call__(self, upper: IntArray, lower: IntArray) -> FloatArray:
         """Return the bound over boxes between ``(B, N)`` 0/1 corners; at points, the value.
 
         Over boxes it is raised by more than the sums can lose to rounding.
         """
-        slack = 0.0 if upper is lower else 8.0 * _UNIT * (len(self.weights) + self.llms + 8)
-        pairs = zip(upper, lower, strict=True)
-        return np.array([self._share(x > 0, y > 0) for x, y in pairs]) * (1.0 + slack)
+        shares = self.bound if upper is not lower else self.share
+        found = []
+        for x, y in zip(upper, lower, strict=True):
+            sure = np.zeros(self.llms, dtype=bool)
+            sure[self.model_of[y > 0]] = True
+            found.append(shares(self.best_copies(np.flatnonzero(x)), sure))
+        return np.array(found)
+
+    def bound(self, keeps: FloatArray, kept: BoolArray) -> float:
+        """Return the weighted share of `chances`, raised by more than its sums can lose."""
+        return self.raised(self.share(keeps, kept))
+
+    def raised(self, share: float) -> float:
+        """Return a share, raised by more than its sums can lose to rounding."""
+        return share * (1.0 + 8.0 * _UNIT * (len(self.weights) + self.llms + 8))
 
     def won(self, chosen: IntArray) -> FloatArray:
         """Return ``(R,)`` chances that the chosen experts are right together."""
-        keeps = self._best_copies(chosen)
+        keeps = self.best_copies(chosen)
         return self.chances(keeps, keeps > 0)
 
     def value(self, chosen: IntArray) -> float:
         """Return the share of prompts that the chosen experts get right together."""
         return math.fsum(self.won(chosen) * self.weights)
 
-    def _share(self, offered: BoolArray, kept: BoolArray) -> float:
-        """Return the weighted share of `chances`, computed once for copies that answer alike."""
-        keeps = self._best_copies(np.flatnonzero(offered))
-        sure = np.zeros(self.llms, dtype=bool)
-        sure[self.model_of[kept]] = True
-        key = (keeps.tobytes(), sure.tobytes())
+    def share(self, keeps: FloatArray, kept: BoolArray) -> float:
+        """Return the weighted share of `chances`, computed once."""
+        key = (keeps.tobytes(), kept.tobytes())
         if key not in self._known:
-            if len(self._known) >= _MOST_KNOWN:
+            if len(self._known) >= MOST_KNOWN:
                 self._known.clear()
-            self._known[key] = math.fsum(self.chances(keeps, sure) * self.weights)
+            self._known[key] = math.fsum(self.chances(keeps, kept) * self.weights)
         return self._known[key]
 
-    def _best_copies(self, chosen: IntArray) -> FloatArray:
+    def best_copies(self, chosen: IntArray) -> FloatArray:
         """Return ``(M,)`` the largest share that a chosen copy keeps, 0 without one."""
         keeps = np.zeros(self.llms)
         np.maximum.at(keeps, self.model_of[chosen], self.keeps[chosen])

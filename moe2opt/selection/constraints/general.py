@@ -23,6 +23,7 @@ from moe2opt.selection.constraints.nonlinear import hourly
 from moe2opt.selection.constraints.objectives import mixture_oracle
 from moe2opt.selection.constraints.queueing import work_shares
 from moe2opt.selection.constraints.together import ensemble_of
+from moe2opt.selection.constraints.voters import Voters, on_experts, with_absences
 from moe2opt.selection.gated import GatedCase
 
 
@@ -77,7 +78,7 @@ def general(case: Case, plain: Compiled) -> Compiled:
         own = mixture_oracle(case.mixture, case.scored)
     elif case.vote is not None:
         assert isinstance(case, GatedCase)
-        own = ensemble_of(case, case.members())
+        return _voting(case, plain, ensemble_of(case, case.members()))
     rows = len(base.budgets)
     problem = BudgetedProblem(
         lower=view.lower,
@@ -85,27 +86,49 @@ def general(case: Case, plain: Compiled) -> Compiled:
         mixed_objective=below(own, priced_ceiling(_linear(case, plain))),
         constraints=[
             *view.constraints[:rows],
-            *(measure.excess for measure in plain.measures),
+            *(measure.oracle(base.size) for measure in plain.measures),
             *view.constraints[rows:],
         ],
         reverse_constraints=view.reverse_constraints,
         # Short of the ceiling it is; where the ceiling is lower, no budget is kept.
-        submodular=case.mixture is None and case.vote is None,
+        submodular=case.mixture is None,
         base=base,
         measures=plain.measures,
         # Who may serve counts besides the values: who may not takes no part in a mixture.
-        key=digest_of(repr(case.mixture), case.scored.allowed, *_ballot_parts(own)),
+        key=digest_of(repr(case.mixture), case.scored.allowed),
     )
     groups = (case.experts[group[0]] for group in base.groups)
     names = (f"precisions[{expert.llm} @ {expert.server}]" for expert in groups)
-    if case.vote is not None:
-        names = (f"copies[{case.experts[group[0]].llm}]" for group in base.groups)
     return replace(plain, problem=problem, row_names=(*plain.budget_names, *names))
 
 
-def _ballot_parts(own: MixedOracle) -> tuple[BoolArray | IntArray | FloatArray | float | str, ...]:
-    """Return what tells the votes of an objective from others, if it is one."""
-    return own.parts if isinstance(own, Ensemble) else ()
+def _voting(case: Case, plain: Compiled, own: Ensemble) -> Compiled:
+    """Return the problem of experts that answer together, with columns for absent LLMs."""
+    base = with_absences(plain.base)
+    linear, view = _linear(case, plain), base.as_monotone()
+    measures = tuple(on_experts(measure, plain.base.size) for measure in plain.measures)
+    rows = len(base.budgets)
+    problem = BudgetedProblem(
+        lower=view.lower,
+        upper=view.upper,
+        mixed_objective=Voters(own, priced_ceiling(linear), linear),
+        constraints=[
+            *view.constraints[:rows],
+            *(measure.oracle(base.size) for measure in measures),
+            *view.constraints[rows:],
+        ],
+        reverse_constraints=view.reverse_constraints,
+        base=base,
+        measures=measures,
+        key=digest_of(case.scored.allowed, *own.parts),
+    )
+    llms = [case.experts[group[0]].llm for group in plain.base.groups]
+    return replace(
+        plain,
+        problem=problem,
+        row_names=(*plain.budget_names, *(f"copies[{llm}]" for llm in llms)),
+        cover_names=(*plain.cover_names, *(f"{llm}: deployed or not" for llm in llms)),
+    )
 
 
 def _linear(case: Case, plain: Compiled) -> FacilityProblem:

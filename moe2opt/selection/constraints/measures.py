@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from moe2opt.canonical.monotone import Oracle
 from moe2opt.canonical.validate import BUDGET_TOLERANCE, fingerprint
 from moe2opt.result import BoolArray, FloatArray, IntArray
 from moe2opt.selection.lengths import statistic
@@ -48,6 +49,13 @@ class Measure:
     def excess(self, points: IntArray) -> FloatArray:
         """Return use minus limit of ``(B, N)`` sets; a set keeps the budget where it is ≤ 0."""
         return np.array([self.use(point > 0) - self.allowed for point in points])
+
+    def oracle(self, size: int) -> Oracle:
+        """Return `excess` for the search, or that of everybody where even that keeps the budget."""
+        most = self.excess(np.ones((1, size), dtype=np.int64))
+        if most[0] > 0:
+            return self.excess
+        return lambda points: np.broadcast_to(most, len(points))
 
 
 def remembered(use: Use, on: BoolArray) -> Use:

@@ -59,13 +59,25 @@ class LogPool(Ensemble):
         A prompt on which nobody has log-probabilities is lost.
         """
         offered = keeps > 0
-        margin = self.margins[kept].sum(axis=0)
-        for m in np.flatnonzero(offered & ~kept):
-            margin += np.maximum(self.margins[m], 0)
+        margin = self._most(offered, kept)
         least = np.where(self.against, margin, np.iinfo(np.int64).max).min(axis=1)
         tied = ((margin == 0) & self.against).sum(axis=1)
         won = np.where(least > 0, 1.0, np.where(least == 0, 1.0 / (1 + tied), 0.0))
         return np.where(self.ran[offered].any(axis=0), won, 0.0)
+
+    def pulls(self, offered: BoolArray, kept: BoolArray) -> tuple[FloatArray, FloatArray]:
+        """Return margins over the answer that is hardest to beat; see `Ensemble.pulls`."""
+        most = np.where(self.against, self._most(offered, kept), np.iinfo(np.int64).max)
+        rival = most.argmin(axis=1)[None, :, None]
+        pull = np.take_along_axis(self.margins, rival, axis=2)[:, :, 0]
+        return pull[kept].sum(axis=0).astype(np.float64), pull.astype(np.float64)
+
+    def _most(self, offered: BoolArray, kept: BoolArray) -> IntArray:
+        """Return ``(R, A)`` the largest margins of a set between two."""
+        margin = self.margins[kept].sum(axis=0)
+        for m in np.flatnonzero(offered & ~kept):
+            margin += np.maximum(self.margins[m], 0)
+        return np.asarray(margin)
 
 
 def pool_of(case: GatedCase, prompts: IntArray) -> LogPool:

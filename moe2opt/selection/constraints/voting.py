@@ -51,8 +51,11 @@ class Ballots(Ensemble):
 
     def chances(self, keeps: FloatArray, kept: BoolArray) -> FloatArray:
         """Return ``(R,)`` chances that the right votes of some beat the wrong ones of `kept`."""
-        most, tied = self._against(np.flatnonzero(kept))
+        most, tied = self._against(kept)
         share = np.where(most > 0, 1.0 / (1 + tied) if self.tie else 0.0, 0.0)
+        if ((keeps == 0) | (keeps == 1)).all():
+            own = self._right_votes[keeps > 0].sum(axis=0)
+            return np.where(own > most, 1.0, np.where(own == most, share, 0.0))
         voters = [(m, float(keeps[m])) for m in np.flatnonzero(keeps).tolist()]
         found = np.empty(len(most))
         for rows, votes in self._blocks:
@@ -62,6 +65,13 @@ class Ballots(Ensemble):
             level = below[own, np.arange(len(own))]
             found[rows] = 1.0 - lost + level * share[rows]
         return found
+
+    def pulls(self, offered: BoolArray, kept: BoolArray) -> tuple[FloatArray, FloatArray]:
+        """Return margins over the wrong answer that has most votes; see `Ensemble.pulls`."""
+        sure, further = self._given(kept), self._given(offered)
+        rival = (sure * (1.0 + further.max(initial=0.0)) + further).argmax(axis=0)
+        pull = self._right_votes - self._wrong_votes[:, rival, np.arange(len(rival))]
+        return pull[kept].sum(axis=0), pull
 
     def _below(
         self, rows: slice | IntArray, votes: IntArray, most: int, voters: list[tuple[int, float]]
@@ -77,15 +87,28 @@ class Ballots(Ensemble):
             below[count:] += moved
         return below
 
-    def _against(self, models: IntArray) -> tuple[IntArray, IntArray]:
+    def _against(self, kept: BoolArray) -> tuple[IntArray, IntArray]:
         """Return ``(R,)`` votes of the strongest wrong answer, and how many have as many."""
-        rows = np.arange(len(self.right))
-        totals = np.zeros((len(rows), int(self.wrong.max(initial=0)) + 1), dtype=np.int64)
-        for m in models.tolist():
-            given = self.wrong[:, m] >= 0
-            totals[rows[given], self.wrong[given, m]] += self.votes[given, m]
-        most = totals.max(axis=1)
-        return most, (totals == most[:, None]).sum(axis=1)
+        totals = self._given(kept)
+        most = totals.max(axis=0)
+        return most.astype(np.int64), (totals == most).sum(axis=0)
+
+    def _given(self, voters: BoolArray) -> FloatArray:
+        """Return ``(L, R)`` votes of some LLMs for each wrong answer: whole numbers."""
+        votes = self._wrong_votes
+        total: FloatArray = voters.astype(votes.dtype) @ votes.reshape(len(votes), -1)
+        return total.reshape(votes.shape[1:])
+
+    @cached_property
+    def _wrong_votes(self) -> FloatArray:
+        """``(M, L, R)`` votes that an LLM gives to each wrong answer."""
+        given = self.wrong.T[:, None, :] == np.arange(self.wrong.max(initial=0) + 1)[:, None]
+        return np.where(given, self.votes.T[:, None, :], 0).astype(np.float32)
+
+    @cached_property
+    def _right_votes(self) -> FloatArray:
+        """``(M, R)`` votes that an LLM gives to the right answer."""
+        return np.ascontiguousarray(np.where(self.right, self.votes, 0).T, dtype=np.float32)
 
     @cached_property
     def _right(self) -> FloatArray:
