@@ -8,7 +8,7 @@ import tempfile
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import IO, Any
+from typing import IO, Any, Protocol
 
 import numpy as np
 
@@ -129,6 +129,36 @@ class VectorStore:
         self._block, self._used = np.frombuffer(self._mapping, np.float64), 0
 
 
+class Part(Protocol):
+    """A part of a tree that grew in arrays of its own.
+
+    Attributes
+    ----------
+    kinds
+        Names of the codes of its records; the last one stands for a position of the whole tree
+        where the part goes on.
+    base
+        Number of its first multipliers.
+    """
+
+    kinds: tuple[str, ...]
+    base: int
+
+    @property
+    def used_prices(self) -> int:
+        """How many numbers of multipliers it uses."""
+
+    def preorder(self, record: int) -> IntArray:
+        """Return ``(n, 3)`` code, first and last field of the records below one of them."""
+
+    def multipliers(self, number: int) -> Multipliers:
+        """Return the multipliers of a number."""
+
+
+#: Kind of a position that goes on in a part.
+_PART = "part"
+
+
 @dataclass(slots=True)
 class SplitTree:
     """A binary tree under construction; positions are node numbers, 0 is the root.
@@ -143,6 +173,8 @@ class SplitTree:
         How many multipliers were given a number.
     store
         Keeps the multipliers, on disk once there are many.
+    parts
+        Parts that grew in arrays of their own.
     """
 
     records: list[tuple[str, Any, int] | None] = field(default_factory=lambda: [None])
@@ -150,6 +182,7 @@ class SplitTree:
     multipliers: dict[int, Multipliers] = field(default_factory=dict)
     prices: int = 0
     store: VectorStore = field(default_factory=VectorStore)
+    parts: list[Part] = field(default_factory=list)
 
     def split(self, position: int, axis: int, cut: int) -> tuple[int, int]:
         """Make `position` an inner node and return the positions of its children."""
@@ -186,6 +219,27 @@ class SplitTree:
         self.children[position] = (len(self.records) - 1,)
         return len(self.records) - 1
 
+    def hand_over(self, position: int, part: Part, record: int) -> None:
+        """Let an open position go on in a part."""
+        self.records[position] = (_PART, part, record)
+
+    def new_position(self) -> int:
+        """Return an open position that a part goes on at."""
+        self.records.append(None)
+        return len(self.records) - 1
+
+    def add(self, part: Part) -> None:
+        """Take a part that grows no more; its multipliers have the next numbers."""
+        self.parts.append(part)
+        self.prices += part.used_prices
+
+    def _multipliers(self, number: int) -> Multipliers:
+        if number in self.multipliers:
+            return self.multipliers[number]
+        return max(
+            (part for part in self.parts if part.base <= number), key=lambda part: part.base
+        ).multipliers(number)
+
     def before(self, position: int) -> SplitTree:
         """Return the tree as it was before the first split, at `position`; multipliers are shared.
 
@@ -214,19 +268,28 @@ class SplitTree:
         """Return the records in preorder; every position must be pruned or split."""
         kinds: dict[str, int] = {}
         columns: tuple[list[int], list[int], list[int]] = ([], [], [])
-        pending = [0]
+        pieces: list[IntArray] = []
+        pending: list[int | IntArray] = [0]
         while pending:
             position = pending.pop()
+            if isinstance(position, np.ndarray):
+                pieces += [np.array(columns, dtype=np.int64).T, position]
+                columns = ([], [], [])
+                continue
             record = self.records[position]
             assert record is not None
             kind, axes, index = record
+            if kind == _PART:
+                pending += reversed(_segments(axes, index, kinds))
+                continue
             axes = axes.tolist() if isinstance(axes, np.ndarray) else [int(axes)]
             code = kinds.setdefault(kind, len(kinds))
             for column, entries in zip(columns, ([code], axes, [index]), strict=True):
                 column.extend(entries if column is columns[1] else entries * len(axes))
             if position in self.children:
                 pending += reversed(self.children[position])
-        return Records(tuple(kinds), np.array(columns, dtype=np.int64).T)
+        pieces.append(np.array(columns, dtype=np.int64).T)
+        return Records(tuple(kinds), np.concatenate(pieces))
 
     def certificate(
         self,
@@ -252,7 +315,7 @@ class SplitTree:
             kind=kind or problem.kind,
             claim=claim,
             tree=tree if len(tree) > MOST_TUPLES else tuple(tree),
-            multipliers=tuple(_with_all_rows(self.multipliers[k], rows) for k in used),
+            multipliers=tuple(_with_all_rows(self._multipliers(k), rows) for k in used),
             grid_bits=grid_bits,
             chains=chains,
             types=types,
@@ -260,6 +323,21 @@ class SplitTree:
             totals=totals,
             problem_hash=problem.fingerprint,
         ).sealed()
+
+
+def _segments(part: Part, record: int, kinds: dict[str, int]) -> list[int | IntArray]:
+    """Return the records of a part in the codes of a tree, and the positions of it in between."""
+    rows = part.preorder(record)
+    codes = np.array([kinds.setdefault(kind, len(kinds)) for kind in part.kinds])
+    here = np.flatnonzero(rows[:, 0] == len(part.kinds) - 1)
+    positions = rows[here, 1].tolist()
+    rows[:, 0] = codes[rows[:, 0]]
+    segments: list[int | IntArray] = []
+    start = 0
+    for row, position in zip(here.tolist(), positions, strict=True):
+        segments += [rows[start:row], position]
+        start = row + 1
+    return [*segments, rows[start:]]
 
 
 def _with_all_rows(multipliers: Multipliers, rows: int) -> Multipliers:
