@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Self
+from typing import Self
 
 from moe2opt.canonical import FacilityProblem, MultipleChoiceProblem, Problem, choice_view
 from moe2opt.result import Limit
@@ -29,6 +29,8 @@ from moe2opt.solvers.relaxation import (
     Examined,
     Explored,
     Explorer,
+    Growing,
+    OpenNode,
     Relaxation,
     Restarting,
     Startable,
@@ -46,24 +48,6 @@ _TURNS, _OWN_TURNS = (2000, 300, 200_000, 1e18), (2000, 1e18)
 #: What else is tried once where own trees do not end soon; returns how many nodes of theirs a proof
 #: is still worth, None where it left the gap open.
 Aside = Callable[[], int | None]
-
-
-@dataclass(eq=False, slots=True)
-class _Node:
-    """An open node; the smallest in the heap has the largest bound, then the largest depth."""
-
-    key: tuple[float, int, int]
-    bound: float
-    position: int
-    box: Any
-    proof: Leaf
-
-    def __lt__(self, other: _Node) -> bool:
-        return self.key < other.key
-
-    @classmethod
-    def of(cls, bound: float, depth: int, position: int, box: Any, proof: Leaf) -> _Node:
-        return cls((-bound, -depth, position), bound, position, box, proof)
 
 
 def solve(problem: Problem, search: Search, aside: Aside | None = None) -> Outcome:
@@ -192,6 +176,7 @@ def explore(relaxation: Relaxation | Explorer, search: Search) -> Explored:
         return relaxation.explore(search)
     frontier = _Frontier(relaxation, search)
     restarting = relaxation if isinstance(relaxation, Restarting) else None
+    growing = relaxation if isinstance(relaxation, Growing) else None
     with _Crew(relaxation, search) as crew:
         while frontier.heap:
             if restarting is not None and restarting.wants_restart():
@@ -199,6 +184,9 @@ def explore(relaxation: Relaxation | Explorer, search: Search) -> Explored:
             limit = frontier.report()
             if limit is not None:
                 return frontier.stop(limit)
+            if growing is not None and growing.can_grow(search):
+                frontier.grow(growing)
+                continue
             for node, finish in crew.started(frontier.select(crew.size)):
                 if frontier.prune(node):  # an incumbent came up since it was selected
                     continue
@@ -218,7 +206,7 @@ class _GivenUp:
     """A tree that another one took the place of, with its open nodes and its pruned bound."""
 
     tree: SplitTree
-    heap: list[_Node]
+    heap: list[OpenNode]
     pruned_bound: float
 
     @property
@@ -232,9 +220,9 @@ class _Frontier:
 
     def __init__(self, relaxation: Relaxation, search: Search) -> None:
         self.relaxation, self.search = relaxation, search
-        self.heap = [_Node.of(math.inf, 0, 0, relaxation.root(), ("corner", 0))]
+        self.heap = [OpenNode.of(math.inf, 0, 0, relaxation.root(), ("corner", 0))]
         self.pruned_bound = -math.inf
-        self.reduced_root: tuple[_Node, float] | None = None
+        self.reduced_root: tuple[OpenNode, float] | None = None
         self.given_up: _GivenUp | None = None
 
     @property
@@ -255,6 +243,11 @@ class _Frontier:
         self.relaxation.tree = self.relaxation.tree.before(root.position)
         self.heap, self.reduced_root = [root], None
 
+    def grow(self, growing: Growing) -> None:
+        """Let the tree grow by many nodes at once."""
+        self.heap, self.pruned_bound = growing.grow(self.heap, self.pruned_bound, self.search)
+        heapq.heapify(self.heap)
+
     def report(self) -> Limit | None:
         """Log how far the search is; return the limit that it has hit, if any."""
         self.search.open_nodes = len(self.heap)
@@ -272,16 +265,16 @@ class _Frontier:
             self.relaxation.tree.prune(node.position, node.proof)
         return Explored(self.bound, limit)
 
-    def select(self, count: int) -> list[_Node]:
+    def select(self, count: int) -> list[OpenNode]:
         """Remove up to `count` nodes of the largest bounds from the open ones; prune on the way."""
-        selected: list[_Node] = []
+        selected: list[OpenNode] = []
         while self.heap and len(selected) < count:
             node = heapq.heappop(self.heap)
             if not self.prune(node):
                 selected.append(node)
         return selected
 
-    def prune(self, node: _Node) -> bool:
+    def prune(self, node: OpenNode) -> bool:
         """Prune a node whose bound cannot improve on the incumbent; return whether it did."""
         if not self.search.prunes(node.bound):
             return False
@@ -289,7 +282,7 @@ class _Frontier:
         self.relaxation.tree.prune(node.position, node.proof)
         return True
 
-    def examine(self, node: _Node, finish: Callable[[], Examined]) -> Examined | None:
+    def examine(self, node: OpenNode, finish: Callable[[], Examined]) -> Examined | None:
         """Return what the relaxation finds out; None at a limit, and the node stays open."""
         self.search.nodes += 1
         try:
@@ -299,7 +292,7 @@ class _Frontier:
             heapq.heappush(self.heap, node)
             return None
 
-    def record(self, node: _Node, examined: Examined) -> _Node:
+    def record(self, node: OpenNode, examined: Examined) -> OpenNode:
         """Write fixings and tightenings into the tree; return the node that they leave.
 
         Its bound is the better one of its own and that of the node before.
@@ -311,22 +304,22 @@ class _Frontier:
         bound, proof = search.rounded(examined.bound), examined.proof
         if bound >= node.bound:
             bound, proof = node.bound, node.proof
-        return _Node.of(bound, depth, position, examined.box, proof)
+        return OpenNode.of(bound, depth, position, examined.box, proof)
 
-    def end(self, node: _Node, leaf: Leaf | None) -> None:
+    def end(self, node: OpenNode, leaf: Leaf | None) -> None:
         """Make a leaf of a node: one without feasible points, or a single point without `leaf`."""
         if leaf is None:
             self.pruned_bound = max(self.pruned_bound, node.bound)
         self.relaxation.tree.prune(node.position, leaf or node.proof)
 
-    def branch(self, node: _Node, at: tuple[int, int]) -> None:
+    def branch(self, node: OpenNode, at: tuple[int, int]) -> None:
         """Split a node along an axis at a cut; both halves are open with its bound and proof."""
         self.reduced_root = self.reduced_root or (node, self.pruned_bound)
         axis, cut = at
         positions = self.relaxation.tree.split(node.position, axis, cut)
         halves = self.relaxation.split(node.box, axis, cut)
         for position, half in zip(positions, halves, strict=True):
-            child = _Node.of(node.bound, 1 - node.key[1], position, half, node.proof)
+            child = OpenNode.of(node.bound, 1 - node.key[1], position, half, node.proof)
             heapq.heappush(self.heap, child)
 
 
@@ -355,7 +348,9 @@ class _Crew:
         """How many nodes to take at a time."""
         return self.threads if self.starter is not None and self.starter.can_start() else 1
 
-    def started(self, nodes: Sequence[_Node]) -> Iterator[tuple[_Node, Callable[[], Examined]]]:
+    def started(
+        self, nodes: Sequence[OpenNode]
+    ) -> Iterator[tuple[OpenNode, Callable[[], Examined]]]:
         """Yield the nodes in order, each with a function that finishes its examination."""
         starter, search = self.starter, self.search
         if self._pool is None or starter is None or len(nodes) < 2:

@@ -39,6 +39,25 @@ class Examined:
     branch: tuple[int, int] | None = None
 
 
+@dataclass(eq=False, slots=True)
+class OpenNode:
+    """An open node; the smallest in a heap has the largest bound, then the largest depth."""
+
+    key: tuple[float, int, int]
+    bound: float
+    position: int
+    box: Any
+    proof: Leaf
+
+    def __lt__(self, other: OpenNode) -> bool:
+        return self.key < other.key
+
+    @classmethod
+    def of(cls, bound: float, depth: int, position: int, box: Any, proof: Leaf) -> OpenNode:
+        """Return a node with its key."""
+        return cls((-bound, -depth, position), bound, position, box, proof)
+
+
 class Relaxation(Protocol):
     """Nodes of one family of problems: their boxes, what can be fixed in them, and their bounds.
 
@@ -88,6 +107,22 @@ class Restarting(Protocol):
 
     def wants_restart(self) -> bool:
         """Tell, at most once, to drop the tree below the root."""
+
+
+@runtime_checkable
+class Growing(Protocol):
+    """A relaxation whose tree can grow by many nodes in compiled code."""
+
+    def can_grow(self, search: Search) -> bool:
+        """Tell whether the open nodes are of that sort at this time."""
+
+    def grow(
+        self, nodes: Sequence[OpenNode], pruned: float, search: Search
+    ) -> tuple[list[OpenNode], float]:
+        """Examine nodes, best bound first; return what is open then and the largest pruned bound.
+
+        It keeps the search informed and ends at its limits.
+        """
 
 
 @runtime_checkable

@@ -20,6 +20,9 @@ from moe2opt.solvers.facility.model import Bounded, FacilityModel, Subset
 #: Experts that use less than this share of the budgets say nothing about what these are worth.
 _FREE = 1e-12
 
+#: More nodes than any tree has.
+_NEVER = 2**62
+
 
 class LagrangianBound:
     """Multipliers from subgradient steps that start at those of the parent node."""
@@ -29,7 +32,9 @@ class LagrangianBound:
         size = model.best_values
         mean = float(size.mean()) if len(size) else 0.0
         self.cluster_step = size / mean if mean > 0 else np.ones(len(size))
-        limits = model.problem.limits
+        # Copies, since kernels are compiled for arrays that can be written.
+        self.costs, self.limits = np.array(model.problem.costs), np.array(model.problem.limits)
+        limits = self.limits
         self.row_step = 0.5 * np.sqrt(max(1, len(size))) / np.maximum(limits, 1e-300)
         self.row_step[limits <= 0] = 0.0
 
@@ -43,6 +48,13 @@ class LagrangianBound:
     def is_cheap(self) -> bool:
         """Tell whether the next node is bounded by subgradient steps alone."""
         return self.started
+
+    def allowance(self) -> int:
+        """Return after how many cheap nodes it is decided again whether they stay cheap: never."""
+        return _NEVER
+
+    def took(self, count: int, search: Search) -> None:
+        """Take note of cheap nodes, which changes nothing."""
 
     def begin(self, box: Subset, search: Search) -> Bounded:
         """Return multipliers for the first node, by steps from what the incumbent suggests."""
@@ -105,8 +117,8 @@ class LagrangianBound:
             box.forced,
             model.part_of,
             len(model.parts),
-            model.problem.costs,
-            model.problem.limits,
+            self.costs,
+            self.limits,
             bonus,
             self.cluster_step,
             self.row_step,
@@ -175,11 +187,21 @@ class AutomaticBound:
             self._judge(self.cuts.work - self.root_work, search)
 
     def _count_first(self, bounded: Bounded, search: Search) -> None:
-        """Take note of a node of the first tree, and end that tree where it makes no progress."""
+        """Take note of a node of the first tree."""
         if self.cheap_nodes == 0:
             self.root_bound = search.rounded(bounded.price.value)
-        self.cheap_nodes += 1
-        if self.cheap_nodes == self.next_look:
+        self.took(1, search)
+
+    def allowance(self) -> int:
+        """Return after how many cheap nodes it is decided again whether they stay cheap."""
+        if self.first_tree:
+            return self.next_look - self.cheap_nodes
+        return self.model.tuning.cheap_first - self.cheap_nodes if self.quick is None else _NEVER
+
+    def took(self, count: int, search: Search) -> None:
+        """Take note of cheap nodes; end the first tree where it makes no progress."""
+        self.cheap_nodes += count
+        if self.first_tree and self.cheap_nodes == self.next_look:
             closed = self._closed(search)
             least = self.model.tuning.least_progress * (1.0 - self.closed_before)
             if closed - self.closed_before < least:

@@ -31,6 +31,10 @@ from moe2opt.solvers.facility.kernels import best_of_parts, excess_above
 from moe2opt.solvers.facility.presolve import ClusterKinds, dominance_chains
 from moe2opt.solvers.tuning import DEFAULT, FacilityTuning
 
+#: Budgets count as exceeded in floating point only beyond this relative margin; what lies within
+#: is settled exactly at the last point.
+MARGIN = 1e-11
+
 
 @dataclass(frozen=True, slots=True)
 class Subset:
@@ -320,9 +324,13 @@ class FacilityModel:
         best_of_parts(profit, box.forced, box.allowed, self.part_of, free, forced)
         return free, forced
 
+    @property
+    def relative_error(self) -> float:
+        """Rounding error of a Lagrangian value at most, as a share of the sum of its terms."""
+        return 2.3e-16 * (self.problem.clusters + self.problem.size + len(self.limits) + 16)
+
     def _rounding_error(self, size: float) -> float:
-        terms = self.problem.clusters + self.problem.size + len(self.limits) + 16
-        return 2.3e-16 * terms * size
+        return self.relative_error * size
 
 
 def ranked_by_value(values: FloatArray) -> tuple[npt.NDArray[np.int32], FloatArray]:

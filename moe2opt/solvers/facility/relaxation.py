@@ -25,10 +25,12 @@ from moe2opt.canonical import FacilityProblem
 from moe2opt.result import Certificate, FloatArray, IntArray
 from moe2opt.solvers.base import Search
 from moe2opt.solvers.facility.cuts import CutBound
+from moe2opt.solvers.facility.growth import Growth
 from moe2opt.solvers.facility.heuristics import greedy_facility
 from moe2opt.solvers.facility.kernels import find_excluded
 from moe2opt.solvers.facility.lagrangian import AutomaticBound, LagrangianBound
 from moe2opt.solvers.facility.model import (
+    MARGIN,
     Bounded,
     Bounder,
     CornerBound,
@@ -39,14 +41,10 @@ from moe2opt.solvers.facility.model import (
 )
 from moe2opt.solvers.facility.polish import Polisher
 from moe2opt.solvers.facility.warm import warm_up
-from moe2opt.solvers.relaxation import Examined, unknown_bound
+from moe2opt.solvers.relaxation import Examined, OpenNode, unknown_bound
 from moe2opt.solvers.tree import Exclusions, Leaf, SplitTree, Tightening
 
 BOUNDS = ("auto", "cuts", "lagrangian", "submodular", "corner")
-
-#: Budgets count as exceeded in floating point only beyond this relative margin; what lies within
-#: is settled exactly at the last point.
-_MARGIN = 1e-11
 
 
 def facility_relaxation(problem: FacilityProblem, search: Search) -> FacilityRelaxation:
@@ -91,6 +89,12 @@ class FacilityRelaxation:
         self.scores = PseudoCosts(model.problem.size)
         self.rounds = 0
         self.at_root = True
+        cheap = bounder.cheap if isinstance(bounder, AutomaticBound) else bounder
+        self.growth = (
+            Growth(model, cheap, self.polisher)
+            if isinstance(cheap, LagrangianBound) and search.options.threads == 1
+            else None
+        )
         self._start(search)
 
     def _start(self, search: Search) -> None:
@@ -125,6 +129,21 @@ class FacilityRelaxation:
         wanted = isinstance(self.bounder, AutomaticBound) and self.bounder.wants_restart()
         self.at_root = self.at_root or wanted
         return wanted
+
+    def can_grow(self, search: Search) -> bool:
+        """Tell whether the tree can grow in compiled code: below its root, towards a cutoff."""
+        if self.growth is None or not self.growth.fits or self.at_root:
+            return False
+        return search.x is not None and not search.first_feasible and self.can_start()
+
+    def grow(
+        self, nodes: Sequence[OpenNode], pruned: float, search: Search
+    ) -> tuple[list[OpenNode], float]:
+        """Let the tree grow in compiled code, see `moe2opt.solvers.facility.growth`."""
+        assert self.growth is not None
+        assert isinstance(self.bounder, AutomaticBound | LagrangianBound)
+        experience = (self.scores.total, self.scores.count)
+        return self.growth.grow(nodes, pruned, self.tree, experience, self.bounder, search)
 
     def can_start(self) -> bool:
         """Tell whether nodes are bounded by steps that threads can take side by side."""
@@ -213,7 +232,7 @@ class FacilityRelaxation:
         number = len(model.problem.limits) + len(model.cliques)
         row_of = np.full(model.problem.size, -1)
         broken = find_excluded(
-            model.rows[:number], model.limits[:number], _MARGIN, box.forced, box.allowed, row_of
+            model.rows[:number], model.limits[:number], MARGIN, box.forced, box.allowed, row_of
         )
         if broken >= 0:
             return self._row_leaf(broken), []

@@ -8,9 +8,10 @@ import numpy as np
 
 from moe2opt.canonical import FacilityProblem
 from moe2opt.solvers.base import Search
-from moe2opt.solvers.facility import cut_pool, descent, kernels, presolve
+from moe2opt.solvers.facility import cut_pool, descent, flat, kernels, presolve
 from moe2opt.solvers.facility.cut_pool import CutPool
 from moe2opt.solvers.facility.descent import Pace, column_excess, descend
+from moe2opt.solvers.facility.growth import Growth, Part
 from moe2opt.solvers.facility.heuristics import greedy_facility
 from moe2opt.solvers.facility.kernels import (
     add_what_fits,
@@ -20,7 +21,10 @@ from moe2opt.solvers.facility.kernels import (
     fill_to_one,
     find_excluded,
 )
+from moe2opt.solvers.facility.lagrangian import LagrangianBound
+from moe2opt.solvers.facility.loop import grow
 from moe2opt.solvers.facility.model import FacilityModel
+from moe2opt.solvers.facility.polish import Polisher
 from moe2opt.solvers.facility.presolve import assign_chains
 from moe2opt.solvers.jit import compiling
 
@@ -46,6 +50,8 @@ def _kernels() -> tuple[Any, ...]:
         kernels.add_by_gain,
         kernels.find_excluded,
         kernels.best_of_parts,
+        grow,
+        flat.in_preorder,
         cut_pool.cut_rows,
         cut_pool.worth_at,
         cut_pool.average,
@@ -58,6 +64,7 @@ def compile_kernels() -> None:
     model = FacilityModel(problem, simplify=False)
     _compile_for_boxes(model)
     _compile_for_choices(model)
+    _compile_for_trees(model)
 
 
 def _compile_for_boxes(model: FacilityModel) -> None:
@@ -66,7 +73,8 @@ def _compile_for_boxes(model: FacilityModel) -> None:
     excess_above(model.ranked, model.experts, one, 2)
     column_excess(model.columns, both, one, 2)
     fill_to_one(model.ranked, model.experts, two)
-    find_excluded(problem.costs, problem.limits, 0.0, none, ~none, both)
+    costs, limits = np.array(problem.costs), np.array(problem.limits)
+    find_excluded(costs, limits, 0.0, none, ~none, both)
     best_of_parts(two, none, ~none, model.part_of, two.copy(), two.copy())
     pool = CutPool([np.arange(1)])
     pool.add(one, one > 0)
@@ -82,8 +90,8 @@ def _compile_for_boxes(model: FacilityModel) -> None:
         none,
         model.part_of,
         len(model.parts),
-        problem.costs,
-        problem.limits,
+        costs,
+        limits,
         two,
         one,
         one,
@@ -94,6 +102,14 @@ def _compile_for_boxes(model: FacilityModel) -> None:
         1.0,
         Pace.of(model.tuning),
     )
+
+
+def _compile_for_trees(model: FacilityModel) -> None:
+    growth = Growth(model, LagrangianBound(model), Polisher(model, model.problem))
+    part = Part(growth.flat(), model)
+    grow(part.flat, growth.rules(True), Pace.of(model.tuning), 1, 1)
+    part.flat.records[0] = -1
+    part.preorder(0)
 
 
 def _compile_for_choices(model: FacilityModel) -> None:
