@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar, NamedTuple
 
 import networkx as nx
 import numpy as np
@@ -22,6 +22,23 @@ from moe2opt.result import BoolArray, FloatArray, InputError, IntArray
 _PARTS = (
     "aggregation", "cache", "coverage", "prefetch", "split", "lots", "pattern", "prune",
 )  # fmt: skip
+
+
+class Places(NamedTuple):
+    """What serves each unit.
+
+    Attributes
+    ----------
+    tier, precision
+        ``(U,)`` where its weights are, and their format.
+    form
+        ``(U,)`` which weights: a column of `ReplayModel.weights`.
+    """
+
+    tier: IntArray
+    precision: IntArray
+    form: IntArray
+
 
 #: Budgets whose rows do not change while a trace runs.
 _STEADY = ("loss_nats", "memory_gib")
@@ -67,37 +84,65 @@ class ReplayModel:
     ------
     InputError
         For an instance that a replay cannot follow.
+
+    Attributes
+    ----------
+    follows
+        Parts of a placement that are followed.
+    many
+        Whether there are so many options that plans are left as a descent and a rounding find them.
+    weights
+        ``(U, F)`` which weights serve a unit in each of its forms, -1 where none do. Here each has
+        its own.
     """
 
+    follows: ClassVar[frozenset[str]] = frozenset()
+    many: bool = True
+
     def __init__(self, instance: PlacementInstance, timeout_s: float = 1.0) -> None:
-        check_instance(instance)
+        check_instance(instance, self.follows)
         if not timeout_s >= 0:
             raise InputError(f"timeout of {timeout_s} s: it must not be negative")
         self.instance, self.timeout_s = instance, timeout_s
         self.topology = instance.topology
         self.per_layer = instance.config.granularity == "layer"
         self.count = instance.shape.experts if self.per_layer else 1
-        self.stores = _stores(instance)
+        self.saliency = self._sum(instance.activation.saliency)
+        self.domain_uses = np.stack([self._units(share) for share in instance.activation.shares])
+        self.weights = self._weights()
+        self.stores = _stores(instance, int(self.weights.max()) + 1)
         self.paths = PathTable(
             self.topology, instance.expert_bytes, instance.shape.hidden, self.stores
         )
-        self.menu = menu_of(instance, prunable=False)
-        self.problem: MultipleChoiceProblem = instance.problem()
-        self.rows = instance.row_names()
         self.bytes = instance.expert_bytes * self.count
-        self.domain_uses = np.stack([self._units(share) for share in instance.activation.shares])
-        rounding = np.array([p.loss_nats for p in instance.precisions])
-        self.saliency = self._sum(instance.activation.saliency)
-        self.loss = self.saliency[:, None] * rounding
+        self.loss = self.saliency[:, None] * np.array([p.loss_nats for p in instance.precisions])
         nominal = self.paths.table().seconds[self.stores, 0]
         self.library = int(self.stores[np.argmin(nominal)])
-        self._lookup = np.full((len(self.topology.tiers), len(rounding)), -1)
+        self.rows = instance.row_names()
+        self.problem: MultipleChoiceProblem = self._problem()
+
+    def _weights(self) -> IntArray:
+        """Return `weights`."""
+        return np.arange(len(self.saliency))[:, None]
+
+    def _problem(self) -> MultipleChoiceProblem:
+        """Return the problem whose coefficients follow the conditions."""
+        self.menu = menu_of(self.instance, prunable=False)
+        self._lookup = np.full((len(self.topology.tiers), len(self.bytes)), -1)
         self._lookup[self.menu.tier, self.menu.precision] = np.arange(len(self.menu.tier))
+        return self.instance.problem()
 
     @property
     def units(self) -> int:
         """Number of units: experts, or layers."""
         return len(self.saliency)
+
+    @cached_property
+    def stock_uses(self) -> FloatArray:
+        """``(W,)`` uses per token of each of the weights in the first domain, as they are alone."""
+        inside = self.weights >= 0
+        uses = np.broadcast_to(self.domain_uses[0][:, None], self.weights.shape)
+        return np.asarray(np.bincount(self.weights[inside], uses[inside]), dtype=np.float64)
 
     def _sum(self, table: FloatArray) -> FloatArray:
         return np.asarray(table.sum(axis=1) if self.per_layer else table.ravel())
@@ -118,8 +163,16 @@ class ReplayModel:
             np.asarray(self.instance.activation.weights),
         )
 
-    def uses(self, conditions: Conditions) -> FloatArray:
-        """Return the ``(U,)`` uses per token of each unit."""
+    def weights_of(self, form: IntArray) -> IntArray:
+        """Return the ``(U,)`` weights that serve units in a form each."""
+        return np.asarray(self.weights[np.arange(self.units), form])
+
+    def loss_of(self, precision: IntArray, form: IntArray) -> FloatArray:
+        """Return the ``(U,)`` losses of units at a precision and in a form each."""
+        return np.asarray(self.loss[np.arange(self.units), precision])
+
+    def uses(self, conditions: Conditions, form: IntArray | None = None) -> FloatArray:
+        """Return the ``(U,)`` uses per token of each unit; only groups depend on the form."""
         if self.instance.config.batch == 1 or len(self.domain_uses) == 1:
             return np.asarray(conditions.mix @ self.domain_uses)
         share = np.tensordot(conditions.mix, self.instance.activation.shares, axes=1)
@@ -191,6 +244,7 @@ class ReplayModel:
         conditions: Conditions,
         table: Table | None = None,
         extra_s: FloatArray | None = None,
+        present: Places | None = None,
     ) -> FloatArray:
         """Return the ``(M,)`` values of all options: minus seconds per token.
 
@@ -202,6 +256,8 @@ class ReplayModel:
             Costs of a use; those of the conditions when left out.
         extra_s
             ``(U, O)`` further seconds per token of each option, such as for switching.
+        present
+            What is planned so far, where that is an option of its own.
         """
         table = self.table(conditions) if table is None else table
         each = table.seconds[self.menu.tier, self.menu.precision]
@@ -211,27 +267,70 @@ class ReplayModel:
         cost[0] += self.dense_s(conditions)
         return np.asarray(-cost.ravel())
 
-    def options_of(self, tier: IntArray, precision: IntArray) -> IntArray:
-        """Return the option of each unit for its tier and precision."""
+    def usage(self, present: Places | None) -> FloatArray | None:
+        """Return the ``(K, M)`` use of budgets where `present` changes it; None: it never does."""
+        return None
+
+    def options_of(
+        self, tier: IntArray, precision: IntArray, form: IntArray | None = None
+    ) -> IntArray:
+        """Return the option of each group for what serves each unit."""
         return np.asarray(self._lookup[tier, precision])
 
+    def places(
+        self, x: IntArray, conditions: Conditions, table: Table, present: Places | None = None
+    ) -> Places:
+        """Return what the options `x` of all groups stand for."""
+        return Places(self.menu.tier[x], self.menu.precision[x], np.zeros(len(x), dtype=np.int64))
+
+    def switching(
+        self,
+        held: IntArray,
+        target: Places,
+        price: FloatArray,
+        conditions: Conditions,
+        table: Table,
+    ) -> FloatArray:
+        """Return ``(G, O)`` prices of the copies that each option of each group still needs.
+
+        Parameters
+        ----------
+        held
+            ``(T, W)`` precision of each copy, -1 where there is none.
+        target
+            What is planned so far.
+        price
+            ``(T, Q)`` price of a copy.
+        conditions, table
+            What is expected.
+        """
+        tier, precision = self.menu.tier, self.menu.precision
+        there = (precision[None, :] == held[tier].T) | np.isin(tier, self.stores)
+        return np.where(there, 0.0, price[tier, precision])
+
     def latency_s(
-        self, conditions: Conditions, table: Table, tier: IntArray, precision: IntArray
+        self,
+        conditions: Conditions,
+        table: Table,
+        tier: IntArray,
+        precision: IntArray,
+        form: IntArray | None = None,
     ) -> float:
         """Return the seconds per token of an assignment under the given costs.
 
         A token with late uses waits for one timeout; then the rest goes to a store at once.
         """
-        uses = self.uses(conditions)
+        uses = self.uses(conditions, form)
         waiting = 0.0
         if table.late is not None:
             waiting = self.timeout_s * min(1.0, float(uses @ table.late[tier, precision]))
         return float(uses @ table.seconds[tier, precision]) + waiting + self.dense_s(conditions)
 
-    def link(self, name: str | None) -> int:
+    def link(self, name: str | None, driven: bool = True) -> int:
         """Return the link that a trace's ``mbit_per_s`` drives.
 
-        Without a name (``a-b``, two tiers) the slowest link between two devices.
+        Without a name (``a-b``, two tiers) the slowest link between two devices; where no such link
+        is and none is driven, the slowest of all.
         """
         links = self.topology.links
         if name is not None:
@@ -242,6 +341,8 @@ class ReplayModel:
             raise InputError(f"link '{name}': there is none; links: {names}")
         device = {tier.name: tier.device for tier in self.topology.tiers}
         between = [k for k, link in enumerate(links) if device[link.a] != device[link.b]]
+        if not between and not driven:
+            between = [*range(len(links))]
         if not between:
             raise InputError("links: no link joins two devices; name one with --link a-b")
         return min(between, key=lambda k: links[k].bytes_per_s)
@@ -256,13 +357,13 @@ class ReplayModel:
                 if name not in near and t not in self.stores]  # fmt: skip
 
 
-def check_instance(instance: Any) -> None:
-    """Raise `InputError` unless a replay can follow this instance."""
+def check_instance(instance: Any, follows: frozenset[str] = frozenset()) -> None:
+    """Raise `InputError` unless a replay that follows some parts can follow this instance."""
     config = getattr(instance, "config", None)
     if config is None or getattr(config, "problem", "") != "placement":
         raise InputError("replay: the configuration must be a placement")
     for part in _PARTS:
-        if getattr(config, part) is not None:
+        if getattr(config, part) is not None and part not in follows:
             raise InputError(f"replay: does not follow the part {part} of a placement")
     if config.granularity == "tensor":
         raise InputError("replay: granularity tensor is not followed; take expert or layer")
@@ -275,10 +376,10 @@ def check_instance(instance: Any) -> None:
             raise InputError(f"replay: a budget on {name} is not followed")
 
 
-def _stores(instance: PlacementInstance) -> IntArray:
-    """Return the disks that hold every expert at every precision."""
+def _stores(instance: PlacementInstance, stock: int) -> IntArray:
+    """Return the disks that hold all weights (every expert, every group) at every precision."""
     layers, experts = instance.shape.size
-    total = layers * experts * float(instance.expert_bytes.sum())
+    total = max(layers * experts, stock) * float(instance.expert_bytes.sum())
     found = [t for t, tier in enumerate(instance.topology.tiers)
              if tier.kind == "disk" and tier.free_bytes >= total]  # fmt: skip
     if not found:

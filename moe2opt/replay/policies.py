@@ -1,10 +1,11 @@
 r"""When and how to plan again: the policies of a replay.
 
-``static`` keeps the first plan, ``periodic`` plans every so often, ``trigger`` when the estimate
-leaves a band, ``exact-mpc`` in every step for a forecast, ``lyapunov`` in every step with a virtual
-queue of copied bytes. All of them see the same: the rate of the link as measured up to the step
-before, and the memory, load, mix and server of the moment. All plans come from the same exact
-re-solve; the cost of switching is part of it.
+``static`` keeps the first plan, ``greedy`` plans in every step as if copies cost nothing,
+``periodic`` plans every so often, ``trigger`` when the estimate leaves a band, ``exact-mpc`` in
+every step for a forecast, ``lyapunov`` in every step with a virtual queue of copied bytes. All of
+them see the same: the rate of the link as measured up to the step before, and the memory, load, mix
+and server of the moment. All plans come from the same exact re-solve; but for ``greedy`` the cost
+of switching is part of it.
 """
 
 from __future__ import annotations
@@ -211,16 +212,14 @@ class Controller:
     def switching(
         self, device: Device, table: Table, conditions: Conditions, horizon_s: float
     ) -> FloatArray:
-        """Return ``(U, O)`` seconds per token of switching, spread over a horizon.
+        """Return ``(G, O)`` seconds per token of switching, spread over a horizon.
 
         Copies at a server that the user will leave are spread over the expected stay.
         """
-        menu = self.model.menu
-        lasts_s = np.full(len(menu.tier), horizon_s)
+        lasts_s = np.full(len(self.model.topology.tiers), horizon_s)
         if conditions.server is not None:
-            at_server = np.isin(menu.tier, self.far)
-            lasts_s[at_server] = max(horizon_s, self.settings.stay_s)
-        return switching_s(self.model, device, table) / (self.settings.pace * lasts_s)
+            lasts_s[self.far] = max(horizon_s, self.settings.stay_s)
+        return switching_s(self.model, device, table, conditions, self.settings.pace * lasts_s)
 
     def _wait_each(self) -> float:
         """Return the waiting to charge for a late use: a token waits once for all of them."""
@@ -246,12 +245,12 @@ class Controller:
         table = self.expected_costs(conditions) if table is None else table
         if extra_s is None:
             extra_s = self.switching(device, table, conditions, self.settings.horizon_s)
-        present = self.model.options_of(device.target_tier, device.target_precision)
         self.planned_at_s, self.situation = seen.now_s, situation_of(seen.conditions)
         self.trigger.planned(seen.now_s, float(conditions.rates[self.link]))
-        planned = self.planner.plan(conditions, extra_s, table, start=present)
-        if planned.tier is not None:
-            far = float(self.model.uses(conditions)[np.isin(planned.tier, self.far)].sum())
+        planned = self.planner.plan(conditions, extra_s, table, present=device.target)
+        if planned.places is not None:
+            uses = self.model.uses(conditions, planned.places.form)
+            far = float(uses[np.isin(planned.places.tier, self.far)].sum())
             self.far_uses = far or self.far_uses
         return planned
 
@@ -294,6 +293,11 @@ Policy = Callable[[Controller, Seen, Device], Planned | None]
 def static(controller: Controller, seen: Seen, device: Device) -> Planned | None:
     """Keep the first plan."""
     return None
+
+
+def greedy(controller: Controller, seen: Seen, device: Device) -> Planned | None:
+    """Plan in every step for the present estimate, as if copies cost nothing."""
+    return controller.plan(seen, device, extra_s=np.zeros(1))
 
 
 def periodic(controller: Controller, seen: Seen, device: Device) -> Planned | None:
@@ -342,7 +346,7 @@ def lyapunov(controller: Controller, seen: Seen, device: Device) -> Planned | No
     scale = settings.bytes_per_s * settings.horizon_s
     queue = controller.queue_bytes / scale
     extra = controller.switching(device, table, conditions, settings.horizon_s)
-    push = switching_bytes(controller.model, device) * (queue / scale)
+    push = switching_bytes(controller.model, device, table, conditions) * (queue / scale)
     extra = extra + push / max(settings.tradeoff, 1e-12)
     return controller.plan(seen, device, conditions, table, extra)
 
@@ -350,6 +354,7 @@ def lyapunov(controller: Controller, seen: Seen, device: Device) -> Planned | No
 #: The policies by name.
 POLICIES: dict[str, Policy] = {
     "static": static,
+    "greedy": greedy,
     "periodic": periodic,
     "trigger": trigger,
     "exact-mpc": exact_mpc,

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from moe2opt.replay.compiled import Conditions, ReplayModel
+from moe2opt.replay.compiled import Conditions, Places, ReplayModel
 from moe2opt.replay.device import Device, Moved
 from moe2opt.replay.paths import Table
 from moe2opt.replay.policies import (
@@ -101,14 +101,14 @@ def start_run(world: World, policy: str, settings: ReplaySettings, planned: Plan
     """
     if policy not in POLICIES:
         raise InputError(f"unknown policy {policy!r}; choose from {', '.join(POLICIES)}")
-    assert planned.tier is not None
-    assert planned.precision is not None
+    assert planned.places is not None
     controller = controller_of(world.model, settings, world.link)
-    device = Device(world.model, planned.tier, planned.precision, world.link)
+    tier, precision, form = planned.places
+    device = Device(world.model, tier, precision, world.link, form)
     mean = world.mean() if settings.start == "mean" else world.model.nominal
     rate = float(mean.rates[world.link])
-    uses = world.model.uses(mean)
-    controller.far_uses = float(uses[np.isin(planned.tier, controller.far)].sum()) or 1.0
+    uses = world.model.uses(mean, planned.places.form)
+    controller.far_uses = float(uses[np.isin(planned.places.tier, controller.far)].sum()) or 1.0
     controller.observe(Seen(0.0, rate, world.at(0)))
     controller.trigger.planned(-math.inf, rate)
     controller.situation = situation_of(world.at(0))
@@ -133,16 +133,17 @@ def _step(run: Run, settings: ReplaySettings, seen: Seen, truth: Conditions) -> 
     if truth.server is not None:
         device.reach(truth.server, model.beyond(run.world.link))
     device.shrink(free)
-    before = (device.tier.copy(), device.precision.copy())
+    before = device.places
     controller.observe(seen)
     planned = POLICIES[run.policy](controller, seen, device)
     switched = False
-    if planned is not None and planned.tier is not None and planned.precision is not None:
-        switched = device.aim(planned.tier, planned.precision)
-    device.settle()
-    after = (device.tier.copy(), device.precision.copy())
-    uses = model.uses(truth)
-    moved = device.copy(settings.step_s, settings.copy_share, model.table(truth), uses, free)
+    if planned is not None and planned.places is not None:
+        switched = device.aim(*planned.places)
+    table = model.table(truth)
+    device.settle(table, truth)
+    after = device.places
+    uses = model.uses(truth, device.form)
+    moved = device.copy(settings.step_s, settings.copy_share, table, uses, free)
     controller.queue_bytes = max(
         0.0, controller.queue_bytes + moved.bytes - settings.bytes_per_s * settings.step_s
     )
@@ -155,7 +156,12 @@ def _step(run: Run, settings: ReplaySettings, seen: Seen, truth: Conditions) -> 
 
 
 def _met(
-    run: Run, settings: ReplaySettings, truth: Conditions, moved: Moved, before: Any, after: Any
+    run: Run,
+    settings: ReplaySettings,
+    truth: Conditions,
+    moved: Moved,
+    before: Places,
+    after: Places,
 ) -> dict[str, Any]:
     """Return what tokens meet in a step: links shared with copies, places before the copies.
 
@@ -182,10 +188,12 @@ def _met(
     }
 
 
-def _met_at(model: ReplayModel, truth: Conditions, table: Table, place: Any) -> dict[str, float]:
-    uses = model.uses(truth)
+def _met_at(
+    model: ReplayModel, truth: Conditions, table: Table, places: Places
+) -> dict[str, float]:
+    uses, place = model.uses(truth, places.form), (places.tier, places.precision)
     return {
-        "latency_s": model.latency_s(truth, table, *place),
+        "latency_s": model.latency_s(truth, table, *places),
         "misses_per_token": float(uses @ table.copied[place]),
         "timeouts_per_token": 0.0 if table.late is None else float(uses @ table.late[place]),
         "joules_per_token": float(uses @ table.joules[place]) + model.instance.dense_j,

@@ -77,7 +77,7 @@ def build_world(model: ReplayModel, trace: Trace, link: str | None = None) -> Wo
         When the trace names a link, tier or domain that the instance does not have.
     """
     steps, nominal = len(trace), model.nominal
-    at = model.link(link)
+    at = model.link(link, driven=bool(trace.server) or "" in trace.columns("mbit_per_s"))
     rates = np.tile(nominal.rates, (steps, 1))
     for name, values in trace.columns("mbit_per_s").items():
         rates[:, at if not name else model.link(name)] = values * 1e6 / _BITS_PER_BYTE

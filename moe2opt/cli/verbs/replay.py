@@ -34,8 +34,8 @@ def replay(
         str | None,
         typer.Option(
             metavar="A,B",
-            help="Policies; default static,periodic,trigger,exact-mpc,lyapunov. For experts of "
-            "tokens, default static,lru,lfu; also static-layer, lru-global, lfu-model, "
+            help="Policies; default static,greedy,periodic,trigger,exact-mpc,lyapunov. For experts "
+            "of tokens, default static,lru,lfu; also static-layer, lru-global, lfu-model, "
             "hobbit[-priority|-mixed|-prefetch], adapmoe[-slots|-gating|-prefetch], "
             "prefetch-frequency, prefetch-transition, prefetch-oracle, and those of --against. For "
             "days, default static,exact,thrifty,stageroute,hindsight.",
