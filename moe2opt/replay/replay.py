@@ -11,6 +11,8 @@ import numpy as np
 
 from moe2opt.replay.compiled import Conditions, Places, ReplayModel
 from moe2opt.replay.device import Device, Moved
+from moe2opt.replay.merged import MergedModel
+from moe2opt.replay.merging import device_of
 from moe2opt.replay.paths import Table
 from moe2opt.replay.policies import (
     POLICIES,
@@ -103,8 +105,7 @@ def start_run(world: World, policy: str, settings: ReplaySettings, planned: Plan
         raise InputError(f"unknown policy {policy!r}; choose from {', '.join(POLICIES)}")
     assert planned.places is not None
     controller = controller_of(world.model, settings, world.link)
-    tier, precision, form = planned.places
-    device = Device(world.model, tier, precision, world.link, form)
+    device = device_of(world.model, planned.places, world.link)
     mean = world.mean() if settings.start == "mean" else world.model.nominal
     rate = float(mean.rates[world.link])
     uses = world.model.uses(mean, planned.places.form)
@@ -270,4 +271,6 @@ def clairvoyant(world: World, settings: ReplaySettings) -> list[dict[str, Any]]:
 
 def model_of(instance: Any, settings: ReplaySettings) -> ReplayModel:
     """Return the compiled instance of a replay."""
-    return ReplayModel(getattr(instance, "instance", instance), settings.timeout_s)
+    own = getattr(instance, "instance", instance)
+    grouped = getattr(getattr(own, "config", None), "aggregation", None) is not None
+    return (MergedModel if grouped else ReplayModel)(own, settings.timeout_s)
