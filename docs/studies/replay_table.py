@@ -1,8 +1,8 @@
 """Print the tables of docs/guides/replay.md: policies on real network traces, times of a re-solve.
 
-Usage: ``python docs/studies/replay_table.py network|resolve|staging FOLDER``, with the folder of
-third-party traces (``5g_ireland/traces_1hz.parquet``, ``hsdpa_fcc/bandwidth.parquet``) for
-``network`` and ``staging``. ``--only 5g`` takes one set; ``--reaction 1`` lets decisions take
+Usage: ``python docs/studies/replay_table.py network|resolve|merged|staging FOLDER``, with the
+folder of third-party traces (``5g_ireland/traces_1hz.parquet``, ``hsdpa_fcc/bandwidth.parquet``)
+for ``network`` and ``staging``. ``--only 5g`` takes one set; ``--reaction 1`` lets decisions take
 effect a whole second late.
 """
 
@@ -20,6 +20,7 @@ import pandas as pd
 import moe2opt as mo
 from moe2opt.replay.compare import compare
 from moe2opt.replay.policies import ReplaySettings
+from moe2opt.replay.traces.synthetic import synthetic_device
 from moe2opt.replay.traces.trace import Trace, build_trace
 from moe2opt.solvers.parametric import ParametricChoice
 
@@ -160,16 +161,36 @@ def resolve(repeats: int = 200) -> None:
     print(f"largest certified gap          {max(gaps):9.1e}")
 
 
+def merged(traces: int = 20, duration_s: int = 60) -> None:
+    """Print what policies are worth where experts may be merged, over drawn traces."""
+    instance = mo.load("mobile_edge", "merged")
+    rows = []
+    for seed in range(traces):
+        trace = synthetic_device("portable", "edge", duration_s, seed=seed)
+        found = compare(instance, trace, ("static", "greedy", *POLICIES[1:])).summaries()
+        rows += [{"policy": name, "trace": seed} | own for name, own in found.items()]
+    for name, part in pd.DataFrame(rows).groupby("policy", sort=False):
+        regret, moved = 100 * part.regret, part.bytes_moved / 1e9
+        print(
+            f"{name:10} {part.latency_mean_s.mean():.4f} s, {moved.mean():.2f} GB, above the bound "
+            f"{regret.mean():.1f} % (median {regret.median():.1f}, most {regret.max():.1f}), "
+            f"within 10 %: {(regret <= 10).sum()} of {len(part)}"
+        )
+
+
 def main() -> None:
     """Print the table that the command line names."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("table", choices=("network", "resolve", "staging"))
+    parser.add_argument("table", choices=("network", "resolve", "merged", "staging"))
     parser.add_argument("folder", type=Path, nargs="?")
     parser.add_argument("--reaction", type=float, default=0.2)
     parser.add_argument("--only", choices=("5g", "hsdpa"))
     given = parser.parse_args()
     if given.table == "resolve":
         resolve()
+        return
+    if given.table == "merged":
+        merged()
         return
     if given.folder is None:
         parser.error("the folder of the traces is missing")
