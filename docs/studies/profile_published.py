@@ -144,6 +144,37 @@ def _apple() -> Iterator[dict[str, Any]]:
 
 DEVICES: list[dict[str, Any]] = [*_nvidia(), *_amd(), *_apple()]
 
+#: CUDA cores of the cards on the page of `_CARDS`.
+_CORES = {
+    "RTX 3060": 3584, "RTX 3060 Ti": 4864, "RTX 3070": 5888, "RTX 3070 Ti": 6144,
+    "RTX 3080": 8704, "RTX 3080 Ti": 10240, "RTX 3090": 10496, "RTX 3090 Ti": 10752,
+    "RTX 4060": 3072, "RTX 4060 Ti 16GB": 4352, "RTX 4070": 5888, "RTX 4070 SUPER": 7168,
+    "RTX 4070 Ti": 7680, "RTX 4070 Ti SUPER": 8448, "RTX 4080": 9728, "RTX 4080 SUPER": 10240,
+    "RTX 4090D": 14592, "RTX 4060 Laptop": 3072, "RTX 5050": 2560, "RTX 5060": 3840,
+    "RTX 5060 Ti 16GB": 4608, "RTX 5070": 6144, "RTX 5070 Ti": 8960, "RTX 5080": 10752,
+    "RTX 5090": 21760, "RTX 5090 Laptop": 10496,
+}  # fmt: skip
+
+#: Clock in GHz under load that is assumed of a generation, and of its laptops.
+_CLOCKS = {"3": 1.7, "4": 2.5, "5": 2.5, "Laptop": 2.0}
+
+
+def with_peak(device: dict[str, Any]) -> dict[str, Any]:
+    """Return a card with the arithmetic rate of its cores, where nobody states one.
+
+    Matrix units of these generations do 4 operations (16 bits, summed in 32) per core and cycle,
+    as the stated 165 TFLOPS of the RTX 4090 are.
+    """
+    name = device["device"]
+    if device.get("fp16_tflops") is not None or name not in _CORES:
+        return device
+    clock = _CLOCKS["Laptop" if name.endswith("Laptop") else name[4]]
+    basis = f"fp16_tflops derived: {_CORES[name]} CUDA cores ({_CARDS}) x 4 x {clock:g} GHz assumed"
+    notes = [text for text in (device.get("note"), basis) if text]
+    peak = round(4e-3 * _CORES[name] * clock, 1)
+    return {**device, "fp16_tflops": peak, "note": "; ".join(notes)}
+
+
 #: tokens/s of answers of 512, 1024, 4096 and 8192 tokens, then of prompts of so many; None where
 #: they do not fit. LLaMA 3, llama.cpp of May 2024, one device.
 _DAI_RATES: dict[tuple[str, str], tuple[float | None, ...]] = {

@@ -30,6 +30,7 @@ from profile_devices import DEVICES as COLLECTED
 from profile_devices import FORMATS, SAME_DEVICE
 from profile_published import DEVICES as PUBLISHED
 from profile_published import runs as published_runs
+from profile_published import with_peak
 
 from moe2opt.profiles.columns import (
     CAP_COLUMNS,
@@ -42,7 +43,7 @@ from moe2opt.profiles.columns import (
 )
 from moe2opt.schema.csv import write_table
 
-DEVICES = [*COLLECTED, *PUBLISHED]
+DEVICES = [with_peak(device) for device in (*COLLECTED, *PUBLISHED)]
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 ORIGIN = CHECKOUT.parent / "shared" / "data" / "profiles"

@@ -9,7 +9,8 @@ from typing import Any
 
 from moe2opt.errors import InputError
 from moe2opt.place.sections import Gpu, PlaceConfig, Rates
-from moe2opt.profiles.fitting import decode, prefill
+from moe2opt.profiles.fitting import decode
+from moe2opt.profiles.fitting.calibrate import Hardware
 from moe2opt.profiles.fitting.holdout import KINDS
 from moe2opt.profiles.formats import CLASSES, weight_class
 from moe2opt.profiles.predicting.predict import tables_of
@@ -239,9 +240,9 @@ def _device(gpu: Gpu, k: int, margin_gib: float, tables: Profiles) -> Device:
     reading = found.pools.decode.coefficients if own is None else own
     prompt = found.prefill.get(name) if known is not None else None
     if prompt is None:
-        tflops = known["fp16_tflops"] if known is not None else None
-        prompt = prefill.centre_of(found.pools.prefill, bandwidth, tflops)
-    peak = bandwidth * 1e9
+        prompt = found.pools.prefill.coefficients
+    tflops = known["fp16_tflops"] if known is not None else None
+    peak, operations_per_s = Hardware(bandwidth, tflops).peaks
     terms = dict(zip(decode.COEFFICIENTS, reading.tolist(), strict=True))
     return Device(
         name=name,
@@ -252,7 +253,7 @@ def _device(gpu: Gpu, k: int, margin_gib: float, tables: Profiles) -> Device:
         weight_s={kind: terms[kind] / peak for kind in list(CLASSES)[1:]},
         fixed_s=terms["fixed"] * 1e9 / peak,
         routed_s=terms["moe"] * 1e9 / peak,
-        operation_s=(float(prompt[0]) / peak, float(prompt[1]) / peak),
+        operation_s=(float(prompt[0]) / operations_per_s, float(prompt[1]) / operations_per_s),
         spread=_spread(tables, name, "decode", measured=own is not None),
         prompt_spread=_spread(tables, name, "prefill", measured=name in found.prefill),
         measured=own is not None,

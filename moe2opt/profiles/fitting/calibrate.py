@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -22,8 +21,9 @@ Modes = dict[str, dict[str, float]]
 #: Length of a prompt where a source gives a rate without it.
 USUAL_PROMPT_TOKENS = 512.0
 
-#: Devices below these operations per byte are slow in prompts, measured by their bandwidth.
-_USUAL_OPERATIONS = 80.0
+#: Peak operations per byte of bandwidth of a device whose arithmetic rate is not known: the
+#: middle of the cards with matrix units in ``devices.csv``.
+USUAL_OPERATIONS = 80.0
 
 #: Quantities with hold-out errors.
 QUANTITIES = ("decode", "prefill", "decode_energy", "prefill_energy")
@@ -42,19 +42,23 @@ class Hardware:
     stated
         Rates that are stated rather than calibrated: bytes per second of decoding in 1e9, 1e12
         operations per second, watts. None for a calibrated device.
-    scope
-        What its power figures include, where it has no energy runs of its own.
+    scope, limit_w
+        What its power figures include, where it has no energy runs of its own, and its power
+        limit, None where unknown.
     """
 
     bandwidth_gb_per_s: float
     tflops: float | None = None
     stated: tuple[float, float, float] | None = None
     scope: str | None = None
+    limit_w: float | None = None
 
     @property
-    def operations_per_byte(self) -> float:
-        """Peak operations in the time of reading a byte; infinite where unknown."""
-        return math.inf if self.tflops is None else 1e3 * self.tflops / self.bandwidth_gb_per_s
+    def peaks(self) -> tuple[float, float]:
+        """Bytes and operations per second at most."""
+        bytes_per_s = 1e9 * self.bandwidth_gb_per_s
+        rate = USUAL_OPERATIONS * bytes_per_s if self.tflops is None else 1e12 * self.tflops
+        return bytes_per_s, rate
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,6 +83,8 @@ class Calibration:
         Factors of power modes, by device and mode.
     scopes
         Power scope of the energy fit, by device.
+    host_bound
+        Devices whose energy runs are all of host-bound engines, which keep a card half idle.
     """
 
     pools: Pools
@@ -90,6 +96,7 @@ class Calibration:
     prefill_modes: Modes
     energy_modes: Modes
     scopes: dict[str, str]
+    host_bound: frozenset[str] = frozenset()
 
     def decode_s(self, points: Points) -> FloatArray:
         """Return the seconds per output token of each request."""
@@ -100,15 +107,31 @@ class Calibration:
         return self._by_device(points, self._device_prefill_s)
 
     def joules(self, points: Points, seconds: FloatArray, prompt: FloatArray) -> FloatArray:
-        """Return joules per token; NaN where no device with the power scope was measured."""
+        """Return joules per token; NaN where no device with the power scope was measured.
+
+        A device without energy runs is taken to draw its power limit, and so is one whose runs
+        are all of host-bound engines, under any other.
+        """
         found = np.full(len(points), np.nan)
         table = energy.columns(points, seconds / self._paces(points, prompt), prompt)
+        pace = decode.mode_of(points, self.energy_modes)
+        eager = np.array([name == EAGER for name in points.engine])
         for device in dict.fromkeys(points.device):
+            own = np.array([name == device for name in points.device])
             coefficients = self.energy_coefficients(device)
             if coefficients is not None:
-                own = np.array([name == device for name in points.device])
-                found[own] = weighted_sum(table[own], coefficients)
-        return found * decode.mode_of(points, self.energy_modes)
+                found[own] = weighted_sum(table[own], coefficients) * pace[own]
+            limit_w = self.hardware[device].limit_w
+            if limit_w is not None and self.draws_limit(device):
+                at_limit = own & ~(eager & (device in self.energy))
+                found[at_limit] = limit_w * seconds[at_limit]
+        return found
+
+    def draws_limit(self, device: str) -> bool:
+        """Whether compiled engines are taken to draw the power limit of a device."""
+        own = self.hardware[device]
+        like = device in self.host_bound and own.scope == self.scopes.get(device)
+        return own.limit_w is not None and (like or device not in self.energy)
 
     def energy_coefficients(self, device: str) -> FloatArray | None:
         """Return a device's coefficients, else the middle of devices with its power scope.
@@ -133,26 +156,23 @@ class Calibration:
 
     def prefill_coefficients(self, device: str) -> FloatArray:
         """Return a device's coefficients, or those of all devices together."""
-        if device in self.prefill:
-            return self.prefill[device]
-        own = self.hardware[device]
-        return prefill.centre_of(self.pools.prefill, own.bandwidth_gb_per_s, own.tflops)
+        return self.prefill.get(device, self.pools.prefill.coefficients)
 
     def _paces(self, points: Points, prompt: FloatArray) -> FloatArray:
         """Return the factor of the power mode on the time of each token."""
         return np.where(
             prompt > 0,
-            decode.mode_of(points, self.prefill_modes),
-            decode.mode_of(points, self.decode_modes),
+            decode.pace_of(points, self.prefill_modes),
+            decode.pace_of(points, self.decode_modes),
         )
 
     def _device_decode_s(self, device: str, points: Points) -> FloatArray:
-        pace = decode.mode_of(points, self.decode_modes)
+        pace = decode.pace_of(points, self.decode_modes)
         own = self.decode_coefficients(device)
         return decode.predict_seconds(points, own, self.pools.decode, pace)
 
     def _device_prefill_s(self, device: str, points: Points) -> FloatArray:
-        pace = decode.mode_of(points, self.prefill_modes)
+        pace = decode.pace_of(points, self.prefill_modes)
         reading = float(self.decode_coefficients(device)[0])
         return prefill.predict_seconds(points, self.prefill_coefficients(device), reading, pace)
 
@@ -201,11 +221,11 @@ def samples_of(
     runs: Sequence[Row], hardware: Mapping[str, Hardware], formats: Sequence[Row]
 ) -> Samples:
     """Return the runs of each quantity as arrays."""
-    bandwidth = {name: own.bandwidth_gb_per_s for name, own in hardware.items()}
+    peaks = {name: own.peaks for name, own in hardware.items()}
     found = {}
     for quantity in QUANTITIES:
         chosen = used_for(runs, quantity)
-        points = points_of(chosen, bandwidth, formats)
+        points = points_of(chosen, peaks, formats)
         seconds = np.array([_seconds(run, quantity) for run in chosen])
         values = seconds
         if quantity.startswith("prefill"):
@@ -232,18 +252,12 @@ def _joules(run: Row, seconds: float) -> float:
     return float(joules) if joules is not None else float(run["power_w"]) * seconds
 
 
-def fit_pools(samples: Samples, hardware: Mapping[str, Hardware]) -> Pools:
-    """Fit what all devices have in common.
-
-    Devices whose known peak of arithmetic is low for their bandwidth say nothing about how fast
-    others read prompts: they are drawn to their peak instead (`prefill.centre_of`).
-    """
+def fit_pools(samples: Samples) -> Pools:
+    """Fit what all devices have in common."""
     own = samples["decode"].take(samples["decode"].shared.tolist())
     modes = decode.mode_factors(own.points, own.values)
     shared = decode.fit_pool(own.points, own.values, modes)
     prompt = samples["prefill"]
-    slow = {name for name, own in hardware.items() if own.operations_per_byte < _USUAL_OPERATIONS}
-    prompt = prompt.take([name not in slow for name in prompt.points.device])
     pace = decode.mode_of(prompt.points, decode.mode_factors(prompt.points, prompt.values))
     reading = float(shared.coefficients[0])
     return Pools(shared, prefill.fit_pool(prompt.points, prompt.values / pace, reading))
@@ -268,7 +282,7 @@ def calibrate(
     pools
         Common coefficients; fitted to the same runs when left out.
     """
-    pools = pools or fit_pools(samples, hardware)
+    pools = pools or fit_pools(samples)
     found = Calibration(
         pools=pools,
         hardware=hardware,
@@ -279,6 +293,7 @@ def calibrate(
         prefill_modes=_modes(samples["prefill"]),
         energy_modes=_modes(samples["decode_energy"]),
         scopes=dict(scopes),
+        host_bound=_host_bound(samples["decode_energy"].points),
     )
     found = replace(found, decode=_fit_decode(samples["decode"], found))
     found = replace(found, prefill=_fit_prefill(samples["prefill"], found))
@@ -292,11 +307,17 @@ def _with_stated(found: Calibration) -> Calibration:
         if own.stated is not None:
             decode_gb_per_s, prefill_tflops, power_w = own.stated
             reading = own.bandwidth_gb_per_s / decode_gb_per_s
-            operation = own.bandwidth_gb_per_s / (1e3 * prefill_tflops)
+            operation = own.peaks[1] / (1e12 * prefill_tflops)
             tables[0][device] = np.array([reading, *[0.0] * (len(decode.COEFFICIENTS) - 1)])
             tables[1][device] = np.array([operation, operation, 0.0, 0.0, 0.0])
             tables[2][device] = np.array([power_w, 0.0, 0.0])
     return replace(found, decode=tables[0], prefill=tables[1], energy=tables[2])
+
+
+def _host_bound(points: Points) -> frozenset[str]:
+    pairs = set(zip(points.device, points.engine, strict=True))
+    compiled = {device for device, engine in pairs if engine != EAGER}
+    return frozenset(points.device) - compiled
 
 
 def _modes(sample: Sample) -> Modes:
@@ -317,8 +338,7 @@ def _fit_prefill(sample: Sample, found: Calibration) -> dict[str, FloatArray]:
     pace = decode.mode_of(sample.points, found.prefill_modes)
     fits = {}
     for device, own, mask in _split(sample):
-        known = found.hardware[device]
-        centre = prefill.centre_of(found.pools.prefill, known.bandwidth_gb_per_s, known.tflops)
+        centre = found.pools.prefill.coefficients
         reading = float(found.decode_coefficients(device)[0])
         plain = own.values / pace[mask]
         fits[device] = prefill.fit_device(own.points, plain, reading, centre)

@@ -18,6 +18,8 @@ there :math:`t` is the larger of the host's time and of the line above.
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -46,6 +48,9 @@ _FIXED, _CONTEXT = 1e9, 1e-5
 #: An engine needs this many groups of runs before its factor is believed half.
 _ENGINE_PRIOR = 3.0
 _ROUNDS = 5
+
+#: Name of a power mode that says its watts.
+_WATTS = re.compile(r"[1-9]\d{0,3}W")
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +188,7 @@ def _engine_factors(points: Points, ratio: FloatArray) -> dict[str, float]:
 def mode_factors(points: Points, values: FloatArray) -> dict[str, dict[str, float]]:
     """Return the factor of each power mode against the device's most frequent one.
 
+    Of several as frequent, that of the most watts: what devices have in common is full speed.
     Only runs of one LLM, format, engine and source in both modes are compared; the factor is the
     median of their ratios.
     """
@@ -194,7 +200,7 @@ def _modes_of(device: str, points: Points, values: FloatArray) -> dict[str, floa
     counts: dict[str, int] = {}
     for k in own:
         counts[points.mode[k]] = counts.get(points.mode[k], 0) + 1
-    reference = max(counts, key=lambda name: counts[name])
+    reference = max(counts, key=lambda name: (counts[name], _watts(name)))
     factors = {reference: 1.0}
     for mode in counts:
         ratios = _matched([points.mode[k] for k in own], own, points, values, mode, reference)
@@ -223,3 +229,28 @@ def mode_of(points: Points, modes: Mapping[str, dict[str, float]]) -> FloatArray
     """Return the factor of each request's power mode, 1 where none is known."""
     pairs = zip(points.device, points.mode, strict=True)
     return np.array([modes.get(device, {}).get(mode, 1.0) for device, mode in pairs])
+
+
+def pace_of(points: Points, modes: Mapping[str, dict[str, float]]) -> FloatArray:
+    """Return the factor of each request's power mode on its time.
+
+    A mode of fewer watts than the device's usual one that nobody ran is taken to be slower in
+    inverse proportion; any other unknown mode has the factor 1.
+    """
+    pairs = zip(points.device, points.mode, strict=True)
+    return np.array([_mode_factor(modes.get(device, {}), mode) for device, mode in pairs])
+
+
+def _mode_factor(known: Mapping[str, float], mode: str) -> float:
+    usual = next((name for name, factor in known.items() if factor == 1.0), "")
+    watts, most = _watts(mode), _watts(usual)
+    if mode in known or not watts or math.isinf(most):
+        return known.get(mode, 1.0)
+    return max(1.0, most / watts)
+
+
+def _watts(mode: str) -> float:
+    """Return the watts in the name of a power mode, 0 where it does not say."""
+    if mode == "MAXN":
+        return math.inf
+    return float(mode[:-1]) if _WATTS.fullmatch(mode) else 0.0

@@ -29,12 +29,12 @@ from moe2opt.profiles.fitting.energy import COEFFICIENTS as ENERGY
 from moe2opt.profiles.fitting.holdout import Cell, Errors, HoldOut, hold_out
 from moe2opt.profiles.fitting.prefill import COEFFICIENTS as PREFILL
 from moe2opt.profiles.fitting.prefill import PrefillPool
-from moe2opt.profiles.formats import CLASSES
+from moe2opt.profiles.formats import CLASSES, EAGER
 from moe2opt.result import FloatArray
 from moe2opt.schema.csv import Row
 
 #: Version of the content of ``fit.json``.
-VERSION = 2
+VERSION = 3
 
 #: Coefficients are stored with this many significant digits; the fit in memory is rounded alike,
 #: so that a stored fit and a fresh one predict the same.
@@ -95,7 +95,6 @@ def fit_tables(
     formats: Sequence[Row],
     cap_rows: Sequence[Row] = (),
     offload_rows: Sequence[Row] = (),
-    expert_bytes: Mapping[str, float] | None = None,
     base: Fit | None = None,
 ) -> Fit:
     """Fit a set of tables.
@@ -106,15 +105,13 @@ def fit_tables(
         Rows of the tables.
     hardware
         Every device.
-    expert_bytes
-        Bytes of experts that a token reads, by run id of the offload table.
     base
         Fit of other tables whose common coefficients and errors are taken over. Without it the
         common coefficients are fitted too, and every hold-out refits them, which takes longer.
     """
     samples = samples_of(runs, hardware, formats)
     scopes = scopes_of(runs)
-    pools = base.calibration.pools if base else rounded_pools(fit_pools(samples, hardware))
+    pools = base.calibration.pools if base else rounded_pools(fit_pools(samples))
     found = rounded(calibrate(samples, hardware, scopes, pools))
     errors = hold_out(
         samples,
@@ -128,7 +125,7 @@ def fit_tables(
         errors=_exact(errors, hardware),
         seen=_seen(samples) | _stated(hardware),
         cap_curves=caps.fit_curves(cap_rows),
-        offload_curves=offload.fit_curves(offload_rows, dict(expert_bytes or {})),
+        offload_curves=offload.fit_curves(offload_rows),
     )
 
 
@@ -259,6 +256,11 @@ def from_dict(content: Mapping[str, Any], hardware: Mapping[str, Hardware]) -> F
         prefill_modes=content["modes"]["prefill"],
         energy_modes=content["modes"]["energy"],
         scopes=dict(content["scopes"]),
+        host_bound=frozenset(
+            device
+            for device in content["energy"]
+            if content["seen"].get(f"{device}|decode_energy", {}).get("engines") == [EAGER]
+        ),
     )
     errors = Errors(
         tuple(HoldOut(**row) for row in content["hold_out"]),

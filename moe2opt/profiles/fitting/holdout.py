@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 
 import numpy as np
@@ -15,9 +15,8 @@ from moe2opt.profiles.fitting.calibrate import (
     Pools,
     Samples,
 )
-from moe2opt.profiles.fitting.leaveout import grouped, left_out
+from moe2opt.profiles.fitting.leaveout import POWERS, beyond, grouped, left_out, model_key
 from moe2opt.profiles.fitting.points import Points
-from moe2opt.profiles.fitting.robust import group_means
 from moe2opt.profiles.formats import EAGER
 from moe2opt.result import FloatArray
 
@@ -69,6 +68,8 @@ class Cell:
         ``device``.
     errors
         Absolute log errors by group.
+    models, beyond
+        The LLM of each group, and whether the other runs of the device do not span it.
     """
 
     device: str
@@ -77,6 +78,8 @@ class Cell:
     kind: str
     by: str
     errors: tuple[float, ...]
+    models: tuple[str, ...]
+    beyond: tuple[bool, ...]
 
 
 #: With fewer cells to lean on than these, an interval spans a factor of two at least.
@@ -148,23 +151,23 @@ class Errors:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """How a source that was left out fares, on all of its devices.
+    """How a source or an LLM that was left out fares, on all devices.
 
     Attributes
     ----------
-    source, quantity, kind
-        Who measured what, with which engines.
+    name, quantity, kind
+        The source or the LLM, and what was measured with which engines.
     groups
         Number of groups of runs.
     median_error
         Median relative error.
     inside
-        Share of the groups inside their intervals, which never saw an error of this source.
+        Share of the groups inside their intervals, which never saw an error of what was left out.
     factor
         Median of the factor either way that the intervals span.
     """
 
-    source: str
+    name: str
     quantity: str
     kind: str
     groups: int
@@ -173,32 +176,60 @@ class Held:
     factor: float
 
 
-def held_out_sources(errors: Errors, level: float = 0.9) -> list[Held]:
-    """Return how each source fares with intervals made of the errors of the others."""
-    found = []
+def held_out(errors: Errors, by: str = "source", level: float = 0.9) -> list[Held]:
+    """Return how each source or LLM fares with intervals made of the errors of the others.
+
+    Parameters
+    ----------
+    errors
+        Hold-out errors.
+    by
+        ``source`` or ``model``: what is left out.
+    level
+        Probability of the intervals.
+    """
     wanted = [
         c for c in errors.cells
-        if c.by == "source" or (c.by == "device" and not _known_elsewhere(errors, c))
+        if c.by == by or (by == "source" and c.by == "device" and not _known_elsewhere(errors, c))
     ]  # fmt: skip
-    for source, quantity, kind in dict.fromkeys((c.source, c.quantity, c.kind) for c in wanted):
-        rest = Errors(
-            errors.table, tuple(c for c in errors.cells if c.source != source), errors.exact
-        )
-        misses, spreads = list[float](), list[float]()
+    found = []
+    for name in dict.fromkeys(name for cell in wanted for name in _names(cell, by)):
+        rest = replace(errors, cells=tuple(_without(errors.cells, by, name)))
+        misses: dict[tuple[str, str], list[tuple[float, float]]] = {}
         for cell in wanted:
-            if (cell.source, cell.quantity, cell.kind) == (source, quantity, kind):
-                far = cell.by == "device"
-                if not any(c.quantity == quantity for c in rest.cells):
-                    continue
-                width = rest.spread(cell.device, quantity, kind, extrapolated=far, level=level)
-                misses += cell.errors
-                spreads += [width] * len(cell.errors)
-        if misses:
-            inside = np.mean(np.array(misses) <= np.array(spreads))
-            median = float(np.expm1(np.median(misses)))
-            factor = float(np.exp(np.median(spreads)))
-            found.append(Held(source, quantity, kind, len(misses), median, float(inside), factor))
+            if not any(c.quantity == cell.quantity for c in rest.cells):
+                continue
+            for error, own, far in zip(cell.errors, _names(cell, by), cell.beyond, strict=True):
+                if own == name:
+                    width = rest.spread(
+                        cell.device, cell.quantity, cell.kind, extrapolated=far, level=level
+                    )
+                    misses.setdefault((cell.quantity, cell.kind), []).append((error, width))
+        found += [_held(name, *key, pairs) for key, pairs in misses.items()]
     return found
+
+
+def _held(name: str, quantity: str, kind: str, pairs: Sequence[tuple[float, float]]) -> Held:
+    misses, widths = np.array(pairs).T
+    middle, factor = float(np.expm1(np.median(misses))), float(np.exp(np.median(widths)))
+    return Held(name, quantity, kind, len(pairs), middle, float(np.mean(misses <= widths)), factor)
+
+
+def _names(cell: Cell, by: str) -> tuple[str, ...]:
+    return cell.models if by == "model" else (cell.source,) * len(cell.errors)
+
+
+def _without(cells: Sequence[Cell], by: str, name: str) -> Iterator[Cell]:
+    """Yield the cells without the errors of a source or of an LLM."""
+    for cell in cells:
+        kept = [k for k, own in enumerate(_names(cell, by)) if own != name]
+        if kept:
+            yield replace(
+                cell,
+                errors=tuple(cell.errors[k] for k in kept),
+                models=tuple(cell.models[k] for k in kept),
+                beyond=tuple(cell.beyond[k] for k in kept),
+            )
 
 
 def _known_elsewhere(errors: Errors, cell: Cell) -> bool:
@@ -236,15 +267,22 @@ def _quantile(
     pooled: tuple[list[float], list[float], float],
     level: float,
 ) -> float:
-    """Return the weighted quantile of split conformal prediction: a new cell is the worst."""
+    """Return the weighted quantile of split conformal prediction.
+
+    A new cell is taken to be worse than all that are known. Where these are too few for the level,
+    errors beyond the worst one are taken to fall off as those of a Laplace distribution.
+    """
     values = np.array([*own[0], *pooled[0]])
     weights = np.array([*own[1], *pooled[1]])
     if not len(values) or level <= 0:
         return 0.0
     order = np.argsort(values, kind="stable")
     reached = np.cumsum(weights[order])
-    wanted = level * (reached[-1] + (pooled[2] or 1.0))
-    index = int(np.searchsorted(reached, min(wanted, reached[-1]) * (1 - 1e-12)))
+    total = reached[-1] + (pooled[2] or 1.0)
+    if level * total > reached[-1]:
+        mean = float((values * weights).sum() / reached[-1])
+        return float(values.max()) + mean * math.log((1 - reached[-1] / total) / (1 - level))
+    index = int(np.searchsorted(reached, level * total * (1 - 1e-12)))
     return float(values[order][min(index, len(values) - 1)])
 
 
@@ -267,14 +305,19 @@ def hold_out(
     """
     ways = ("model", "source") if pools else ("model", "source", "device")
     misses = {by: _misses(samples, hardware, scopes, by, pools) for by in ways}
+    told = {name: samples[POWERS.get(name, name)].points for name in (*QUANTITIES, *POWERS)}
     table = [
         row
         for by in ways
-        for quantity in QUANTITIES
-        for row in _rows(samples[quantity].points, misses[by][quantity], quantity, by)
+        for quantity, points in told.items()
+        for row in _rows(points, misses[by][quantity], quantity, by)
     ]
     own = {device for sample in samples.values() for device in sample.points.device}
-    cells = [cell for quantity in QUANTITIES for cell in _cells(samples, misses, quantity)]
+    cells = [
+        cell
+        for quantity, points in told.items()
+        for cell in _cells(points, {by: misses[by][quantity] for by in ways}, quantity)
+    ]
     return Errors(tuple(table), (*cells, *(cell for cell in others if cell.device not in own)))
 
 
@@ -288,13 +331,14 @@ def _misses(
     """Return the misses of `left_out`; devices are independent once `pools` are given."""
     if pools is None:
         return left_out(samples, hardware, scopes, by)
-    found = {name: np.full(len(sample.points), np.nan) for name, sample in samples.items()}
+    told = (*samples, *POWERS)
+    found = {n: np.full(len(samples[POWERS.get(n, n)].points), np.nan) for n in told}
     devices = {device for sample in samples.values() for device in sample.points.device}
     for device in sorted(devices):
         masks = {n: [d == device for d in s.points.device] for n, s in samples.items()}
         own = {name: sample.take(masks[name]) for name, sample in samples.items()}
         for name, values in left_out(own, hardware, scopes, by, pools).items():
-            found[name][np.array(masks[name], dtype=bool)] = values
+            found[name][np.array(masks[POWERS.get(name, name)], dtype=bool)] = values
     return found
 
 
@@ -319,24 +363,23 @@ def _rows(points: Points, misses: FloatArray, quantity: str, by: str) -> list[Ho
     return rows
 
 
-def _logs(points: Points, misses: FloatArray, mask: Sequence[bool]) -> tuple[float, ...]:
-    keep = np.asarray(mask, dtype=bool) & ~np.isnan(misses)
-    groups = [group for group, k in zip(points.group, keep, strict=True) if k]
-    return tuple(sorted(group_means(groups, np.abs(misses[keep])).tolist()))
-
-
-def _cells(
-    samples: Samples, misses: Mapping[str, Mapping[str, FloatArray]], quantity: str
-) -> Iterator[Cell]:
+def _cells(points: Points, misses: Mapping[str, FloatArray], quantity: str) -> Iterator[Cell]:
     """Yield the errors of each source on each device, each way of leaving something out."""
-    points = samples[quantity].points
     keys = list(zip(points.device, points.source, _kinds(points), strict=True))
     sources = {d: {k[1] for k in keys if k[0] == d} for d in points.device}
-    for device, source, kind in dict.fromkeys(keys):
-        mask = [key == (device, source, kind) for key in keys]
-        for by in misses:
+    models = model_key(points)
+    for by, values in misses.items():
+        far = beyond(points, by)
+        for device, source, kind in dict.fromkeys(keys):
             if by == "source" and len(sources[device]) < 2:
                 continue  # left out like a device then: nothing else is known of it
-            logs = _logs(points, misses[by][quantity], mask)
-            if logs:
-                yield Cell(device, source, quantity, kind, by, logs)
+            groups: dict[object, list[int]] = {}
+            for k, key in enumerate(keys):
+                if key == (device, source, kind) and not np.isnan(values[k]):
+                    groups.setdefault(points.group[k], []).append(k)
+            rows = sorted(
+                (float(np.mean(np.abs(values[own]))), models[own[0]], bool(far[own[0]]))
+                for own in groups.values()
+            )
+            if rows:
+                yield Cell(device, source, quantity, kind, by, *zip(*rows, strict=True))

@@ -8,9 +8,10 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from moe2opt.profiles.fitting.calibrate import Calibration, Hardware, Pools, Samples, calibrate
-from moe2opt.profiles.fitting.points import Points, repository
+from moe2opt.profiles.fitting.points import NEAR, Points, repository
 from moe2opt.profiles.fitting.robust import group_means
-from moe2opt.result import FloatArray
+from moe2opt.profiles.formats import EAGER
+from moe2opt.result import BoolArray, FloatArray
 
 
 def model_key(points: Points) -> list[str]:
@@ -36,6 +37,31 @@ KEYS: dict[str, Callable[[Points], list[str]]] = {
 }
 
 
+#: Powers of which errors are told: joules over seconds, both predicted.
+POWERS = {"decode_power": "decode_energy", "prefill_power": "prefill_energy"}
+
+
+def beyond(points: Points, by: str) -> BoolArray:
+    """Return which requests the other runs of their device do not span.
+
+    The runs of the same model, source or device are not among the others; what `predict` then
+    calls an extrapolation is one here.
+    """
+    keys, classes = KEYS[by](points), points.weight_class.tolist()
+    found = []
+    for k, device in enumerate(points.device):
+        rest = [j for j, name in enumerate(points.device) if name == device and keys[j] != keys[k]]
+        sizes = points.all_bytes[rest]
+        found.append(
+            not rest
+            or points.mode[k] not in {points.mode[j] for j in rest}
+            or classes[k] not in {classes[j] for j in rest}
+            or (points.engine[k] == EAGER) not in {points.engine[j] == EAGER for j in rest}
+            or not sizes.min() / NEAR <= points.all_bytes[k] <= sizes.max() * NEAR
+        )
+    return np.array(found, dtype=bool)
+
+
 def left_out(
     samples: Samples,
     hardware: Mapping[str, Hardware],
@@ -44,6 +70,8 @@ def left_out(
     pools: Pools | None = None,
 ) -> dict[str, FloatArray]:
     """Return log(predicted / measured) of every run, its model, source or device left out.
+
+    By quantity, and for the runs with joules by the watts of `POWERS`, too.
 
     Parameters
     ----------
@@ -55,16 +83,34 @@ def left_out(
         Common coefficients of other tables; refitted without what is left out when None.
     """
     keys = {name: KEYS[by](sample.points) for name, sample in samples.items()}
-    misses = {name: np.full(len(sample.points), np.nan) for name, sample in samples.items()}
+    told = {name: POWERS.get(name, name) for name in (*samples, *POWERS)}
+    misses = {name: np.full(len(samples[own].points), np.nan) for name, own in told.items()}
     for key in sorted({key for names in keys.values() for key in names}):
         rest = {n: s.take([k != key for k in keys[n]]) for n, s in samples.items()}
         found = calibrate(rest, hardware, scopes, pools)
-        for name, sample in samples.items():
-            out = np.array([k == key for k in keys[name]])
+        for name, own in told.items():
+            out = np.array([k == key for k in keys[own]])
             if out.any():
-                test = sample.take(out.tolist())
-                misses[name][out] = np.log(predict(found, name, test.points) / test.values)
+                test = samples[own].take(out.tolist())
+                measured = test.values / test.seconds if name in POWERS else test.values
+                miss = np.log(predict(found, name, test.points) / measured)
+                misses[name][out] = np.where(_comparable(found, own, test.points), miss, np.nan)
     return misses
+
+
+def _comparable(found: Calibration, quantity: str, points: Points) -> BoolArray:
+    """Return where a prediction is about what was metered.
+
+    The power limit, which stands in for joules that nobody metered, may include more.
+    """
+    return np.array(
+        [
+            not quantity.endswith("energy")
+            or device in found.energy
+            or found.hardware[device].scope == found.scopes.get(device)
+            for device in points.device
+        ]
+    )
 
 
 def predict(found: Calibration, quantity: str, points: Points) -> FloatArray:
@@ -73,6 +119,11 @@ def predict(found: Calibration, quantity: str, points: Points) -> FloatArray:
         return found.decode_s(points)
     if quantity == "prefill":
         return found.prefill_s(points)
+    if quantity in POWERS:
+        seconds = found.decode_s(points)
+        if quantity == "prefill_power":
+            seconds = found.prefill_s(points) / np.maximum(points.prompt_tokens, 1.0)
+        return predict(found, POWERS[quantity], points) / seconds
     if quantity == "decode_energy":
         return found.joules(points, found.decode_s(points), np.zeros(len(points)))
     per_token = found.prefill_s(points) / np.maximum(points.prompt_tokens, 1.0)

@@ -50,8 +50,6 @@ class OffloadCurve:
         Number of runs.
     errors
         Relative error at each share that was left out, in the order of the shares.
-    missed_bytes
-        Bytes of experts that a token reads when none is on the GPU; NaN where unknown.
     """
 
     series: str
@@ -61,7 +59,6 @@ class OffloadCurve:
     coefficients: tuple[float, ...]
     points: int
     errors: tuple[float, ...]
-    missed_bytes: float
 
     def seconds(self, expert_share_gpu: float) -> float:
         """Return the seconds per token at a share of the experts on the GPU."""
@@ -73,31 +70,20 @@ class OffloadCurve:
         """Mean leave-one-share-out error; NaN for a series of fewer than three shares."""
         return math.fsum(self.errors) / len(self.errors) if self.errors else float("nan")
 
-    @property
-    def tier_bytes_per_s(self) -> float:
-        """Effective bandwidth of the slower tier, latency included; NaN where unknown."""
-        lost = sum(self.coefficients[1:])
-        return self.missed_bytes / lost if lost > 0 else float("nan")
 
-
-def fit_curves(rows: Sequence[Row], expert_bytes: dict[str, float]) -> tuple[OffloadCurve, ...]:
+def fit_curves(rows: Sequence[Row]) -> tuple[OffloadCurve, ...]:
     """Return one curve per series of ``offload_runs.csv``.
 
-    Parameters
-    ----------
-    rows
-        The runs; those without a series, a share or a rate are left out.
-    expert_bytes
-        Bytes of experts that a token reads, by run id.
+    Runs without a series, a share or a rate are left out.
     """
     series: dict[str, list[Row]] = {}
     for row in rows:
         if row["series"] and row["expert_share_gpu"] is not None and _seconds(row) is not None:
             series.setdefault(row["series"], []).append(row)
-    return tuple(_curve(name, runs, expert_bytes) for name, runs in series.items())
+    return tuple(_curve(name, runs) for name, runs in series.items())
 
 
-def _curve(name: str, runs: list[Row], expert_bytes: dict[str, float]) -> OffloadCurve:
+def _curve(name: str, runs: list[Row]) -> OffloadCurve:
     shares = np.array([float(run["expert_share_gpu"]) for run in runs])
     seconds = np.array([_seconds(run) or 0.0 for run in runs])
     layered = all(run["moe_layers_cpu"] is not None for run in runs)
@@ -109,7 +95,6 @@ def _curve(name: str, runs: list[Row], expert_bytes: dict[str, float]) -> Offloa
         coefficients=tuple(_fit(shares, seconds, layered).tolist()),
         points=len(runs),
         errors=tuple(_left_out(shares, seconds, layered)),
-        missed_bytes=expert_bytes.get(runs[0]["run_id"], float("nan")),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -17,6 +17,9 @@ _CLASS_NAMES = tuple(CLASSES)
 #: Context assumed where a source does not state lengths, in tokens.
 SHORT_CONTEXT_TOKENS = 192.0
 
+#: A model within this factor of the measured sizes is not an extrapolation.
+NEAR = 1.25
+
 
 @dataclass(frozen=True, eq=False)
 class Points:
@@ -27,8 +30,9 @@ class Points:
     device, mode, engine, model, source, group
         Names. `engine` is a class of engines; a `group` is one LLM in one format, engine and power
         mode of one source.
-    bandwidth_bytes_per_s
-        Peak memory bandwidth of the device.
+    bandwidth_bytes_per_s, operations_per_s
+        Peak memory bandwidth and arithmetic rate of the device; where its rate is not known, what
+        is usual at its bandwidth.
     all_bytes, active_bytes
         Weights in memory, and those read per token.
     active_params
@@ -50,6 +54,7 @@ class Points:
     source: tuple[str, ...]
     group: tuple[object, ...]
     bandwidth_bytes_per_s: FloatArray
+    operations_per_s: FloatArray
     all_bytes: FloatArray
     active_bytes: FloatArray
     active_params: FloatArray
@@ -84,9 +89,12 @@ def used_for(runs: Iterable[Row], quantity: str) -> list[Row]:
 
 
 def points_of(
-    runs: Sequence[Row], bandwidth_gb_per_s: dict[str, float], formats: Sequence[Row]
+    runs: Sequence[Row], peaks: Mapping[str, tuple[float, float]], formats: Sequence[Row]
 ) -> Points:
-    """Return runs as arrays; bytes that a source does not print follow from the format."""
+    """Return runs as arrays; bytes that a source does not print follow from the format.
+
+    `peaks` are bytes and operations per second by device.
+    """
     shapes = [_shape(run, formats) for run in runs]
     table = np.array(shapes, dtype=float).reshape(len(runs), 5)
     return Points(
@@ -96,7 +104,8 @@ def points_of(
         model=tuple(run["model"] for run in runs),
         source=tuple(repository(run["source"]) for run in runs),
         group=tuple(_group(run) for run in runs),
-        bandwidth_bytes_per_s=np.array([bandwidth_gb_per_s[r["device"]] * 1e9 for r in runs]),
+        bandwidth_bytes_per_s=np.array([peaks[run["device"]][0] for run in runs]),
+        operations_per_s=np.array([peaks[run["device"]][1] for run in runs]),
         all_bytes=table[:, 0],
         active_bytes=table[:, 1],
         active_params=table[:, 2],

@@ -1,13 +1,14 @@
 r"""Seconds of a prompt: a roofline of arithmetic and bandwidth, plus a fixed time.
 
 .. math::
-    t(n) = k_m \left(\max\left(\frac{2 P n}{F},\; \theta_B \frac{B}{W}\right)
-        + \theta_r \frac{B}{W} + \theta_0 \frac{10^9}{W} + \theta_c \frac{P n^2}{W}\right),
+    t(n) = k_m \left(\max\left(\theta_F \frac{2 P n}{F},\; \theta_B \frac{B}{W}\right)
+        + \theta_r \frac{B}{W} + \theta_0 \frac{10^9}{W} + \theta_c \frac{P n^2}{F}\right),
 
 with all the weights :math:`B` (a long prompt meets every expert), :math:`\theta_B` from decoding,
-and an arithmetic rate :math:`F` that is expressed per byte of peak bandwidth, which makes devices
-comparable. Mixtures of experts have a rate of their own: their matrices are small. The last term is
-attention, which meets every earlier token; how much it costs depends on the engine's kernels.
+and the peak arithmetic rate :math:`F` of the device, of which :math:`1/\theta_F` is attained: cards
+of one bandwidth differ in it by a factor of two. Mixtures of experts have a share of their own:
+their matrices are small. The last term is attention, which meets every earlier token; how much it
+costs depends on the engine's kernels.
 """
 
 from __future__ import annotations
@@ -20,17 +21,16 @@ from moe2opt.profiles.fitting.points import Points
 from moe2opt.profiles.fitting.robust import group_weights, robust_nnls, weighted_sum
 from moe2opt.result import BoolArray, FloatArray
 
-#: Coefficients: peak bytes per operation of dense and of mixture models, repeated reads of the
-#: weights, fixed time in 1e9 bytes, attention in 1e-6 bytes per parameter and pair of tokens.
+#: Coefficients: inverse shares of the peak arithmetic rate of dense and of mixture models,
+#: repeated reads of the weights, fixed time in 1e9 bytes, attention in operations per parameter
+#: and pair of tokens.
 COEFFICIENTS = ("dense", "moe", "reread", "fixed", "context")
 
-_CENTRE = np.array([1 / 65.0, 1 / 30.0, 0.3, 1.0, 1.0])
+_CENTRE = np.array([1.25, 2.5, 0.3, 1.0, 1.0])
 _SPREAD = np.array([1.0, 2.0, 2.0, 3.0, 2.0])
 _DEVICE_SPREAD = np.array([0.4, 2.0, 1.5, 1.5, 1.5])
-_CONTEXT = 1e-6
+_CONTEXT = 6.5e-5
 
-#: Share of the peak arithmetic rate that is expected of a device of which it is known.
-_SHARE_OF_PEAK = 0.7
 _POOL_NOISE, _DEVICE_NOISE = 0.2, 0.1
 #: A coefficient that vanishes for all devices may still show on one: least share of the centre.
 _LEAST = 0.25
@@ -46,12 +46,13 @@ class PrefillPool:
 
 def columns(points: Points, bound: BoolArray) -> FloatArray:
     """Return ``(n, 5)`` seconds per unit; arithmetic is hidden where bandwidth is the `bound`."""
+    byte_s, operation_s = 1 / points.bandwidth_bytes_per_s, 1 / points.operations_per_s
     operations = np.where(bound, 0.0, 2.0 * points.active_params * points.prompt_tokens)
     dense, moe = operations * (1 - points.moe), operations * points.moe
     pairs = points.active_params * points.prompt_tokens**2 * _CONTEXT
-    fixed = np.full(len(points), 1e9)
-    table = np.stack([dense, moe, points.all_bytes, fixed, pairs], axis=1)
-    return table / points.bandwidth_bytes_per_s[:, None]
+    arithmetic = [dense * operation_s, moe * operation_s]
+    reading = [points.all_bytes * byte_s, 1e9 * byte_s]
+    return np.stack([*arithmetic, *reading, pairs * operation_s], axis=1)
 
 
 def arithmetic_s(points: Points, coefficients: FloatArray) -> FloatArray:
@@ -97,21 +98,6 @@ def fit_device(
     weights = group_weights(points.group)
     around = np.maximum(centre, _LEAST * _CENTRE)
     return _fit(points, seconds, reading, weights, around, _DEVICE_SPREAD, _DEVICE_NOISE)
-
-
-def centre_of(pool: PrefillPool, bandwidth_gb_per_s: float, tflops: float | None) -> FloatArray:
-    """Return where a device's coefficients are drawn to.
-
-    A known peak arithmetic rate bounds the dense rate: no device is expected to come nearer to it
-    than devices do.
-    """
-    centre = pool.coefficients.copy()
-    if tflops is not None:
-        slowest = bandwidth_gb_per_s / (1e3 * tflops * _SHARE_OF_PEAK)
-        factor = max(1.0, slowest / centre[0])
-        # Attention is arithmetic, too.
-        centre[[0, 1, 4]] *= factor
-    return centre
 
 
 def _fit(

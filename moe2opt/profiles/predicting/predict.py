@@ -235,7 +235,8 @@ def _dressed(
     if measured.endswith("energy") and scope is None:
         scope = load.device["power_limit_scope"]
         reasons.append(power_basis(fit, load))
-    spread = fit.errors.spread(name, measured, load.kind, extrapolated=bool(reasons), level=level)
+    told = f"{phase}_power" if quantity == "power_w" else measured
+    spread = fit.errors.spread(name, told, load.kind, extrapolated=bool(reasons), level=level)
     same = swept(fit, load, phase) if quantity == "power_w" else None
     if same is not None:
         spread = same.watts_error * stretch(level)
@@ -255,7 +256,7 @@ def _dressed(
         level=level,
         extrapolated=bool(reasons),
         reasons=tuple(reasons),
-        error=account(fit, name, measured, load.kind),
+        error=account(fit, name, told, load.kind),
     )
 
 

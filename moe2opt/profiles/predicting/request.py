@@ -7,16 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from moe2opt.profiles.fitting.calibrate import Hardware
 from moe2opt.profiles.fitting.caps import CapCurve
 from moe2opt.profiles.fitting.fit import Fit
 from moe2opt.profiles.fitting.holdout import KINDS
-from moe2opt.profiles.fitting.points import Points
+from moe2opt.profiles.fitting.points import NEAR, Points
 from moe2opt.profiles.formats import CLASSES, EAGER, Format, engine_class, weight_class
 from moe2opt.result import FloatArray, InputError
 from moe2opt.schema.csv import Row
-
-#: A model within this factor of the measured sizes is not an extrapolation.
-_NEAR = 1.25
 
 #: Requests that ask for less than this share of the power of a swept workload count as lighter.
 _LIGHTER = 0.85
@@ -65,6 +63,8 @@ class Load:
         """Return requests with these ``(n,)`` prompt lengths and mean numbers of cached tokens."""
         n = len(prompt)
         kind = list(CLASSES).index(weight_class(self.form.bits_per_weight))
+        bandwidth, tflops = self.device["memory_bandwidth_gb_per_s"], self.device["fp16_tflops"]
+        peaks = Hardware(bandwidth, tflops).peaks
         return Points(
             device=(self.device["device"],) * n,
             mode=(self.power_mode,) * n,
@@ -72,7 +72,8 @@ class Load:
             model=("",) * n,
             source=("",) * n,
             group=(None,) * n,
-            bandwidth_bytes_per_s=np.full(n, self.device["memory_bandwidth_gb_per_s"] * 1e9),
+            bandwidth_bytes_per_s=np.full(n, peaks[0]),
+            operations_per_s=np.full(n, peaks[1]),
             all_bytes=np.full(n, self.all_bytes),
             active_bytes=np.full(n, self.active_bytes),
             active_params=np.full(n, self.active_params),
@@ -162,7 +163,11 @@ def outside(fit: Fit, load: Load, quantity: str) -> list[str]:
         reasons.append(f"no run with {load.form.weight_class} weights")
     if load.engine == EAGER and EAGER not in seen.engines:
         reasons.append("no run with a host-bound engine")
-    if not seen.least_bytes / _NEAR <= load.all_bytes <= seen.most_bytes * _NEAR:
+    if load.engine != EAGER and seen.engines == (EAGER,):
+        drawn = quantity.endswith("energy") and fit.calibration.draws_limit(load.device["device"])
+        assumed = ": power assumed to be the power limit" if drawn else ""
+        reasons.append(f"no run with a compiled engine{assumed}")
+    if not seen.least_bytes / NEAR <= load.all_bytes <= seen.most_bytes * NEAR:
         reasons.append(
             f"weights of {load.all_bytes / 1e9:.3g} GB outside the measured "
             f"{seen.least_bytes / 1e9:.3g} to {seen.most_bytes / 1e9:.3g} GB"
@@ -215,17 +220,14 @@ def free_joules(
     points = load.points(prompt, context)
     length = np.maximum(prompt, 1.0)
     limit_w = load.device["power_limit_w"]
-    measured = name in fit.calibration.energy
-    if measured or (limit_w is None and fit.calibration.energy_coefficients(name) is not None):
-        found = fit.calibration
-        output = found.joules(points, times.decode_s_per_token, np.zeros(len(prompt)))
-        reading = found.joules(points, times.prefill_s / length, np.ones(len(prompt)))
-        return output, reading * length
-    if limit_w is None:
+    found = fit.calibration
+    if limit_w is None and found.energy_coefficients(name) is None:
         raise InputError(
             f"device '{name}': neither energy runs nor power_limit_w are in its profile tables"
         )
-    return limit_w * times.decode_s_per_token, limit_w * times.prefill_s
+    output = found.joules(points, times.decode_s_per_token, np.zeros(len(prompt)))
+    reading = found.joules(points, times.prefill_s / length, np.ones(len(prompt)))
+    return output, reading * length
 
 
 def capped(fit: Fit, load: Load, phase: str, power_w: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -269,7 +271,7 @@ def swept(fit: Fit, load: Load, phase: str) -> CapCurve | None:
         return None
     curve = fit.cap_curve(load.device["device"], f"moe {phase}" if load.is_moe else phase)
     params_b = load.all_bytes * 8 / load.form.bits_per_weight / 1e9
-    if curve is None or not 1 / _NEAR <= params_b / curve.params_b <= _NEAR:
+    if curve is None or not 1 / NEAR <= params_b / curve.params_b <= NEAR:
         return None
     return curve
 

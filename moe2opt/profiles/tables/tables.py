@@ -81,6 +81,7 @@ class Profiles:
                 row["fp16_tflops"],
                 _stated_rates(row),
                 row["power_limit_scope"],
+                row["power_limit_w"],
             )
             for row in self.devices
         }
@@ -104,7 +105,6 @@ class Profiles:
             self.formats,
             self.power_caps,
             self.offload_runs,
-            self._expert_bytes(),
             base,
         )
 
@@ -125,16 +125,6 @@ class Profiles:
     def precision(self, name: str) -> Row | None:
         """Return the row of a precision, None when the folder does not know it."""
         return next((row for row in self.precisions if row["precision"] == name), None)
-
-    def _expert_bytes(self) -> dict[str, float]:
-        """Return the bytes of experts that a token reads, by run of the offload table."""
-        active_b = {row["model"]: row["expert_params_active_b"] for row in self.moe_models}
-        bits = {row["quant"]: row["bits_per_weight"] for row in self.formats}
-        return {
-            run["run_id"]: active_b[run["model"]] * 1e9 * bits[run["quant"]] / 8
-            for run in self.offload_runs
-            if active_b.get(run["model"]) and run["quant"] in bits
-        }
 
 
 def read_profiles(folder: str | Path, *others: str | Path) -> Profiles:

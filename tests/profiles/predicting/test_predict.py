@@ -394,3 +394,30 @@ def test_offload_intervals_widen_with_their_level() -> None:
         return found.upper / found.lower
 
     assert width(0.5) < width(0.9) < width(0.99) < width(0.999)
+
+
+def test_cards_of_one_bandwidth_read_prompts_by_their_arithmetic() -> None:
+    """Of two cards of 504 GB/s that nobody ran, the one with more cores reads prompts faster."""
+    slow, fast = (
+        predict(name, 4.92e9, phase="prefill").value for name in ("RTX 4070", "RTX 4070 SUPER")
+    )
+    assert 1.1 < fast / slow < 7168 / 5888
+
+
+def test_a_mode_that_nobody_ran_is_slower_in_proportion() -> None:
+    """Ten watts in place of the usual 25 take 2.5 times as long, marked; 40 change nothing."""
+    about = {"weights_bytes": 2e9, "precision": "Q4_K_M"}
+    usual = predict("Orin Nano Super", power_mode="25W", **about)
+    low = predict("Orin Nano Super", power_mode="10W", **about)
+    high = predict("Orin Nano Super", power_mode="40W", **about)
+    assert usual.value / low.value == pytest.approx(2.5)
+    assert high.value == pytest.approx(usual.value)
+    assert any("power mode '10W'" in reason for reason in low.reasons)
+
+
+def test_engines_that_keep_a_card_idle_say_nothing_of_others(profiles: Profiles) -> None:
+    """The RTX 5090's joules are all of host-bound engines: any other one is marked."""
+    assert "RTX 5090" in profiles.fit.calibration.host_bound
+    compiled = predict("RTX 5090", 5.03e9, quantity="power_w")
+    assert "no run with a compiled engine" in compiled.reasons
+    assert compiled.extrapolated
