@@ -104,6 +104,7 @@ class Search:
         self._start = time.perf_counter()
         self._last_tick = -math.inf
         self._reserved = (0.0, 0)
+        self._resident = 0 if options.memory_limit_bytes is None else resident_bytes()
         self._wanted: Callable[[], float] = lambda: -math.inf
         self._blur = math.ulp(ceiling(problem)) / 4 if problem.is_integral else 0.0
 
@@ -305,6 +306,16 @@ class Search:
         """Tell whether so much more memory keeps within the limit."""
         most = self.options.memory_limit_bytes
         return most is None or resident_bytes() + memory_bytes <= most
+
+    def is_crowded(self) -> bool:
+        """Tell whether more than half of the memory that the run began with is used.
+
+        What `reserve` sets aside counts as used.
+        """
+        most = self.options.memory_limit_bytes
+        if most is None:
+            return False
+        return not self.has_room(self._reserved[1] + max(0.0, most - self._resident) / 2)
 
     def reserve(self, records: int) -> None:
         """Set aside what writing down and sealing a proof of so many records takes, about."""

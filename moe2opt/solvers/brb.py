@@ -7,7 +7,6 @@ by the declared structure of the problem.
 
 from __future__ import annotations
 
-import heapq
 import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,13 +15,20 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Self
 
-from moe2opt.canonical import FacilityProblem, MultipleChoiceProblem, Problem, choice_view
+from moe2opt.canonical import (
+    FacilityProblem,
+    MonotoneProblem,
+    MultipleChoiceProblem,
+    Problem,
+    choice_view,
+)
 from moe2opt.result import Limit
 from moe2opt.solvers.base import LimitReachedError, Outcome, Search
 from moe2opt.solvers.baselines import constructed
 from moe2opt.solvers.ceiling import ceiling
 from moe2opt.solvers.choice.relaxation import choice_relaxation, second_choice
 from moe2opt.solvers.facility.relaxation import facility_relaxation
+from moe2opt.solvers.frontier import OpenNodes
 from moe2opt.solvers.monotone.planes import with_planes
 from moe2opt.solvers.monotone.relaxation import monotone_relaxation
 from moe2opt.solvers.relaxation import (
@@ -44,6 +50,10 @@ _PREPARED_FACILITY, _PREPARED_CHOICE = 3.7, 5.4
 
 #: Nodes of two relaxations that take turns, and of one when somebody else has a turn, too.
 _TURNS, _OWN_TURNS = (2000, 300, 200_000, 1e18), (2000, 1e18)
+
+#: While no solution of a monotone problem is known, one node in so many has the largest bound, the
+#: others are the newest.
+_DIVES = 4
 
 #: What else is tried once where own trees do not end soon; returns how many nodes of theirs a proof
 #: is still worth, None where it left the gap open.
@@ -178,7 +188,7 @@ def explore(relaxation: Relaxation | Explorer, search: Search) -> Explored:
     restarting = relaxation if isinstance(relaxation, Restarting) else None
     growing = relaxation if isinstance(relaxation, Growing) else None
     with _Crew(relaxation, search) as crew:
-        while frontier.heap:
+        while len(frontier.open):
             if restarting is not None and restarting.wants_restart():
                 frontier.restart()
             limit = frontier.report()
@@ -206,13 +216,13 @@ class _GivenUp:
     """A tree that another one took the place of, with its open nodes and its pruned bound."""
 
     tree: SplitTree
-    heap: list[OpenNode]
+    open: OpenNodes
     pruned_bound: float
 
     @property
     def bound(self) -> float:
         """The bound that the tree proves; without open nodes, that of the pruned ones."""
-        return max([self.pruned_bound, *(node.bound for node in self.heap[:1])])
+        return max(self.pruned_bound, self.open.bound)
 
 
 class _Frontier:
@@ -220,15 +230,16 @@ class _Frontier:
 
     def __init__(self, relaxation: Relaxation, search: Search) -> None:
         self.relaxation, self.search = relaxation, search
-        self.heap = [OpenNode.of(math.inf, 0, 0, relaxation.root(), ("corner", 0))]
+        self.open = OpenNodes([OpenNode.of(math.inf, 0, 0, relaxation.root(), ("corner", 0))])
         self.pruned_bound = -math.inf
         self.reduced_root: tuple[OpenNode, float] | None = None
         self.given_up: _GivenUp | None = None
+        self.is_deep = False
 
     @property
     def bound(self) -> float:
         """The bound that the tree proves while nodes are open."""
-        return max(self.heap[0].bound, self.pruned_bound)
+        return max(self.open.bound, self.pruned_bound)
 
     def restart(self) -> None:
         """Begin again at the reduced root; incumbent, cuts and experience stay.
@@ -238,19 +249,20 @@ class _Frontier:
         """
         assert self.reduced_root is not None, "trees are given up after their root was split"
         if self.given_up is None or self.bound < self.given_up.bound:
-            self.given_up = _GivenUp(self.relaxation.tree, self.heap, self.pruned_bound)
+            self.given_up = _GivenUp(self.relaxation.tree, self.open, self.pruned_bound)
         root, self.pruned_bound = self.reduced_root
         self.relaxation.tree = self.relaxation.tree.before(root.position)
-        self.heap, self.reduced_root = [root], None
+        self.open, self.reduced_root = OpenNodes([root]), None
 
     def grow(self, growing: Growing) -> None:
         """Let the tree grow by many nodes at once."""
-        self.heap, self.pruned_bound = growing.grow(self.heap, self.pruned_bound, self.search)
-        heapq.heapify(self.heap)
+        nodes = list(self.open)
+        nodes, self.pruned_bound = growing.grow(nodes, self.pruned_bound, self.search)
+        self.open = OpenNodes(nodes)
 
     def report(self) -> Limit | None:
         """Log how far the search is; return the limit that it has hit, if any."""
-        self.search.open_nodes = len(self.heap)
+        self.search.open_nodes = len(self.open)
         self.search.reserve(len(self.relaxation.tree.records))
         self.search.improve_bound(self.bound)
         self.search.tick()
@@ -259,20 +271,36 @@ class _Frontier:
     def stop(self, limit: Limit) -> Explored:
         """Prune every open node by the proof it has."""
         if self.given_up is not None and self.given_up.bound < self.bound:
-            self.relaxation.tree, self.heap = self.given_up.tree, self.given_up.heap
+            self.relaxation.tree, self.open = self.given_up.tree, self.given_up.open
             self.pruned_bound = self.given_up.pruned_bound
-        for node in self.heap:
+        for node in self.open:
             self.relaxation.tree.prune(node.position, node.proof)
         return Explored(self.bound, limit)
 
     def select(self, count: int) -> list[OpenNode]:
-        """Remove up to `count` nodes of the largest bounds from the open ones; prune on the way."""
+        """Remove up to `count` nodes of the largest bounds from the open ones; prune on the way.
+
+        The newest ones instead where there is no room for more, and most of the time while no
+        solution is known.
+        """
         selected: list[OpenNode] = []
-        while self.heap and len(selected) < count:
-            node = heapq.heappop(self.heap)
+        while len(self.open) and len(selected) < count:
+            node = self.open.newest() if self._goes_deep() else self.open.best()
             if not self.prune(node):
                 selected.append(node)
         return selected
+
+    def _goes_deep(self) -> bool:
+        """Tell whether the newest node comes next.
+
+        Once there are too many open nodes, until half of them are left.
+        """
+        search, tuning = self.search, self.search.options.tuning.tree
+        most = tuning.open_nodes // (2 if self.is_deep else 1)
+        self.is_deep = len(self.open) > most or search.is_crowded()
+        if self.is_deep or not isinstance(search.problem, MonotoneProblem):
+            return self.is_deep
+        return search.x is None and search.nodes % _DIVES > 0
 
     def prune(self, node: OpenNode) -> bool:
         """Prune a node whose bound cannot improve on the incumbent; return whether it did."""
@@ -289,7 +317,7 @@ class _Frontier:
             return finish()
         except LimitReachedError:
             self.search.nodes -= 1
-            heapq.heappush(self.heap, node)
+            self.open.add(node)
             return None
 
     def record(self, node: OpenNode, examined: Examined) -> OpenNode:
@@ -320,7 +348,7 @@ class _Frontier:
         halves = self.relaxation.split(node.box, axis, cut)
         for position, half in zip(positions, halves, strict=True):
             child = OpenNode.of(node.bound, 1 - node.key[1], position, half, node.proof)
-            heapq.heappush(self.heap, child)
+            self.open.add(child)
 
 
 class _Crew:

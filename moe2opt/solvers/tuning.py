@@ -23,6 +23,9 @@ class TreeTuning:
     write_bytes: int = 100
     """The same for the memory limit."""
 
+    open_nodes: int = 2**20
+    """Open nodes from which on trees grow depth first, until half of them are left."""
+
     all_subsets: int = 10
     """Budget rows up to which all their subsets are tried (2**10 small problems) for the smallest
     clash; beyond, rows are dropped one at a time and it may not be the smallest."""

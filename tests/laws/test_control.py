@@ -16,6 +16,7 @@ from moe2opt.canonical import FacilityProblem
 from moe2opt.certify import certify
 from moe2opt.result import InputError, Limit, Result, Status
 from moe2opt.solvers import SOLVERS, Interrupt, Options, choose
+from moe2opt.solvers.tuning import TreeTuning, Tuning
 
 SOLVER_NAMES = (*EXACT, *HEURISTIC)
 SEEDS = st.integers(0, 2**32 - 1)
@@ -72,6 +73,27 @@ def test_limits_never_raise(stop: dict[str, Any], count: int, shard: int) -> Non
                 is_sound(problem, run(problem, solver, **stop), best, solver)
 
     for_all(FAMILIES["any"], count, shard, law)
+
+
+@FAMILY
+@examples(quick=3, slow=100)
+def test_depth_first_loses_nothing(family: str, count: int, shard: int) -> None:
+    """However few nodes may be open, the optimum is found and no bound on the way is below it."""
+
+    def law(problem: Any) -> None:
+        best = brute_force(problem)
+        for solver in ("brb", "polyblock"):
+            for most in (0, 1, 4):
+                narrow = Tuning(tree=TreeTuning(open_nodes=most))
+                result = run(problem, solver, tuning=narrow)
+                assert same(problem, result.objective, best, solver)
+                least = best - slack(problem, best, solver)
+                assert min(event.bound for event in result.log) >= least
+                is_sound(problem, result, best, solver)
+                stopped = run(problem, solver, tuning=narrow, node_limit=2)
+                is_sound(problem, stopped, best, solver)
+
+    for_all(FAMILIES[family], count, shard, law)
 
 
 @FAMILY

@@ -14,6 +14,9 @@ from moe2opt.solvers.tuning import DEFAULT, MonotoneTuning
 #: Random points that are tried where climbing gains nothing.
 _DRAWS = 512
 
+#: Random points that are repaired where no climb reaches a feasible one.
+_REPAIRS = 16
+
 
 def greedy_monotone(
     problem: MonotoneProblem, stop: Stop = never, tuning: MonotoneTuning = DEFAULT.monotone
@@ -30,6 +33,8 @@ def greedy_monotone(
     """
     reached = _reached_from_below(problem, stop), _reached_from_above(problem, stop)
     starts = [x for x in reached if x is not None]
+    if not starts and (near := _repaired_somewhere(problem, stop, tuning)) is not None:
+        starts = [near]
     by = (False, True)
     found = [climbed(problem, x, by_cost, stop, tuning) for x in starts for by_cost in by]
     feasible = [x for x in found if problem.is_feasible(x)]
@@ -65,6 +70,8 @@ def offer_climbs(problem: MonotoneProblem, search: Search) -> None:
     """Offer climbs from below, and from the better one a few exchanges."""
     tuning = search.options.tuning.monotone
     start = _reached_from_below(problem, search.pressed)
+    if start is None:
+        start = _repaired_somewhere(problem, search.pressed, tuning)
     if start is None:
         return
     for per_cost in (False, True):
@@ -103,6 +110,45 @@ def improving_monotone(
                 break
         else:
             return
+
+
+def repaired(
+    problem: MonotoneProblem, x: IntArray, stop: Stop, tuning: MonotoneTuning
+) -> IntArray | None:
+    """Return a feasible point near `x`, None where no step leads closer to one.
+
+    Steps of one coordinate, and of one up and one down, as long as they break the rows less.
+    """
+    ends = np.stack([problem.lower, problem.upper])
+    above = _scale(np.ptp(problem.constraint_values(ends), axis=0))
+    below = _scale(np.ptp(problem.reverse_values(ends), axis=0))
+
+    def broken(points: IntArray) -> FloatArray:
+        over = _missing(problem.constraint_values(points), above)
+        return np.asarray(over + _missing(-problem.reverse_values(points), below))
+
+    left = float(broken(x[None, :])[0])
+    while left > 0 and not stop():
+        ups, downs = _steps(problem.upper - x), -_steps(x - problem.lower)
+        for moves in (np.concatenate([ups, downs]), _sums(ups, downs, tuning.batch)):
+            still = broken(x + moves) if len(moves) else np.array([left])
+            if still.min() < left:
+                break
+        else:
+            return None
+        x, left = x + moves[int(np.argmin(still))], float(still.min())
+    return x if left <= 0 else None
+
+
+def _repaired_somewhere(
+    problem: MonotoneProblem, stop: Stop, tuning: MonotoneTuning
+) -> IntArray | None:
+    """Return a feasible point near the middle of the box or near one of some random points."""
+    rng = np.random.default_rng(0)
+    middle = (problem.lower + problem.upper) // 2
+    drawn = rng.integers(problem.lower, problem.upper + 1, (_REPAIRS, problem.size))
+    found = (repaired(problem, x, stop, tuning) for x in (middle, *drawn) if not stop())
+    return next((x for x in found if x is not None), None)
 
 
 def feasible_rows(problem: MonotoneProblem, points: IntArray) -> BoolArray:

@@ -34,13 +34,16 @@ from moe2opt.solvers.monotone.boxes import (
     outward,
     raised,
 )
-from moe2opt.solvers.monotone.heuristics import offer_climbs
+from moe2opt.solvers.monotone.heuristics import climbed, offer_climbs, repaired
 from moe2opt.solvers.monotone.memory import remembering
 from moe2opt.solvers.relaxation import Examined, unknown_bound
 from moe2opt.solvers.tree import Leaf, SplitTree, Tightening
 
 #: Corners of a box and a maximal feasible point in it, None while it has none.
 PointedBox = tuple[IntArray, IntArray, IntArray | None]
+
+#: While no solution is known, one is looked for near the middle of one box in so many.
+_REPAIRED = 4
 
 #: An error of values that is small beside the relative gap that counts as closed.
 _NEGLIGIBLE = 1e-11
@@ -164,7 +167,16 @@ class CornerRelaxation:
                 branch = longest_edge(box)  # a split gets further than ever smaller tightenings
                 break
         self._offer_points((box[1], box[0]), search)
+        if search.x is None and search.nodes % _REPAIRED == 0:
+            self._repair((box[0] + box[1]) // 2, search)
         return Examined(tightenings, box, bound=bound, proof=proof, branch=branch)
+
+    def _repair(self, point: IntArray, search: Search) -> None:
+        """Offer a climb from a feasible point near one, where there is such a point."""
+        tuning = search.options.tuning.monotone
+        near = repaired(self.problem, point, search.pressed, tuning)
+        if near is not None:
+            search.offer(climbed(self.problem, near, False, search.pressed, tuning), "H")
 
     def _bound(self, box: Box) -> tuple[float, Leaf]:
         corner = float(self._upper_values(box[1][None, :], box[0][None, :])[0])
