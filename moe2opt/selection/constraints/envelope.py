@@ -29,7 +29,7 @@ from moe2opt.result import FloatArray
 #: Units of a prompt, and of the share of an LLM.
 _PROMPT, _SHARE = 2.0**30, 64
 
-_STEPS = 8
+_STEPS = 4
 
 
 def envelope(best: FloatArray, margin: FloatArray, pull: FloatArray, more: int) -> float:
@@ -47,13 +47,14 @@ def envelope(best: FloatArray, margin: FloatArray, pull: FloatArray, more: int) 
         How many of them may take part.
     """
     count = len(pull)
-    open_ = best > 0
-    best, margin = best[open_], margin[open_].astype(np.float64)
-    pull = pull[:, open_].astype(np.float64)
-    gains, losses = np.maximum(pull, 0.0), np.maximum(-pull, 0.0)
+    losses = np.maximum(-pull, 0.0)
     worst = losses.sum(axis=0)
     if more < count:
         worst = np.partition(losses, count - more, axis=0)[count - more :].sum(axis=0)
+    settled = (best > 0) & (margin > worst)
+    open_ = (best > 0) & ~settled
+    best, margin, worst = best[open_], margin[open_], worst[open_]
+    gains, losses = np.maximum(pull[:, open_], 0.0), losses[:, open_]
     constants = [np.ceil(best * _PROMPT)]
     slopes: list[FloatArray] = []
     for constant, gain, loss in _lines(margin, worst):
@@ -69,7 +70,7 @@ def envelope(best: FloatArray, margin: FloatArray, pull: FloatArray, more: int) 
         each = sum((s @ (taken == k) for k, s in enumerate(slopes, start=1)), np.zeros(count))
         bound = min(bound, total + float(np.sort(np.maximum(each, 0.0))[count - more :].sum()))
         shares = shares + ((each > 0) * _SHARE - shares) // (step + 2)
-    return bound / _PROMPT
+    return bound / _PROMPT + float(settled.sum())
 
 
 def _lines(

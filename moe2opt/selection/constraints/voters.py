@@ -14,8 +14,9 @@ follow, and how many of them.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 
@@ -84,15 +85,18 @@ class Voters:
 
     def _over(self, upper: BoolArray, lower: BoolArray) -> float:
         """Return the bound over one box; 0 where it holds no set within the budgets."""
-        count = len(self.ensemble.model_of)
-        model_of = self.ensemble.model_of
+        count, model_of = len(self.ensemble.model_of), self.ensemble.model_of
         gone, sure = np.zeros((2, self.ensemble.llms), dtype=bool)
         gone[self._model_of_group[lower[count:]]] = True
         sure[self._model_of_group[~upper[count:]]] = True
         sure[model_of[lower[:count]]] = True
         offered = upper[:count] & ~gone[model_of]
-        keeps = np.zeros(self.ensemble.llms)
-        np.maximum.at(keeps, model_of[offered], self.ensemble.keeps[offered])
+        # Halves along the copies of an LLM have these in common: each of them says that it is in.
+        return self._recalled(partial(self._of_copies, offered, sure), offered, sure)
+
+    def _of_copies(self, offered: BoolArray, sure: BoolArray) -> float:
+        """Return the bound over sets of some copies, given LLMs that surely take part."""
+        keeps = self.ensemble.best_copies(np.flatnonzero(offered))
         if (keeps[sure] == 0).any():
             return 0.0
         more, fitting = self._room(offered, sure)
@@ -101,28 +105,33 @@ class Voters:
         keeps[~fitting] = 0.0
         if more == 0 or not (keeps > 0)[~sure].any():
             return self.ensemble.bound(np.where(sure, keeps, 0.0), sure)
-        return self._between(keeps > 0, sure, more)
+        able = keeps > 0
+        return self._recalled(partial(self._of_llms, able, sure, more), able, sure, np.array(more))
 
-    def _between(self, offered: BoolArray, sure: BoolArray, more: int) -> float:
+    def _of_llms(self, offered: BoolArray, sure: BoolArray, more: int) -> float:
         """Return the bound over sets of LLMs, nothing being lost by precisions.
 
         What these lose is small beside what is open here, and dear to count.
         """
-        key = (offered.tobytes(), sure.tobytes(), more)
+        own, free = self.ensemble, offered & ~sure
+        best = own.chances(offered.astype(np.float64), sure)
+        margin, pull = own.pulls(offered, sure)
+        whole = math.fsum(best * own.weights)
+        linear = envelope(best, margin, pull[free], min(more, int(free.sum())))
+        # All prompts count alike.
+        return own.raised(min(whole, linear / len(best)))
+
+    def _recalled(self, bound: Callable[[], float], *of: BoolArray | IntArray) -> float:
+        """Return a bound that was computed before, or compute it."""
+        key = tuple(part.tobytes() for part in of)
         if key not in self._known:
             if len(self._known) >= MOST_KNOWN:
                 self._known.clear()
-            own, free = self.ensemble, offered & ~sure
-            best = own.chances(offered.astype(np.float64), sure)
-            margin, pull = own.pulls(offered, sure)
-            whole = math.fsum(best * own.weights)
-            linear = envelope(best, margin, pull[free], min(more, int(free.sum())))
-            # All prompts count alike.
-            self._known[key] = own.raised(min(whole, linear / len(best)))
+            self._known[key] = bound()
         return self._known[key]
 
     @cached_property
-    def _known(self) -> dict[tuple[bytes, bytes, int], float]:
+    def _known(self) -> dict[tuple[bytes, ...], float]:
         """Bounds that were computed before."""
         return {}
 

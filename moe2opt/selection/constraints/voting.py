@@ -71,7 +71,7 @@ class Ballots(Ensemble):
         sure, further = self._given(kept), self._given(offered)
         rival = (sure * (1.0 + further.max(initial=0.0)) + further).argmax(axis=0)
         pull = self._right_votes - self._wrong_votes[:, rival, np.arange(len(rival))]
-        return pull[kept].sum(axis=0), pull
+        return pull[kept].sum(axis=0, dtype=np.float64), pull.astype(np.float64)
 
     def _below(
         self, rows: slice | IntArray, votes: IntArray, most: int, voters: list[tuple[int, float]]
