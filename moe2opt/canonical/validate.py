@@ -94,6 +94,8 @@ def integer_vector(name: str, value: Any, axis: Axis | None = None) -> IntArray:
 
     With an `axis`, its entries come in the order of the labels, and a number is a vector of one.
     """
+    if axis is None and _is_exact(value):  # what engines ask about, often
+        return frozen(np.array(value, dtype=np.int64))
     if axis is not None:
         part = axis.align(name, checked(name, read(name, value).as_vector(), 1))
         value = part.array
@@ -101,6 +103,15 @@ def integer_vector(name: str, value: Any, axis: Axis | None = None) -> IntArray:
     _reject_first(name, array, array != np.floor(array), "every entry must be an integer")
     _reject_first(name, array, np.abs(array) > BIGGEST_EXACT, "entries beyond 2**53 are not exact")
     return frozen(array.astype(np.int64))
+
+
+def _is_exact(value: Any) -> bool:
+    """Tell whether this is an array of flags or of exact integers, which needs no reading."""
+    if type(value) is not np.ndarray or value.ndim != 1:
+        return False
+    if value.dtype != np.int64 or not value.size:
+        return bool(value.dtype == bool)
+    return bool(value.min() >= -BIGGEST_EXACT and value.max() <= BIGGEST_EXACT)
 
 
 def index_sets(name: str, value: Any, size: int, axis: Axis, *, flat: bool) -> tuple[IntArray, ...]:

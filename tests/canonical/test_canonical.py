@@ -623,3 +623,16 @@ def test_a_search_for_counter_examples_of_nothing_is_refused() -> None:
         find_counterexample(problem, samples=-1)
     with pytest.raises(InputError, match="seed = 'a' is not understood"):
         find_counterexample(problem, seed="a")  # type: ignore[arg-type]
+
+
+def test_arrays_of_flags_and_integers_are_copied_and_checked() -> None:
+    """Flags and integers are read as they are, into a vector of their own, within what is exact."""
+    problem = FacilityProblem([[3.0, 2.0]], [[1.0, 1.0]], [1.0])
+    for array in (np.array([True, False]), np.array([1, 0])):
+        vector = problem.vector(array)
+        array[0] = False
+        assert (vector.dtype, vector.tolist()) == (np.dtype(np.int64), [1, 0])
+        assert not vector.flags.writeable
+    for wrong in (np.array([2, 0]), np.array([0, 2**53 + 2]), np.array([1, 0, 0])):
+        with pytest.raises(InputError, match="x"):
+            problem.vector(wrong)
