@@ -84,8 +84,8 @@ def _fits(costs: FloatArray, left: FloatArray, come: int, go: int) -> bool:
     return True
 
 
-@entry
-def best_swap(
+@inner
+def _best_swap(
     ranked: FloatArray,
     experts: IndexArray,
     original: IntArray,
@@ -172,6 +172,39 @@ def best_swap(
         if opening[j] - loss[position] > best and not fixed[j]:
             best, come, go = opening[j] - loss[position], -1, j
     return best, come, go
+
+
+@entry
+def exchange(
+    ranked: FloatArray,
+    experts: IndexArray,
+    original: IntArray,
+    chosen: BoolArray,
+    fixed: BoolArray,
+    opening: FloatArray,
+    costs: FloatArray,
+    left: FloatArray,
+    smallest_gain: float,
+    most: int,
+) -> int:
+    """Make the best move that gains more than `smallest_gain`, and again; return how many.
+
+    Changes `chosen` and `left`; see `_best_swap` for the other parameters, and `most` for how many
+    moves at most. Cost: that of `_best_swap` per move, and one more to see that there is none.
+    """
+    for move in range(most):
+        gain, come, go = _best_swap(ranked, experts, original, chosen, fixed, opening, costs, left)
+        if gain <= smallest_gain:
+            return move
+        if come >= 0:
+            chosen[come] = True
+            for r in range(len(left)):
+                left[r] -= costs[r, come]
+        if go >= 0:
+            chosen[go] = False
+            for r in range(len(left)):
+                left[r] += costs[r, go]
+    return most
 
 
 @entry

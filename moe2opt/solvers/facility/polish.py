@@ -7,8 +7,11 @@ import numpy as np
 from moe2opt.canonical import FacilityProblem, indicators
 from moe2opt.result import BoolArray, FloatArray, IntArray
 from moe2opt.solvers.base import Search, Stop
-from moe2opt.solvers.facility.kernels import add_what_fits, best_swap
+from moe2opt.solvers.facility.kernels import add_what_fits, exchange
 from moe2opt.solvers.facility.model import FacilityModel, Subset
+
+#: Moves between two looks at the limits.
+_AT_ONCE = 8
 
 
 class Polisher:
@@ -78,8 +81,10 @@ class Polisher:
         """Return a choice that no addition, exchange or removal of one improves, or the last."""
         chosen = chosen.copy()
         left = self._left(chosen)
+        # Which experts a cover needs may change with every move.
+        most = 1 if len(self.members) else _AT_ONCE
         while True:
-            gain, come, go = best_swap(
+            moves = exchange(
                 self.model.ranked,
                 self.model.experts,
                 self.model.merged_index,
@@ -88,15 +93,11 @@ class Polisher:
                 self.opening,
                 self.rows,
                 left,
+                self.smallest_gain,
+                most,
             )
-            if gain <= self.smallest_gain or stop():
+            if moves < most or stop():
                 return chosen
-            if come >= 0:
-                chosen[come] = True
-                left -= self.rows[:, come]
-            if go >= 0:
-                chosen[go] = False
-                left += self.rows[:, go]
 
     def kick(self, chosen: BoolArray, search: Search) -> None:
         """Offer what local search finds around `chosen` after dropping one to three experts."""
@@ -126,18 +127,19 @@ class Polisher:
         return kept
 
     def _shaken(self, chosen: BoolArray, rng: np.random.Generator) -> BoolArray:
-        shaken = chosen.copy()
-        movable, others = np.flatnonzero(chosen & ~self._needed(chosen)), np.flatnonzero(~chosen)
+        """Return the choice without one to three experts, and with another one if it fits."""
+        shaken, draws = chosen.copy(), rng.random(5)
+        movable, others = (chosen & ~self._needed(chosen)).nonzero()[0], (~chosen).nonzero()[0]
         if len(movable):
-            dropped = min(len(movable), int(rng.integers(1, 4)))
-            shaken[movable[rng.integers(len(movable), size=dropped)]] = False
+            dropped = min(len(movable), 1 + int(3 * draws[0]))
+            shaken[movable[(len(movable) * draws[1 : 1 + dropped]).astype(np.int64)]] = False
         if len(others):
-            newcomer = others[rng.integers(len(others), size=1)]
+            newcomer = others[int(len(others) * draws[4]) :][:1]
             add_what_fits(newcomer, self.rows, self._left(shaken), shaken)
         return shaken
 
     def _left(self, chosen: BoolArray) -> FloatArray:
-        return np.asarray(self.limits - self.rows[:, chosen].sum(axis=1))
+        return np.asarray(self.limits - self.rows @ chosen)
 
     def _needed(self, chosen: BoolArray) -> BoolArray:
         """Return the experts that alone meet some cover."""

@@ -26,8 +26,11 @@ from moe2opt.solvers.facility.flat import (
     ROUNDS,
     Flat,
 )
-from moe2opt.solvers.facility.kernels import best_swap
-from moe2opt.solvers.jit import inner, merged
+from moe2opt.solvers.facility.kernels import exchange
+from moe2opt.solvers.jit import inner, merged, no_literal
+
+#: Moves of one improvement at most; more are left to the caller, who looks at the limits.
+MOST_MOVES = no_literal(100)
 
 
 class Rules(NamedTuple):
@@ -126,33 +129,25 @@ def _fill(f: Flat, rules: Rules, wanted: FloatArray) -> None:
 
 
 @merged
-def _exchange(f: Flat, rules: Rules) -> None:
+def _improve(f: Flat, rules: Rules) -> None:
     """Improve CHOSEN by additions, exchanges and removals of one until none does."""
     for r in range(rules.own):
         f.by_row[OWN_LEFT, r] = f.by_row[OWN_LIMIT, r]
         for i in range(f.flag.shape[1]):
             if f.flag[CHOSEN, i]:
                 f.by_row[OWN_LEFT, r] -= f.own_rows[r, i]
-    while True:
-        gain, come, go = best_swap(
-            f.ranked,
-            f.experts,
-            f.number[EVERYBODY],
-            f.flag[CHOSEN],
-            f.flag[NOBODY],
-            f.by_expert[FIXED],
-            f.own_rows,
-            f.by_row[OWN_LEFT][: rules.own],
-        )
-        if gain <= rules.smallest_gain:
-            return
-        for r in range(rules.own):
-            come_use = f.own_rows[r, come] if come >= 0 else 0.0
-            f.by_row[OWN_LEFT, r] -= come_use - (f.own_rows[r, go] if go >= 0 else 0.0)
-        if come >= 0:
-            f.flag[CHOSEN, come] = True
-        if go >= 0:
-            f.flag[CHOSEN, go] = False
+    exchange(
+        f.ranked,
+        f.experts,
+        f.number[EVERYBODY],
+        f.flag[CHOSEN],
+        f.flag[NOBODY],
+        f.by_expert[FIXED],
+        f.own_rows,
+        f.by_row[OWN_LEFT][: rules.own],
+        rules.smallest_gain,
+        MOST_MOVES,
+    )
 
 
 @merged
@@ -165,7 +160,7 @@ def finds(f: Flat, rules: Rules, wanted: FloatArray) -> bool:
     _fill(f, rules, wanted)
     beyond = f.level[OBJECTIVE] + rules.smallest_gain
     if early or worth(f, CHOSEN) > beyond:
-        _exchange(f, rules)
+        _improve(f, rules)
     if worth(f, CHOSEN) <= beyond:
         return False
     for i in range(len(wanted)):

@@ -16,8 +16,8 @@ from moe2opt.solvers.facility.heuristics import greedy_facility
 from moe2opt.solvers.facility.kernels import (
     add_what_fits,
     best_of_parts,
-    best_swap,
     excess_above,
+    exchange,
     fill_to_one,
     find_excluded,
 )
@@ -32,7 +32,7 @@ from moe2opt.solvers.jit import compiling
 def warm_up(search: Search) -> None:
     """Load or compile the kernels, once per process, while the clock stands."""
     kernels = _kernels()
-    if all(kernel.signatures for kernel in kernels):
+    if all(kernel.overloads for kernel in kernels):
         return
     with search.paused(), compiling(*kernels):
         compile_kernels()
@@ -43,7 +43,7 @@ def _kernels() -> tuple[Any, ...]:
         presolve.assign_chains,
         descent.descend,
         descent.column_excess,
-        kernels.best_swap,
+        kernels.exchange,
         kernels.excess_above,
         kernels.fill_to_one,
         kernels.add_what_fits,
@@ -115,6 +115,8 @@ def _compile_for_trees(model: FacilityModel) -> None:
 def _compile_for_choices(model: FacilityModel) -> None:
     one, none, both = np.ones(1), np.zeros(2, dtype=bool), np.arange(2)
     assign_chains(model.columns, np.zeros((2, 0), dtype=bool), both)
-    best_swap(model.ranked, model.experts, both, none, none, np.zeros(2), np.ones((1, 2)), one)
+    swapped, left = none.copy(), one.copy()
+    ones, zeros = np.ones((1, 2)), np.zeros(2)
+    exchange(model.ranked, model.experts, both, swapped, none, zeros, ones, left, 0.0, 1)
     add_what_fits(both, np.ones((1, 2)), one.copy(), none.copy())
     greedy_facility(model.problem)
