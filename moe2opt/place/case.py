@@ -25,6 +25,9 @@ _FEW_DEVICES = 5
 COMPUTE_MARGIN = 1.15
 
 
+#: Seconds of an operation of a prompt on a processor: about ten times those of a small device.
+_PROCESSOR_S = 1e-12
+
 #: Most bytes of a block and its context: what more is asked for is a mistake of the header.
 _MOST_BYTES = 2**50
 
@@ -244,9 +247,28 @@ class Case:
     def _slowest(self, dense: float, routed: float) -> float:
         rates = [d.operation_s for d in self.machine.devices]
         if not rates:
-            # A processor does about a tenth of what a small device does.
-            return (dense + routed) * 1e-12
+            return (dense + routed) * _PROCESSOR_S
         return dense * max(r[0] for r in rates) + routed * max(r[1] for r in rates)
+
+    @cached_property
+    def prompt_alone_s(self) -> float:
+        """Seconds per prompt token of the processor alone, where nothing is copied."""
+        share = self._share
+        weights = sum(o.other_weights + share * o.expert_weights for o in self.model.layers)
+        return 2.0 * weights * _PROCESSOR_S
+
+    def prompt_more_s(self, variant: Variant) -> float:
+        """Return seconds per prompt token beyond those of layers and experts in RAM.
+
+        These are computed by a device to which they are copied, unless there is none in use.
+        """
+        if variant.devices:
+            return 0.0
+        counted = sum(
+            self.prompt_home_s(layer, None) + self.prompt_experts_s(layer, None, variant.ubatch)
+            for layer in self.model.layers
+        )
+        return self.prompt_alone_s - counted
 
     @property
     def prompt_matters(self) -> bool:

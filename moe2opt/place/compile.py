@@ -26,7 +26,7 @@ from moe2opt.place.case import Case, Variant
 from moe2opt.place.hull import hull_rows
 from moe2opt.place.machine import HOP_S
 from moe2opt.place.options import Site, Split, part_of, place_of
-from moe2opt.place.rows import Rows, memory_rows, order_rows, variant_rows
+from moe2opt.place.rows import Rows, memory_rows, order_rows, prompt_row, variant_rows
 from moe2opt.result import FloatArray
 
 
@@ -60,6 +60,7 @@ def compile_case(case: Case) -> Compiled:
     memory_rows(case, rows)
     order_rows(case, rows)
     variant_rows(case, rows)
+    prompt_row(case, rows)
     hull_rows(case, rows)
     values = [_variant_values(case, rows.variants)]
     uses = [np.stack(rows.variant, axis=1)]
@@ -98,7 +99,10 @@ def _split_values(case: Case, d: int, splits: tuple[Split, ...]) -> FloatArray:
 def _variant_values(case: Case, variants: tuple[Variant, ...]) -> FloatArray:
     """Return minus the seconds that no layer says; without devices, those of all homes, too."""
     base = 0.0 if case.machine.devices else float(case.home_seconds(None)[-1])
-    return np.array([-(base + case.output_s(variant)) for variant in variants])
+    prompt, answer = case.weights
+    more = [prompt * case.prompt_more_s(v) if prompt else 0.0 for v in variants]
+    outputs = [answer * case.output_s(v) for v in variants]
+    return np.asarray(-(base + np.array(outputs) + np.array(more)))
 
 
 def _cut_values(case: Case, d: int) -> FloatArray:

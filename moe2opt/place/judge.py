@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from moe2opt.llamacpp import CPU, DeviceMemory, Layout, LlamaLayer, memory_of
 from moe2opt.place.case import COMPUTE_MARGIN, Case, Variant
@@ -34,7 +34,11 @@ class Judge:
         """Return the bytes of each device, and last of RAM."""
         case = self.case
         count = len(case.machine.devices)
-        return memory_of(case.model, case.line(ubatch), layout, count, case.backend)
+        held = memory_of(case.model, case.line(ubatch), layout, count, case.backend)
+        if not self.used(layout):
+            # The line keeps the runtime from all devices, which would get what is copied.
+            held[:-1] = [replace(own, compute_bytes=0.0) for own in held[:-1]]
+        return held
 
     def margin_bytes(self, held: DeviceMemory, device: int) -> float:
         """Return what a device keeps free: its margin and that of its compute buffer."""
@@ -120,6 +124,8 @@ class Judge:
     def prompt_s(self, layout: Layout, ubatch: int) -> float:
         """Return seconds per prompt token."""
         case = self.case
+        if not self.used(layout):
+            return case.prompt_alone_s
         total = 0.0
         for layer, home, experts in self.parts(layout):
             total += case.prompt_home_s(layer, home)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from moe2opt.place.case import Case
+from moe2opt.place.machine import Device
 from moe2opt.place.options import Site, kept_bytes, prompt_saved_s, sites_of, splits_of
 from moe2opt.result import FloatArray, IntArray
 
@@ -163,8 +164,8 @@ def _is_for_others(site: Site, d: int) -> bool:
 
 
 def variant_rows(case: Case, rows: Rows) -> None:
-    """Add what a variant rules out, and how slowly a prompt may be read."""
-    layers, blocks = float(sum(map(len, case.classes))), case.model.blocks
+    """Add what a variant rules out."""
+    layers = float(sum(map(len, case.classes)))
     variants, sites, splits = rows.variants, rows.sites, rows.splits
     if any(not variant.offloads for variant in variants):
         own = rows.add("nothing lies elsewhere", layers + 1)
@@ -191,24 +192,43 @@ def variant_rows(case: Case, rows: Rows) -> None:
         own[0][[v for v, variant in enumerate(variants) if variant.ubatch != ubatch]] = most
         own[2][:, [s for s, site in enumerate(sites) if site.ubatch == ubatch]] = 1.0
         own[3][:, [s for s, split in enumerate(splits) if split.ubatch == ubatch]] = 1.0
+
+
+def prompt_row(case: Case, rows: Rows) -> None:
+    """Say how slowly a prompt may be read."""
     least = case.config.goal.least_prefill_tok_s
-    if least is not None:
-        own = rows.add("seconds per prompt token", 1.0 / least)
-        for d in range(len(case.machine.devices)):
-            seconds = np.zeros(blocks + 1)
-            for layer in case.model.layers:
-                seconds[layer.index + 1] = case.prompt_home_s(layer, case.machine.devices[d])
-            seconds = np.cumsum(seconds)
-            whole = seconds[-1]
-            own[1][d] += whole - seconds
-            if d + 1 < len(case.machine.devices):
-                own[1][d + 1] += seconds
-                rows.limits[-1] += whole
-        for c, members in enumerate(case.classes):
-            for s, site in enumerate(sites):
-                at = None if site.device < 0 else case.machine.devices[site.device]
-                own[2][c, s] = case.prompt_experts_s(members[0], at, site.ubatch or 1)
-        for d in range(len(case.machine.devices)) if splits else ():
-            saved = np.array([prompt_saved_s(case, d, split) for split in splits])
-            own[3][d] = saved.max() - saved
-            rows.limits[-1] += float(saved.max())
+    if least is None:
+        return
+    variants, sites, splits = rows.variants, rows.sites, rows.splits
+    blocks = case.model.blocks
+    own = rows.add("seconds per prompt token", 1.0 / least)
+    more = np.array([case.prompt_more_s(variant) for variant in variants])
+    own[0][:] = more - min(more.min(), 0.0)
+    rows.limits[-1] -= min(more.min(), 0.0)
+
+    def of_homes(device: Device | None) -> FloatArray:
+        """Return the seconds of the homes of the first blocks."""
+        found = np.zeros(blocks + 1)
+        for layer in case.model.layers:
+            found[layer.index + 1] = case.prompt_home_s(layer, device)
+        return np.cumsum(found)
+
+    if devices := case.machine.devices:
+        own[1][0] += of_homes(None)
+    else:
+        own[0][:] += of_homes(None)[-1]
+    for d in range(len(devices)):
+        seconds = of_homes(devices[d])
+        whole = seconds[-1]
+        own[1][d] += whole - seconds
+        if d + 1 < len(case.machine.devices):
+            own[1][d + 1] += seconds
+            rows.limits[-1] += whole
+    for c, members in enumerate(case.classes):
+        for s, site in enumerate(sites):
+            at = None if site.device < 0 else case.machine.devices[site.device]
+            own[2][c, s] = case.prompt_experts_s(members[0], at, site.ubatch or 1)
+    for d in range(len(case.machine.devices)) if splits else ():
+        saved = np.array([prompt_saved_s(case, d, split) for split in splits])
+        own[3][d] = saved.max() - saved
+        rows.limits[-1] += float(saved.max())

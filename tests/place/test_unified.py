@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -58,6 +59,27 @@ def test_a_pool_that_is_too_small_is_proven() -> None:
     assert result.certificate is not None and result.certificate.conflict is not None
     named = [instance.row_names()[row] for row in result.certificate.conflict.rows]
     assert "bytes in the memory that all share" in named
+
+
+def test_without_the_device_nothing_of_it_is_taken() -> None:
+    """A line for the processor alone takes nothing of the device, and reads prompts like it."""
+    own = model("llama31-8b")
+    layers = tuple(dataclasses.replace(layer, other_weights=2 * 10**8) for layer in own.layers)
+    own = dataclasses.replace(own, layers=layers)
+    content: dict[str, Any] = {
+        "problem": "place", "model": "m.gguf", "ubatch": [512, 2048],
+        "unified": {"gib": 8, "gb_per_s": 100}, "goal": {"prompt_tokens": 8, "answer_tokens": 1},
+    }  # fmt: skip
+    instance = instance_of(PlaceConfig.model_validate(content), own)
+    result = mo.solve(instance)
+    assert "--device none" in result.plan.command
+    assert result.plan.devices[0]["compute_bytes"] == 0
+    assert result.plan.prefill.value == pytest.approx(1e12 / (2 * 32 * 2e8))
+    assert instance.evaluate(result.plan) == pytest.approx(result.objective)
+    for floor, status in ((78, mo.Status.OPTIMAL), (79, mo.Status.INFEASIBLE)):
+        content["goal"]["least_prefill_tok_s"] = floor
+        again = instance_of(PlaceConfig.model_validate(content), own)
+        assert mo.solve(again).status is status
 
 
 def test_rates_follow_from_the_pool_unless_given() -> None:
