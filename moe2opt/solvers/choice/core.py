@@ -95,6 +95,9 @@ class CoreSearch:
             if event == DONE:
                 return None
             if event == FULL:
+                # While it grows there are two of it.
+                if not self.search.has_room(sum(array.nbytes for array in self.state)):
+                    return Limit.MEMORY
                 self.state = grown(self.state, len(self.part.core.values))
                 continue
             if self.price is not None:
