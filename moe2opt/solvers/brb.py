@@ -39,6 +39,7 @@ from moe2opt.solvers.relaxation import (
     OpenNode,
     Relaxation,
     Restarting,
+    Securing,
     Startable,
 )
 from moe2opt.solvers.separable import SeparableRelaxation
@@ -274,8 +275,16 @@ class _Frontier:
             self.relaxation.tree, self.open = self.given_up.tree, self.given_up.open
             self.pruned_bound = self.given_up.pruned_bound
         for node in self.open:
+            self._secure(node)
+            self.pruned_bound = max(self.pruned_bound, node.bound)
             self.relaxation.tree.prune(node.position, node.proof)
-        return Explored(self.bound, limit)
+        return Explored(self.pruned_bound, limit)
+
+    def _secure(self, node: OpenNode) -> None:
+        """Make sure that the proof of a node holds in its own box, if need be of a worse bound."""
+        if isinstance(self.relaxation, Securing):
+            found = self.relaxation.secured(node.box, node.bound, node.proof)
+            node.bound, node.proof = self.search.rounded(found[0]), found[1]
 
     def select(self, count: int) -> list[OpenNode]:
         """Remove up to `count` nodes of the largest bounds from the open ones; prune on the way.
@@ -304,6 +313,9 @@ class _Frontier:
 
     def prune(self, node: OpenNode) -> bool:
         """Prune a node whose bound cannot improve on the incumbent; return whether it did."""
+        if not self.search.prunes(node.bound):
+            return False
+        self._secure(node)
         if not self.search.prunes(node.bound):
             return False
         self.pruned_bound = max(self.pruned_bound, node.bound)
@@ -337,6 +349,7 @@ class _Frontier:
     def end(self, node: OpenNode, leaf: Leaf | None) -> None:
         """Make a leaf of a node: one without feasible points, or a single point without `leaf`."""
         if leaf is None:
+            self._secure(node)
             self.pruned_bound = max(self.pruned_bound, node.bound)
         self.relaxation.tree.prune(node.position, leaf or node.proof)
 

@@ -126,6 +126,14 @@ class Growing(Protocol):
 
 
 @runtime_checkable
+class Securing(Protocol):
+    """A relaxation whose proofs of a box need not hold in a smaller one."""
+
+    def secured(self, box: Any, bound: float, proof: Leaf) -> tuple[float, Leaf]:
+        """Return a bound over a box and its proof, the given ones where they hold in it."""
+
+
+@runtime_checkable
 class Startable(Protocol):
     """A relaxation that can start nodes in threads, without touching what they share."""
 

@@ -26,7 +26,7 @@ from moe2opt.solvers.monotone.heuristics import climbed, improving_monotone
 from moe2opt.solvers.monotone.relaxation import CornerRelaxation, MixedRelaxation
 from moe2opt.solvers.monotone.steps import Chosen, Line, Step, advance, first_parameters
 from moe2opt.solvers.relaxation import Examined
-from moe2opt.solvers.tree import Leaf, Tightening
+from moe2opt.solvers.tree import Leaf, PriceNumber, Tightening
 
 #: Steps without a clearly better bound before steps are halved, three times at most.
 _PATIENCE = 6
@@ -101,6 +101,20 @@ class PlaneRelaxation(CornerRelaxation):
         node = _Node(again.box, best.multipliers)
         branch = None if again.branch is None else self._branch(again.box, best)
         return Examined(cuts, node, again.leaf, bound, proof, branch)
+
+    def secured(self, box: _Node, bound: float, proof: Leaf) -> tuple[float, Leaf]:
+        """Return what multipliers prove in a box itself, or its corner if that is less.
+
+        Base points of oracles move with the box, so that the same multipliers may say less in a
+        part of it than in all of it.
+        """
+        if not isinstance(proof[1], PriceNumber):
+            return bound, proof
+        value = self.planes.value(proof[1].vectors, self.planes.around(*box.corners))
+        if (value := outward(value, self.problem, self.error)) <= bound:
+            return bound, proof
+        corner, kind = self._bound(box.corners)
+        return (value, proof) if value <= corner else (corner, kind)
 
     def _leaf(self, found: Multipliers) -> Leaf:
         return "dual", self.tree.price(found.cluster, found.row, found.cover)

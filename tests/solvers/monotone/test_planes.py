@@ -77,3 +77,25 @@ def test_rows_that_contradict_each_other_are_found_without_a_tree() -> None:
     assert any(record[0] == "farkas" for record in proof.tree)
     hidden = replace(proof, conflict=replace(proof.conflict, covers=())).sealed()
     assert not mo.certify(problem, replace(result, certificate=hidden)).ok
+
+
+def test_a_proof_holds_in_the_box_that_it_closes() -> None:
+    """Base points move with a box, so that the proof of a node may say less in a part of it."""
+    rng = np.random.default_rng([4, 18, 9])
+    hits, worths = rng.random((30, 18)) < 0.15, rng.integers(1, 99, 30) / 8.0
+    costs = rng.integers(1, 10, 18)
+
+    def worth(points: Any) -> Any:
+        return ((points @ hits.T > 0) * worths).sum(axis=1)
+
+    problem = mo.MonotoneProblem.from_parts(
+        [0] * 18,
+        [1] * 18,
+        parts.submodular(worth),
+        at_most=[(parts.linear(costs), int(costs.sum()) // 4)],
+    )
+    best = mo.solve(problem).objective
+    for nodes in (3, 5, 7, 9):
+        result = mo.solve(problem, node_limit=nodes)
+        assert mo.certify(problem, result).failures == ()
+        assert result.bound >= best
