@@ -227,6 +227,7 @@ class Submodular:
     grid: Levels
     part: Function
     lines: dict[bytes, tuple[float, FloatArray]] = field(default_factory=dict)
+    asked: list[tuple[Around, dict[bytes, tuple[Plane, Plane]]]] = field(default_factory=list)
 
     @property
     def parameters(self) -> int:
@@ -267,7 +268,15 @@ class Submodular:
         return [(float(a), float(b), p) for (a, b), p in zip(weights, points, strict=True)]
 
     def planes_at(self, base: IntArray, around: Around) -> tuple[Plane, Plane]:
-        """Return the two planes of a base point."""
+        """Return the two planes of a base point, which are found once as long as a box is asked."""
+        if not self.asked or self.asked[0][0] is not around:
+            self.asked[:] = [(around, {})]
+        known, key = self.asked[0][1], base.tobytes()
+        if key not in known:
+            known[key] = self._planes_at(base, around)
+        return known[key]
+
+    def _planes_at(self, base: IntArray, around: Around) -> tuple[Plane, Plane]:
         grid = self.grid
         value, at = self.line(base)
         low_value, low = self.line(around.lower)
