@@ -8,12 +8,10 @@ by the declared structure of the problem.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Self
 
 from moe2opt.canonical import (
     FacilityProblem,
@@ -27,6 +25,7 @@ from moe2opt.solvers.base import LimitReachedError, Outcome, Search
 from moe2opt.solvers.baselines import constructed
 from moe2opt.solvers.ceiling import ceiling
 from moe2opt.solvers.choice.relaxation import choice_relaxation, second_choice
+from moe2opt.solvers.crew import Crew
 from moe2opt.solvers.facility.relaxation import facility_relaxation
 from moe2opt.solvers.frontier import OpenNodes
 from moe2opt.solvers.monotone.planes import with_planes
@@ -40,7 +39,6 @@ from moe2opt.solvers.relaxation import (
     Relaxation,
     Restarting,
     Securing,
-    Startable,
 )
 from moe2opt.solvers.separable import SeparableRelaxation
 from moe2opt.solvers.tree import Leaf, SplitTree
@@ -188,7 +186,7 @@ def explore(relaxation: Relaxation | Explorer, search: Search) -> Explored:
     frontier = _Frontier(relaxation, search)
     restarting = relaxation if isinstance(relaxation, Restarting) else None
     growing = relaxation if isinstance(relaxation, Growing) else None
-    with _Crew(relaxation, search) as crew:
+    with Crew(relaxation, search) as crew:
         while len(frontier.open):
             if restarting is not None and restarting.wants_restart():
                 frontier.restart()
@@ -362,43 +360,3 @@ class _Frontier:
         for position, half in zip(positions, halves, strict=True):
             child = OpenNode.of(node.bound, 1 - node.key[1], position, half, node.proof)
             self.open.add(child)
-
-
-class _Crew:
-    """Threads on one tree: the costly part of several nodes at once, the rest in order.
-
-    A crew of n threads starts the n best nodes together and hands them back in their order, so that
-    the tree depends on n but not on which thread was faster. A single one starts nothing ahead.
-    """
-
-    def __init__(self, relaxation: Relaxation, search: Search) -> None:
-        self.relaxation, self.search = relaxation, search
-        self.starter = relaxation if isinstance(relaxation, Startable) else None
-        self.threads = search.options.threads if self.starter is not None else 1
-        self._pool = ThreadPoolExecutor(self.threads) if self.threads > 1 else None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        if self._pool is not None:
-            self._pool.shutdown(wait=True, cancel_futures=True)
-
-    @property
-    def size(self) -> int:
-        """How many nodes to take at a time."""
-        return self.threads if self.starter is not None and self.starter.can_start() else 1
-
-    def started(
-        self, nodes: Sequence[OpenNode]
-    ) -> Iterator[tuple[OpenNode, Callable[[], Examined]]]:
-        """Yield the nodes in order, each with a function that finishes its examination."""
-        starter, search = self.starter, self.search
-        if self._pool is None or starter is None or len(nodes) < 2:
-            for node in nodes:
-                yield node, partial(self.relaxation.examine, node.box, search)
-            return
-        target = search.target
-        futures = [self._pool.submit(starter.start, node.box, target) for node in nodes]
-        for node, future in zip(nodes, futures, strict=True):
-            yield node, partial(starter.resume, node.box, search, future.result())
