@@ -17,9 +17,13 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from moe2opt.profiles import predict
 from moe2opt.profiles.ram import HOP_S, SHARE_OF_PEAK, SPREAD, peak_gb_per_s, ram_rate
+
+#: Rate at which experts in RAM are copied to a card for a batch of a prompt, as a plan assumes.
+COPIED_BYTES_PER_S = 20e9
 
 TABLE = Path(__file__).resolve().parents[2] / "problems" / "profiles" / "offload_hosts.csv"
 
@@ -38,6 +42,11 @@ class Host:
         What a token reads of them.
     device_s, measured_s
         Seconds of a token on the device without them (predicted), and in all (measured).
+    device_spread
+        Factor either way of the interval of the former.
+    prompt_s, prompt_measured_s, prompt_spread
+        Seconds of a prompt token with copies of the experts in RAM (predicted), as measured (NaN
+        where nobody says), and the factor either way of the interval.
     """
 
     source: str
@@ -48,6 +57,10 @@ class Host:
     expert_bytes: float
     device_s: float
     measured_s: float
+    device_spread: float
+    prompt_s: float
+    prompt_measured_s: float
+    prompt_spread: float
 
     @property
     def bytes_per_s(self) -> float:
@@ -62,9 +75,13 @@ class Host:
 
 def hosts() -> list[Host]:
     """Return the published rates with experts in RAM."""
+    return [host for host in published() if host.layers]
+
+
+def published() -> list[Host]:
+    """Return every row of the table, those with everything on the device included."""
     with TABLE.open(encoding="utf-8", newline="") as stream:
-        rows = list(csv.DictReader(stream))
-    return [_host(row) for row in rows if int(row["moe_layers_cpu"])]
+        return [_host(row) for row in csv.DictReader(stream)]
 
 
 def _host(row: dict[str, str]) -> Host:
@@ -72,15 +89,25 @@ def _host(row: dict[str, str]) -> Host:
     share = int(row["moe_layers_cpu"]) / int(row["moe_layers"])
     per_weight = number["weights_gb"] / number["params_b"]
     active = number["active_params_b"] - share * number["expert_active_params_b"]
+    about: dict[str, Any] = {"quantity": "s_per_token", "params_b": number["params_b"]}
+    size = number["weights_gb"] * 1e9
     whole = predict(
-        row["device"], number["weights_gb"] * 1e9, row["quant"], quantity="s_per_token",
-        params_b=number["params_b"], active_params_b=max(active, 0.1),
-        context_tokens=number["context_tokens"], prompt_tokens=0, output_tokens=128,
-    ).value  # fmt: skip
+        row["device"], size, row["quant"], active_params_b=max(active, 0.1), output_tokens=128,
+        context_tokens=number["context_tokens"], prompt_tokens=0, **about,
+    )  # fmt: skip
+    prompt = predict(
+        row["device"], size, row["quant"], "prefill", active_params_b=number["active_params_b"],
+        prompt_tokens=float(row["ubatch"]), context_tokens=number["context_tokens"], **about,
+    )  # fmt: skip
+    outside_b = number["active_params_b"] - number["expert_active_params_b"]
+    copied = share * (number["params_b"] - outside_b) * per_weight * 1e9
+    told = row["prefill_tokens_per_s"]
     return Host(
         row["source"], row["device"], row["ram"], row["model"], int(row["moe_layers_cpu"]),
-        share * number["expert_active_params_b"] * per_weight * 1e9, whole,
-        1 / float(row["decode_tokens_per_s"]),
+        share * number["expert_active_params_b"] * per_weight * 1e9, whole.value,
+        1 / float(row["decode_tokens_per_s"]), whole.upper / whole.value,
+        prompt.value + copied / COPIED_BYTES_PER_S / float(row["ubatch"]),
+        1 / float(told) if told else math.nan, prompt.upper / prompt.value,
     )  # fmt: skip
 
 
@@ -141,6 +168,56 @@ def page() -> str:
             f"{100 * math.expm1(statistics.median(errors)):.0f} % | {100 * inside:.0f} % |"
         )
     return "\n".join(lines)
+
+
+def speeds() -> str:
+    """Return the table of speeds by source: decoding and prompts, their errors and intervals.
+
+    Intervals are those of a prediction; of decoding, the part on the device and the part in RAM
+    have their own factors, as in `predict_offload`.
+    """
+    lines = [
+        "| source | decode rows | median error | inside | factor | prompt rows | median error | "
+        "inside | factor |",
+        "|---|--:|--:|--:|--:|--:|--:|--:|--:|",
+    ]
+    rows = by_source(published())
+    for source, own in rows.items():
+        lines.append(f"| {source.removeprefix('github:')} | {_speeds_of(own)} |")
+    return "\n".join([*lines, f"| all {len(rows)} | {_speeds_of(published())} |"])
+
+
+def _speeds_of(rows: Sequence[Host]) -> str:
+    decode = [interval(row) for row in rows]
+    prompt = [
+        (math.log(row.prompt_s / row.prompt_measured_s), math.log(row.prompt_spread))
+        for row in rows
+        if not math.isnan(row.prompt_measured_s)
+    ]
+    return " | ".join(_told(pairs) for pairs in (decode, prompt))
+
+
+def interval(row: Host) -> tuple[float, float]:
+    """Return the log error of decoding, and the log of the factor on the side that it is on."""
+    rate = ram_rate(row.ram or None).bytes_per_s
+    own = row.predicted_s(rate)
+    miss = math.log(own / row.measured_s)
+    in_ram = own - row.device_s
+    low = row.device_s / row.device_spread + in_ram / SPREAD
+    high = row.device_s * row.device_spread + in_ram * SPREAD
+    return miss, math.log(own / low) if miss > 0 else math.log(high / own)
+
+
+def _told(pairs: Sequence[tuple[float, float]]) -> str:
+    if not pairs:
+        return "0 | - | - | -"
+    misses = [abs(miss) for miss, _ in pairs]
+    inside = sum(abs(miss) <= width for miss, width in pairs) / len(pairs)
+    factor = math.exp(statistics.median(width for _, width in pairs))
+    return (
+        f"{len(pairs)} | {100 * math.expm1(statistics.median(misses)):.0f} % | "
+        f"{100 * inside:.0f} % | {factor:.2f}"
+    )
 
 
 def main() -> None:

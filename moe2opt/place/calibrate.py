@@ -24,7 +24,7 @@ from moe2opt.place.judge import Judge
 from moe2opt.place.machine import expanded, machine_of
 from moe2opt.place.sections import PlaceConfig, Rates
 from moe2opt.profiles.fitting.robust import robust_nnls, upper_error
-from moe2opt.profiles.llamabench.formats import BenchTest, read_rows
+from moe2opt.profiles.llamabench.formats import LEAST_RATE, MOST_RATE, BenchTest, read_rows
 from moe2opt.profiles.llamabench.reading import is_sparse, parse_model, scattered
 from moe2opt.profiles.llamabench.sweep import is_sweep, read_sweep
 from moe2opt.result import BoolArray, FloatArray
@@ -324,7 +324,10 @@ def _of_sweep(file: Path, notes: list[str]) -> Iterator[Timed]:
             (True, step.prompt_tokens, step.prompt_tok_s),
             (False, step.answer_tokens, step.answer_tok_s),
         ):
-            if tokens and rate > 0:
+            if tokens and rate > 0 and not LEAST_RATE <= rate <= MOST_RATE:
+                where = f"{file}:{step.line}"
+                notes.append(f"{where}: left out: {rate:g} tokens/s are no rate of a machine")
+            elif tokens and rate > 0:
                 yield Timed(
                     f"{file}:{step.line}", prompt, tokens, step.depth, sweep.ubatch or tokens,
                     1.0 / rate, sweep.gpu_layers, sweep.cpu_experts or 0, sweep.overrides,

@@ -5,7 +5,9 @@ Units are part of the names: ``_gb`` is 1e9 bytes, ``_b`` counts parameters in u
 
 from __future__ import annotations
 
-from moe2opt.schema.csv import NAME, NOTE, POSITIVE, TEXT, Column
+from dataclasses import replace
+
+from moe2opt.schema.csv import NAME, NOTE, TEXT, Column
 
 #: What a run may calibrate.
 FITS = ("decode", "prefill", "decode_energy", "prefill_energy")
@@ -22,7 +24,9 @@ NEEDS = {
 }
 
 _GRADE = Column(choices=("A", "B", "C"))
-_MEASURED = Column("number", blank=True, least=1e-300, optional=True)
+#: What any machine has or does; beyond, sums and ratios leave what numbers can hold.
+_AMOUNT = Column("number", least=1e-9, most=1e12)
+_MEASURED = replace(_AMOUNT, blank=True, optional=True)
 _TOKENS = Column("integer", blank=True, least=0, optional=True)
 _SHARE = Column("number", blank=True, least=0, most=1, optional=True)
 _WORDS = Column(blank=True, optional=True)
@@ -32,9 +36,9 @@ _ORIGIN = {"grade": _GRADE, "source": TEXT, "commit": TEXT, "locator": TEXT, "no
 DEVICE_COLUMNS = {
     "device": NAME,
     "aliases": _WORDS,
-    "memory_bandwidth_gb_per_s": POSITIVE,
+    "memory_bandwidth_gb_per_s": _AMOUNT,
     "bandwidth_basis": Column(choices=("spec", "measured"), blank=True, optional=True),
-    "memory_gib": POSITIVE,
+    "memory_gib": _AMOUNT,
     "fp16_tflops": _MEASURED,
     "power_limit_w": _MEASURED,
     "power_limit_scope": _WORDS,
@@ -54,7 +58,7 @@ RUN_COLUMNS = {
     "power_mode": _WORDS,
     "power_cap_w": _MEASURED,
     "model": NAME,
-    "params_b": POSITIVE,
+    "params_b": _AMOUNT,
     "active_params_b": _MEASURED,
     "quant": NAME,
     "bits_per_weight": Column("number", blank=True, least=0.5, most=64, optional=True),
@@ -81,10 +85,10 @@ RUN_COLUMNS = {
 PRECISION_COLUMNS = {
     "precision": NAME,
     "quant": NAME,
-    "bits_per_weight": POSITIVE,
+    "bits_per_weight": _AMOUNT,
     "bits_source": TEXT,
-    "perplexity_ratio_llama_2_7b": POSITIVE,
-    "perplexity_ratio_llama_3_8b": POSITIVE,
+    "perplexity_ratio_llama_2_7b": _AMOUNT,
+    "perplexity_ratio_llama_3_8b": _AMOUNT,
     "ratio_source": TEXT,
     "quality_factor": Column("number", least=0, most=1),
     "quality_basis": TEXT,
@@ -140,12 +144,12 @@ CAP_COLUMNS = {
     "model": NAME,
     "quant": NAME,
     "workload": NAME,
-    "power_cap_w": POSITIVE,
-    "power_w": POSITIVE,
+    "power_cap_w": _AMOUNT,
+    "power_w": _AMOUNT,
     "power_scope": TEXT,
-    "tokens_per_s": POSITIVE,
+    "tokens_per_s": _AMOUNT,
     "sm_clock_mhz": _MEASURED,
-    "energy_j_per_token": POSITIVE,
+    "energy_j_per_token": _AMOUNT,
     "source": TEXT,
     "commit": TEXT,
     "origin": TEXT,

@@ -101,6 +101,19 @@ def test_a_bad_row_never_stops_the_rest(tmp_path: Path, form: str) -> None:
     assert sum("left out" in note for note in found.rates.notes) == 3
 
 
+@pytest.mark.parametrize("rate", [1e-300, 1e300])
+def test_a_rate_of_no_machine_is_named(tmp_path: Path, rate: float) -> None:
+    """A rate beyond any machine is left out with its file, line and value."""
+    good = rows()[:4]
+    file = tmp_path / "bench.jsonl"
+    lines = [json.dumps(row) for row in (good[0] | {"avg_ts": rate, "stddev_ts": 0}, *good)]
+    file.write_text("\n".join(lines), encoding="utf-8")
+    found = calibrated(config(), MODEL, [file])
+    told = f"{file}:1: avg_ts: {rate} tokens/s are no rate of a machine"
+    assert any(note.startswith(told) for note in found.rates.notes)
+    assert "fitted to 2 runs of answers and 2 of prompts" in found.rates.notes[0]
+
+
 def test_runs_that_contradict_each_other_are_fitted(tmp_path: Path) -> None:
     """Impossible rates leave factors above 0, and a prompt read by no tokens at once is no run."""
     _, prompt, *_, answer, _ = rows()

@@ -45,3 +45,17 @@ def test_constants_are_those_of_the_published_hosts(
     misses = offload_hosts.left_out()
     assert len(misses) >= 12
     assert 1.5 < offload_hosts.spread_of(misses) <= ram.SPREAD
+
+
+def test_the_page_tells_published_speeds(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nine in ten published rates of decoding are inside; the page says how prompts fare."""
+    monkeypatch.syspath_prepend(str(checkout / "docs" / "studies"))
+    import offload_hosts
+
+    text = (checkout / "docs" / "reference" / "devices" / "ram.md").read_text(encoding="utf-8")
+    table = offload_hosts.speeds()
+    assert table in text
+    rows = offload_hosts.published()
+    inside = [abs(miss) <= width for miss, width in map(offload_hosts.interval, rows)]
+    assert len(rows) == 35
+    assert sum(inside) >= 0.85 * len(rows)

@@ -45,6 +45,10 @@ _HEADINGS = {
 }
 
 
+#: Tokens per second within which sums and ratios stay numbers; beyond is no machine.
+LEAST_RATE, MOST_RATE = 1e-9, 1e15
+
+
 @dataclass(frozen=True, slots=True)
 class BenchTest:
     """One line of results.
@@ -100,6 +104,8 @@ class BenchTest:
         for name in ("model_size", "model_n_params", "avg_ts"):
             if self.number(name) <= 0:
                 raise self.fault(f"{name}: {self.fields[name]} is not positive")
+        if not LEAST_RATE <= self.number("avg_ts") <= MOST_RATE:
+            raise self.fault(f"avg_ts: {self.fields['avg_ts']} tokens/s are no rate of a machine")
         for name in ("n_prompt", "n_gen"):
             if self.number(name) % 1:
                 raise self.fault(f"{name}: {self.fields[name]} is not an integer")

@@ -88,7 +88,7 @@ def test_every_row_says_where_it_comes_from(profiles: Profiles) -> None:
 FAULTS = [
     ("runs.csv", "power_w,power_scope", "power,power_scope",
      "runs.csv:1: unknown column 'power'; its unit is missing: did you mean 'power_w'?"),
-    ("runs.csv", ",26.053,", ",-26.053,", "runs.csv:2: power_w: -26.053 is outside 1e-300..inf"),
+    ("runs.csv", ",26.053,", ",-26.053,", "runs.csv:2: power_w: -26.053 is outside 1e-09..1e+12"),
     ("runs.csv", ",5.383,", ",nan,", "runs.csv:2: decode_tokens_per_s: nan is not finite"),
     ("runs.csv", ",5.383,", ",fast,", "runs.csv:2: decode_tokens_per_s: 'fast' is not a number"),
     ("runs.csv", ",5.383,", ",,",
@@ -111,7 +111,7 @@ FAULTS = [
     ("runs.csv", ",BF16,,,,vLLM,1,", ",magic,,,,vLLM,1,",
      "runs.csv:2: quant: 'magic' is not in formats.csv"),
     ("devices.csv", ",204.8,", ",0,",
-     "devices.csv:2: memory_bandwidth_gb_per_s: 0 is outside 1e-300..inf"),
+     "devices.csv:2: memory_bandwidth_gb_per_s: 0 is outside 1e-09..1e+12"),
     ("devices.csv", "GeForce RTX 5090", "GeForce RTX 4090",
      "aliases: 'GeForce RTX 4090' is already a name of 'RTX 4090'"),
     ("constants.csv", ",204.8,GB/s,", ",204.8,,",
