@@ -48,7 +48,7 @@ def replay_days(
     """Send a selection through a stream of days and print the table."""
     from moe2opt.library import roots
     from moe2opt.replay.days import DaysSettings, compare_days, read_days
-    from moe2opt.replay.days.policies import POLICIES, NoPlanError
+    from moe2opt.replay.days.policies import NoPlanError
     from moe2opt.selection.question import GatedInstance
 
     if not isinstance(target, GatedInstance):
@@ -62,7 +62,7 @@ def replay_days(
         found = compare_days(
             target,
             read_days(path, llms),
-            policies or tuple(POLICIES),
+            policies or None,
             against=against,
             settings=DaysSettings(**{k: v for k, v in settings.items() if v is not None}),
             allow_outside=allow_outside,

@@ -38,7 +38,8 @@ def replay(
             "of tokens, default static,lru,lfu; also static-layer, lru-global, lfu-model, "
             "hobbit[-priority|-mixed|-prefetch], adapmoe[-slots|-gating|-prefetch], "
             "prefetch-frequency, prefetch-transition, prefetch-oracle, and those of --against. For "
-            "days, default static,exact,thrifty,stageroute,hindsight.",
+            "days, default static,exact,thrifty,stageroute,hindsight, and with routing.days: gate "
+            "also gated.",
         ),
     ] = None,
     against: Annotated[

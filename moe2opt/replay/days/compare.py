@@ -11,16 +11,20 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from moe2opt.replay.days.gating import gated_values
 from moe2opt.replay.days.policies import (
+    GATED,
     HINDSIGHT,
-    POLICIES,
     Decision,
     Policy,
+    decide,
     fresh,
     hear,
     kept,
+    learn,
     loading,
     solved,
+    usual,
 )
 from moe2opt.replay.days.settings import DaysSettings
 from moe2opt.replay.days.stream import Day
@@ -115,7 +119,7 @@ class DaysComparison:
 def compare_days(
     instance: Any,
     days: Sequence[Day],
-    policies: Sequence[str] = tuple(POLICIES),
+    policies: Sequence[str] | None = None,
     *,
     against: str | None = CLAIRVOYANT,
     settings: DaysSettings | None = None,
@@ -125,8 +129,9 @@ def compare_days(
 ) -> DaysComparison:
     """Send a selection through a stream of days under several policies.
 
-    Every prompt goes to the deployed expert that the policy believes best in its category. While
-    an expert is loaded, its prompts go to the best one that was there already, or are lost.
+    Every prompt goes to the deployed expert that the policy believes best in its category, or by
+    its gate. While an expert is loaded, its prompts go to the best one that was there already, or
+    are lost.
 
     Parameters
     ----------
@@ -135,7 +140,8 @@ def compare_days(
     days
         The stream, such as `read_days` returns.
     policies
-        Names in `moe2opt.replay.days.policies.POLICIES`.
+        Names in `moe2opt.replay.days.policies.POLICIES`, all of them when left out; with
+        ``routing.days: gate`` in the configuration also ``gated``.
     against
         ``clairvoyant`` for an upper bound on every policy, None for none.
     settings
@@ -161,11 +167,14 @@ def compare_days(
     """
     if not isinstance(instance, GatedInstance):
         raise InputError("replay: days need a selection with `experts: {outcomes: FOLDER}`")
-    names = [*dict.fromkeys(policies)]
-    unknown = [name for name in names if name not in POLICIES]
+    known = usual(instance.config.routing.days == "gate")
+    names = [*dict.fromkeys(known if policies is None else policies)]
+    unknown = [name for name in names if name not in known]
+    if GATED in unknown:
+        raise InputError("policy 'gated': needs routing.days: gate in the configuration")
     if unknown or not names:
         wrong = f"unknown policy '{unknown[0]}'" if unknown else "there is no policy"
-        raise InputError(f"{wrong}; choose from {', '.join(POLICIES)}")
+        raise InputError(f"{wrong}; choose from {', '.join(known)}")
     if against not in (None, CLAIRVOYANT):
         raise InputError(f"against '{against}': it must be clairvoyant or none")
     world = World(instance, tuple(days), settings or DaysSettings(), allow_outside)
@@ -206,7 +215,7 @@ def _bound(world: World, stage: Stage, day: int) -> float:
 def _lived(world: World, policy: Policy, stage: Stage, day: int) -> dict[str, Any]:
     """Let a policy decide, serve the day's prompts, and learn from them."""
     _try_newcomers(world, policy, day)
-    decision = POLICIES[policy.name](policy, world, stage, day)
+    decision = decide(policy, world, stage, day)
     record = {"day": day, "prompts": len(world.parts[day + 1])}
     record |= _served(world, policy, stage, decision, day)
     policy.deployed = tuple(stage.keys[i] for i in decision.chosen)
@@ -225,14 +234,16 @@ def _try_newcomers(world: World, policy: Policy, day: int) -> None:
 def _served(
     world: World, policy: Policy, stage: Stage, decision: Decision, day: int
 ) -> dict[str, Any]:
-    """Serve the day's prompts by category, learn, and return what came of it."""
+    """Serve the day's prompts, learn, and return what came of it."""
     chosen, prompts = decision.chosen, world.parts[day + 1]
     category = world.outcomes.category_of[prompts]
     stays = np.isin(chosen, kept(policy, stage))
-    worth = stage.values(policy.beliefs)[:, chosen]
-    first, spare = _leaders(worth), _leaders(np.where(stays, worth, 0.0))
+    worth = stage.values(policy.beliefs)[category]
+    if policy.name == GATED:
+        worth = gated_values(policy, world, stage, prompts, day)
+    worth = worth[:, chosen]
+    lead, other = _leaders(worth), _leaders(np.where(stays, worth, 0.0))
     gone = np.where(stays, 0.0, loading(world, stage)[chosen]) if policy.deployed else stays * 0.0
-    lead, other = first[category], spare[category]
     late = gone[lead]
     score = _scores(world, stage, prompts, chosen[lead])
     backup = np.where(other >= 0, _scores(world, stage, prompts, chosen[other]), 0.0)
@@ -244,9 +255,7 @@ def _served(
         hear(policy, world, prompts, world.days[day].offered)
     else:
         answered = lead >= 0
-        column = stage.columns[chosen[lead[answered]]]
-        heard = world.outcomes.score[prompts[answered], column]
-        policy.knowledge.learn(category[answered], column, heard)
+        learn(policy, world, prompts[answered], stage.columns[chosen[lead[answered]]])
     fresh_gib = [stage.instance.experts[i].memory_gib for i in chosen[~stays]]
     return {
         "experts": [stage.instance.experts[i].label for i in chosen],
@@ -273,7 +282,7 @@ def _paid(
 
 
 def _leaders(worth: FloatArray) -> IntArray:
-    """Return the ``(K,)`` best column of each category, -1 where none may serve."""
+    """Return the ``(P,)`` best column of each prompt, -1 where none may serve."""
     best = worth.argmax(axis=1)
     return np.where(worth.max(axis=1) > 0, best, -1)
 

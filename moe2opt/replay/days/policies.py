@@ -14,7 +14,7 @@ import numpy as np
 from moe2opt.canonical import FacilityProblem
 from moe2opt.certify import certify
 from moe2opt.replay.days.world import Stage, World
-from moe2opt.result import FloatArray, IntArray, MoeOptError, Result, Status
+from moe2opt.result import BoolArray, FloatArray, IntArray, MoeOptError, Result, Status
 from moe2opt.solve import solve
 
 #: Prompts that an LLM's overall mean counts for in each category.
@@ -23,6 +23,9 @@ PRIOR = 10.0
 Key = tuple[str, str, str]
 
 HINDSIGHT = "hindsight"
+
+#: Deploys as ``exact`` does, and routes single prompts by a gate; needs ``routing.days: gate``.
+GATED = "gated"
 
 
 class NoPlanError(MoeOptError):
@@ -63,15 +66,18 @@ class Policy:
     Attributes
     ----------
     name
-        Its name in `POLICIES`.
+        Its name in `POLICIES`, or `GATED`.
     knowledge
-        What it knows.
+        What it knows by category.
+    heard
+        ``(P, M)`` flags of the single outcomes that it knows.
     deployed
         Experts of the day before.
     """
 
     name: str
     knowledge: Knowledge
+    heard: BoolArray
     deployed: tuple[Key, ...] = field(default=())
 
     @property
@@ -106,7 +112,8 @@ def fresh(name: str, world: World) -> Policy:
     Hindsight has all outcomes.
     """
     shape = (len(world.outcomes.categories), len(world.outcomes.llms))
-    policy = Policy(name, Knowledge(np.zeros(shape), np.zeros(shape)))
+    heard = np.zeros(world.outcomes.score.shape, dtype=bool)
+    policy = Policy(name, Knowledge(np.zeros(shape), np.zeros(shape)), heard)
     prompts, llms = world.parts[0], world.days[0].offered
     if name == HINDSIGHT:
         prompts, llms = np.concatenate(world.parts), tuple(world.outcomes.names)
@@ -116,10 +123,15 @@ def fresh(name: str, world: World) -> Policy:
 
 def hear(policy: Policy, world: World, prompts: IntArray, llms: tuple[str, ...]) -> None:
     """Let a policy know the outcomes of some LLMs on some prompts."""
-    category = world.outcomes.category_of[prompts]
     for column in world.outcomes.columns(list(llms)).tolist():
-        score = world.outcomes.score[prompts, column]
-        policy.knowledge.learn(category, np.full(len(prompts), column), score)
+        learn(policy, world, prompts, np.full(len(prompts), column))
+
+
+def learn(policy: Policy, world: World, prompts: IntArray, column: IntArray) -> None:
+    """Let a policy know the outcome of one LLM on each of some prompts."""
+    category, score = world.outcomes.category_of[prompts], world.outcomes.score[prompts, column]
+    policy.knowledge.learn(category, column, score)
+    policy.heard[prompts, column] = ~np.isnan(score)
 
 
 def solved(problem: FacilityProblem, day: int) -> tuple[Result, bool]:
@@ -194,3 +206,13 @@ POLICIES: dict[str, Callable[[Policy, World, Stage, int], Decision]] = {
     "stageroute": _exact,
     HINDSIGHT: _exact,
 }
+
+
+def decide(policy: Policy, world: World, stage: Stage, day: int) -> Decision:
+    """Return what a policy deploys on a day."""
+    return POLICIES["exact" if policy.name == GATED else policy.name](policy, world, stage, day)
+
+
+def usual(gate: bool) -> tuple[str, ...]:
+    """Return the policies that are compared when none are asked for."""
+    return (*POLICIES, *((GATED,) if gate else ()))

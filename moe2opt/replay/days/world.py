@@ -185,4 +185,7 @@ class World:
         digest = self.instance.outcomes.digest
         if not isinstance(own, GatedInstance) or own.outcomes.digest != digest:
             raise InputError(f"{overrides[0].split('=')[0]}: may not change the outcomes")
+        ours, theirs = self.instance.config, own.config
+        if (ours.gate, ours.routing.days) != (theirs.gate, theirs.routing.days):
+            raise InputError("gate and routing.days: may not change from day to day")
         return own

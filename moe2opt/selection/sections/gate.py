@@ -108,6 +108,10 @@ class RoutingSection(Section):
     """Budget of expected delay for cost-aware routing, in seconds; none for no limit."""
     money_per_prompt: Positive | None = None
     """Budget of expected money for cost-aware routing, in the currency of `money`."""
+    days: Literal["category", "gate"] = "category"
+    """How `replay` routes the prompts of a day: by `category`; with `gate` there is also the policy
+    `gated`, which trains a gate (section `gate`) every day on the outcomes that it knows by then,
+    and routes single prompts by it."""
 
 
 class VoteSection(Section):
