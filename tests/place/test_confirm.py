@@ -118,11 +118,11 @@ def headers(programs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def servers(programs: Path) -> Iterator[list[str]]:
-    """Start two servers that stand for devices; one may end, or hang, when its client is cut."""
+def servers(programs: Path, request: pytest.FixtureRequest) -> Iterator[list[str]]:
+    """Start servers that stand for devices; one may end, or hang, when its client is cut."""
     environment = {**os.environ, "LD_LIBRARY_PATH": str(programs)}
     started, addresses = [], []
-    for port in (18172, 18173):
+    for port in range(18172, 18172 + getattr(request, "param", 2)):
         command = [str(programs / "ggml-rpc-server"), "-d", "CPU", "-H", "127.0.0.1"]
         started.append(subprocess.Popen([*command, "-p", str(port), "-t", "1"], env=environment))
         addresses.append(f"127.0.0.1:{port}")
@@ -138,6 +138,25 @@ def servers(programs: Path) -> Iterator[list[str]]:
         process.wait()
 
 
+def confirmed(file: Path, programs: Path, servers: list[str], gib: tuple[int, ...]) -> None:
+    """Plan a file for devices of these sizes, and compare with what the runtime says."""
+    from moe2opt.llamacpp import read_llama
+
+    rates = {24: 936, 48: 936, 16: 936, 12: 360, 8: 360}
+    content = {
+        "problem": "place",
+        "model": str(file),
+        "gpus": [{"gib": size, "gb_per_s": rates[size]} for size in gib],
+        "context": {"tokens": 32768},
+        "rpc": servers,
+    }
+    instance = instance_of(PlaceConfig.model_validate(content), read_llama(file))
+    plan = mo.solve(instance, rel_gap=0.005 if len(gib) > 2 else 0.0).plan
+    assert isinstance(plan, PlacePlan)
+    found = confirm(instance, plan, programs)
+    assert (found.agrees, found.differences) == (True, ())
+
+
 @pytest.mark.slow
 @pytest.mark.llamacpp
 @pytest.mark.parametrize("name", NAMES)
@@ -146,19 +165,22 @@ def test_the_runtime_confirms(
     headers: Path, programs: Path, servers: list[str], name: str, first: int, second: int
 ) -> None:
     """llama-server itself confirms weights and context of every device, and that it fits."""
-    from moe2opt.llamacpp import read_llama
+    confirmed(headers / f"{name}.gguf", programs, servers, (first, second))
 
-    file = headers / f"{name}.gguf"
-    content = {
-        "problem": "place",
-        "model": str(file),
-        "gpus": [{"gib": first, "gb_per_s": 936}, {"gib": second, "gb_per_s": 360}],
-        "context": {"tokens": 32768},
-        "rpc": servers,
-    }
 
-    instance = instance_of(PlaceConfig.model_validate(content), read_llama(file))
-    plan = mo.solve(instance).plan
-    assert isinstance(plan, PlacePlan)
-    found = confirm(instance, plan, programs)
-    assert (found.agrees, found.differences) == (True, ())
+@pytest.mark.slow
+@pytest.mark.llamacpp
+@pytest.mark.parametrize("servers", [5], indirect=True)
+@pytest.mark.parametrize(
+    ("name", "gib"),
+    [
+        ("glm45-air", (8, 8, 8, 8, 8)),
+        ("qwen35-35b", (8, 8, 8, 8, 8)),
+        ("gpt-oss-120b", (24, 8, 12, 8, 16)),
+    ],
+)
+def test_the_runtime_confirms_five_devices(
+    headers: Path, programs: Path, servers: list[str], name: str, gib: tuple[int, ...]
+) -> None:
+    """Layers split on several of five devices, and devices that are left empty, are confirmed."""
+    confirmed(headers / f"{name}.gguf", programs, servers, gib)
