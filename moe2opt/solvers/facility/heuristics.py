@@ -60,7 +60,7 @@ class _Data:
     def of(cls, problem: FacilityProblem, tuning: FacilityTuning) -> _Data:
         limits = tightened(problem.limits, problem.budgets)
         return cls(
-            gains=np.ascontiguousarray(problem.weighted.T),
+            gains=np.array(problem.weighted.T, order="C"),  # a copy, also of one cluster
             opening=problem.fixed,
             costs=np.ascontiguousarray(problem.costs),
             limits=limits,

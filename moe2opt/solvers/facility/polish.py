@@ -21,7 +21,8 @@ class Polisher:
         self.model = model
         self.rows = np.vstack([original.costs, indicators(original.groups, original.size)])
         self.limits = np.concatenate([original.limits, np.ones(len(original.groups))])
-        self.opening = original.fixed
+        # A copy, since kernels are compiled for arrays that can be written.
+        self.opening = np.array(original.fixed)
         self.members = indicators(original.covers, original.size) > 0
         # Below this a gain may be rounding noise, and exchanges could go round in circles.
         self.smallest_gain = 1e-12 * float(model.best_values.sum())

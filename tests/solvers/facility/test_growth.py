@@ -11,7 +11,7 @@ from moe2opt.bench.generated import structured, uniform
 from moe2opt.canonical import FacilityProblem
 from moe2opt.certify import certify
 from moe2opt.result import Limit, Status
-from moe2opt.solvers.facility import growth, loop
+from moe2opt.solvers.facility import growth, loop, warm
 from moe2opt.solvers.facility.relaxation import FacilityRelaxation
 from moe2opt.solvers.tuning import FacilityTuning, Tuning
 
@@ -105,3 +105,12 @@ def test_what_the_loop_finds_is_taken(calls: list[int]) -> None:
         result = run(uniform(40, 100, 0.15, seed), "brb", tuning=tuning)
         assert result.status is Status.OPTIMAL
     assert {loop.ROUNDED, loop.POINT} & set(calls)
+
+
+def test_warming_compiles_what_a_search_uses() -> None:
+    """No kernel is compiled a second time while a search runs."""
+    warm.compile_kernels()
+    before = [len(kernel.signatures) for kernel in warm._kernels()]
+    for seed in range(4):
+        run(drawn(seed), "brb", tuning=TO_AND_FRO)
+    assert [len(kernel.signatures) for kernel in warm._kernels()] == before
