@@ -35,6 +35,15 @@ def test_nodes_are_taken_by_bound_or_by_age() -> None:
     assert {node.position for node in nodes} == {node.position for node in left}
 
 
+def test_a_node_may_come_back() -> None:
+    """A node whose examination a limit ended is open again, beside what it left behind."""
+    nodes = OpenNodes([OpenNode.of(1.0, 0, k, None, ("", 0)) for k in range(8)])
+    for take in (nodes.newest, nodes.best, nodes.newest):
+        nodes.add(take())
+        assert len(nodes) == 8
+    assert sorted(node.position for node in nodes) == list(range(8))
+
+
 def many() -> mo.MonotoneProblem:
     """Return a series system as oracles, whose tree has hundreds of open nodes."""
     rng = np.random.default_rng(8)
