@@ -120,8 +120,9 @@ def repaired(
     Steps of one coordinate, and of one up and one down, as long as they break the rows less.
     """
     ends = np.stack([problem.lower, problem.upper])
-    above = _scale(np.ptp(problem.constraint_values(ends), axis=0))
-    below = _scale(np.ptp(problem.reverse_values(ends), axis=0))
+    with np.errstate(invalid="ignore"):  # a row that is infinite at both ends has no range
+        above = _scale(np.ptp(problem.constraint_values(ends), axis=0))
+        below = _scale(np.ptp(problem.reverse_values(ends), axis=0))
 
     def broken(points: IntArray) -> FloatArray:
         over = _missing(problem.constraint_values(points), above)
