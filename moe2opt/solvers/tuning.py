@@ -108,6 +108,15 @@ class FacilityTuning:
     worthwhile: float = 0.05
     """Share of the gap that a descent of the root must close for one more."""
 
+    # ---- the compiled node loop
+
+    grown_cells: int = 5_000
+    """Experts times clusters from which on cheap nodes grow in compiled code at once: it halves the
+    time of short runs, but compiling it takes as long as all other kernels together, once."""
+
+    grown_nodes: int = 256
+    """Nodes after which they do so on smaller problems, where so many take a tenth of a second."""
+
     # ---- cheap nodes or the LP
 
     first_look: int = 20

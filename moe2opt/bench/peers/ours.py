@@ -17,6 +17,7 @@ from moe2opt.canonical import (
 )
 from moe2opt.result import InputError, ProgressEvent
 from moe2opt.solve import solve as run_solver
+from moe2opt.solvers.facility.warm import compile_trees
 
 
 def solve(run: Run, solver: str = "brb") -> Answer:
@@ -46,6 +47,8 @@ def solve(run: Run, solver: str = "brb") -> Answer:
 def warm_up(problem: Problem, solver: str) -> float:
     """Compile the kernels on small problems of the same family; return the seconds it took."""
     start = time.perf_counter()
+    if isinstance(problem, FacilityProblem) and solver == "brb":
+        compile_trees()
     for small in _small(problem):
         for bound in ("auto", "lagrangian", "core") if solver == "brb" else ("auto",):
             try:

@@ -40,7 +40,7 @@ from moe2opt.solvers.facility.model import (
     Subset,
 )
 from moe2opt.solvers.facility.polish import Polisher
-from moe2opt.solvers.facility.warm import warm_up
+from moe2opt.solvers.facility.warm import warm_up, warm_up_trees
 from moe2opt.solvers.relaxation import Examined, OpenNode, unknown_bound
 from moe2opt.solvers.tree import Exclusions, Leaf, SplitTree, Tightening
 
@@ -134,6 +134,10 @@ class FacilityRelaxation:
         """Tell whether the tree can grow in compiled code: below its root, towards a cutoff."""
         if self.growth is None or not self.growth.fits or self.at_root:
             return False
+        tuning, problem = self.model.tuning, self.original
+        few = problem.size * len(problem.values) < tuning.grown_cells
+        if few and search.nodes < tuning.grown_nodes:
+            return False
         return search.x is not None and not search.first_feasible and self.can_start()
 
     def grow(
@@ -142,6 +146,7 @@ class FacilityRelaxation:
         """Let the tree grow in compiled code, see `moe2opt.solvers.facility.growth`."""
         assert self.growth is not None
         assert isinstance(self.bounder, AutomaticBound | LagrangianBound)
+        warm_up_trees(search)
         experience = (self.scores.total, self.scores.count)
         return self.growth.grow(nodes, pruned, self.tree, experience, self.bounder, search)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -31,11 +32,18 @@ from moe2opt.solvers.jit import compiling
 
 def warm_up(search: Search) -> None:
     """Load or compile the kernels, once per process, while the clock stands."""
-    kernels = _kernels()
-    if all(kernel.overloads for kernel in kernels):
-        return
-    with search.paused(), compiling(*kernels):
-        compile_kernels()
+    _warm_up(search, _kernels(), compile_kernels)
+
+
+def warm_up_trees(search: Search) -> None:
+    """Do so with the node loop, when a tree is about to use it."""
+    _warm_up(search, (grow, flat.in_preorder), compile_trees)
+
+
+def _warm_up(search: Search, kernels: tuple[Any, ...], run: Callable[[], None]) -> None:
+    if not all(kernel.overloads for kernel in kernels):
+        with search.paused(), compiling(*kernels):
+            run()
 
 
 def _kernels() -> tuple[Any, ...]:
@@ -50,8 +58,6 @@ def _kernels() -> tuple[Any, ...]:
         kernels.add_by_gain,
         kernels.find_excluded,
         kernels.best_of_parts,
-        grow,
-        flat.in_preorder,
         cut_pool.cut_rows,
         cut_pool.worth_at,
         cut_pool.average,
@@ -59,12 +65,25 @@ def _kernels() -> tuple[Any, ...]:
 
 
 def compile_kernels() -> None:
-    """Run every kernel once, on a problem with two experts and one cluster."""
+    """Run every kernel but the node loop once."""
+    _compile_for_boxes(_tiny())
+    _compile_for_choices(_tiny())
+
+
+def compile_trees() -> None:
+    """Run the node loop once."""
+    model = _tiny()
+    growth = Growth(model, LagrangianBound(model), Polisher(model, model.problem))
+    part = Part(growth.flat(), model)
+    grow(part.flat, growth.rules(True), Pace.of(model.tuning), 1, 1)
+    part.flat.records[0] = -1
+    part.preorder(0)
+
+
+def _tiny() -> FacilityModel:
+    """Return a problem with two experts and one cluster."""
     problem = FacilityProblem(np.array([[3.0, 2.0]]), np.ones((1, 2)), np.ones(1))
-    model = FacilityModel(problem, simplify=False)
-    _compile_for_boxes(model)
-    _compile_for_choices(model)
-    _compile_for_trees(model)
+    return FacilityModel(problem, simplify=False)
 
 
 def _compile_for_boxes(model: FacilityModel) -> None:
@@ -102,14 +121,6 @@ def _compile_for_boxes(model: FacilityModel) -> None:
         1.0,
         Pace.of(model.tuning),
     )
-
-
-def _compile_for_trees(model: FacilityModel) -> None:
-    growth = Growth(model, LagrangianBound(model), Polisher(model, model.problem))
-    part = Part(growth.flat(), model)
-    grow(part.flat, growth.rules(True), Pace.of(model.tuning), 1, 1)
-    part.flat.records[0] = -1
-    part.preorder(0)
 
 
 def _compile_for_choices(model: FacilityModel) -> None:
