@@ -90,6 +90,13 @@ def test_an_unsupported_problem_is_a_row(monkeypatch: pytest.MonkeyPatch) -> Non
     assert (row.end, row.note, row.counted) == ("unsupported", "only circles", False)
 
 
+def test_a_problem_that_a_solver_of_ours_refuses_is_a_row() -> None:
+    """A box with too many points to enumerate is no failure of `enumerate`."""
+    row = work(Job(replace(TINY, arguments={**TINY.arguments, "experts": 60}), "enumerate"))
+    assert (row.end, row.counted) == ("unsupported", False)
+    assert "points are more than" in row.note
+
+
 def test_a_failing_peer_is_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever a peer raises becomes a row that counts as unsolved."""
 

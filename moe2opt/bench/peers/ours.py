@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from moe2opt.bench.peers import Answer, Run
+from moe2opt.bench.peers import Answer, Run, UnsupportedError
 from moe2opt.canonical import (
     FacilityProblem,
     MonotoneProblem,
@@ -27,16 +27,19 @@ def solve(run: Run, solver: str = "brb") -> Answer:
         run.note_point(event.time_s, event.objective, event.bound)
 
     run.start()
-    result = run_solver(
-        run.problem,
-        solver,
-        time_limit_s=run.time_limit_s,
-        memory_limit_bytes=run.memory_limit_bytes,
-        rel_gap=run.rel_gap,
-        seed=run.seed,
-        threads=1,
-        on_progress=listen,
-    )
+    try:
+        result = run_solver(
+            run.problem,
+            solver,
+            time_limit_s=run.time_limit_s,
+            memory_limit_bytes=run.memory_limit_bytes,
+            rel_gap=run.rel_gap,
+            seed=run.seed,
+            threads=1,
+            on_progress=listen,
+        )
+    except InputError as error:  # the solver refuses what is no fault of the problem
+        raise UnsupportedError(str(error)) from error
     if result.x is not None:
         run.objective = -np.inf
         run.offer(result.x)
