@@ -176,7 +176,7 @@ def test_odd_arrays_are_refused(saved: Path, change: Callable[[dict[str, Any]], 
 def test_huge_archives_are_refused(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file that would unpack to too much is refused before it is unpacked."""
     monkeypatch.setattr(archive, "MOST_BYTES", 100)
-    with pytest.raises(InputError, match="unpacks to [0-9,]+ bytes; at most 100"):
+    with pytest.raises(InputError, match=r"unpacks to [0-9,]+ bytes; at most 100"):
         Result.load(saved)
 
 
