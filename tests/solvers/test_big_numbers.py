@@ -143,3 +143,13 @@ def test_values_below_every_scale_raise_no_warning() -> None:
     assert run(problem, "brb").status is Status.OPTIMAL
     facility = FacilityProblem([[1.0, 1e12]], [[1e-300, tiny]], [-1.0])
     assert run(facility, "brb").x is not None or run(facility, "brb").status is Status.INFEASIBLE
+
+
+def test_points_that_polyblock_repairs_are_plans_of_the_problem() -> None:
+    """Where no climb finds a plan, a repaired point of the monotone view is decoded."""
+    few, many = [[0.0, 0.0]], [[0.0, 0.0]] * 3
+    values = [[-1e12, 0.0, 5.0], [-1e12], [-1e12], [-1e12, 0.0, 5.0]]
+    problem = MultipleChoiceProblem(values, [many, few, few, many], [0.0, -1e-9])
+    result = run(problem, "polyblock")
+    assert result.status is Status.OPTIMAL
+    assert result.x.tolist() == [2, 0, 0, 2]

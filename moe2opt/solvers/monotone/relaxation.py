@@ -176,7 +176,8 @@ class CornerRelaxation:
         tuning = search.options.tuning.monotone
         near = repaired(self.problem, point, search.pressed, tuning)
         if near is not None:
-            search.offer(climbed(self.problem, near, False, search.pressed, tuning), "H")
+            best = climbed(self.problem, near, False, search.pressed, tuning)
+            self._offer_points((best,), search)
 
     def _bound(self, box: Box) -> tuple[float, Leaf]:
         corner = float(self._upper_values(box[1][None, :], box[0][None, :])[0])
