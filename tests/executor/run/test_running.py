@@ -191,7 +191,8 @@ def test_a_mixture_measures_every_pair(folder: Path) -> None:
         ("dense", "", ""),
         ("working", "", ""),
     }
-    assert all(c.us > 0 for c in cells if c.quantity != "working")
+    # The dense part is a rest, in which the noise of a busy machine may outweigh the figure.
+    assert all(c.us > 0 for c in cells if c.quantity in ("compute", "move"))
     assert all(c.count > 0 for c in cells)
 
 
