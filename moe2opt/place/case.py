@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import combinations, groupby
+from itertools import groupby
 
 import numpy as np
 
@@ -16,9 +16,6 @@ from moe2opt.llamacpp.context import read_bytes
 from moe2opt.place.machine import Device, Machine
 from moe2opt.place.sections import PlaceConfig
 from moe2opt.result import FloatArray, IntArray
-
-#: Devices up to which every subset may be used; with more, the first ones and the last ones.
-_FEW_DEVICES = 5
 
 #: What a compute buffer is multiplied by: 147 measured ones lie below 1.15 times the formula and
 #: 16 MiB, which the margin holds (see `moe2opt.llamacpp.compute`).
@@ -67,32 +64,6 @@ class Case:
     config: PlaceConfig
     model: LlamaModel
     machine: Machine
-
-    @cached_property
-    def variants(self) -> tuple[Variant, ...]:
-        """Every variant, those with all devices first, the processor alone last."""
-        found = [
-            Variant(subset, ubatch, offloads, copies)
-            for subset in self._subsets()
-            for ubatch in sorted(self.config.ubatch)
-            for offloads in (True, False)
-            for copies in ((True, False) if offloads and len(subset) > 1 else (offloads,))
-        ]
-        alone = [Variant((), ubatch, offloads=True) for ubatch in sorted(self.config.ubatch)]
-        return (*found, *alone)
-
-    def _subsets(self) -> list[tuple[int, ...]]:
-        """Return the sets of devices that may hold layers, the largest ones first."""
-        count = len(self.machine.devices)
-        numbers = tuple(range(count))
-        if count <= _FEW_DEVICES:
-            found = [s for k in numbers for s in combinations(numbers, k + 1)]
-        else:
-            # What `--fit` may set: it fills from the last device on, and then from the first.
-            found = [(*numbers[:i], *numbers[j:]) for j in numbers[1:] for i in range(j + 1)]
-            found += [numbers[:i] for i in numbers[1:]]
-        kept = {self.first_of_equal(subset) for subset in found if subset}
-        return sorted(kept, key=lambda subset: (-len(subset), subset))
 
     def first_of_equal(self, subset: tuple[int, ...]) -> tuple[int, ...]:
         """Return a set of devices with the first of equal neighbours in place of later ones.

@@ -10,6 +10,7 @@ from moe2opt.llamacpp import CPU, Layout
 from moe2opt.place.case import Case, Variant
 from moe2opt.place.machine import HOP_S
 from moe2opt.place.options import kept_matrices
+from moe2opt.place.variants import variants_of
 from moe2opt.result import FloatArray, IntArray
 
 #: Experts of a device's own layers, matrices of one more, and experts of others' layers.
@@ -30,7 +31,7 @@ def chained(case: Case) -> Iterator[tuple[Layout, int]]:
     chains: list[tuple[float, Variant, list[int], dict[int, Held]]] = []
     if case.model.blocks > _MOST_BLOCKS:
         return
-    for variant in case.variants:
+    for variant in variants_of(case):
         if variant.devices and variant.copies == variant.offloads:
             value, cuts, held = _Chain(case, variant).best()
             if np.isfinite(value):

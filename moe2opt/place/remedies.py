@@ -11,6 +11,7 @@ from moe2opt.place.case import Case
 from moe2opt.place.machine import GIB
 from moe2opt.place.question import PlaceInstance, instance_of
 from moe2opt.place.sections import PlaceConfig
+from moe2opt.place.variants import variants_of
 
 #: Tokens of context below which no conversation is worth a plan, and the step of their number.
 _LEAST_CONTEXT, _CONTEXT_STEP = 1024, 1024
@@ -64,7 +65,7 @@ def _closest(case: Case) -> tuple[float, float]:
     """Return the bytes that lack and those that are needed, by the variant closest to fitting."""
     machine = case.machine
     best = (math.inf, 0.0)
-    for variant in case.variants:
+    for variant in variants_of(case):
         need = case.pool_bytes(variant)
         margins = sum(machine.devices[d].margin_bytes for d in variant.devices)
         room: float = math.inf

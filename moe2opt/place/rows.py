@@ -7,6 +7,7 @@ import numpy as np
 from moe2opt.place.case import Case
 from moe2opt.place.machine import Device
 from moe2opt.place.options import Site, kept_bytes, prompt_saved_s, sites_of, splits_of
+from moe2opt.place.variants import variants_of
 from moe2opt.result import FloatArray, IntArray
 
 Uses = tuple[FloatArray, FloatArray, FloatArray, FloatArray]
@@ -16,7 +17,7 @@ class Rows:
     """Rows under construction: a vector of uses for each kind of group, and a limit."""
 
     def __init__(self, case: Case) -> None:
-        self.variants, self.sites, self.splits = case.variants, sites_of(case), splits_of(case)
+        self.variants, self.sites, self.splits = variants_of(case), sites_of(case), splits_of(case)
         cuts, places = len(case.machine.devices), case.model.blocks + 1
         kinds = (len(case.classes), len(self.sites))
         self.shape = (len(self.variants), (cuts, places), kinds, (cuts, len(self.splits)))

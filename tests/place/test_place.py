@@ -23,6 +23,7 @@ from moe2opt.place import PlaceConfig, PlaceInstance, PlacePlan
 from moe2opt.place.case import COMPUTE_MARGIN, Case, Variant
 from moe2opt.place.judge import Judge
 from moe2opt.place.question import instance_of
+from moe2opt.place.variants import variants_of
 
 GIB = 2**30
 
@@ -88,6 +89,8 @@ def test_plans_fit_and_lose_to_no_rule(
         ("glm45-air", [12, 24, 16], {}),  # --fit leaves parts of layers on the next card
         ("deepseek-r1", [24, 12], {"goal": {"prompt_tokens": 9, "answer_tokens": 2}}),
         ("gemma3-27b", [6], {}),
+        ("qwen3-30b-a3b", [6, 8, 800, 12, 8, 6, 1, 6], {}),  # rules leave small ones out
+        ("gpt-oss-20b", [1, 1.1, 12, 0.9, 6, 14], {}),
     ],
 )
 def test_the_search_starts_from_the_best_rule(
@@ -242,7 +245,7 @@ def best_by_trying(case: Case) -> float:
     """Return the least seconds of any layout that fits, by trying them all."""
     judge, blocks, count = Judge(case), case.model.blocks, len(case.machine.devices)
     best = math.inf
-    for variant in case.variants:
+    for variant in variants_of(case):
         last = variant.devices[-1] if variant.devices else CPU
         rooms = [
             case.usable_bytes(d)
@@ -329,14 +332,14 @@ def test_equal_cards_stand_for_each_other(layers: int, size: int, experts: int, 
     small = tiny(layers, experts // 2, 4, 6, odd, matrices=2)
     instance = asked(small, *[card] * 3, margin_gib=0.0, context={"tokens": 256})
     result = mo.solve(instance)
-    assert {v.devices for v in instance.case.variants} == {
+    assert {v.devices for v in variants_of(instance.case)} == {
         (0, 1, 2), (0, 1), (1, 2), (0,), (1,), ()
     }  # fmt: skip
     assert mo.certify(instance, result).failures == ()
     every = dataclasses.replace(instance.case)
     every.__dict__["variants"] = tuple(
         dataclasses.replace(variant, devices=devices)
-        for variant in instance.case.variants
+        for variant in variants_of(instance.case)
         for devices in itertools.combinations(range(3), len(variant.devices))
     )
     assert -result.objective <= best_by_trying(every) * (1 + 1e-9)
