@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from solving import run
 
 import moe2opt as mo
 from moe2opt.canonical import parts
@@ -64,6 +65,40 @@ def test_what_is_only_declared_is_named() -> None:
     assert verdict.ok
     assert verdict.assumptions == ()
     assert mo.certify(oracle(()), mo.solve(oracle(()))).assumptions == ()
+
+
+@pytest.mark.parametrize("solver", ["brb", "polyblock"])
+@pytest.mark.parametrize("start", [None, [0, 1, 1]])
+def test_a_run_without_a_node_has_a_proof(solver: str, start: Any) -> None:
+    """The best of everything, which is claimed then, needs no order, and no room for roundings."""
+    problem = mo.MonotoneProblem.from_parts(
+        [0] * 3,
+        [2] * 3,
+        parts.product([[0.1, 0.7, 1.3]] * 3),
+        at_most=[(parts.linear([1, 1, 1]), 4)],
+    )
+    assert problem.swap_error > 0
+    result = run(problem, solver, node_limit=0, warm_start=start, bound="corner")
+    verdict = mo.certify(problem, result)
+    assert verdict.ok, verdict.failures
+
+
+def test_roundings_of_large_values_do_not_keep_a_small_gap_open() -> None:
+    """Variables are not put in order before an incumbent shows that roundings are small beside it.
+
+    Here the upper corner is worth 1e40, and the optimum 0.4.
+    """
+    used = parts.total([[0, 17, 23, 400]] * 8)
+    problem = mo.MonotoneProblem.from_parts(
+        [0] * 8,
+        [3] * 8,
+        parts.product([[0.1, 1.0, 2.0, 1e5]] * 8),
+        at_most=[(used, 131)],
+        at_least=[(used, 131)],
+    )
+    result = run(problem, "polyblock")
+    assert result.status is mo.Status.OPTIMAL
+    assert result.objective == pytest.approx(0.4)
 
 
 def changed(result: mo.Result, **fields: Any) -> mo.Result:

@@ -74,9 +74,11 @@ def usable_orders(problem: MonotoneProblem, search: Search) -> Orders:
     """Return interchangeable variables, none where their order does more harm than good.
 
     Proofs of one conflict speak about several problems, in which other variables are alike. And
-    what rounding makes of another order must not keep the gap open.
+    what rounding makes of another order must not keep the gap open: without an incumbent there
+    must be nothing of it.
     """
-    small = problem.swap_error <= _NEGLIGIBLE * abs(search.objective)
+    size = 0.0 if search.x is None else abs(search.objective)
+    small = problem.swap_error <= _NEGLIGIBLE * size
     return problem.orders if small and not search.first_feasible else ()
 
 
@@ -106,8 +108,9 @@ class CornerRelaxation:
 
     @property
     def sets(self) -> tuple[tuple[int, ...], ...]:
-        """Interchangeable variables as certificates list them."""
-        return tuple(map(tuple, self.orders))
+        """Interchangeable variables as certificates list them, none while the root is whole."""
+        is_whole = len(self.tree.records) == 1
+        return () if is_whole else tuple(map(tuple, self.orders))
 
     def certificate(self, claim: float) -> Certificate:
         return self.tree.certificate(self.problem, claim, types=self.sets)
