@@ -77,8 +77,9 @@ from moe2opt.solvers.facility.rounding import Rules, finds, worth
 from moe2opt.solvers.jit import inner, merged, no_literal, released
 
 #: Why a call of `grow` ends: nothing is open; a number of nodes is done; an array must grow first;
-#: a leaf is a single point that may be an incumbent; rounding gave a better one.
-DONE, PAUSED, FULL, POINT, ROUNDED = map(no_literal, range(5))
+#: rounding gave a better incumbent; a leaf is a single point that may be one. A node that does both
+#: ends as a point, since the caller has yet to look whether that is a solution.
+DONE, PAUSED, FULL, ROUNDED, POINT = map(no_literal, range(5))
 
 
 @inner
@@ -368,7 +369,7 @@ def grow(f: Flat, rules: Rules, pace: Pace, most_examined: int, most_bounded: in
     Returns
     -------
     int
-        DONE, PAUSED, FULL, POINT or ROUNDED.
+        DONE, PAUSED, FULL, ROUNDED or POINT.
     """
     step = 3 * f.flag.shape[1] + 8
     while f.whole[OPENED] > 0:
