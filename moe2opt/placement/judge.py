@@ -46,11 +46,12 @@ def violations(mode: Mode, assignment: Assignment, figures: Figures | None = Non
         for name, used, limit in _capacities(mode, figures)
         if not _within(used, limit)
     ]
-    return over + [
+    over += [
         f"{name} is {used:.6g}, the limit is {limit:.6g}"
         for name, used, limit in _limits(mode, assignment, figures)
         if not _within(used, limit)
     ]
+    return over + mode.misplaced(assignment)
 
 
 def usages(mode: Mode, assignment: Assignment, figures: Figures) -> tuple[Usage, ...]:

@@ -81,6 +81,10 @@ class Mode(ABC):
     def check(self) -> None:  # noqa: B027 - most modes refuse nothing
         """Raise `InputError` for a configuration that the mode cannot treat."""
 
+    def misplaced(self, assignment: Assignment) -> list[str]:
+        """Return in words which experts lie where the mode's part does not allow them."""
+        return []
+
     def placed(self, tier: IntArray, precision: IntArray) -> Assignment:
         """Return experts that stay where they are; `tier` and `precision` are ``(L, E, 1)``."""
         return plain(tier, precision)

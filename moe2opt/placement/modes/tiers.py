@@ -62,6 +62,31 @@ class Tiers(Layered):
                     "(experts per token, experts of a layer)"
                 )
 
+    def misplaced(self, assignment: Assignment) -> list[str]:
+        """Return the first layer and tier with a number of experts that `lots` leaves out."""
+        lots = self.case.config.lots
+        if lots is None:
+            return []
+        about = self.case.topology.index(lots.tier, "lots.tier")
+        stored = assignment.stored == 1
+        own = stored.sum(axis=1)
+        for t in self._free_tiers(about)[:-1]:
+            here = (stored & (assignment.tier[:, :, 0] == t)).sum(axis=1)
+            wrong = (here % lots.step > 0) & (here < own)
+            if t == about:
+                wrong |= (here > 0) & (here < lots.least_share * own - 1e-9)
+            for k in np.flatnonzero(wrong)[:1]:
+                where = f"{here[k]} of {own[k]} experts on {self.case.topology.tiers[t].name}"
+                return [f"lots: layer {self.case.shape.layers[k]} would have {where}"]
+        return []
+
+    def _free_tiers(self, about: int | None) -> list[int]:
+        """Return the tiers of experts; the last one takes the rest, and is not that of `lots`."""
+        free = self.open_tiers()
+        if free[-1] == about:
+            free[-2:] = free[:-3:-1]
+        return free
+
     def uses(self, assignment: Assignment, shares: FloatArray) -> FloatArray:
         """Return uses of stored experts, which serve the tokens of their groups too."""
         if self.case.config.aggregation is not None:
@@ -140,10 +165,8 @@ class Tiers(Layered):
         """
         topology, lots = self.case.topology, self.case.config.lots
         grid = sorted({*range(0, stored + 1, 1 if lots is None else lots.step), stored})
-        free = self.open_tiers()
         about = None if lots is None else topology.index(lots.tier, "lots.tier")
-        if free[-1] == about:
-            free[-2:] = free[:-3:-1]
+        free = self._free_tiers(about)
         if len(grid) ** (len(free) - 1) > _MOST_VECTORS:
             raise InputError(
                 f"lots.step: {len(free)} tiers and {stored} experts give too many numbers per "

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import moe2opt as mo
+from moe2opt.placement.judge import violations
 from moe2opt.placement.modes import groupings, split
 
 
@@ -59,3 +60,25 @@ def test_steps_hold_in_their_tier(build: Any, tier: str) -> None:
     assert set(counts.sum(axis=1)) == {5}
     plan = mo.solve(instance).plan
     assert set((plan.assignment.tier == at).sum(axis=(1, 2))) <= {0, 2, 4, 5}
+
+
+@pytest.mark.parametrize(
+    ("lots", "allowed"),
+    [({"step": 2}, {0, 2, 4, 5}), ({"least_share": 0.5}, {0, 3, 4, 5}), ({"step": 3}, {0, 3, 5})],
+)
+def test_lots_are_judged(build: Any, lots: dict[str, Any], allowed: set[int]) -> None:
+    """A number that `lots` leaves out is no plan and no rule that fits, and the layer is named."""
+    instance = build(experts=5, lots={"tier": "slow", **lots}, budgets={})
+    at = instance.topology.index("slow", "tier")
+    layers = instance.shape.size[0]
+    for number in range(6):
+        tier = np.full((layers, 5, 1), len(instance.topology.tiers) - 1)
+        tier[-1, :number] = at
+        found = violations(instance.mode, instance.mode.placed(tier, np.zeros_like(tier)))
+        told = [line for line in found if line.startswith("lots: ")]
+        place = f"layer {instance.shape.layers[-1]} would have {number} of 5 experts on slow"
+        assert told == ([] if number in allowed else [f"lots: {place}"])
+    plan = mo.solve(instance).plan
+    assert "lack its places" not in plan.summary()
+    for rule in plan.baselines:
+        assert not rule.feasible or rule.excess >= -1e-9 or rule.moves
