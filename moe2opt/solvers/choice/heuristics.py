@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import heapq
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from moe2opt.canonical import MultipleChoiceProblem
 from moe2opt.result import BoolArray, FloatArray, IntArray
 from moe2opt.solvers.base import Stop, never
 from moe2opt.solvers.budgets import positive, shares, tightened
+from moe2opt.solvers.moves import improving
 from moe2opt.solvers.tuning import DEFAULT, ChoiceTuning
 
 _SMALLEST = 1e-12
@@ -138,19 +140,15 @@ def improving_choice(
     if not problem.is_feasible(x):
         return
     data = _Data.of(problem, tuning)
-    picked, value = data.starts + x, problem.evaluate(x)
-    while True:
-        for move in (_option_moves, _pair_swap):
-            candidate = None if stop() else move(data, picked, stop)
-            if candidate is None:
-                continue
-            point = candidate - data.starts
-            if problem.evaluate(point) > value and problem.is_feasible(point):
-                picked, value = candidate, problem.evaluate(point)
-                yield point
-                break
-        else:
-            return
+
+    def moved(
+        x: IntArray, move: Callable[[_Data, IntArray, Stop], IntArray | None]
+    ) -> IntArray | None:
+        picked = move(data, data.starts + x, stop)
+        return None if picked is None else picked - data.starts
+
+    moves = [partial(moved, move=move) for move in (_option_moves, _pair_swap)]
+    yield from improving(problem, np.asarray(x), moves, stop)
 
 
 def light_start(problem: MultipleChoiceProblem, tuning: ChoiceTuning) -> IntArray | None:

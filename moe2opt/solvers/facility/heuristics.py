@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from moe2opt.result import BoolArray, FloatArray, IntArray
 from moe2opt.solvers.base import Stop, never
 from moe2opt.solvers.budgets import shares, tightened
 from moe2opt.solvers.facility.kernels import add_by_gain
+from moe2opt.solvers.moves import improving
 from moe2opt.solvers.tuning import DEFAULT, FacilityTuning
 
 #: Improvements below this share of the largest possible value are taken for rounding errors.
@@ -72,6 +74,9 @@ class _Data:
         )
 
 
+_Move = Callable[[_Data, BoolArray, Stop], BoolArray | None]
+
+
 def greedy_facility(
     problem: FacilityProblem, stop: Stop = never, tuning: FacilityTuning = DEFAULT.facility
 ) -> IntArray | None:
@@ -123,19 +128,13 @@ def improving_facility(
     if not problem.is_feasible(x):
         return
     data = _Data.of(problem, tuning)
-    chosen, value = np.asarray(x) > 0, problem.evaluate(x)
-    while True:
-        for move in (_addition, _removal, _single_swap, _double_swap):
-            candidate = None if stop() else move(data, chosen, stop)
-            if candidate is None:
-                continue
-            point = candidate.astype(np.int64)
-            if problem.evaluate(point) > value and problem.is_feasible(point):
-                chosen, value = candidate, problem.evaluate(point)
-                yield point
-                break
-        else:
-            return
+
+    def moved(x: IntArray, move: _Move) -> IntArray | None:
+        chosen = move(data, x > 0, stop)
+        return None if chosen is None else chosen.astype(np.int64)
+
+    every = (_addition, _removal, _single_swap, _double_swap)
+    yield from improving(problem, np.asarray(x), [partial(moved, move=m) for m in every], stop)
 
 
 def _by_gain(gain: FloatArray, price: FloatArray) -> FloatArray:

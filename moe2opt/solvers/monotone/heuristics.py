@@ -9,6 +9,7 @@ import numpy as np
 from moe2opt.canonical import MonotoneProblem
 from moe2opt.result import BoolArray, FloatArray, IntArray
 from moe2opt.solvers.base import Search, Stop, never
+from moe2opt.solvers.moves import Move, improving
 from moe2opt.solvers.tuning import DEFAULT, MonotoneTuning
 
 #: Random points that are tried where climbing gains nothing.
@@ -99,17 +100,11 @@ def improving_monotone(
     """Yield ever better points, each a climb or an exchange between two coordinates away."""
     if not problem.is_feasible(x):
         return
-    x, value = np.asarray(x), problem.evaluate(x)
-    while True:
-        for move in (climbed, _exchanged):
-            candidate = x if stop() else move(problem, x, False, stop, tuning)
-            better = problem.evaluate(candidate) > value
-            if better and problem.is_feasible(candidate):
-                x, value = candidate, problem.evaluate(candidate)
-                yield x
-                break
-        else:
-            return
+    moves: list[Move] = [
+        lambda x: climbed(problem, x, False, stop, tuning),
+        lambda x: _exchanged(problem, x, stop, tuning),
+    ]
+    yield from improving(problem, np.asarray(x), moves, stop)
 
 
 def repaired(
@@ -240,7 +235,7 @@ def _missing(excess: FloatArray, scale: FloatArray) -> FloatArray:
 
 
 def _exchanged(
-    problem: MonotoneProblem, x: IntArray, _per_cost: bool, stop: Stop, tuning: MonotoneTuning
+    problem: MonotoneProblem, x: IntArray, stop: Stop, tuning: MonotoneTuning
 ) -> IntArray:
     """Return the best point reached by raising one coordinate and lowering another, or `x`.
 
