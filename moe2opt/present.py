@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 Sense = Literal["maximize", "minimize"]
@@ -52,11 +52,14 @@ class Measure:
         Unit of its values, for example ``s per token``; empty where there is none.
     quantity
         What is measured, for example ``time``.
+    least
+        What no value is below, whatever is proven: 0 for seconds. Files do not hold it.
     """
 
     sense: Sense = "maximize"
     unit: str = ""
     quantity: str = "objective"
+    least: float = field(default=-math.inf, compare=False)
 
     @property
     def minimizes(self) -> bool:
@@ -77,9 +80,14 @@ class Measure:
         """Return the question's own value for a canonical one, and the other way round."""
         return 0.0 - canonical if self.minimizes else canonical
 
+    def shown(self, canonical: float) -> float:
+        """Return the question's own value; where a bound is below it, what no value is below."""
+        own = self.own(canonical)
+        return max(own, self.least) if math.isfinite(own) else own
+
     def figure(self, canonical: float) -> str:
         """Return the question's own value as people see it, without its unit."""
-        return number(self.own(canonical), 4 if self.suffix else 6)
+        return number(self.shown(canonical), 4 if self.suffix else 6)
 
     def text(self, canonical: float) -> str:
         """Return the question's own value with its unit, ``-`` for what does not exist.

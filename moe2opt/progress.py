@@ -83,10 +83,10 @@ class Table:
 
 def row(event: ProgressEvent, measure: Measure = PLAIN) -> str:
     """Return the table line of an event, its values in the question's own sense."""
-    bound, best = (number(measure.own(value)) for value in (event.bound, event.objective))
+    bound, best = (number(measure.shown(value)) for value in (event.bound, event.objective))
     return (
         f"  {event.source:1}  | {count(event.nodes):>8} {count(event.open_nodes):>8} |"
-        f" {bound:>12} {best:>12} {percent(event):>8} |"
+        f" {bound:>12} {best:>12} {percent(event, measure):>8} |"
         f" {event.time_s:>6.{1 if event.time_s < 1000 else 0}f}s"
     )
 
@@ -99,9 +99,9 @@ def count(value: int) -> str:
     return str(value)
 
 
-def percent(holder: ProgressEvent | Result) -> str:
+def percent(holder: ProgressEvent | Result, measure: Measure = PLAIN) -> str:
     """Return the relative gap in percent, ``-`` when there is none."""
-    gap = relative_gap(holder.objective, holder.bound)
+    gap = relative_gap(holder.objective, measure.own(measure.shown(holder.bound)))
     if not math.isfinite(gap):
         return "-"
     if EXACT_GAP < gap < _SMALLEST_SHOWN:
@@ -184,7 +184,7 @@ def report(
         f"  Status        {status_words(result)}",
         f"  Objective     {result.measure.text(result.objective)}"
         f"   Bound {result.measure.text(result.bound)}"
-        f"   Gap {percent(result)}",
+        f"   Gap {percent(result, result.measure)}",
         f"  Certificate   {proof_words(result, checked=checked, failures=failures)}",
         f"  Work          {result.solver}, {work}, {seconds}",
     ]

@@ -78,10 +78,13 @@ def show_result(
 
 def _values(result: Result) -> str:
     text = result.measure.text
+    if math.isfinite(result.bound) and result.measure.own(result.bound) < result.measure.least:
+        found = "" if result.x is None else f"Objective {text(result.objective)}. "
+        return f"{found}No bound above {result.measure.least:g} is proven yet."
     if result.x is None:
         return f"Bound {text(result.bound)}." if math.isfinite(result.bound) else ""
     values = f"Objective {text(result.objective)}, bound {text(result.bound)}"
-    return f"{values}, gap {percent(result)}."
+    return f"{values}, gap {percent(result, result.measure)}."
 
 
 def _show_solution(names: Names, problem: Any, result: Result) -> None:

@@ -46,7 +46,7 @@ class PlaceInstance(Content):
     #: Layers are alike, and a cut of them is one choice of many: the bound that suits both.
     bound = "counts"
 
-    measure = Measure(sense="minimize", unit="s per token", quantity="time")
+    measure = Measure("minimize", "s per token", "time", least=0.0)
 
     @property
     def name(self) -> str:

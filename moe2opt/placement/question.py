@@ -129,7 +129,7 @@ class PlacementInstance(Case):
 
 
 _MEASURES = {
-    name: Measure("minimize", unit, quantity)
+    name: Measure("minimize", unit, quantity, least=0.0)
     for name, unit, quantity in (
         ("seconds_per_token", "s per token", "time"),
         ("joules_per_token", "J per token", "energy"),

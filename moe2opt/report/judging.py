@@ -211,7 +211,8 @@ def _proven(result: Result) -> Badge:
         title = f"Proven optimal{within_words(result)}"
         return Badge("good", title, checked)
     words = result.measure.limit_words(result.bound)
-    bound = f"{words[0].upper()}{words[1:]} (gap {percent(result)}){claim_words(result)}."
+    gap = percent(result, result.measure)
+    bound = f"{words[0].upper()}{words[1:]} (gap {gap}){claim_words(result)}."
     title = "No plan found" if result.x is None else "Plan with a proven gap"
     return Badge("open", title, f"{bound} {checked}")
 

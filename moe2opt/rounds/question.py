@@ -51,9 +51,9 @@ class RoundInstance(Content):
         goal = self.case.config.objective
         plain = all(device.queue == 1.0 for device in self.case.devices)
         if goal.time == 1 and not goal.energy:
-            return Measure("minimize", "s", "time")
+            return Measure("minimize", "s", "time", least=0.0)
         if goal.energy == 1 and not goal.time and plain:
-            return Measure("minimize", "J", "energy")
+            return Measure("minimize", "J", "energy", least=0.0)
         return Measure("minimize", "", "weighted sum")
 
     @property

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 import moe2opt as mo
 from moe2opt import progress
 from moe2opt.cli.app import app
+from moe2opt.cli.show import _values
 from moe2opt.present import PLAIN, Measure, number
 from moe2opt.result import ProgressEvent, Result, Status
 from moe2opt.verify import judged
@@ -154,6 +155,21 @@ def test_a_question_declares_its_measure_once() -> None:
     content = result.to_dict()
     assert (content["objective"], content["unit"]) == (1.5, "apples")
     assert content["canonical"]["objective"] == result.objective == -1.5
+
+
+def test_a_bound_below_all_values_is_not_shown() -> None:
+    """A bound below what no value is below shows as that, with its gap; a missing one as before."""
+    seconds = Measure("minimize", "s", "time", least=0.0)
+    weak = ProgressEvent(0.0, 1, 1, 0.25, -1.0)
+    assert progress.row(weak, seconds).split()[4:7:2] == ["0", "100.00%"]
+    assert progress.row(weak, SECONDS).split()[4:7:2] == ["-0.25", "125.00%"]
+    assert seconds.limit_words(0.25) == "no plan costs less than 0 s"
+    assert [seconds.shown(-0.5), seconds.shown(math.inf)] == [0.5, -math.inf]
+    result = Result(Status.FEASIBLE, None, np.zeros(1, dtype=np.int64), -1.0, 0.25, measure=seconds)
+    assert _values(result) == "Objective 1 s. No bound above 0 is proven yet."
+    assert "Bound 0 s   Gap 100.00%" in progress.report(result)
+    closed = Result(Status.OPTIMAL, None, np.zeros(1, dtype=np.int64), 0.0, 0.0, measure=seconds)
+    assert _values(closed) == "Objective 0 s, bound 0 s, gap 0.00%."
 
 
 def test_numbers_have_one_format() -> None:

@@ -41,7 +41,7 @@ class RuntimeInstance(Content):
 
     case: Case
 
-    measure = Measure(sense="minimize", unit="s per token", quantity="time")
+    measure = Measure("minimize", "s per token", "time", least=0.0)
 
     @property
     def name(self) -> str:

@@ -115,6 +115,16 @@ def test_what_is_saved_is_the_same_question(
     assert verify(out / "result.json", out / "config.yaml", allow_outside=True).failures == ()
 
 
+def test_no_seconds_below_zero_are_shown(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A bound that the search has not yet brought above zero is said to be none."""
+    cards = ("--gpu", "24:936", "--gpu", "12:360", "--gpu", "48:700", "--ram", 64)
+    code, out, log = ran(capsys, file, *cards, "--time-limit", 0, "--gap", 0)
+    assert code == 0
+    assert "No bound above 0 is proven yet." in out
+    assert "Bound 0 s per token   Gap 100.00%" in log
+    assert not re.search(r"-\d[\d.e-]* s per token", out + log)
+
+
 def test_what_does_not_fit_is_proven(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A machine that is too small ends with 3, the memory that lacks, and what to do."""
     code, out, _ = ran(capsys, file, "--gpu", "0.001:300", "--ram", 2.001, "--margin", 0)
