@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from moe2opt.proof import encode_float
 from moe2opt.replay.journal import EVERY, Journal, claim, key_of, summarise
 from moe2opt.replay.policies import POLICIES, ReplaySettings
 from moe2opt.replay.replay import clairvoyant, model_of, start_run, starting_plan, steps
@@ -90,7 +91,7 @@ class Comparison:
                 "repairs": list(trace.repairs),
             },
             "link": f"{link.a}-{link.b}",
-            "settings": asdict(self.settings),
+            "settings": _written(self.settings),
             "clairvoyant_mean_s": self.bound_s(),
             "policies": self.summaries(),
         }
@@ -171,11 +172,16 @@ def compare(
     return comparison
 
 
+def _written(settings: ReplaySettings) -> dict[str, Any]:
+    """Return settings as JSON holds them: a timeout that never comes is ``inf``."""
+    return asdict(settings) | {"timeout_s": encode_float(settings.timeout_s)}
+
+
 def _claimed(
     folder: Path, world: World, settings: ReplaySettings, names: Sequence[str | None], resume: bool
 ) -> Path:
     """Return the folder when this run may write there."""
-    facts = asdict(settings)
+    facts = _written(settings)
     del facts["tokens_per_s"]  # mostly a consequence of the others
     facts = {
         "instance": world.model.instance.name,

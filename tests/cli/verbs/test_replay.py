@@ -146,6 +146,19 @@ def test_the_verb_prints_json_and_writes_its_files(
     assert (out / "timeline.svg").read_text("utf-8").lstrip().startswith("<?xml")
 
 
+def test_a_timeout_that_never_comes_is_written_as_json(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """JSON has no infinite numbers: such a timeout is the text inf wherever a run is kept."""
+    short = ["mobile_edge", "synthetic_walk", "--duration", "2", "--policy", "static", "--quiet"]
+    words = [*short, "--against", "none", "--timeout", "inf", "--out", str(tmp_path), "--json"]
+    assert run_verb(monkeypatch, *words) == 0
+    told = capsys.readouterr().out
+    assert json.loads(told)["settings"]["timeout_s"] == "inf"
+    files = [(tmp_path / name).read_text("utf-8") for name in ("run.json", "summary.json")]
+    assert "Infinity" not in "".join([told, *files])
+
+
 def test_the_verb_prints_a_table(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
