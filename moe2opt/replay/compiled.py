@@ -255,17 +255,21 @@ class ReplayModel:
         table
             Costs of a use; those of the conditions when left out.
         extra_s
-            ``(U, O)`` further seconds per token of each option, such as for switching.
+            ``(G, O)`` further seconds per token of each option, such as for switching.
         present
             What is planned so far, where that is an option of its own.
         """
         table = self.table(conditions) if table is None else table
-        each = table.seconds[self.menu.tier, self.menu.precision]
-        cost = np.outer(self.uses(conditions), each)
+        cost = self._seconds(conditions, table, present)
         if extra_s is not None:
             cost = cost + extra_s
         cost[0] += self.dense_s(conditions)
         return np.asarray(-cost.ravel())
+
+    def _seconds(self, conditions: Conditions, table: Table, present: Places | None) -> FloatArray:
+        """Return ``(G, O)`` seconds per token of each option of each group."""
+        each = table.seconds[self.menu.tier, self.menu.precision]
+        return np.outer(self.uses(conditions), each)
 
     def usage(self, present: Places | None) -> FloatArray | None:
         """Return the ``(K, M)`` use of budgets where `present` changes it; None: it never does."""

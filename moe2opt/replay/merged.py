@@ -264,15 +264,7 @@ class MergedModel(ReplayModel):
 
     # ------------------------------------------------------------------ coefficients
 
-    def values(
-        self,
-        conditions: Conditions,
-        table: Table | None = None,
-        extra_s: FloatArray | None = None,
-        present: Places | None = None,
-    ) -> FloatArray:
-        """Return the ``(M,)`` values of all options: minus seconds per token."""
-        table = self.table(conditions) if table is None else table
+    def _seconds(self, conditions: Conditions, table: Table, present: Places | None) -> FloatArray:
         ranked, layers = self.ranked(conditions), len(self.kind)
         cost = np.empty((layers, self.width))
         for block in self.blocks:
@@ -284,10 +276,7 @@ class MergedModel(ReplayModel):
             each = table.seconds[present.tier, present.precision]
             own = self.uses(conditions, present.form) * each
             cost[:, -1] = own.reshape(layers, -1).sum(axis=1)
-        if extra_s is not None:
-            cost = cost + extra_s
-        cost[0] += self.dense_s(conditions)
-        return np.asarray(-cost.ravel())
+        return cost
 
     def switching(
         self,
