@@ -20,5 +20,19 @@ class CertificationError(MoeOptError):
     """A result or its certificate was rejected by the checker."""
 
 
+class NoPlanError(MoeOptError):
+    """There is no plan to go on with: none keeps the budgets, or none was found.
+
+    Attributes
+    ----------
+    proven
+        Whether none exists.
+    """
+
+    def __init__(self, message: str, *, proven: bool = True) -> None:
+        super().__init__(message)
+        self.proven = proven
+
+
 #: What content of another kind than expected raises where it is taken apart.
 DAMAGE = (AttributeError, IndexError, KeyError, OverflowError, TypeError, ValueError)

@@ -48,7 +48,6 @@ def replay_days(
     """Send a selection through a stream of days and print the table."""
     from moe2opt.library import roots
     from moe2opt.replay.days import DaysSettings, compare_days, read_days
-    from moe2opt.replay.days.policies import NoPlanError
     from moe2opt.selection.question import GatedInstance
 
     if not isinstance(target, GatedInstance):
@@ -58,20 +57,16 @@ def replay_days(
     if not path.exists() and stream in builtin:
         path = builtin[stream]
     llms = [llm.name for llm in target.tables.llms]
-    try:
-        found = compare_days(
-            target,
-            read_days(path, llms),
-            policies or None,
-            against=against,
-            settings=DaysSettings(**{k: v for k, v in settings.items() if v is not None}),
-            allow_outside=allow_outside,
-            out=out,
-            progress=progress,
-        )
-    except NoPlanError as error:
-        say(str(error))
-        return Exit.INFEASIBLE
+    found = compare_days(
+        target,
+        read_days(path, llms),
+        policies or None,
+        against=against,
+        settings=DaysSettings(**{k: v for k, v in settings.items() if v is not None}),
+        allow_outside=allow_outside,
+        out=out,
+        progress=progress,
+    )
     if as_json:
         put_json(found.to_dict(), None)
     else:

@@ -15,7 +15,7 @@ import typer
 
 from moe2opt import heartbeat, interrupts
 from moe2opt.cli import output
-from moe2opt.errors import InputError
+from moe2opt.errors import InputError, NoPlanError
 from moe2opt.text import shown
 
 if TYPE_CHECKING:
@@ -165,6 +165,9 @@ def explain(error: Exception) -> Exit:
         located = any(kind.__name__ == "ConfigError" for kind in type(error).__mro__)
         say(str(error) if located else f"error: {error}")
         return Exit.BAD_INPUT
+    if isinstance(error, NoPlanError):
+        say(str(error))
+        return Exit.INFEASIBLE if error.proven else Exit.NO_PLAN
     if isinstance(error, OSError) and error.errno is not None:
         where = "" if error.filename is None else f"{error.filename}: "
         say(f"error: {where}{error.strerror}")

@@ -136,7 +136,7 @@ def compare(
         holds a run with other settings or further policies.
     InterruptedReplay
         On Ctrl-C, with what was finished.
-    moe2opt.replay.replay.NoPlanError
+    moe2opt.errors.NoPlanError
         When no plan exists at the start.
     """
     settings = settings or ReplaySettings()

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from moe2opt.errors import NoPlanError
 from moe2opt.replay.compiled import Conditions, Places, ReplayModel
 from moe2opt.replay.device import Device, Moved
 from moe2opt.replay.merged import MergedModel
@@ -24,13 +25,9 @@ from moe2opt.replay.policies import (
 )
 from moe2opt.replay.resolve import Planned, Planner
 from moe2opt.replay.world import World
-from moe2opt.result import InputError, MoeOptError, Status
+from moe2opt.result import InputError, Status
 
 _MBIT_PER_BYTE = 8e-6
-
-
-class NoPlanError(MoeOptError):
-    """No plan exists for the conditions that a replay starts with."""
 
 
 @dataclass(slots=True, eq=False)
@@ -88,8 +85,11 @@ def starting_plan(world: World, settings: ReplaySettings) -> Planned:
     table = world.model.table(conditions, wait_s=world.model.timeout_s)
     planned = Planner(world.model, settings.rel_gap).plan(conditions, table=table)
     if planned.tier is None:
-        why = "proven" if planned.status is Status.INFEASIBLE else "none was found in time"
-        raise NoPlanError(f"no plan fits the conditions that the replay starts with ({why})")
+        proven = planned.status is Status.INFEASIBLE
+        why = "proven" if proven else "none was found in time"
+        raise NoPlanError(
+            f"no plan fits the conditions that the replay starts with ({why})", proven=proven
+        )
     return planned
 
 

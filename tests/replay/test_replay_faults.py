@@ -11,15 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import moe2opt as mo
+from moe2opt.errors import NoPlanError
 from moe2opt.replay.compare import compare
 from moe2opt.replay.compiled import ReplayModel
 from moe2opt.replay.device import Device
 from moe2opt.replay.journal import summarise
 from moe2opt.replay.policies import POLICIES, ReplaySettings
-from moe2opt.replay.replay import NoPlanError, clairvoyant, replay, starting_plan
-from moe2opt.replay.resolve import Planner
+from moe2opt.replay.replay import clairvoyant, replay, starting_plan
+from moe2opt.replay.resolve import Planned, Planner
 from moe2opt.replay.traces.trace import Trace, build_trace
 from moe2opt.replay.world import build_world
+from moe2opt.result import Limit
 
 QUICK = ReplaySettings(rel_gap=1e-2)
 
@@ -127,8 +129,21 @@ def test_nothing_measured_keeps_the_plan(model: ReplayModel, policy: str) -> Non
 
 def test_no_plan_at_the_start_is_said(model: ReplayModel) -> None:
     """A start for which no plan exists is an error of its own kind, with the proof named."""
-    with pytest.raises(NoPlanError, match="proven"):
+    with pytest.raises(NoPlanError, match="proven") as told:
         run(model, "static", trace(memory_share__portable=np.full(STEPS, 0.1)))
+    assert told.value.proven
+
+
+def test_a_start_that_found_nothing_proves_nothing(
+    model: ReplayModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where time ended before a plan, the error does not say that none exists."""
+    full = Planner(model).plan(model.nominal)
+    late = replace(full.answer, x=None, objective=-np.inf, limit=Limit.TIME)
+    monkeypatch.setattr(Planner, "plan", lambda *_, **__: Planned(late, None, 0.0))
+    with pytest.raises(NoPlanError, match="none was found in time") as told:
+        run(model, "static", trace())
+    assert not told.value.proven
 
 
 @settings(max_examples=25)

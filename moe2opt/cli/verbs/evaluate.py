@@ -101,7 +101,8 @@ def evaluate(
 
     Needs `experts.outcomes`. The test part is used for nothing else. With `--grid`, plan and
     baselines are compared at every combination of budgets; with `--splits`, over several random
-    splits, each with its own gate and plans.
+    splits, each with its own gate and plans. Exit codes: 0 done; 2 bad command line or file; 3
+    proven infeasible; 4 no plan within the limits of the file.
     """
     from moe2opt.pareto.axes import axes_of, check_axes
     from moe2opt.pareto.judging import judged_over_splits, split_anew

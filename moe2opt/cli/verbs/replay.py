@@ -110,11 +110,10 @@ def replay(
     """Replay a trace under several policies and compare what each would have given.
 
     A run with --out that was stopped goes on where it was. Exit codes: 0 done; 2 bad command line
-    or file; 3 no plan fits the conditions at the start.
+    or file; 3 proven: no plan fits the conditions at the start; 4 none was found in time.
     """
     from moe2opt.replay.compare import InterruptedReplay, compare
     from moe2opt.replay.policies import POLICIES, ReplaySettings
-    from moe2opt.replay.replay import NoPlanError
     from moe2opt.replay.traces.files import is_token_trace, token_file
 
     settings = {
@@ -152,9 +151,6 @@ def replay(
             resume=not fresh,
             progress=tell,
         )
-    except NoPlanError as error:
-        say(str(error))
-        return Exit.INFEASIBLE
     except InterruptedReplay as stopped:
         return _interrupted(stopped.comparison, out, fresh, as_json)
     if as_json:

@@ -162,7 +162,7 @@ def compare_days(
     ------
     InputError
         For an unknown policy, or an instance that is no such selection.
-    moe2opt.replay.days.policies.NoPlanError
+    moe2opt.errors.NoPlanError
         When no deployment keeps the budgets of some day.
     """
     if not isinstance(instance, GatedInstance):

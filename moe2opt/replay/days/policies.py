@@ -13,8 +13,9 @@ import numpy as np
 
 from moe2opt.canonical import FacilityProblem
 from moe2opt.certify import certify
+from moe2opt.errors import NoPlanError
 from moe2opt.replay.days.world import Stage, World
-from moe2opt.result import BoolArray, FloatArray, IntArray, MoeOptError, Result, Status
+from moe2opt.result import BoolArray, FloatArray, IntArray, Result, Status
 from moe2opt.solve import solve
 
 #: Prompts that an LLM's overall mean counts for in each category.
@@ -26,10 +27,6 @@ HINDSIGHT = "hindsight"
 
 #: Deploys as ``exact`` does, and routes single prompts by a gate; needs ``routing.days: gate``.
 GATED = "gated"
-
-
-class NoPlanError(MoeOptError):
-    """No deployment keeps the budgets of some day."""
 
 
 @dataclass(slots=True, eq=False)
@@ -140,11 +137,13 @@ def solved(problem: FacilityProblem, day: int) -> tuple[Result, bool]:
     Raises
     ------
     NoPlanError
-        When no deployment keeps the budgets.
+        When no deployment keeps the budgets, or none was found.
     """
     result = solve(problem)
     if result.x is None:
-        raise NoPlanError(f"day {day}: no deployment keeps the budgets")
+        proven = result.status is Status.INFEASIBLE
+        why = "no deployment keeps the budgets" if proven else "no deployment was found"
+        raise NoPlanError(f"day {day}: {why}", proven=proven)
     verdict = certify(problem, result)
     return result, result.status is Status.OPTIMAL and verdict.ok and verdict.kind == "checked"
 

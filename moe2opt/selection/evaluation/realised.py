@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from moe2opt.canonical import FacilityProblem
+from moe2opt.errors import NoPlanError
 from moe2opt.result import FloatArray, InputError, IntArray
 from moe2opt.selection.case import Vote
 from moe2opt.selection.constraints.together import ensemble_of
@@ -109,7 +110,9 @@ def evaluate_on_test(
     Raises
     ------
     InputError
-        When the test part is empty or no deployment keeps the budgets.
+        When the test part is empty.
+    NoPlanError
+        When no deployment keeps the budgets, or none was found within the limits.
     """
     instances = instance if isinstance(instance, Sequence) else (instance,)
     parts = []
@@ -142,7 +145,9 @@ def _policies(test: TestPart, solve: Solver, seed: int) -> Iterator[Policy]:
     instance = test.instance
     result = solve(instance)
     if result.x is None:
-        raise InputError("evaluate: no deployment keeps the budgets (moe2opt solve says why)")
+        proven = result.status == "INFEASIBLE"
+        why = "no deployment keeps the budgets" if proven else "no deployment was found in time"
+        raise NoPlanError(f"evaluate: {why} (moe2opt solve says more)", proven=proven)
     chosen = test.deployed(result.x)
     note = f"selected on the selection part: {str(result.status).lower()}, bound {result.bound:.4f}"
     if instance.mixture is not None:
