@@ -15,7 +15,7 @@ from moe2opt.canonical import FacilityProblem
 from moe2opt.certify import certify
 from moe2opt.errors import NoPlanError
 from moe2opt.replay.days.world import Stage, World
-from moe2opt.result import BoolArray, FloatArray, IntArray, Result, Status
+from moe2opt.result import BoolArray, FloatArray, IntArray, Limit, Result, Status
 from moe2opt.solve import solve
 
 #: Prompts that an LLM's overall mean counts for in each category.
@@ -138,8 +138,12 @@ def solved(problem: FacilityProblem, day: int) -> tuple[Result, bool]:
     ------
     NoPlanError
         When no deployment keeps the budgets, or none was found.
+    KeyboardInterrupt
+        When a signal ended the search: what it found is no answer to the day.
     """
     result = solve(problem)
+    if result.limit is Limit.INTERRUPTED:
+        raise KeyboardInterrupt
     if result.x is None:
         proven = result.status is Status.INFEASIBLE
         why = "no deployment keeps the budgets" if proven else "no deployment was found"

@@ -13,11 +13,13 @@ import pytest
 from typer.testing import CliRunner
 
 import moe2opt as mo
+from moe2opt.canonical import FacilityProblem
 from moe2opt.cli import app
 from moe2opt.replay.days import Day, DaysSettings, compare_days, read_days
+from moe2opt.replay.days import policies as deciding
 from moe2opt.replay.days.policies import HINDSIGHT, POLICIES, PRIOR, Knowledge, loading
 from moe2opt.replay.days.world import World
-from moe2opt.result import InputError
+from moe2opt.result import InputError, Limit, Status
 from moe2opt.selection.question import GatedInstance
 
 LLMS = ["ada", "bea", "cyd"]
@@ -260,3 +262,21 @@ def test_the_verb_prints_writes_and_refuses(tmp_path: Path) -> None:
     assert "--feedback: is for days of a selection" in placed.stderr
     unknown = run(app, ["replay", "mmlu_pro_days", "mmlu_pro_days", "--policy", "lucky"])
     assert "unknown policy 'lucky'; choose from static, exact, thrifty" in unknown.stderr
+
+
+def test_an_interrupted_day_is_no_day_without_a_plan(
+    real: GatedInstance, days: tuple[Day, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A search that Ctrl-C ended counts for nothing; the policies before it are kept."""
+    calls = iter(range(9))
+
+    def ended(problem: FacilityProblem) -> mo.Result:
+        found = mo.solve(problem)
+        late = next(calls) == 4
+        return replace(found, x=None, status=Status.NO_SOLUTION, objective=-np.inf,
+                       limit=Limit.INTERRUPTED) if late else found  # fmt: skip
+
+    monkeypatch.setattr(deciding, "solve", ended)
+    found = compare_days(real, days[:3], ["exact", "hindsight"], against=None)
+    assert found.interrupted
+    assert list(found.records) == ["exact"]
