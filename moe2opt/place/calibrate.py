@@ -198,12 +198,12 @@ def _parts(case: Case, run: Timed) -> list[float]:
     own = _at(case, run)
     judge = Judge(own)
     if run.prompt:
-        copied = sum(
-            part * layer.expert_bytes * own.machine.copy_byte_s / run.ubatch
-            for layer, _, experts in judge.parts(layout)
-            for device, part in experts
-            if device is None
+        in_ram = sum(
+            (home is None) * layer.other_bytes
+            + sum(part * layer.expert_bytes for device, part in experts if device is None)
+            for layer, home, experts in judge.parts(layout)
         )
+        copied = in_ram * own.machine.copy_byte_s / run.ubatch if judge.used(layout) else 0.0
         return [judge.prompt_s(layout, run.ubatch) - copied, copied]
     devices = sum(s for device, s in judge.answer_parts(layout) if device is not None)
     in_ram = sum(s for device, s in judge.answer_parts(layout) if device is None)

@@ -200,12 +200,13 @@ class Case:
             return self.model.output_bytes * self.machine.ram_byte_s
         return self.model.output_bytes * self.machine.devices[variant.devices[-1]].byte_s
 
-    def prompt_home_s(self, layer: LlamaLayer, device: Device | None) -> float:
-        """Return seconds per prompt token of a layer's attention and dense part."""
+    def prompt_home_s(self, layer: LlamaLayer, device: Device | None, ubatch: int) -> float:
+        """Return seconds per prompt token of a layer's dense part; one in RAM is copied."""
         operations = 2.0 * layer.other_weights
-        if device is None:
-            return self._slowest(operations, 0.0)
-        return operations * device.operation_s[0]
+        if device is not None:
+            return operations * device.operation_s[0]
+        copied = layer.other_bytes * self.machine.copy_byte_s / ubatch
+        return copied + self._slowest(operations, 0.0)
 
     def prompt_experts_s(self, layer: LlamaLayer, device: Device | None, ubatch: int) -> float:
         """Return seconds per prompt token of a layer's experts; those in RAM are copied."""
@@ -236,8 +237,9 @@ class Case:
         if variant.devices:
             return 0.0
         counted = sum(
-            self.prompt_home_s(layer, None) + self.prompt_experts_s(layer, None, variant.ubatch)
+            at_home(layer, None, variant.ubatch)
             for layer in self.model.layers
+            for at_home in (self.prompt_home_s, self.prompt_experts_s)
         )
         return self.prompt_alone_s - counted
 
@@ -272,17 +274,20 @@ class Case:
         return np.concatenate([[0], np.cumsum(flags)])
 
     def ubatches(self) -> Iterator[int]:
-        """Yield the micro-batches that experts in RAM are told apart by."""
+        """Yield the micro-batches that what is in RAM is told apart by."""
         yield from sorted(self.config.ubatch) if self.prompt_matters else self.config.ubatch[:1]
 
-    def home_seconds(self, device: Device | None) -> FloatArray:
-        """Return the ``(blocks + 1,)`` weighted seconds of the homes of the first blocks."""
+    def home_seconds(self, device: Device | None, ubatch: int) -> FloatArray:
+        """Return the ``(blocks + 1,)`` weighted seconds of the homes of the first blocks.
+
+        On a device they are the same for every micro-batch.
+        """
         prompt, answer = self.weights
         own = np.zeros(self.model.blocks)
         for layer in self.model.layers:
             own[layer.index] = answer * self.home_s(layer, device)
             if prompt:
-                own[layer.index] += prompt * self.prompt_home_s(layer, device)
+                own[layer.index] += prompt * self.prompt_home_s(layer, device, ubatch)
         return np.concatenate([[0.0], np.cumsum(own)])
 
     def expert_seconds(

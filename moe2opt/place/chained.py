@@ -57,7 +57,7 @@ class _Chain:
     def best(self) -> tuple[float, list[int], dict[int, Held]]:
         """Return minus the seconds beside those of all experts in RAM, cuts, and what is held."""
         case, devices = self.case, self.variant.devices
-        ahead = -case.home_seconds(None)
+        ahead = -case.home_seconds(None, self.variant.ubatch)
         if not self.variant.offloads:
             ahead[1:] = -np.inf
         steps = []
@@ -87,7 +87,7 @@ class _Chain:
         """
         case, variant = self.case, self.variant
         device = case.machine.devices[d]
-        seconds = case.home_seconds(device)
+        seconds = case.home_seconds(device, variant.ubatch)
         least = case.compute_bytes(variant, d)
         if d == variant.devices[-1]:
             least += case.model.output_bytes

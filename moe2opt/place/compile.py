@@ -25,7 +25,7 @@ from moe2opt.canonical import MultipleChoiceProblem
 from moe2opt.place.case import Case, Variant
 from moe2opt.place.hull import hull_rows
 from moe2opt.place.machine import HOP_S
-from moe2opt.place.options import Site, Split, part_of, place_of
+from moe2opt.place.options import Begin, Site, Split, part_of, place_of
 from moe2opt.place.rows import Rows, memory_rows, order_rows, prompt_row, variant_rows
 from moe2opt.result import FloatArray
 
@@ -38,8 +38,8 @@ class Compiled:
     ----------
     problem
         The canonical problem; its objective is minus the seconds.
-    variants, sites
-        Options of the first group, and of every group of experts.
+    variants, begins, sites
+        Options of the first group, of the group of the first device, and of every group of experts.
     splits
         Options of the group of each device that says which layer is split; empty for no groups.
     rows
@@ -48,6 +48,7 @@ class Compiled:
 
     problem: MultipleChoiceProblem
     variants: tuple[Variant, ...]
+    begins: tuple[Begin, ...]
     sites: tuple[Site, ...]
     splits: tuple[Split, ...]
     rows: tuple[str, ...]
@@ -65,19 +66,24 @@ def compile_case(case: Case) -> Compiled:
     values = [_variant_values(case, rows.variants)]
     uses = [np.stack(rows.variant, axis=1)]
     for d in range(len(devices)):
-        values.append(_cut_values(case, d))
-        uses.append(np.stack([own[d] for own in rows.cut], axis=1))
+        worth, use = _cut_values(case, d), np.stack([own[d] for own in rows.cut], axis=1)
+        if d == 0:
+            at = np.array([begin.block for begin in rows.begins])
+            worth = worth[at] - _ram_seconds(case, rows.begins)
+            use = use[at] + np.stack(rows.begin, axis=1)
+        values.append(worth)
+        uses.append(use)
     for d in range(len(devices)) if splits else ():
         values.append(_split_values(case, d, splits))
         uses.append(np.stack([own[d] for own in rows.split], axis=1))
     of_layer = {layer.index: c for c, members in enumerate(classes) for layer in members}
     tables = [np.stack([own[c] for own in rows.expert], axis=1) for c in range(len(classes))]
-    worth = [_expert_values(case, c, rows.sites) for c in range(len(classes))]
+    seconds = [_expert_values(case, c, rows.sites) for c in range(len(classes))]
     for index in sorted(of_layer):
-        values.append(worth[of_layer[index]])
+        values.append(seconds[of_layer[index]])
         uses.append(tables[of_layer[index]])
     problem = MultipleChoiceProblem(values, uses, rows.limits)
-    return Compiled(problem, rows.variants, rows.sites, splits, tuple(rows.names))
+    return Compiled(problem, rows.variants, rows.begins, rows.sites, splits, tuple(rows.names))
 
 
 def _split_values(case: Case, d: int, splits: tuple[Split, ...]) -> FloatArray:
@@ -98,19 +104,30 @@ def _split_values(case: Case, d: int, splits: tuple[Split, ...]) -> FloatArray:
 
 def _variant_values(case: Case, variants: tuple[Variant, ...]) -> FloatArray:
     """Return minus the seconds that no layer says; without devices, those of all homes, too."""
-    base = 0.0 if case.machine.devices else float(case.home_seconds(None)[-1])
     prompt, answer = case.weights
-    more = [prompt * case.prompt_more_s(v) if prompt else 0.0 for v in variants]
-    outputs = [answer * case.output_s(v) for v in variants]
-    return np.asarray(-(base + np.array(outputs) + np.array(more)))
+    found = np.array([answer * case.output_s(v) for v in variants])
+    if prompt:
+        found += np.array([prompt * case.prompt_more_s(v) for v in variants])
+    if not case.machine.devices:
+        found += np.array([case.home_seconds(None, v.ubatch)[-1] for v in variants])
+    return np.asarray(-found)
 
 
 def _cut_values(case: Case, d: int) -> FloatArray:
     """Return minus the seconds of homes that a cut decides: sums of devices below and above."""
-    devices = case.machine.devices
-    here = case.home_seconds(devices[d])
-    below = case.home_seconds(devices[d - 1] if d else None)
-    return np.asarray(-(here[-1] - here) - below + (below[-1] if d else 0.0))
+    devices, ubatch = case.machine.devices, case.config.ubatch[0]
+    here = case.home_seconds(devices[d], ubatch)
+    found: FloatArray = here - here[-1]
+    if d:
+        below = case.home_seconds(devices[d - 1], ubatch)
+        found += below[-1] - below
+    return found
+
+
+def _ram_seconds(case: Case, begins: tuple[Begin, ...]) -> FloatArray:
+    """Return the seconds of the homes in RAM, before each begin of the devices."""
+    seconds = {ubatch: case.home_seconds(None, ubatch) for ubatch in case.ubatches()}
+    return np.array([seconds[begin.ubatch][begin.block] for begin in begins])
 
 
 def _expert_values(case: Case, c: int, sites: tuple[Site, ...]) -> FloatArray:

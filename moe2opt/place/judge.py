@@ -128,7 +128,7 @@ class Judge:
             return case.prompt_alone_s
         total = 0.0
         for layer, home, experts in self.parts(layout):
-            total += case.prompt_home_s(layer, home)
+            total += case.prompt_home_s(layer, home, ubatch)
             for device, part in experts:
                 total += part * case.prompt_experts_s(layer, device, ubatch)
         return total

@@ -50,6 +50,29 @@ class Split:
     to: int = -1
 
 
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """Where the blocks of the first device begin; those before lie in RAM.
+
+    Attributes
+    ----------
+    block
+        The first block of any device.
+    ubatch
+        The micro-batch for which blocks in RAM are priced.
+    """
+
+    block: int
+    ubatch: int
+
+
+def begins_of(case: Case) -> tuple[Begin, ...]:
+    """Return where devices may begin: at the first block, or later, for each micro-batch."""
+    later = range(1, case.model.blocks + 1)
+    ubatches = list(case.ubatches())
+    return (Begin(0, ubatches[0]), *(Begin(t, u) for u in ubatches for t in later))
+
+
 def kept_matrices(layer: LlamaLayer, count: int) -> tuple[str, ...]:
     """Return which matrices stay on a device where only some do, as ``--fit`` chooses them."""
     order = ("up", "gate", "gate_up", "down")

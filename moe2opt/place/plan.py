@@ -171,6 +171,7 @@ def plan_of(case: Case, compiled: Compiled, x: IntArray) -> PlacePlan:
     devices, blocks = case.machine.devices, case.model.blocks
     variant = compiled.variants[int(x[0])]
     cuts = [int(t) for t in x[1 : 1 + len(devices)]]
+    cuts[:1] = [compiled.begins[t].block for t in cuts[:1]]
     homes = np.full(blocks, CPU)
     for d, start in enumerate(cuts):
         homes[start:] = d

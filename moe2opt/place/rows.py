@@ -6,34 +6,57 @@ import numpy as np
 
 from moe2opt.place.case import Case
 from moe2opt.place.machine import Device
-from moe2opt.place.options import Site, kept_bytes, prompt_saved_s, sites_of, splits_of
+from moe2opt.place.options import (
+    Site,
+    begins_of,
+    kept_bytes,
+    prompt_saved_s,
+    sites_of,
+    splits_of,
+)
 from moe2opt.place.variants import variants_of
 from moe2opt.result import FloatArray, IntArray
 
-Uses = tuple[FloatArray, FloatArray, FloatArray, FloatArray]
+Uses = tuple[FloatArray, FloatArray, FloatArray, FloatArray, FloatArray]
 
 
 class Rows:
-    """Rows under construction: a vector of uses for each kind of group, and a limit."""
+    """Rows under construction: a vector of uses for each kind of group, and a limit.
+
+    The group of the first device's cut also says for which micro-batch blocks in RAM are priced;
+    what differs by that adds to the uses of the cut.
+    """
 
     def __init__(self, case: Case) -> None:
         self.variants, self.sites, self.splits = variants_of(case), sites_of(case), splits_of(case)
         cuts, places = len(case.machine.devices), case.model.blocks + 1
         kinds = (len(case.classes), len(self.sites))
-        self.shape = (len(self.variants), (cuts, places), kinds, (cuts, len(self.splits)))
+        self.begins = begins_of(case)
+        self.shape = (
+            len(self.variants),
+            (cuts, places),
+            kinds,
+            (cuts, len(self.splits)),
+            len(self.begins),
+        )
         self.names: list[str] = []
         self.limits: list[float] = []
         self.variant: list[FloatArray] = []
         self.cut: list[FloatArray] = []
         self.expert: list[FloatArray] = []
         self.split: list[FloatArray] = []
+        self.begin: list[FloatArray] = []
 
     def add(self, name: str, limit: float) -> Uses:
-        """Append a row; return its uses by variant, cut, class and site, and split, to fill in."""
+        """Append a row; return its uses to fill in.
+
+        They are by variant, by cut, by class and site, by split, and by begin.
+        """
         own = tuple(np.zeros(shape) for shape in self.shape)
         self.names.append(name)
         self.limits.append(limit)
-        for held, part in zip((self.variant, self.cut, self.expert, self.split), own, strict=True):
+        kinds = (self.variant, self.cut, self.expert, self.split, self.begin)
+        for held, part in zip(kinds, own, strict=True):
             held.append(part)
         return own  # type: ignore[return-value]
 
@@ -188,11 +211,14 @@ def variant_rows(case: Case, rows: Rows) -> None:
         own[2][:, [s for s, site in enumerate(sites) if site.device >= 0 and not site.away]] = 1.0
     priced = list(case.ubatches())
     for ubatch in priced if len(priced) > 1 else ():
-        most = layers + len(case.machine.devices)
-        own = rows.add(f"experts in RAM read prompts in parts of {ubatch}", most)
+        most = layers + len(case.machine.devices) + 1
+        own = rows.add(f"what is in RAM reads prompts in parts of {ubatch}", most)
         own[0][[v for v, variant in enumerate(variants) if variant.ubatch != ubatch]] = most
         own[2][:, [s for s, site in enumerate(sites) if site.ubatch == ubatch]] = 1.0
         own[3][:, [s for s, split in enumerate(splits) if split.ubatch == ubatch]] = 1.0
+        own[4][
+            [b for b, begin in enumerate(rows.begins) if begin.block and begin.ubatch == ubatch]
+        ] = 1.0
 
 
 def prompt_row(case: Case, rows: Rows) -> None:
@@ -203,23 +229,24 @@ def prompt_row(case: Case, rows: Rows) -> None:
     variants, sites, splits = rows.variants, rows.sites, rows.splits
     blocks = case.model.blocks
     own = rows.add("seconds per prompt token", 1.0 / least)
-    more = np.array([case.prompt_more_s(variant) for variant in variants])
-    own[0][:] = more - min(more.min(), 0.0)
-    rows.limits[-1] -= min(more.min(), 0.0)
 
-    def of_homes(device: Device | None) -> FloatArray:
+    def of_homes(device: Device | None, ubatch: int) -> FloatArray:
         """Return the seconds of the homes of the first blocks."""
         found = np.zeros(blocks + 1)
         for layer in case.model.layers:
-            found[layer.index + 1] = case.prompt_home_s(layer, device)
+            found[layer.index + 1] = case.prompt_home_s(layer, device, ubatch)
         return np.cumsum(found)
 
+    in_ram = {ubatch: of_homes(None, ubatch) for ubatch in case.config.ubatch}
+    more = np.array([case.prompt_more_s(variant) for variant in variants])
     if devices := case.machine.devices:
-        own[1][0] += of_homes(None)
+        own[4][:] = [in_ram[begin.ubatch][begin.block] for begin in rows.begins]
     else:
-        own[0][:] += of_homes(None)[-1]
+        more += [in_ram[variant.ubatch][-1] for variant in variants]
+    own[0][:] = more - min(more.min(), 0.0)
+    rows.limits[-1] -= min(more.min(), 0.0)
     for d in range(len(devices)):
-        seconds = of_homes(devices[d])
+        seconds = of_homes(devices[d], case.config.ubatch[0])
         whole = seconds[-1]
         own[1][d] += whole - seconds
         if d + 1 < len(case.machine.devices):

@@ -14,7 +14,7 @@ from moe2opt.place.case import Case
 from moe2opt.place.chained import chained
 from moe2opt.place.compile import Compiled
 from moe2opt.place.judge import Judge
-from moe2opt.place.options import Site, Split, kept_matrices
+from moe2opt.place.options import Begin, Site, Split, kept_matrices
 from moe2opt.result import IntArray
 
 
@@ -44,6 +44,7 @@ def encoded(case: Case, compiled: Compiled, layout: Layout, ubatch: int) -> IntA
         variant = replace(variant, devices=first)
     priced = ubatch if case.prompt_matters else case.config.ubatch[0]
     cuts = np.searchsorted(layout.homes[:-1], devices).tolist()
+    begins = [Begin(t, priced if t else compiled.begins[0].ubatch) for t in cuts[:1]]
     splits = dict.fromkeys(devices if compiled.splits else (), Split())
     sites: dict[int, Site] = {}
     for c, members in enumerate(case.classes):
@@ -63,7 +64,8 @@ def encoded(case: Case, compiled: Compiled, layout: Layout, ubatch: int) -> IntA
     try:
         options = [
             compiled.variants.index(variant),
-            *cuts,
+            *map(compiled.begins.index, begins),
+            *cuts[1:],
             *(compiled.splits.index(split) for split in splits.values()),
             *(compiled.sites.index(sites[index]) for index in sorted(sites)),
         ]

@@ -144,16 +144,23 @@ def test_depth_costs_time_and_room_does_not() -> None:
     assert rates[2] < 0.9 * rates[0]
 
 
+def computed(name: str) -> LlamaModel:
+    """Return a model with two weights a byte, so that a processor alone takes its time."""
+    own = model(name)
+    sizes = [{"other": layer.other_bytes, "expert": layer.expert_bytes} for layer in own.layers]
+    layers = tuple(
+        dataclasses.replace(layer, **{f"{kind}_weights": 2 * held for kind, held in own.items()})
+        for layer, own in zip(own.layers, sizes, strict=True)
+    )
+    return dataclasses.replace(own, layers=layers)
+
+
 def test_prompts_want_larger_parts() -> None:
     """Where experts are copied for prompts, a long prompt takes a larger micro-batch than none."""
-    card = {"gib": 24, "gb_per_s": 936}
-    sizes = [512, 2048]
-    answers = solved(asked("gpt-oss-120b", card, ubatch=sizes)).plan
-    both = solved(
-        asked(
-            "gpt-oss-120b", card, ubatch=sizes, goal={"prompt_tokens": 8000, "answer_tokens": 100}
-        )
-    ).plan
+    card, own = {"gib": 24, "gb_per_s": 936}, computed("gpt-oss-120b")
+    sizes, goal = [512, 2048], {"prompt_tokens": 8000, "answer_tokens": 100}
+    answers = solved(asked(own, card, ubatch=sizes)).plan
+    both = solved(asked(own, card, ubatch=sizes, goal=goal)).plan
     assert (answers.ubatch, both.ubatch) == (512, 2048)
     assert both.prefill.value > 2 * answers.prefill.value
     assert both.decode.value <= answers.decode.value
@@ -161,14 +168,7 @@ def test_prompts_want_larger_parts() -> None:
 
 def test_a_floor_for_prompts_is_kept() -> None:
     """Prompts are read at least as fast as asked, and not faster than any line could."""
-    card, own = {"gib": 24, "gb_per_s": 936}, model("gpt-oss-120b")
-    # Two weights a byte, so that a processor alone takes its time.
-    sizes = [{"other": layer.other_bytes, "expert": layer.expert_bytes} for layer in own.layers]
-    layers = tuple(
-        dataclasses.replace(layer, **{f"{kind}_weights": 2 * held for kind, held in own.items()})
-        for layer, own in zip(own.layers, sizes, strict=True)
-    )
-    own = dataclasses.replace(own, layers=layers)
+    card, own = {"gib": 24, "gb_per_s": 936}, computed("gpt-oss-120b")
     free = solved(asked(own, card, ubatch=[512, 4096])).plan.prefill.value
     floor = 3 * free
     goal = {"least_prefill_tok_s": floor}
@@ -293,6 +293,8 @@ def best_by_trying(case: Case) -> float:
     matrices=st.integers(1, 3),
     sizes=st.lists(st.integers(60, 200), min_size=1, max_size=2),
     speeds=st.lists(st.integers(100, 2000), min_size=2, max_size=2),
+    ubatch=st.sampled_from([[512], [64, 512]]),
+    prompt=st.sampled_from([0, 5, 50]),
 )
 @settings(max_examples=25, deadline=None)
 def test_no_layout_is_faster(
@@ -304,11 +306,14 @@ def test_no_layout_is_faster(
     matrices: int,
     sizes: list[int],
     speeds: list[int],
+    ubatch: list[int],
+    prompt: int,
 ) -> None:
     """On a few layers and devices, trying every layout finds nothing faster than the plan."""
     gpus = [{"gib": s / 1024, "gb_per_s": r} for s, r in zip(sizes, speeds, strict=False)]
     small = tiny(layers, experts // matrices, dense, output, odd, matrices)
-    instance = asked(small, *gpus, margin_gib=0.0, context={"tokens": 256})
+    sections = {"ubatch": ubatch, "goal": {"prompt_tokens": prompt}, "context": {"tokens": 256}}
+    instance = asked(small, *gpus, margin_gib=0.0, **sections)
     best = best_by_trying(instance.case)
     result = mo.solve(instance)
     assert mo.certify(instance, result).failures == ()
@@ -363,6 +368,33 @@ def test_a_choice_of_micro_batches_is_as_good_as_the_best_of_them(machine: dict[
         return float(solved(asked("gemma3-27b", **sections)).objective)
 
     assert best(512, 2048, 4096) == pytest.approx(max(best(512), best(2048), best(4096)), rel=1e-9)
+
+
+def test_dense_layers_in_ram_are_copied_for_every_batch_of_a_prompt() -> None:
+    """Layers in RAM cost their bytes over the bus once a micro-batch, as experts there do."""
+    small = tiny(4, 40, 10, 5, odd=False)
+    sections = {"ubatch": [64, 512], "goal": {"prompt_tokens": 50}, "pcie_gb_per_s": 10}
+    instance = asked(small, {"gib": 1, "gb_per_s": 500}, **sections)
+    judge = Judge(instance.case)
+    some, none = (Layout((*homes, 0), {}) for homes in ([CPU, CPU, 0, 0], [0, 0, 0, 0]))
+    copied = 2 * (10 + 40) * MIB / 10e9
+    for ubatch in (64, 512):
+        more = judge.prompt_s(some, ubatch) - judge.prompt_s(none, ubatch)
+        assert more == pytest.approx(copied / ubatch)
+
+
+def test_dense_layers_in_ram_want_larger_parts_of_prompts() -> None:
+    """A choice of micro-batches for a dense model that does not fit is as good as the best one."""
+    own, goal = computed("llama33-70b"), {"prompt_tokens": 4000, "answer_tokens": 100}
+
+    def best(*sizes: int) -> float:
+        card, ram = {"gib": 24, "gb_per_s": 936}, {"gib": 64}
+        result = solved(asked(own, card, ram=ram, ubatch=sizes, goal=goal))
+        return float(result.objective)
+
+    least, most = best(256), best(1024)
+    assert best(256, 1024) == pytest.approx(most, rel=1e-9)
+    assert most > 0.9 * least  # both are minus the seconds
 
 
 def test_plans_survive_json() -> None:

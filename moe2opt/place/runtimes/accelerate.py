@@ -83,7 +83,7 @@ def _setting(case: Case, order: tuple[int, ...], moved: list[LlamaLayer]) -> Set
     for layer in model.layers:
         own = devices[homes[layer.index]]
         seconds[homes[layer.index]] += case.home_s(layer, own)
-        prompt += case.prompt_home_s(layer, own)
+        prompt += case.prompt_home_s(layer, own, 512)
         if layer.experts:
             seconds[homes[layer.index]] += case.experts_s(layer, own)
             prompt += case.prompt_experts_s(layer, own, 512)

@@ -108,7 +108,7 @@ class Cards:
     def prompt_s(self) -> float:
         """Return seconds per token of a prompt with everything on the cards."""
         case = self.case
-        homes = sum(case.prompt_home_s(layer, self.slowest) for layer in case.model.layers)
+        homes = sum(case.prompt_home_s(layer, self.slowest, 512) for layer in case.model.layers)
         experts = sum(
             case.prompt_experts_s(layer, self.slowest, 512)
             for layer in case.model.layers
