@@ -1,89 +1,77 @@
 """Replaying the tree of a multiple-choice proof, many leaves and reductions at once.
 
-The tree is walked level by level. What the steps of a level assert about their boxes is decided
-together, in floating point with a bound on all rounding errors. Whatever is not clear then is
-decided one by one in exact arithmetic by `ChoiceProof`, which also words what is wrong. So nothing
-is accepted here that `ChoiceProof` would not accept.
+The steps of a tree are taken in preorder, many at a time. A subtree is a run of steps, so that an
+exclusion holds from one step to another, and the boxes of all steps are running sums of what
+begins and ends to be excluded. What the steps assert about their boxes is decided together, in
+floating point with a bound on all rounding errors. Whatever is not clear then is decided one by one
+in exact arithmetic by `ChoiceProof`, which also words what is wrong. So nothing is accepted here
+that `ChoiceProof` would not accept.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from moe2opt.archive import Records
 from moe2opt.certify.choice import ChoiceProof
 from moe2opt.certify.exact import RejectedError, clearly_supports, error_of
-from moe2opt.result import BoolArray, FloatArray, IntArray, PriceTable, Record
+from moe2opt.certify.steps import spans_of, steps_of
+from moe2opt.result import BoolArray, FloatArray, IntArray, PriceTable
 
 #: Steps that are decided together: flags of their boxes at most (their terms stay in the cache),
 #: and a number below which too much time would go into the calls.
 _MOST_FLAGS, _FEWEST_STEPS = 2**18, 16
 
-#: Options per group up to which groups of one size are compared option by option.
-_FEW_OPTIONS = 16
+#: Options per group up to which groups are compared option by option.
+_FEW_OPTIONS = 32
+
+#: From this many options on, boxes are summed up row by row.
+_WIDE = 300
+
+#: Multiplications of a matrix product that linear algebra libraries leave to one thread.
+_PRODUCTS = 2**18
 
 #: Reasons that are decided here, all others one by one.
-_REASONS = ("dual", "farkas", "corner", "budget")
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Steps:
-    """The steps of a tree, reductions that share a reason and an index as one.
-
-    Attributes
-    ----------
-    kinds, codes
-        Names of the kinds, and the position in them of each step's kind.
-    first, last
-        Fields of the (first) record of each step.
-    start, end
-        First record of each step and the one after its last.
-    right
-        The step of the right child; 0 where there is none.
-    reduces, splits
-        Flags of reductions and of inner nodes with two children.
-    """
-
-    kinds: tuple[str, ...]
-    codes: IntArray
-    first: IntArray
-    last: IntArray
-    start: IntArray
-    end: IntArray
-    right: IntArray
-    reduces: BoolArray
-    splits: BoolArray
+_REASONS = ("dual", "farkas", "corner", "budget", "group")
 
 
 class _View:
-    """The options that a box leaves open; the only options of all other groups are constants."""
+    """The options that a box leaves open; the only options of all other groups are constants.
+
+    Larger groups come first, and where all are small, the first options of all groups come before
+    all second ones: so the best options are found by comparing whole slices.
+    """
 
     def __init__(self, proof: ChoiceProof, whole: BoolArray, every_group: bool) -> None:
         problem = proof.problem
         sizes = np.add.reduceat(whole.astype(np.int64), problem.offsets[:-1])
         self.whole = whole
-        self.groups = np.flatnonzero((sizes > 1) | every_group)
-        is_open = np.zeros(problem.size, dtype=bool)
-        is_open[self.groups] = True
-        inside = whole & is_open[proof.group_of]
-        self.options = np.flatnonzero(inside)
+        groups = np.flatnonzero((sizes > 1) | every_group)
+        groups = groups[np.argsort(-sizes[groups], kind="stable")]
+        self.sizes = sizes[groups]
+        rank = np.full(problem.size, -1)
+        rank[groups] = np.arange(len(groups))
+        inside = np.flatnonzero(whole & (rank >= 0)[proof.group_of])
+        number = np.arange(len(inside)) - np.searchsorted(
+            proof.group_of[inside], proof.group_of[inside]
+        )
+        ranks = rank[proof.group_of[inside]]
+        self.sliced = len(groups) == 0 or self.sizes[0] <= _FEW_OPTIONS
+        order = np.lexsort((ranks, number) if self.sliced else (number, ranks))
+        self.options = inside[order]
+        self.group_of = ranks[order]
+        self.rank = rank
         self.place = np.full(len(whole), -1)
-        self.place[self.options] = np.arange(len(self.options))
-        self.starts = np.concatenate([[0], np.cumsum(sizes[self.groups])]).astype(np.int64)
-        self.group_of = np.repeat(np.arange(len(self.groups)), sizes[self.groups])
-        self.values = problem.flat_values[self.options]
+        self.place[self.options] = np.arange(len(inside))
+        self.starts = np.concatenate([[0], np.cumsum(self.sizes)]).astype(np.int64)
+        self.members = np.argsort(self.group_of, kind="stable")
+        self.counts = np.bincount(number, minlength=1)  # of groups with a first option, second, ...
         self.costs = problem.costs[:, self.options]
-        alone = np.flatnonzero(whole & ~inside)
+        self.terms = np.vstack([-self.costs, problem.flat_values[None, self.options]])
+        alone = whole & (rank < 0)[proof.group_of]
         self.fixed_value = float(problem.flat_values[alone].sum())
         self.fixed_cost = problem.costs[:, alone].sum(axis=1)
-
-    def box(self) -> BoolArray:
-        """Return the box of the view in its own terms."""
-        return self.whole[self.options]
 
     def full(self, box: BoolArray) -> BoolArray:
         """Return a box in terms of the problem."""
@@ -91,127 +79,151 @@ class _View:
         whole[self.options] = box
         return whole
 
+    def best(self, terms: FloatArray) -> FloatArray:
+        """Return the ``(n, G)`` best term of every group for every step."""
+        if not self.sliced:
+            return np.asarray(np.maximum.reduceat(terms, self.starts[:-1], axis=1))
+        groups = len(self.sizes)
+        best, first = terms[:, :groups].copy(), groups
+        for count in self.counts[1:].tolist():
+            slice_ = best[:, :count]
+            np.maximum(slice_, terms[:, first : first + count], out=slice_)
+            first += count
+        return best
+
 
 class BatchedReplay:
-    """One walk through one tree, level by level."""
+    """One walk through one tree, from the first step to the last."""
 
     def __init__(self, proof: ChoiceProof) -> None:
         self.proof = proof
         problem, certificate = proof.problem, proof.certificate
         largest = np.maximum.reduceat(np.abs(problem.flat_values), problem.offsets[:-1])
         self.value_size = float(largest.sum())
-        self.cost_size = np.array(
-            [np.maximum.reduceat(row, problem.offsets[:-1]).sum() for row in problem.costs]
-        ).reshape(len(problem.limits))
+        self.cost_size = np.maximum.reduceat(problem.costs, problem.offsets[:-1], axis=1).sum(
+            axis=1
+        )
         self.operations = problem.size + len(problem.limits) + 16
-        self.every_row = np.ones(len(problem.limits), dtype=bool)
         self.prices, self.usable = _prices(certificate.multipliers, len(problem.limits))
-        self.view = _View(proof, proof.root(), every_group=False)
-        self.steps = _steps(certificate.tree)
-        self.axes = _axes(certificate.tree, self.steps, len(self.view.place))
-        self.places = np.where(self.axes < 0, -1, self.view.place[self.axes])
+        self.steps = steps_of(certificate.tree, len(proof.group_of))
+        self.spans = spans_of(self.steps, proof.group_of)
+        self._look(_View(proof, proof.root(), every_group=False))
+        if ((self.places < 0) & (self.steps.axes >= 0)).any():
+            self._look(_View(proof, proof.root(), every_group=True))
+
+    def _look(self, view: _View) -> None:
+        """Look at the options of a view."""
+        self.view = view
+        self.places = np.where(self.steps.axes < 0, -1, view.place[self.steps.axes])
 
     def replay(self) -> None:
         """Walk the tree; raise where a step does not hold."""
-        if ((self.places < 0) & (self.axes >= 0)).any():
-            self._change_view(self.view.whole, every_group=True)
-        waiting = [(np.zeros(1, dtype=np.int64), self.view.box()[None, :])]
-        while waiting:
-            steps, boxes = waiting.pop()
-            most = max(_FEWEST_STEPS, _MOST_FLAGS // (boxes.shape[1] + 1))
-            if len(steps) > 2 * most:
-                waiting += [(steps[k::2], boxes[k::2]) for k in (1, 0)]
-                continue
-            for k in range(0, len(steps), most):
-                self._decide(steps[k : k + most], boxes[k : k + most])
-            steps, boxes = self._below(steps, boxes)
-            if not waiting and len(steps) == 1:
-                boxes = self._narrowed(steps, boxes)
-            if len(steps):
-                waiting.append((steps, boxes))
-
-    # ------------------------------------------------------------------ the walk
-
-    def _below(self, at: IntArray, boxes: BoolArray) -> tuple[IntArray, BoolArray]:
-        """Return the next steps and their boxes."""
         steps = self.steps
-        reduced, split = steps.reduces[at], steps.splits[at]
-        smaller = boxes[reduced]
-        step_of, record = self._records(at[reduced])
-        smaller[step_of, self.places[record]] = False
-        above, count = at[split], np.arange(int(split.sum()))
-        place = self.places[steps.start[above]]
-        for k in np.flatnonzero((steps.last[above] != 0) | ~boxes[split][count, place]):
-            self._reject_split(int(above[k]), boxes[split][k])
-        left = boxes[split]
-        right = left & (self.view.group_of != self.view.group_of[place][:, None])
-        left[count, place], right[count, place] = False, True
-        below = np.concatenate([at[reduced] + 1, above + 1, steps.right[above]])
-        return below, np.concatenate([smaller, left, right])
+        excluded = np.zeros(len(self.view.options), dtype=self.spans.dtype)
+        # Reductions at the root often leave little, which is all that is looked at from then on.
+        at = int(np.argmin(steps.reduces))
+        if at:
+            excluded = self._narrowed(at, self._walk(0, at, excluded))
+        most = max(_FEWEST_STEPS, _MOST_FLAGS // (len(excluded) + 1))
+        while at < len(steps.start):
+            to = min(at + most, len(steps.start))
+            excluded = self._walk(at, to, excluded)
+            at = to
 
-    def _records(self, at: IntArray) -> tuple[IntArray, IntArray]:
-        """Return the records of steps, and for each the position of its step."""
-        lengths = self.steps.end[at] - self.steps.start[at]
-        step_of = np.repeat(np.arange(len(at)), lengths)
-        before = np.concatenate([[0], np.cumsum(lengths)[:-1]]) if len(at) else lengths
-        return step_of, np.arange(len(step_of)) + (self.steps.start[at] - before)[step_of]
+    def _walk(self, at: int, to: int, excluded: Any) -> Any:
+        """Decide steps, given how often options are excluded at the first; return that after them.
 
-    def _narrowed(self, steps: IntArray, boxes: BoolArray) -> BoolArray:
+        An option is excluded once, and again with every choice of another one of its group.
+        """
+        spans, view = self.spans, self.view
+        counts = np.zeros((to - at + 1, len(excluded)), dtype=excluded.dtype)
+        counts[0] = excluded
+        flat = counts.reshape(-1)
+        now = spans.slice(spans.rows, at, to)
+        row, place = spans.rows[now] - at, self.places[spans.record[now]]
+        np.add.at(flat, row * len(excluded) + place, spans.sign[now])
+        now = spans.slice(spans.group_rows, at, to)
+        group = view.rank[spans.group[now]]
+        size = view.sizes[group]
+        event = np.repeat(np.arange(len(group)), size)
+        member = np.arange(len(event)) - (np.cumsum(size) - size - view.starts[group])[event]
+        row = (spans.group_rows[now] - at)[event]
+        np.add.at(flat, row * len(excluded) + view.members[member], spans.group_sign[now][event])
+        if len(excluded) < _WIDE:
+            np.add.accumulate(counts, axis=0, out=counts)
+        else:
+            for below in range(1, len(counts)):
+                np.add(counts[below], counts[below - 1], out=counts[below])
+        self._decide(at, counts[:-1] == 0)
+        return counts[-1]
+
+    def _narrowed(self, at: int, excluded: Any) -> Any:
         """Look at the open options only, when they are few and all that is still named."""
-        if not boxes.shape[1]:
-            return boxes
-        sizes = np.add.reduceat(boxes[0].astype(np.int64), self.view.starts[:-1])
-        if sizes.min() == 0 or 2 * sizes[sizes > 1].sum() > boxes.shape[1]:
-            return boxes
-        ahead = self.places[self.steps.start[steps[0]] :]
-        is_open = boxes[0] & (sizes > 1)[self.view.group_of]
-        if not is_open[ahead[ahead >= 0]].all():
-            return boxes
-        self._change_view(self.view.full(boxes[0]), every_group=False)
-        return self.view.box()[None, :]
-
-    def _change_view(self, whole: BoolArray, *, every_group: bool) -> None:
-        self.view = _View(self.proof, whole, every_group)
-        self.places = np.where(self.axes < 0, -1, self.view.place[self.axes])
+        view, box = self.view, excluded == 0
+        sizes = np.bincount(view.group_of[box], minlength=len(view.sizes))
+        if sizes.min(initial=1) == 0 or 2 * sizes[sizes > 1].sum() > len(box):
+            return excluded
+        ahead = self.places[self.steps.start[at] :]
+        if not (box & (sizes > 1)[view.group_of])[ahead[ahead >= 0]].all():
+            return excluded
+        self._look(_View(self.proof, view.full(box), every_group=False))
+        return np.zeros(len(self.view.options), dtype=excluded.dtype)
 
     # ------------------------------------------------------------------ decisions
 
-    def _decide(self, at: IntArray, boxes: BoolArray) -> None:
+    def _decide(self, first: int, boxes: BoolArray) -> None:
         """Decide what steps assert about their boxes."""
         steps = self.steps
-        clear = steps.splits[at]
-        index = np.where(steps.reduces[at], steps.last[at], steps.first[at])
-        for code, kind in enumerate(steps.kinds):
-            reason = kind.removeprefix("out:")
-            if reason not in _REASONS:
+        now = slice(first, first + len(boxes))
+        codes, reduces = steps.codes[now], steps.reduces[now]
+        clear = steps.splits[now] & (steps.last[now] == 0)
+        split = np.flatnonzero(clear)
+        clear[split] = boxes[split, self.places[steps.start[now][split]]]
+        index = np.where(reduces, steps.last[now], steps.first[now])
+        reasons = [kind.removeprefix("out:") for kind in steps.kinds]
+        for reason in _REASONS:
+            known = np.array([r == reason for r in reasons], dtype=bool)[codes]
+            if not known.any():
                 continue
-            usable = self.every_row if reason == "budget" else self.usable
-            known = steps.codes[at] == code
-            if reason != "corner":
+            usable = self._usable(reason)
+            if usable is not None:
                 known &= (index >= 0) & (index < len(usable))
                 known[known] = usable[index[known]]
-            if known.any():
-                clear[known] = self._are_clear(reason, at[known], index[known], boxes[known])
-        for k in np.flatnonzero(~clear):
-            self._decide_alone(int(at[k]), boxes[k])
+            at = np.flatnonzero(known)
+            if len(at):
+                clear[at] = self._are_clear(reason, at + first, index[at], boxes[at])
+        for k in np.flatnonzero(~clear).tolist():
+            self._decide_alone(first + k, boxes[k])
+
+    def _usable(self, reason: str) -> BoolArray | None:
+        """Return flags of the indices that a reason may have here, None if it has none."""
+        if reason == "corner":
+            return None
+        if reason == "group":
+            return self.view.rank >= 0
+        return np.ones(len(self.cost_size), dtype=bool) if reason == "budget" else self.usable
 
     def _are_clear(self, reason: str, at: IntArray, index: IntArray, boxes: BoolArray) -> BoolArray:
         """Return flags of the steps that hold beyond all rounding errors."""
-        view = self.view
-        needed, which = np.unique(index, return_inverse=True)
-        terms, constant, error = self._terms(reason, needed)
-        worth = terms[which]
-        np.copyto(worth, -np.inf, where=~boxes)
-        best = _best(worth, view.starts)
-        total = constant[which] + best.sum(axis=1)
-        if not self.steps.reduces[at[0]]:
-            return self._hold(reason, total, error[which], index)
-        of, record = self._records(at)
-        place = self.places[record]
+        steps, view = self.steps, self.view
+        if reason == "group":
+            empty = ~(boxes & (view.group_of == view.rank[index][:, None])).any(axis=1)
+            return np.asarray(empty & ~steps.reduces[at])
+        terms, constant, error = self._terms(reason, index)
+        np.copyto(terms, -np.inf, where=~boxes)
+        best = view.best(terms)
+        total = constant + best.sum(axis=1)
+        holds = self._hold(reason, total, error, index)
+        reduced = np.flatnonzero(steps.reduces[at])
+        if not len(reduced):
+            return holds
+        of, record = steps.records(at[reduced])
+        step, place = reduced[of], self.places[record]
         with np.errstate(invalid="ignore"):
-            values = total[of] - best[of, view.group_of[place]] + worth[of, place]
-        holds = self._hold(reason, values, error[which][of], index[of]) & boxes[of, place]
-        return np.asarray(np.bincount(of[~holds], minlength=len(at)) == 0)
+            values = total[step] - best[step, view.group_of[place]] + terms[step, place]
+        fails = ~(self._hold(reason, values, error[step], index[step]) & boxes[step, place])
+        holds[reduced] = np.bincount(of[fails], minlength=len(reduced)) == 0
+        return holds
 
     def _hold(self, reason: str, values: Any, error: FloatArray, index: IntArray) -> BoolArray:
         problem, claim = self.proof.problem, self.proof.certificate.claim
@@ -221,28 +233,25 @@ class BatchedReplay:
             integral = problem.is_integral and reason == "dual"
             return np.asarray(clearly_supports(values, error, claim, reason, integral))
 
-    def _terms(self, reason: str, needed: IntArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+    def _terms(self, reason: str, index: IntArray) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Return terms of all options, constants and error bounds for indices of a reason.
 
         The terms of a budget are its costs with the sign turned, so that the best is the least.
         """
-        view = self.view
+        view, count = self.view, len(index)
         if reason == "budget":
-            return (
-                -view.costs[needed],
-                -view.fixed_cost[needed],
-                self._error(self.cost_size[needed]),
-            )
+            size = self.cost_size[index]
+            return view.terms[index], -view.fixed_cost[index], self._error(size)
         if reason == "corner":
-            count = len(needed)
-            terms = np.broadcast_to(view.values, (count, len(view.values)))
-            error = np.full(count, self._error(self.value_size))
-            return terms, np.full(count, view.fixed_value), error
-        price, limits = self.prices[needed], self.proof.rows.limits
+            size = np.full(count, self.value_size)
+            terms = np.repeat(view.terms[-1:], count, axis=0)
+            return terms, np.full(count, view.fixed_value), self._error(size)
+        price, limits = self.prices[index], self.proof.rows.limits
         worth = float(reason == "dual")
         constant = price @ limits - price @ view.fixed_cost + worth * view.fixed_value
         size = price @ self.cost_size + worth * self.value_size + price @ np.abs(limits)
-        return worth * view.values - price @ view.costs, constant, self._error(size)
+        factors = np.column_stack([price, np.full(count, worth)])
+        return _product(factors, view.terms), constant, self._error(size)
 
     def _error(self, size: Any) -> Any:
         return error_of(self.operations, size)
@@ -250,11 +259,13 @@ class BatchedReplay:
     def _decide_alone(self, step: int, box: BoolArray) -> None:
         """Decide a step alone, in exact arithmetic where needed."""
         steps, full = self.steps, self.view.full(box)
-        kind = steps.kinds[steps.codes[step]]
+        kind, last = steps.kinds[steps.codes[step]], int(steps.last[step])
+        axes = steps.axes[steps.start[step] : steps.end[step]].tolist()
         try:
-            if steps.reduces[step]:
-                axes = self.axes[steps.start[step] : steps.end[step]].tolist()
-                self.proof.reduced(full, kind, axes, int(steps.last[step]))
+            if steps.splits[step]:
+                self.proof.split(full, axes[0], last)
+            elif steps.reduces[step]:
+                self.proof.reduced(full, kind, axes, last)
             elif not self.proof.holds(kind, int(steps.first[step]), full):
                 raise RejectedError(f"reason {kind!r} does not hold in its box")
         except (IndexError, ValueError, OverflowError) as error:
@@ -262,83 +273,18 @@ class BatchedReplay:
         except RejectedError as error:
             raise RejectedError(f"step {step}: {error}") from error
 
-    def _reject_split(self, step: int, box: BoolArray) -> None:
-        axis, cut = int(self.axes[self.steps.start[step]]), int(self.steps.last[step])
-        try:
-            self.proof.split(self.view.full(box), axis, cut)
-        except RejectedError as error:
-            raise RejectedError(f"step {step}: {error}") from error
-        raise RejectedError(f"step {step}: the split is not understood")
 
-
-def _steps(tree: Sequence[Record]) -> _Steps:
-    """Return the steps of a tree in preorder; raise unless it is one tree, whole."""
-    try:
-        records = Records.of(tree)
-    except OverflowError as error:
-        raise RejectedError("a field of a record has more than 64 bits") from error
-    rows, kinds = records.rows, records.kinds
-    reduces = np.array([":" in kind for kind in kinds], dtype=bool)[rows[:, 0]]
-    same = (rows[1:, 0] == rows[:-1, 0]) & (rows[1:, 2] == rows[:-1, 2]) & reduces[1:]
-    start = np.flatnonzero(np.concatenate([np.ones(min(1, len(rows)), dtype=bool), ~same]))
-    codes, first, last = rows[start].T.astype(np.int64)
-    splits = np.array([kind == "split" for kind in kinds], dtype=bool)[codes]
-    reduces = reduces[start]
-    opened = np.concatenate([[1], 1 + np.cumsum(2 * splits + reduces - 1)])
-    if (opened[:-1] < 1).any():
-        raise RejectedError("the tree goes on after its last leaf")
-    if opened[-1] > 0:
-        raise RejectedError(f"the tree ends with {opened[-1]} open boxes")
-    end = np.append(start[1:], len(rows))
-    right = _right_children(splits, ~splits & ~reduces, opened)
-    return _Steps(kinds, codes, first, last, start, end, right, reduces, splits)
-
-
-def _right_children(splits: BoolArray, leaves: BoolArray, opened: IntArray) -> IntArray:
-    """Return the step of each right child.
-
-    It follows a leaf, and as many boxes are open as were open at its parent: among the inner nodes
-    and right children with that many open boxes, each parent comes just before its child.
-    """
-    parents = np.flatnonzero(splits)
-    children = np.flatnonzero(leaves[:-1]) + 1
-    order = np.argsort(opened[parents], kind="stable")
-    right = np.zeros(len(splits), dtype=np.int64)
-    right[parents[order]] = children[np.argsort(opened[children], kind="stable")]
-    return right
-
-
-def _axes(tree: Sequence[Record], steps: _Steps, options: int) -> IntArray:
-    """Return the option of every record, -1 where it has none; raise where one is impossible."""
-    rows = Records.of(tree).rows
-    step = np.repeat(np.arange(len(steps.start)), steps.end - steps.start)
-    named = (steps.splits | steps.reduces)[step]
-    axes = np.where(named, rows[:, 1], -1).astype(np.int64)
-    outside = named & ((axes < 0) | (axes >= options))
-    if outside.any():
-        at = int(np.argmax(outside))
-        raise RejectedError(f"step {step[at]}: option {axes[at]} is outside the problem")
-    order = np.lexsort((axes, step))
-    ordered, step = axes[order], step[order]
-    twice = (ordered[1:] == ordered[:-1]) & (step[1:] == step[:-1])
-    if twice.any():
-        at = int(np.argmax(twice))
-        raise RejectedError(f"step {step[at]}: option {ordered[at]} is excluded twice")
-    return np.asarray(axes)
-
-
-def _best(terms: FloatArray, starts: IntArray) -> FloatArray:
-    """Return the best term of every group for every step."""
-    if len(starts) == 1:
-        return np.zeros((len(terms), 0))
-    size = int(starts[1])
-    if size <= _FEW_OPTIONS and (np.diff(starts) == size).all():
-        # Groups of the same few options, one option of all groups after the other: much faster.
-        best = terms[:, ::size].copy()
-        for option in range(1, size):
-            np.maximum(best, terms[:, option::size], out=best)
-        return best
-    return np.asarray(np.maximum.reduceat(terms, starts[:-1], axis=1))
+def _product(factors: FloatArray, table: FloatArray) -> FloatArray:
+    """Return the matrix product, in pieces too small for a second thread: that would only wait."""
+    rows, columns = len(factors), table.shape[1]
+    product = np.empty((rows, columns))
+    wide = max(1, min(columns, _PRODUCTS // (4 * len(table))))
+    high = max(1, _PRODUCTS // (wide * len(table)))
+    for left in range(0, columns, wide):
+        for top in range(0, rows, high):
+            piece = slice(top, top + high), slice(left, left + wide)
+            product[piece] = factors[piece[0]] @ table[:, piece[1]]
+    return product
 
 
 def _prices(multipliers: Any, rows: int) -> tuple[FloatArray, BoolArray]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import math
 from typing import Any
 
@@ -13,7 +12,7 @@ import pytest
 import moe2opt as mo
 from moe2opt.archive import Records
 from moe2opt.certify import _followed, _grouped
-from moe2opt.certify.batch import BatchedReplay, _best
+from moe2opt.certify.batch import BatchedReplay, _View
 from moe2opt.certify.choice import ChoiceProof
 from moe2opt.certify.exact import RejectedError
 from moe2opt.result import Certificate, Multipliers, PriceTable
@@ -177,11 +176,13 @@ def test_options_of_closed_groups_may_be_named() -> None:
     assert together(problem, proof)
 
 
-@pytest.mark.parametrize("sizes", [[2] * 7, [1] * 3, [3, 3, 2], [2, 3, 2], [17] * 2, [16] * 2, []])
+@pytest.mark.parametrize("sizes", [[2] * 7, [1] * 3, [3, 1, 4], [2, 3, 2], [33, 2], [32] * 2])
 def test_the_best_of_each_group(sizes: list[int]) -> None:
-    """Groups of one size, which are compared at once, give what each group gives by itself."""
-    starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
-    terms = np.random.default_rng(len(sizes)).normal(size=(5, int(starts[-1])))
-    terms[0] = -np.inf
-    expected = [[row[a:b].max() for a, b in itertools.pairwise(starts)] for row in terms]
-    assert _best(terms, starts).tolist() == expected
+    """Options compared slice by slice, or group by group, give what each group gives by itself."""
+    rng = np.random.default_rng(len(sizes))
+    values = [rng.normal(size=size) for size in sizes]
+    problem = mo.MultipleChoiceProblem(values, [np.zeros((n, 1)) for n in sizes], [1.0])
+    proof = ChoiceProof(problem, Certificate("multiple_choice", 1.0, ()))
+    view = _View(proof, proof.root(), every_group=True)
+    best = view.best(np.tile(problem.flat_values[view.options], (2, 1)))
+    assert best[:, view.rank].tolist() == [[v.max() for v in values]] * 2

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -102,13 +102,14 @@ def core_records(part: Part, state: State) -> CoreRecords:
 def sealed(problem: MultipleChoiceProblem, claim: float, tree: RootTree) -> Certificate:
     """Return the certificate of a finished tree."""
     records, prices = _below_root(tree) if tree.core is not None else _one_leaf(tree)
-    return Certificate(
+    certificate = Certificate(
         kind=problem.kind,
         claim=claim,
-        tree=records if len(records) > MOST_TUPLES else tuple(records),
+        tree=records,
         multipliers=PriceTable(prices * tree.row_scale),
         problem_hash=problem.fingerprint,
     ).sealed()
+    return certificate if len(records) > MOST_TUPLES else replace(certificate, tree=tuple(records))
 
 
 def _one_leaf(tree: RootTree) -> tuple[Records, FloatArray]:
