@@ -133,6 +133,18 @@ def test_context_lies_with_its_layer() -> None:
         assert held == model("gpt-oss-120b").bytes
 
 
+def test_a_dense_part_larger_than_a_card_is_split_over_two() -> None:
+    """DeepSeek on two cards of 24 GiB: each card holds attention and context of its own layers."""
+    cards = [{"gib": 24, "gb_per_s": 936}] * 2
+    plan = solved(asked("deepseek-r1", *cards, ram={"gib": 256, "gb_per_s": 200})).plan
+    shares = re.search(r" -ts (\d+),(\d+) ", plan.command)
+    assert shares is not None
+    assert all(int(share) > 0 for share in shares.groups())
+    for device in plan.devices[:2]:
+        assert device["context_bytes"] > 0
+        assert device["free_bytes"] >= 0
+
+
 def test_depth_costs_time_and_room_does_not() -> None:
     """Speed is that at the depth that is filled; room alone changes it only by what fits."""
     card = {"gib": 80, "gb_per_s": 2000}
