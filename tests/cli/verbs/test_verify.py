@@ -59,8 +59,11 @@ def test_verify_against_another_problem(moe2opt: Run, solved: Path) -> None:
         lambda r: r["certificate"].update(claim=0.1),
         lambda r: r["certificate"]["tree"].pop(),
         lambda r: r["provenance"]["problem"].update(sha256="0"),
+        lambda r: r["plan"]["experts"][0].update(llm="EVIL-70B"),
+        lambda r: r["plan"].update(predicted_accuracy=0.999),
+        lambda r: r.update(rel_gap=1e9),
     ],
-    ids=["bound", "objective", "solution", "claim", "tree", "hash"],
+    ids=["bound", "objective", "solution", "claim", "tree", "hash", "LLM", "accuracy", "gap"],
 )
 def test_verify_rejects_changes(
     moe2opt: Run, solved: Path, change: Callable[[dict[str, Any]], object]
@@ -69,6 +72,14 @@ def test_verify_rejects_changes(
     ran = moe2opt("verify", edited(solved, change), "tiny")
     assert ran.exit_code == 6
     assert "rejected" in ran.stderr
+
+
+def test_verify_says_what_was_loosened(moe2opt: Run, tmp_path: Path) -> None:
+    """A result of a budget that was set by hand is accepted for that budget, and says so."""
+    loose = "energy.limit_j_per_prompt=1e9"
+    moe2opt("solve", "tiny", "--set", loose, "--out", tmp_path)
+    told = moe2opt("verify", tmp_path / "result.json", "tiny").stdout
+    assert f"with --set {loose} recorded in the result" in told
 
 
 def test_verify_a_claim(moe2opt: Run, tiny_file: Path, tmp_path: Path) -> None:
