@@ -199,6 +199,7 @@ def judged(stored: dict[str, Any], folder: Path, target: Instance | Problem) -> 
         failures += [] if verdict.failures else [f"x: {error}"]
     else:
         failures += differences(stored, _expected(stored, result, target), free=FREE)
+        failures += _price_faults(result, target)
     provisos = provisos_of(result)
     if not failures:
         provisos += tuple(beyond_limits(target, result.x))
@@ -318,6 +319,14 @@ def _status_faults(result: Result, problem: Problem) -> Iterator[str]:
         yield "status: stored ERROR, which no run of solve writes"
 
 
+def _price_faults(result: Result, target: Any) -> Iterator[str]:
+    """Yield where the bound without robustness is not what its own certificate proves."""
+    plain = getattr(getattr(result.plan, "robustness", None), "nominal", None)
+    if plain is not None and plain.certificate is not None:
+        for failure in certify(target.nominal.problem(), plain).failures:
+            yield f"plan.robustness: {failure}"
+
+
 def only_within(rel_gap: float, gap: float) -> str:
     """Return the words for an optimum that the gap that was asked for made one."""
     return f"optimal only within a relative gap of {rel_gap:g}; its gap is {gap:.3g}"
@@ -334,8 +343,8 @@ def provisos_of(result: Result) -> tuple[str, ...]:
         found.append(only_within(result.rel_gap, result.gap))
     elif result.rel_gap > LARGEST_GAP:
         found.append(f"a relative gap of {result.rel_gap:g} was asked for, which proves nothing")
-    robust = getattr(result.plan, "robustness", None)
-    if getattr(robust, "nominal_x", None) is not None:
+    plain = getattr(getattr(result.plan, "robustness", None), "nominal", None)
+    if plain is not None and plain.certificate is None and plain.bound < math.inf:
         found.append("the bound without robustness is a claim of the run, not proven here")
     versions = origin.get("versions")
     made_by = versions.get("moe2opt") if isinstance(versions, dict) else None

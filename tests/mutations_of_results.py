@@ -22,6 +22,9 @@ FREE = (
 #: What results of earlier versions do not say; a wrong value is rejected, a missing one is not.
 LACKING = ("provenance.question",)
 
+#: Smaller figures, such as the gap of an optimum, are rounding errors of their terms.
+ROUNDING = 1e-10
+
 Path = tuple[str | int, ...]
 
 
@@ -68,7 +71,8 @@ def changed(value: Any) -> list[Any]:
     if isinstance(value, int):
         return [value + 1, -value - 1, value + 0.5, str(value), bool(value), 1e300]
     if isinstance(value, float):
-        return [value * 1.001 + 1e-3, -value - 1.0, str(value), None, 1e300]
+        near = [value * 1.01, value * 2] if abs(value) > ROUNDING else []
+        return [value * 1.001 + 1e-3, -value - 1.0, str(value), None, 1e300, *near]
     if isinstance(value, str):
         return [f"{value}X", "" if value else "Y", 7, None]
     return [0, "X", [1]] if value is None else [None, "X"]

@@ -212,7 +212,7 @@ def test_the_price_of_robustness_is_found_in_the_time_left(
 
 
 def test_the_price_of_robustness_is_rebuilt(tmp_path: Path) -> None:
-    """A stored robust plan is accepted; another value without robustness is rejected."""
+    """A stored robust plan is accepted; another value or bound without robustness is rejected."""
     from moe2opt.verify import judged
 
     target = mo.load("mmlu_pro_edge", overrides=FEW | {"robust.quantile": 0.9})
@@ -221,8 +221,30 @@ def test_the_price_of_robustness_is_rebuilt(tmp_path: Path) -> None:
     assert content["plan"]["robustness"]["nominal_objective"] is not None
     found = judged(content, tmp_path, target)
     assert found.failures == ()
-    assert any("without robustness is a claim" in proviso for proviso in found.provisos)
-    for change in ({"nominal_objective": 0.9}, {"broken": ["x"]}, {"nominal_x": [1] * 36}):
-        own = content["plan"]["robustness"] | change
+    price = content["plan"]["robustness"]
+    bound = price["nominal_bound"]
+    for change in (
+        {"nominal_objective": 0.9},
+        {"nominal_bound": bound * 1.01},
+        {"nominal_bound": None},
+        {"broken": ["x"]},
+        {"nominal_x": [1] * 36},
+        {"nominal_certificate": content["certificate"]},
+        {"nominal_certificate": {}},
+        {"nominal_certificate": price["nominal_certificate"] | {"claim": bound * 1.01}},
+    ):
+        own = price | change
         changed = content | {"plan": content["plan"] | {"robustness": own}}
         assert not judged(changed, tmp_path, target).ok, change
+
+
+def test_a_price_without_a_proof_is_told_as_a_claim() -> None:
+    """Where the solver certifies nothing, the verdict says that the nominal bound is its word."""
+    from moe2opt.verify import judged
+
+    target = mo.load("mmlu_pro_edge", overrides=FEW | {"robust.quantile": 0.9})
+    result = mo.solve(target, solver="milp")
+    assert result.plan.robustness.nominal_certificate is None
+    found = judged(json.loads(json.dumps(result.to_dict())), Path(), target)
+    assert found.failures == ()
+    assert any("without robustness is a claim" in proviso for proviso in found.provisos)

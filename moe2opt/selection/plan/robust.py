@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from moe2opt.canonical import Problem
-from moe2opt.result import InputError, IntArray, Result, Status
+from moe2opt.result import Certificate, InputError, IntArray, Result, Status
 from moe2opt.selection.case import Case
 from moe2opt.selection.constraints.compiled import Compiled
 
@@ -51,11 +51,15 @@ class Robustness:
         Categories that some deployed expert serves in time by the predictions, but not at the
         quantile.
     nominal_objective, nominal_bound
-        Best objective without robustness, and its proven bound; None before `compared`.
+        Best objective without robustness, and its bound; None before `compared`, and a bound that
+        is infinite.
     broken
         Budgets and deadlines that the best plan without robustness breaks at the quantile.
     nominal_x
         That plan, in the variables of the problem without robustness.
+    nominal_certificate
+        Proof of its bound, as `Certificate.to_dict` gives it; None where the solver gives none or
+        it is too large for a plan, so that the bound is a claim.
     """
 
     quantile: float
@@ -65,11 +69,27 @@ class Robustness:
     nominal_bound: float | None = None
     broken: tuple[str, ...] = ()
     nominal_x: tuple[int, ...] | None = None
+    nominal_certificate: dict[str, Any] | None = None
 
     @property
     def tight(self) -> tuple[str, ...]:
         """Names of the fullest budgets."""
         return tuple(margin.name for margin in self.margins if margin.tight)
+
+    @property
+    def nominal(self) -> Result | None:
+        """What the solver said of the problem without robustness; None before `compared`."""
+        if self.nominal_x is None or self.nominal_objective is None:
+            return None
+        proof = self.nominal_certificate
+        return Result(
+            status=Status.FEASIBLE,
+            limit=None,
+            x=np.array(self.nominal_x),
+            objective=self.nominal_objective,
+            bound=np.inf if self.nominal_bound is None else self.nominal_bound,
+            certificate=None if proof is None else Certificate.from_dict(proof),
+        )
 
 
 def with_margins(
@@ -99,18 +119,20 @@ def with_margins(
     return replace(plan, robustness=Robustness(case.robust_quantile, margins, gone))
 
 
-def compared(plan: _Plan, case: Case, own: Compiled, nominal: Result) -> _Plan:
+def compared(plan: _Plan, case: Case, own: Compiled, nominal: Result | None) -> _Plan:
     """Return the plan with the price of robustness, from a solution of the case without it."""
-    if plan.robustness is None or nominal.x is None:
+    if plan.robustness is None or nominal is None or nominal.x is None:
         return plan
+    proof = nominal.certificate
     return replace(
         plan,
         robustness=replace(
             plan.robustness,
             nominal_objective=float(nominal.objective),
-            nominal_bound=float(nominal.bound),
+            nominal_bound=float(nominal.bound) if np.isfinite(nominal.bound) else None,
             broken=tuple(_broken(case, own, nominal.x)),
             nominal_x=tuple(nominal.x.tolist()),
+            nominal_certificate=None if proof is None or proof.is_large else proof.to_dict(),
         ),
     )
 
@@ -119,7 +141,7 @@ def compared_again(plan: _Plan, case: Case, own: Compiled, nominal: Problem, sto
     """Return a rebuilt plan with the price of robustness that a stored one tells.
 
     Value and faults of the plan without robustness follow from its solution of the problem
-    `nominal`. Its bound is a claim of the run that found it, which no certificate backs.
+    `nominal`. Whether its certificate proves its bound is for `moe2opt.verify` to say.
     """
     told = stored.get("robustness") if isinstance(stored, dict) else None
     if not isinstance(told, dict) or told.get("nominal_x") is None:
@@ -127,8 +149,16 @@ def compared_again(plan: _Plan, case: Case, own: Compiled, nominal: Problem, sto
     x = nominal.vector(told["nominal_x"])
     if not nominal.is_feasible(x):
         raise InputError("plan.robustness.nominal_x breaks a budget without robustness, too")
-    value, bound = nominal.evaluate(x), float(told["nominal_bound"])
-    return compared(plan, case, own, Result(Status.FEASIBLE, None, x, value, max(value, bound)))
+    value = nominal.evaluate(x)
+    bound = told["nominal_bound"]
+    price = replace(
+        plan.robustness,
+        nominal_x=tuple(x.tolist()),
+        nominal_objective=value,
+        nominal_bound=None if bound is None else max(value, float(bound)),
+        nominal_certificate=told.get("nominal_certificate"),
+    )
+    return compared(plan, case, own, price.nominal)
 
 
 def _broken(case: Case, own: Compiled, x: IntArray) -> list[str]:
