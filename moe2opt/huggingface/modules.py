@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 
@@ -84,6 +85,27 @@ def dense_modules(family: Family, layers: int, layer: int) -> list[str]:
     norms = ("input_layernorm", "post_attention_layernorm")
     names = [*family.mixers, *norms, *(f"mlp.{name}" for name in family.beside)]
     return [f"{block}.{name}" for name in names]
+
+
+def placed_modules(
+    family: Family, layers: int, layer: int, dense: int | str, experts: Sequence[int | str]
+) -> dict[str, int | str]:
+    """Return the device of every module of a layer, which is taken apart only where it must be.
+
+    Parameters
+    ----------
+    dense
+        Device of what is no expert.
+    experts
+        Devices of the experts; where they are one module, the first one counts.
+    """
+    if set(experts) <= {dense}:
+        return {block_of(family, layers, layer): dense}
+    found = dict.fromkeys(dense_modules(family, layers, layer), dense)
+    module = expert_module(family, layers, layer)
+    if family.encoder_decoder:
+        return found | {f"{module}.expert_{e}": device for e, device in enumerate(experts)}
+    return found | {module: experts[0]}
 
 
 def trunk(family: Family) -> list[str]:

@@ -12,15 +12,7 @@ import shlex
 from collections.abc import Iterator
 from itertools import permutations
 
-from moe2opt.huggingface.modules import (
-    FAMILIES,
-    UNKNOWN,
-    Family,
-    block_of,
-    dense_modules,
-    expert_module,
-    trunk,
-)
+from moe2opt.huggingface.modules import FAMILIES, UNKNOWN, Family, placed_modules, trunk
 from moe2opt.llamacpp import LlamaLayer, context_bytes
 from moe2opt.place.case import Case
 from moe2opt.place.runtimes.base import WORKSPACE, Setting, cards_of, prompts, sixteen_bits
@@ -123,14 +115,10 @@ def device_map(case: Case, setting: Setting) -> dict[str, int | str]:
     family, blocks = family_of(case), case.model.blocks
     mapping: dict[str, int | str] = dict.fromkeys(trunk(family), setting.options["order"][0])
     for layer in case.model.layers:
-        k, home = layer.index, setting.homes[layer.index]
-        if k in setting.layers_in_ram:
-            mapping[block_of(family, blocks, k)] = "cpu"
-        elif setting.experts_in_ram.get(k):
-            mapping |= dict.fromkeys(dense_modules(family, blocks, k), home)
-            mapping[expert_module(family, blocks, k)] = "cpu"
-        else:
-            mapping[block_of(family, blocks, k)] = home
+        k = layer.index
+        home = "cpu" if k in setting.layers_in_ram else setting.homes[k]
+        experts = ["cpu" if setting.experts_in_ram.get(k) else home]
+        mapping |= placed_modules(family, blocks, k, home, experts)
     return mapping
 
 

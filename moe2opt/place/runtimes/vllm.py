@@ -1,9 +1,8 @@
 """vLLM: nothing elsewhere, experts of the first layers, or the last layers of every group.
 
-``uva`` leaves parameters in pinned memory of the processor, in the order of modules until
-``cpu_offload_gb`` of each card are reached; the card reads them there whenever they are used.
-``prefetch`` copies whole layers ahead, all of their experts whichever the router chose.
-Source: `vllm/config/offload.py`, `vllm/model_executor/offloader/{uva,prefetch}.py`.
+Of a dense model whole layers are elsewhere. What ``uva`` leaves in pinned memory of the processor
+the card reads there whenever it is used; ``prefetch`` copies whole layers ahead, all of their
+experts whichever the router chose.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from moe2opt.llamacpp import LlamaLayer
+from moe2opt.huggingface.vllm import AHEAD, Pattern, patterns
 from moe2opt.place.case import Case
 from moe2opt.place.machine import GIB
 from moe2opt.place.runtimes.base import (
@@ -27,23 +26,26 @@ from moe2opt.place.runtimes.command import model_name, spoken
 
 NAME = "vllm"
 
-#: Layers that ``prefetch`` copies ahead, each with room on the card.
-_AHEAD = 1
-
-#: Share of a layer that is left out of the limit, so that the last layer is still begun.
-_LESS = 0.1
+#: Factor either way around the rate of the bus.
+_BUS = 1.5
 
 
 def settings(case: Case) -> Iterator[Setting]:
     """Yield every setting on every set of cards."""
     sixteen_bits(case, NAME, ", or fp8 (--kv-cache-dtype), which llama.cpp has not")
+    sparse = [layer for layer in case.model.layers if layer.experts]
+    sizes = {
+        layer.index: layer.expert_bytes if sparse else layer.other_bytes
+        for layer in sparse or case.model.layers
+    }
     for cards in cards_of(case, NAME):
-        yield _nothing(cards)
-        yield from _first(cards)
-        yield from _groups(cards)
+        gib = {k: size / GIB / cards.count for k, size in sizes.items()}
+        base, prompt = cards.answer_s(), cards.prompt_s()
+        for pattern in patterns(gib, case.model.blocks, sparse=bool(sparse)):
+            yield _setting(cards, pattern, [sizes[k] for k in pattern.moved], base, prompt)
 
 
-def _options(cards: Cards, **own: Any) -> dict[str, Any]:
+def _options(cards: Cards, own: dict[str, Any]) -> dict[str, Any]:
     case = cards.case
     context = case.config.context
     return {
@@ -53,103 +55,49 @@ def _options(cards: Cards, **own: Any) -> dict[str, Any]:
         "max-num-seqs": context.parallel,
         "max-num-batched-tokens": max(case.config.batch, context.parallel),
         "gpu-memory-utilization": share_of(case, cards),
-        **{key.replace("_", "-"): value for key, value in own.items()},
+        **{
+            key.replace("_", "-"): " ".join(value) if isinstance(value, list) else value
+            for key, value in own.items()
+        },
     }
 
 
-def _nothing(cards: Cards) -> Setting:
-    seconds, spread = cards.answer_s(), cards.slowest.spread
-    return Setting(
-        options=_options(cards),
-        devices=cards.numbers,
-        held=cards.held(cards.weights()),
-        ram=0.0,
-        seconds=seconds,
-        fast=seconds / spread,
-        slow=seconds * spread,
-        prompt_s=cards.prompt_s(),
-    )
-
-
-def _first(cards: Cards) -> Iterator[Setting]:
-    """Yield the experts of the first layers, or all of the first layers of a dense model."""
-    case = cards.case
-    moved = [layer for layer in case.model.layers if layer.experts] or list(case.model.layers)
-    sparse = bool(moved[0].experts)
-    base, spread = cards.answer_s(), cards.slowest.spread
-    share = case.model.top_k / case.model.experts if sparse else 1.0
-    bytes_, on_card = 0.0, 0.0
-    for number, layer in enumerate(moved, 1):
-        size = float(layer.expert_bytes if sparse else layer.other_bytes)
-        on_card += cards.experts_s(layer) if sparse else cards.home_s(layer)
-        bytes_ += size
-        # Every card reads its share over its own link.
-        used = bytes_ * share * case.machine.copy_byte_s / cards.count
-        whole = bytes_ * case.machine.copy_byte_s / cards.count
+def _setting(
+    cards: Cards, pattern: Pattern, sizes: list[int], base: float, prompt: float
+) -> Setting:
+    """Return what a pattern takes, where everything on the cards takes so long a token."""
+    case, spread, away = cards.case, cards.slowest.spread, set(pattern.moved)
+    moved = [layer for layer in case.model.layers if layer.index in away]
+    sparse, size = any(layer.experts for layer in moved), float(sum(sizes))
+    # Every card reads its share over its own link.
+    copied = size * case.machine.copy_byte_s / cards.count
+    prompt_copied = prompts(case, 0.0, size / cards.count)
+    seconds, fast, slow, prompt_s, ahead = base, base / spread, base * spread, prompt, 0.0
+    if pattern.backend == "uva":
+        used = copied * case.model.top_k / case.model.experts if sparse else copied
+        on_card = sum(cards.experts_s(o) if sparse else cards.home_s(o) for o in moved)
         rest = base - on_card
-        yield Setting(
-            options=_options(
-                cards,
-                offload_backend="uva",
-                cpu_offload_gb=round((bytes_ - _LESS * size) / GIB / cards.count, 4),
-                **({"cpu_offload_params": "experts"} if sparse else {}),
-            ),
-            devices=cards.numbers,
-            held=cards.held(cards.weights() - bytes_),
-            ram=bytes_,
-            seconds=rest + max(used, on_card),
-            fast=rest / spread + max(used / 1.5, on_card / spread),
-            slow=rest * spread + max(1.5 * whole, on_card * spread),
-            prompt_s=prompts(case, cards.prompt_s(), bytes_ / cards.count),
-            experts_in_ram=dict.fromkeys(_numbers(moved[:number]), case.model.experts),
-            layers_in_ram=frozenset() if sparse else frozenset(_numbers(moved[:number])),
-        )
-
-
-def _groups(cards: Cards) -> Iterator[Setting]:
-    """Yield the last layers of every group, each set of layers once."""
-    case = cards.case
-    layers = case.model.layers
-    sparse = any(layer.experts for layer in layers)
-    base, spread, prompt = cards.answer_s(), cards.slowest.spread, cards.prompt_s()
-    seen: set[tuple[int, ...]] = set()
-    for size in range(1, len(layers) + 1):
-        for number in range(1, size + 1):
-            moved = [
-                layer
-                for k, layer in enumerate(layers)
-                if k % size >= size - number and (layer.experts or not sparse)
-            ]
-            key = _numbers(moved)
-            if not moved or key in seen:
-                continue
-            seen.add(key)
-            sizes = [float(o.expert_bytes if sparse else o.other_bytes) for o in moved]
-            copied = sum(sizes) * case.machine.copy_byte_s / cards.count
-            # Copies run while other layers compute.
-            yield Setting(
-                options=_options(
-                    cards,
-                    offload_backend="prefetch",
-                    offload_group_size=size,
-                    offload_num_in_group=number,
-                    offload_prefetch_step=_AHEAD,
-                    **({"offload_params": "experts"} if sparse else {}),
-                ),
-                devices=cards.numbers,
-                held=cards.held(cards.weights() - sum(sizes), _AHEAD * max(sizes)),
-                ram=sum(sizes),
-                seconds=max(base, copied),
-                fast=max(base / spread, copied / 1.5),
-                slow=base * spread + 1.5 * copied,
-                prompt_s=max(prompt, prompts(case, 0.0, sum(sizes) / cards.count)),
-                experts_in_ram=dict.fromkeys(key, case.model.experts) if sparse else {},
-                layers_in_ram=frozenset() if sparse else frozenset(key),
-            )
-
-
-def _numbers(layers: list[LlamaLayer]) -> tuple[int, ...]:
-    return tuple(layer.index for layer in layers)
+        seconds = rest + max(used, on_card)
+        fast = rest / spread + max(used / _BUS, on_card / spread)
+        slow = rest * spread + max(_BUS * copied, on_card * spread)
+        prompt_s = prompt + prompt_copied
+    elif pattern.backend == "prefetch":
+        # Copies run while other layers compute.
+        seconds, fast = max(base, copied), max(base / spread, copied / _BUS)
+        slow = base * spread + _BUS * copied
+        prompt_s, ahead = max(prompt, prompt_copied), float(AHEAD * max(sizes))
+    return Setting(
+        options=_options(cards, pattern.options),
+        devices=cards.numbers,
+        held=cards.held(cards.weights() - size, ahead),
+        ram=size,
+        seconds=seconds,
+        fast=fast,
+        slow=slow,
+        prompt_s=prompt_s,
+        experts_in_ram=dict.fromkeys(pattern.moved, case.model.experts) if sparse else {},
+        layers_in_ram=frozenset() if sparse else frozenset(pattern.moved),
+    )
 
 
 def words(case: Case, setting: Setting) -> tuple[str, dict[str, str]]:

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from moe2opt.huggingface.modules import Family, block_of, dense_modules, expert_module, trunk
+from moe2opt.huggingface.modules import Family, block_of, expert_module, placed_modules, trunk
 from moe2opt.placement.assignment import Assignment
 from moe2opt.placement.export.base import Export
 from moe2opt.placement.export.families import family_of
@@ -96,15 +96,8 @@ def device_map(plan: PlacementPlan, family: Family, assignment: Assignment) -> d
     rows = {layer: row for row, layer in enumerate(plan.layers)}
     for layer in range(plan.n_layers):
         tiers = assignment.tier[rows[layer], :, 0].tolist() if layer in rows else [home]
-        if set(tiers) == {home}:
-            mapping[block_of(family, plan.n_layers, layer)] = main
-            continue
-        mapping |= dict.fromkeys(dense_modules(family, plan.n_layers, layer), main)
-        module = expert_module(family, plan.n_layers, layer)
-        if family.encoder_decoder:
-            mapping |= {f"{module}.expert_{e}": device_of(plan, t) for e, t in enumerate(tiers)}
-        else:
-            mapping[module] = device_of(plan, tiers[0])
+        experts = [device_of(plan, t) for t in tiers]
+        mapping |= placed_modules(family, plan.n_layers, layer, main, experts)
     return mapping
 
 
