@@ -1,9 +1,10 @@
 """How far each engine proves monotone problems: the table of sizes in docs/background/solvers.md.
 
-    python docs/studies/ladder.py [--limit SECONDS] [--engines NAME ...] [FAMILY ...]
+    python docs/studies/ladder.py [--limit SECONDS] [--engines NAME ...] [FAMILY[:SIZE] ...]
 
 Every family climbs by a fifth of its size, one drawn problem on each rung, until one stays open
-after the limit in processor seconds, or the last two rungs say that the next one would. Engines:
+after the limit in processor seconds, or the last two rungs say that the next one would; a size
+after its name leaves out the smaller ones. Engines:
 ``polyblock`` and ``brb`` on oracles alone, ``parts`` for ``brb`` on what is declared. For figures
 of an older version, put it on the path with today's ``moe2opt/bench``.
 """
@@ -11,6 +12,7 @@ of an older version, put it on the path with today's ``moe2opt/bench``.
 from __future__ import annotations
 
 import argparse
+import itertools
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -95,11 +97,11 @@ def solved(problem: MonotoneProblem, engine: str, limit_s: float) -> tuple[Any, 
     return result, seconds
 
 
-def climb(family: str, engine: str, limit_s: float) -> str:
+def climb(family: str, engine: str, limit_s: float, first: int = FIRST) -> str:
     """Return the last rung of a family that an engine proved, and what came next."""
     proven, before, last = "-", 0.0, 0.0
-    for size in sizes():
-        if last > 1.0 and (expected := last * last / max(before, 0.1)) > limit_s:
+    for size in itertools.dropwhile(lambda size: size < first, sizes()):
+        if before and last > 1.0 and (expected := last * last / max(before, 0.1)) > limit_s:
             return f"{proven}; {size}: not tried, {expected:.0f} s expected"
         problem = FAMILIES[family](size, 0)
         if engine == "parts" and problem.structure is None:
@@ -122,7 +124,9 @@ def main() -> None:
     for engine in given.engines:
         solved(series(4, 0), engine, given.limit)  # compiles what is compiled once
         for family in given.families:
-            print(f"{engine:9} {family:18} {climb(family, engine, given.limit)}", flush=True)
+            name, _, first = family.partition(":")
+            found = climb(name, engine, given.limit, int(first or FIRST))
+            print(f"{engine:9} {name:18} {found}", flush=True)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from moe2opt.solvers.base import Outcome, Search
 from moe2opt.solvers.baselines import moves
 from moe2opt.solvers.brb import explore
 from moe2opt.solvers.ceiling import ceiling
-from moe2opt.solvers.monotone.boxes import asked, first_true, raised
+from moe2opt.solvers.monotone.boxes import asked, first_true, raised, towards_rows
 from moe2opt.solvers.monotone.memory import remembering
 from moe2opt.solvers.monotone.relaxation import (
     CornerRelaxation,
@@ -107,6 +107,8 @@ class Polyblock(CornerRelaxation):
         # The value of a feasible vertex closes its box, unless the objective is a mixed one.
         if closed or examined.branch is None or not self._is_infeasible(upper[None, :])[0]:
             return pointed(examined, None)
+        if (branch := towards_rows(self.problem, (lower, upper), search)) is not None:
+            return pointed(examined, None, branch)
         point = box[2]
         if point is None or (point > upper).any():
             point = self._infeasible_point(lower, upper)

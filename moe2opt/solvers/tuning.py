@@ -210,6 +210,9 @@ class MonotoneTuning:
     """Ranges wider than two to this power are climbed in larger steps and split in the middle, the
     others at maximal points, which left seven times the gap on four ranges of a thousand."""
 
+    parts: int = 4
+    """Parts that a broken reverse row may be split into before anything else is split."""
+
     plane_steps: tuple[int, int] = (200, 20)
     """Steps of the parameters of parts at the root, and elsewhere, from where the parent ended."""
 

@@ -97,3 +97,47 @@ def longest_edge(box: Box) -> Branch:
     if upper[axis] == lower[axis]:
         return None
     return axis, int((lower[axis] + upper[axis]) // 2)
+
+
+def towards_rows(problem: MonotoneProblem, box: Box, search: Search) -> Branch:
+    """Say where to split so that a reverse row holds at the lower corner, None where all do.
+
+    A maximal point that breaks a row leaves the parts in which some coordinate exceeds it, as
+    in "one of two components is there"; the row with the fewest parts comes first. Until it
+    holds, a lower corner uses too little of the constraints, and little is cut off above it.
+    """
+    (lower, upper), ask = box, problem.reverse_values
+    unmet = np.flatnonzero(ask(lower[None, :])[0] < 0)
+    if not len(unmet):
+        return None
+    free = np.flatnonzero(upper > lower)
+    alone = asked(ask, lower, free, upper[free], search)
+    least, branch = search.options.tuning.monotone.parts + 1, None
+    for row in unmet.tolist():
+        # What says least of the row is raised first, all of it that leaves the row broken.
+        order = free[np.argsort(alone[:, row], kind="stable")]
+        rising = np.where(np.tri(len(order), dtype=bool), upper[order], lower[order])
+        points = np.repeat(lower[None, :], len(order), axis=0)
+        points[:, order] = rising
+        count = int(np.count_nonzero(ask(points)[:, row] < 0))
+        if not len(order) - least < count < len(order):
+            continue
+        point = points[count - 1] if count else lower.copy()
+        for axis in order[count:].tolist():
+            point[axis] = _last_broken(problem, point, axis, upper[axis], row, search)
+        parts = np.flatnonzero(point < upper)
+        if len(parts):  # none where the row does not increase
+            least, branch = len(parts), (int(parts[0]), int(point[parts[0]]))
+    return branch
+
+
+def _last_broken(
+    problem: MonotoneProblem, point: IntArray, axis: int, top: int, row: int, search: Search
+) -> int:
+    """Return the highest level of an axis at which a point still breaks a reverse row."""
+
+    def met(levels: IntArray) -> BoolArray:
+        return np.asarray(problem.reverse_values(raised(point, axes, levels))[:, row] >= 0)
+
+    axes = np.array([axis])
+    return int(first_true(met, point[axes] + 1, np.array([top + 1]), search)[0]) - 1

@@ -33,6 +33,7 @@ from moe2opt.solvers.monotone.boxes import (
     longest_edge,
     outward,
     raised,
+    towards_rows,
 )
 from moe2opt.solvers.monotone.heuristics import climbed, offer_climbs, repaired
 from moe2opt.solvers.monotone.memory import remembering
@@ -278,6 +279,8 @@ class MaximalRelaxation(CornerRelaxation):
         lower, upper = examined.box
         if (upper - lower).max() > 2**search.options.tuning.monotone.fine_bits:
             return pointed(examined, None)
+        if (branch := towards_rows(self.problem, (lower, upper), search)) is not None:
+            return pointed(examined, None, branch)
         point = box[2]
         if point is None or (point < lower).any() or (point > upper).any():
             point = maximal_feasible(self.problem, lower, upper, search)

@@ -7,6 +7,7 @@ from solving import run
 
 import moe2opt as mo
 from moe2opt.bench.monotone import series
+from moe2opt.bench.redundancy import network
 from moe2opt.solvers.base import Options, Search
 from moe2opt.solvers.monotone import memory
 from moe2opt.solvers.monotone.heuristics import improving_monotone
@@ -44,6 +45,37 @@ def test_maximal_points_prove_the_same_with_fewer_nodes():
     assert [mo.certify(problem, r).kind for r in found] == ["checked", "checked"]
     assert found[0].objective == found[1].objective
     assert 4 * found[0].stats["nodes"] <= found[1].stats["nodes"]
+
+
+def test_alternatives_of_a_reverse_row_are_split_first():
+    """Networks need half the nodes where "one of two is there" is split before anything else."""
+    problem = network("bridge-3")
+    never = replace(DEFAULT, monotone=replace(DEFAULT.monotone, parts=0))
+    for solver in ("brb", "polyblock"):
+        found = [run(problem, solver, tuning=tuning) for tuning in (DEFAULT, never)]
+        assert [mo.certify(problem, r).kind for r in found] == ["checked", "checked"]
+        assert found[0].objective == found[1].objective
+        assert 3 * found[0].stats["nodes"] <= 2 * found[1].stats["nodes"]
+
+
+def test_a_split_of_a_reverse_row_leaves_no_part_that_breaks_it_unseen():
+    """On drawn problems with rows from both sides the value is that of enumeration."""
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        gain, cost = rng.integers(1, 9, (2, 6))
+        need = rng.integers(0, 3, (3, 6))
+        problem = mo.MonotoneProblem(
+            [0] * 6,
+            [2] * 6,
+            lambda x, gain=gain: np.sqrt(x) @ gain,
+            constraints=[lambda x, cost=cost: x @ cost - 1.2 * cost.sum()],
+            reverse_constraints=[lambda x, row=row: x @ row - row.sum() * 0.9 for row in need],
+        )
+        best = run(problem, "enumerate")
+        for solver in ("brb", "polyblock"):
+            result = run(problem, solver)
+            assert mo.certify(problem, result).ok and result.status == best.status
+            assert np.isclose(result.objective, best.objective, rtol=1e-9)
 
 
 def test_oracles_are_asked_once_about_a_point():
