@@ -21,7 +21,6 @@ from moe2opt.result import FloatArray, IntArray
 #: 16 MiB, which the margin holds (see `moe2opt.llamacpp.compute`).
 COMPUTE_MARGIN = 1.15
 
-
 #: Seconds of an operation of a prompt on a processor: about ten times those of a small device.
 _PROCESSOR_S = 1e-12
 

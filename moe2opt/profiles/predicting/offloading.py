@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,6 @@ from moe2opt.result import InputError
 #: Share of the active bytes that are experts, where a caller does not say: the middle of the
 #: mixture models in ``moe_models.csv``.
 _EXPERT_SHARE = 0.6
-
 
 #: Factor either way of the seconds in a tier whose effective bandwidth is given.
 SPREAD_GIVEN = 1.6
@@ -94,10 +94,9 @@ def predict_offload(
     >>> half.value > full.value, half.unit
     (True, 's/token')
     """
-    if not 0 <= expert_share_gpu <= 1:
-        raise InputError(f"expert_share_gpu: {expert_share_gpu!r} is outside 0..1")
-    if not 0 <= overlap <= 1:
-        raise InputError(f"overlap: {overlap!r} is outside 0..1")
+    for name, share in (("expert_share_gpu", expert_share_gpu), ("overlap", overlap)):
+        if not 0 <= share <= 1:
+            raise InputError(f"{name}: {share!r} is outside 0..1")
     if tier_gb_per_s is not None:
         positive("tier_gb_per_s", tier_gb_per_s)
     not_negative("layers_in_tier", layers_in_tier)
@@ -124,33 +123,29 @@ def predict_offload(
     going_s = latency_s + layers_in_tier * HOP_S if missed > 0 else 0.0
     tier_s = missed / rate.bytes_per_s + going_s
     wide = (SPREAD if tier_gb_per_s is None else SPREAD_GIVEN) ** stretch(level)
-    values = [
-        _joined(own * far, tier_s * slow, overlap)
-        for far, slow in (
-            (1.0, 1.0),
-            (on_gpu.lower / on_gpu.value, 1.0 / wide),
-            (on_gpu.upper / on_gpu.value, wide),
-        )
-    ]
-    reasons = list(on_gpu.reasons)
-    if missed > 0:
-        reasons.append("built from a bandwidth, not from runs of this model on this host")
-        if tier_gb_per_s is None:
-            reasons.append(f"RAM is taken to be read at {rate.words}")
-    return Prediction(
-        value=values[0],
-        lower=values[1],
-        upper=values[2],
-        unit="s/token",
-        level=level,
-        extrapolated=bool(reasons),
-        reasons=tuple(reasons),
-        error=on_gpu.error,
+    found = _joined(on_gpu, own, tier_s, wide, overlap)
+    if missed <= 0:
+        return found
+    reasons = [*found.reasons, "built from a bandwidth, not from runs of this model on this host"]
+    if tier_gb_per_s is None:
+        reasons.append(f"RAM is taken to be read at {rate.words}")
+    return replace(found, extrapolated=True, reasons=tuple(reasons))
+
+
+def _joined(
+    on_gpu: Prediction, gpu_s: float, tier_s: float, wide: float, overlap: float
+) -> Prediction:
+    """Return both parts together: the GPU's with its own interval, the tier's with a factor."""
+
+    def together(gpu_s: float, tier_s: float) -> float:
+        return gpu_s + tier_s - overlap * min(gpu_s, tier_s)
+
+    return replace(
+        on_gpu,
+        value=together(gpu_s, tier_s),
+        lower=together(gpu_s * on_gpu.lower / on_gpu.value, tier_s / wide),
+        upper=together(gpu_s * on_gpu.upper / on_gpu.value, tier_s * wide),
     )
-
-
-def _joined(first_s: float, second_s: float, overlap: float) -> float:
-    return first_s + second_s - overlap * min(first_s, second_s)
 
 
 def _find(name: str, curves: Sequence[OffloadCurve]) -> OffloadCurve:
