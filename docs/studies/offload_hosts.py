@@ -14,16 +14,26 @@ from __future__ import annotations
 import csv
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from moe2opt.profiles import predict
-from moe2opt.profiles.ram import HOP_S, SHARE_OF_PEAK, SPREAD, peak_gb_per_s, ram_rate
+from moe2opt.profiles.ram import (
+    COPIED_SPREAD,
+    HOP_S,
+    SHARE_OF_PEAK,
+    SPREAD,
+    peak_gb_per_s,
+    ram_rate,
+)
 
 #: Rate at which experts in RAM are copied to a card for a batch of a prompt, as a plan assumes.
 COPIED_BYTES_PER_S = 20e9
+
+#: Log error and log of the factor of an interval, by row.
+Pairs = list[tuple[float, float]]
 
 TABLE = Path(__file__).resolve().parents[2] / "problems" / "profiles" / "offload_hosts.csv"
 
@@ -107,7 +117,8 @@ def _host(row: dict[str, str]) -> Host:
         share * number["expert_active_params_b"] * per_weight * 1e9, whole.value,
         1 / float(row["decode_tokens_per_s"]), whole.upper / whole.value,
         prompt.value + copied / COPIED_BYTES_PER_S / float(row["ubatch"]),
-        1 / float(told) if told else math.nan, prompt.upper / prompt.value,
+        1 / float(told) if told else math.nan,
+        max(prompt.upper / prompt.value, COPIED_SPREAD if copied else 1.0),
     )  # fmt: skip
 
 
@@ -184,17 +195,36 @@ def speeds() -> str:
     rows = by_source(published())
     for source, own in rows.items():
         lines.append(f"| {source.removeprefix('github:')} | {_speeds_of(own)} |")
-    return "\n".join([*lines, f"| all {len(rows)} | {_speeds_of(published())} |"])
+    lines.append(f"| all {len(rows)} | {_speeds_of(published())} |")
+    middle = " | ".join(_middle(list(rows.values()), about) for about in (_decode, _prompt))
+    return "\n".join([*lines, f"| every source alike | {middle} |"])
 
 
 def _speeds_of(rows: Sequence[Host]) -> str:
-    decode = [interval(row) for row in rows]
-    prompt = [
+    return " | ".join(_told(about(rows)) for about in (_decode, _prompt))
+
+
+def _decode(rows: Sequence[Host]) -> Pairs:
+    return [interval(row) for row in rows]
+
+
+def _prompt(rows: Sequence[Host]) -> Pairs:
+    return [
         (math.log(row.prompt_s / row.prompt_measured_s), math.log(row.prompt_spread))
         for row in rows
         if not math.isnan(row.prompt_measured_s)
     ]
-    return " | ".join(_told(pairs) for pairs in (decode, prompt))
+
+
+def _middle(sources: Sequence[Sequence[Host]], about: Callable[..., Pairs]) -> str:
+    """Return the median error of a source and the mean share inside, every source alike."""
+    told = [pairs for own in sources if (pairs := about(own))]
+    errors = [statistics.median(abs(miss) for miss, _ in pairs) for pairs in told]
+    inside = statistics.mean(
+        statistics.mean(abs(miss) <= width for miss, width in pairs) for pairs in told
+    )
+    error = math.expm1(statistics.median(errors))
+    return f"{len(told)} sources | {100 * error:.0f} % | {100 * inside:.0f} % | -"
 
 
 def interval(row: Host) -> tuple[float, float]:

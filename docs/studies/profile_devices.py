@@ -22,6 +22,7 @@ _NANO = (
 _CARDS = "github:CYBIRD-D/How-to-Choose-your-LLM-Model-for-translation:Nvidia_GPU_Specification.md"
 _CARDS_COMMIT = "52379077acab0e1d450adb86345f9e705bb6cade"
 _CARDS_PLACE = "tables of desktop cards: memory and bandwidth"
+_TURING = "fp16_tflops derived: cores x 8 (matrix units, 16 bits summed in 32) x boost clock"
 
 
 def _card(
@@ -110,17 +111,23 @@ DEVICES: list[dict[str, Any]] = [
         "RTX 2080 Ti",
         616,
         11,
-        source="github:WonyoungCho/CUDA:docs/rtx2080Ti.md",
+        fp16_tflops=53.8,
+        source="github:WonyoungCho/CUDA:docs/rtx2080Ti.md; cores: https://spearblade.com/"
+        "rtx-2080-ti-teraflops",
         commit="not recorded",
-        locator="Memory Bandwidth (GB/sec) 616 GB/s; 11 GB GDDR6",
+        locator="Memory Bandwidth (GB/sec) 616 GB/s; 11 GB GDDR6; 4352 CUDA cores, 1545 MHz boost",
+        note=_TURING,
     ),
     _card(
         "RTX 2080",
         448,
         8,
-        source="derived",
+        fp16_tflops=40.3,
+        source="derived; cores: https://en.gamegpu.com/geforce-rtx-2xx-series/geforce-rtx-2080",
         commit="none",
-        locator="256 bit x 14 Gbit/s per pin (GDDR6) / 8; memory: 8 GB as printed with the runs",
+        locator="256 bit x 14 Gbit/s per pin (GDDR6) / 8; memory: 8 GB as printed with the runs; "
+        "2944 cores, 1710 MHz boost",
+        note=_TURING,
     ),
 ]
 

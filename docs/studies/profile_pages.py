@@ -30,7 +30,7 @@ from moe2opt.profiles.fitting.decode import COEFFICIENTS
 from moe2opt.profiles.fitting.holdout import Held, HoldOut, held_out
 from moe2opt.profiles.fitting.leaveout import POWERS, predict
 from moe2opt.profiles.formats import CLASSES, EAGER
-from moe2opt.profiles.ram import ASSUMED, HOP_S, SHARE_OF_PEAK, SHARE_OF_RATE, SPREAD
+from moe2opt.profiles.ram import ASSUMED, COPIED_SPREAD, HOP_S, SHARE_OF_PEAK, SHARE_OF_RATE, SPREAD
 
 FOLDER = Path(__file__).resolve().parents[1] / "reference" / "devices"
 
@@ -217,12 +217,17 @@ def ram_page() -> str:
             "Decoding and prompts of the same rows and of those with everything on the card, "
             "predicted as a plan does and printed as they come. Prompts add a copy of the\n"
             "experts in RAM for every micro-batch, at "
-            f"{offload_hosts.COPIED_BYTES_PER_S / 1e9:g} GB/s. *Inside* is the share of rows in "
+            f"{offload_hosts.COPIED_BYTES_PER_S / 1e9:g} GB/s; their intervals then reach a factor "
+            f"of {COPIED_SPREAD:g} at least. *Inside* is the share of rows in "
             "their interval of 90 %, the factor how far that reaches on the side of the\nerror. "
-            "The constants of RAM were set with the rows on decoding in sight; nothing was "
-            "fitted to the prompts.\n",
+            "The constants of RAM were set with the rows on decoding in sight, and that factor "
+            "with those on prompts.\n",
             offload_hosts.speeds(),
             "",
+            "Outside are rows that others contradict: ROCm b8834 on the R9700 reads prompts five "
+            "times slower than Vulkan on the same card, and two rows of an RTX 5060 Ti have a\n"
+            "fifth of what another page has on that card with that model. Copies on the R9700 ran "
+            "at 7 to 11 GB/s; on the cards of other pages at 10 to 39.\n",
         ]
     )
 
@@ -278,7 +283,8 @@ def overview(profiles: Profiles) -> str:
             "90 %. *Inside* is the share of groups in their intervals, and\n*a source* or *an "
             "LLM* the mean of that share over them; the factor is how far the middle interval "
             "reaches either way. Joules and watts have two or\nthree sources a kind, too few to "
-            "say; for them an interval reaches a factor of 2 at least.\n",
+            "say; for them an interval reaches a factor of 2 at least, and for joules as far as "
+            "that of the\nseconds.\n",
             *_summary("source", sources),
             "",
             *_summary("LLM", held_out(profiles.fit.errors, "model")),

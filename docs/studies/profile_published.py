@@ -15,6 +15,9 @@ _NORMIE = "https://github.com/brand-o/normiebench/issues"
 _M4 = "https://gamebastion.com/n/apple-s-m4-max-is-the-first-non-ultra/474547"
 _METAL = "https://github.com/ggml-org/llama.cpp/pull/1642"
 _SHARED = "memory is shared by CPU and GPU"
+#: Operations of 16 bits per compute unit and cycle: 512 of RDNA 3, 1024 of RDNA 4.
+_RDNA = "https://reddit.com/r/hardware/comments/1j97xyw, table"
+_VULKAN = "llama.cpp Vulkan"
 
 _COMMITS = {
     _CARDS: "52379077acab0e1d450adb86345f9e705bb6cade",
@@ -62,24 +65,35 @@ def _nvidia() -> Iterator[dict[str, Any]]:
 def _amd() -> Iterator[dict[str, Any]]:
     rocm = "https://rocm.docs.amd.com/en/docs-6.2.4/reference/gpu-arch-specs.html"
     shown = "https://sezonuyakala.com/amd-radeon-rx-7900-xtx-and-7900-xt-graphics-cards-revealed/"
-    for name, bandwidth, gib, locator in (
-        ("RX 7900 XTX", 960, 24, "24GB G6, 384-bit at 20 Gbps: 960 GB/s"),
-        ("RX 7900 XT", 800, 20, "20 GB G6, 320-bit at 20 Gbps: 800 GB/s"),
+    tflops = "https://bloglaralemi.com/2022/11/14/amd-radeon-rx-7900-collection-deep-dive/"
+    for name, bandwidth, gib, locator, peak, engine in (
+        ("RX 7900 XTX", 960, 24, "24GB G6, 384-bit at 20 Gbps: 960 GB/s", 123, None),
+        ("RX 7900 XT", 800, 20, "20 GB G6, 320-bit at 20 Gbps: 800 GB/s", 103, _VULKAN),
     ):
         also = f"Radeon {name};{name[3:]};AMD Radeon {name}"
-        yield _device(name, bandwidth, gib, also, shown, locator)
-    for name, gib, also in (
-        ("RX 9070 XT", 16, "Radeon RX 9070 XT;9070 XT;AMD Radeon RX 9070 XT"),
-        ("Radeon AI PRO R9700", 32, "R9700;AMD R9700;AI PRO R9700;AMD Radeon AI PRO R9700"),
-    ):
+        yield _device(
+            name, bandwidth, gib, also, f"{shown}; arithmetic: {tflops}",
+            f"{locator}; TFLOPS FP16 {peak}", fp16_tflops=peak, usual_engine=engine,
+        )  # fmt: skip
+    for name, gib, also, peak, clock in (
+        ("RX 9070 XT", 16, "Radeon RX 9070 XT;9070 XT;AMD Radeon RX 9070 XT", 194.6,
+         "2.97 GHz boost (https://multiplayer.it/notizie/amd-radeon-rx-9070-xt-rx-9070-specifiche"
+         ".html)"),
+        ("Radeon AI PRO R9700", 32, "R9700;AMD R9700;AI PRO R9700;AMD Radeon AI PRO R9700", 190,
+         "2.9 GHz assumed"),
+    ):  # fmt: skip
         yield _device(
             name, 640, gib, also, "derived",
             "256 bit x 20 Gbit/s per pin (GDDR6) / 8; memory as printed with the runs",
+            fp16_tflops=peak, usual_engine=_VULKAN,
+            note=f"fp16_tflops derived: 64 compute units x 1024 per cycle ({_RDNA}) x {clock}",
         )  # fmt: skip
     yield _device(
         "Radeon PRO W7900", 864, 48, "W7900;AMD Radeon PRO W7900;Radeon W7900",
         "https://www.itcreations.com/amd-gpu/amd-radeon-pro-w7900-gpu",
-        "48GB of GDDR6, 864 GB/s, 384-bit",
+        "48GB of GDDR6, 864 GB/s, 384-bit; 96x Compute Units",
+        fp16_tflops=122.9, usual_engine=_VULKAN,
+        note=f"fp16_tflops derived: 96 compute units x 512 per cycle ({_RDNA}) x 2.5 GHz assumed",
     )  # fmt: skip
     yield _device(
         "Instinct MI60", 1024, 32, "MI60;Radeon Instinct MI60;AMD Instinct MI60",
@@ -99,7 +113,8 @@ def _amd() -> Iterator[dict[str, Any]]:
         "Strix Halo;Ryzen AI Max 395;Radeon 8060S;AMD Ryzen AI Max+ 395;8060S",
         "https://whylucian.github.io/softab/docs/hardware-specs.html",
         "128GB LPDDR5X-8000 (unified), 256 GB/s theoretical, ~215 GB/s measured",
-        fp16_tflops=59.4, note=f"{_SHARED}; firmware gives up to 96 GiB of it to the GPU",
+        fp16_tflops=59.4, usual_engine=_VULKAN,
+        note=f"{_SHARED}; firmware gives up to 96 GiB of it to the GPU",
     )  # fmt: skip
 
 

@@ -149,6 +149,8 @@ class Judge:
         devices = self.case.machine.devices
         used = [devices[d] for d in set(layout.homes) if d != CPU]
         spread = max((d.prompt_spread for d in used), default=4.0)
+        if used and self.variant(layout, ubatch).copies:
+            spread = max(spread, self.case.machine.copied_spread)
         value = 1 / self.prompt_s(layout, ubatch)
         return Rate(value, value / spread, value * spread)
 

@@ -12,11 +12,11 @@ from moe2opt.place.sections import Gpu, PlaceConfig, Rates
 from moe2opt.profiles.fitting import decode
 from moe2opt.profiles.fitting.calibrate import Hardware
 from moe2opt.profiles.fitting.holdout import KINDS
-from moe2opt.profiles.formats import CLASSES, weight_class
+from moe2opt.profiles.formats import CLASSES, REFERENCE, engine_class, weight_class
 from moe2opt.profiles.predicting.predict import tables_of
+from moe2opt.profiles.ram import COPIED_SPREAD, RamRate, ram_rate
 from moe2opt.profiles.ram import HOP_S as RAM_HOP_S
 from moe2opt.profiles.ram import SPREAD as RAM_SPREAD
-from moe2opt.profiles.ram import RamRate, ram_rate
 from moe2opt.profiles.tables.tables import Profiles
 
 GIB = 2**30
@@ -85,8 +85,9 @@ class Machine:
         Seconds to use a byte in RAM for a token, and to hand a layer over to the processor.
     ram_spread, ram_words
         Factor around these seconds between which new runs lie, and where they come from.
-    copy_byte_s
-        Seconds to copy a byte from RAM to a device.
+    copy_byte_s, copied_spread
+        Seconds to copy a byte from RAM to a device, and the least factor around the seconds of a
+        prompt for which something is copied.
     pool_bytes
         What the device and the processor may use together, where they share one memory.
     notes
@@ -100,6 +101,7 @@ class Machine:
     ram_spread: float
     ram_words: str
     copy_byte_s: float
+    copied_spread: float
     pool_bytes: int | None = None
     notes: tuple[str, ...] = ()
 
@@ -179,6 +181,7 @@ def machine_of(config: PlaceConfig, profiles: Profiles | None = None) -> Machine
         ram_spread=rates.spread if fitted and rates.spread else RAM_SPREAD,
         ram_words=rate.words,
         copy_byte_s=1 / (config.pcie_gb_per_s * 1e9),
+        copied_spread=1.0 if rates.prompt_spread else COPIED_SPREAD,
     )
 
 
@@ -243,6 +246,8 @@ def _device(gpu: Gpu, k: int, margin_gib: float, tables: Profiles) -> Device:
         prompt = found.pools.prefill.coefficients
     tflops = known["fp16_tflops"] if known is not None else None
     peak, operations_per_s = Hardware(bandwidth, tflops).peaks
+    engine = engine_class(known["usual_engine"]) if known is not None else None
+    operations_per_s /= found.pools.prefill.factor(engine or REFERENCE)
     terms = dict(zip(decode.COEFFICIENTS, reading.tolist(), strict=True))
     return Device(
         name=name,

@@ -40,6 +40,7 @@ DEVICE_COLUMNS = {
     "bandwidth_basis": Column(choices=("spec", "measured"), blank=True, optional=True),
     "memory_gib": _AMOUNT,
     "fp16_tflops": _MEASURED,
+    "usual_engine": _WORDS,
     "power_limit_w": _MEASURED,
     "power_limit_scope": _WORDS,
     "idle_power_w": _MEASURED,

@@ -19,16 +19,19 @@ _ENGINES = {
     "bitsandbytes": "eager",
     "eager": "eager",
     "exl": "ExLlama",
+    "mlc": "MLC",
+    "vulkan": "llama.cpp Vulkan",
     "llama": "llama.cpp",
     "lm studio": "llama.cpp",
     "vllm": "vLLM",
     "sglang": "vLLM",
-    "mlc": "MLC",
     "tensorrt": "TensorRT",
 }
 
 #: The engine whose time per token is the reference of all others.
 REFERENCE = "llama.cpp"
+#: The same through Vulkan, whose kernels attain less of a card's matrix units.
+VULKAN = "llama.cpp Vulkan"
 OTHER = "other"
 EAGER = "eager"
 

@@ -23,6 +23,10 @@ ASSUMED = "ddr5-5600"
 #: Factor either way of the seconds in RAM: a source that was left out is inside nine times in ten.
 SPREAD = 2.0
 
+#: Factor either way of a prompt with experts in RAM: over published hosts, copies to a card run at
+#: 8 to 37 GB/s (slots, drivers, pages that are locked or not) but for one host.
+COPIED_SPREAD = 2.5
+
 _KIND = re.compile(r"(?:lp)?ddr[345]x?-(\d{3,5})(?:x(\d{1,2}))?")
 
 

@@ -65,6 +65,7 @@ def test_rates_of_a_machine_are_recovered(tmp_path: Path) -> None:
     before, after = (machine_of(c).devices[0] for c in (config(), found))
     assert 1 < after.spread < before.spread
     assert 1 < after.prompt_spread < before.prompt_spread
+    assert machine_of(config()).copied_spread > machine_of(found).copied_spread == 1
 
 
 def test_what_no_run_shows_stays_assumed(tmp_path: Path) -> None:

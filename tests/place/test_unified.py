@@ -25,6 +25,20 @@ def asked(name: str = "glm45-air", context: int = 8192, **unified: Any) -> Place
     return instance_of(PlaceConfig.model_validate(content), model(name))
 
 
+def test_a_radeon_reads_prompts_through_vulkan() -> None:
+    """The seconds of an operation are those of the usual engine, and copies widen a prompt."""
+    content = {
+        "problem": "place", "model": "m.gguf", "context": {"tokens": 8192},
+        "gpus": [{"name": "RX 9070 XT"}],
+    }  # fmt: skip
+    instance = instance_of(PlaceConfig.model_validate(content), model("glm45-air"))
+    dense_s = instance.case.machine.devices[0].operation_s[0]
+    # Its only run: 4802 tokens/s of a model of 8.03e9 parameters.
+    assert 1 / (2 * 8.03e9 * dense_s) == pytest.approx(4802, rel=0.15)
+    prompts = mo.solve(instance).plan.prefill
+    assert prompts.high / prompts.value >= 2.5
+
+
 def test_what_lies_anywhere_lies_in_the_pool() -> None:
     """Device and processor together hold the model once, and leave the system its margin."""
     instance = asked("qwen3-235b", gib=160)

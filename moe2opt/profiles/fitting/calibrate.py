@@ -174,7 +174,8 @@ class Calibration:
     def _device_prefill_s(self, device: str, points: Points) -> FloatArray:
         pace = decode.pace_of(points, self.prefill_modes)
         reading = float(self.decode_coefficients(device)[0])
-        return prefill.predict_seconds(points, self.prefill_coefficients(device), reading, pace)
+        at = self.pools.prefill.attained(points)
+        return prefill.predict_seconds(at, self.prefill_coefficients(device), reading, pace)
 
     @staticmethod
     def _by_device(points: Points, rule: Callable[[str, Points], FloatArray]) -> FloatArray:
@@ -339,9 +340,10 @@ def _fit_prefill(sample: Sample, found: Calibration) -> dict[str, FloatArray]:
     fits = {}
     for device, own, mask in _split(sample):
         centre = found.pools.prefill.coefficients
+        at = found.pools.prefill.attained(own.points)
         reading = float(found.decode_coefficients(device)[0])
         plain = own.values / pace[mask]
-        fits[device] = prefill.fit_device(own.points, plain, reading, centre)
+        fits[device] = prefill.fit_device(at, plain, reading, centre)
     return fits
 
 

@@ -27,7 +27,7 @@ import numpy as np
 
 from moe2opt.profiles.fitting.points import Points
 from moe2opt.profiles.fitting.robust import group_weights, robust_nnls, weighted_sum
-from moe2opt.profiles.formats import CLASSES, EAGER, REFERENCE
+from moe2opt.profiles.formats import CLASSES, EAGER, REFERENCE, VULKAN
 from moe2opt.result import FloatArray
 
 #: Coefficients in the order of the columns.
@@ -62,7 +62,8 @@ class Pool:
     coefficients
         ``(8,)`` in the order of `COEFFICIENTS`.
     engines
-        Time per token of an engine class, relative to `REFERENCE`.
+        Time per token of an engine class, relative to `REFERENCE`; through Vulkan it is the same,
+        since decoding waits for the memory.
     host_s
         Least seconds per token of host-bound engines, by weight class.
     """
@@ -178,7 +179,7 @@ def _engine_factors(points: Points, ratio: FloatArray) -> dict[str, float]:
     """Return the median ratio of each engine, drawn towards 1 where it has few runs."""
     factors = {}
     weights = group_weights(points.group)
-    for engine in sorted(set(points.engine) - {REFERENCE}):
+    for engine in sorted(set(points.engine) - {REFERENCE, VULKAN}):
         own = np.array([name == engine for name in points.engine])
         trust = weights[own].sum() / (weights[own].sum() + _ENGINE_PRIOR)
         factors[engine] = float(np.exp(trust * np.log(np.median(ratio[own]))))

@@ -34,7 +34,7 @@ from moe2opt.result import FloatArray
 from moe2opt.schema.csv import Row
 
 #: Version of the content of ``fit.json``.
-VERSION = 3
+VERSION = 4
 
 #: Coefficients are stored with this many significant digits; the fit in memory is rounded alike,
 #: so that a stored fit and a fresh one predict the same.
@@ -189,7 +189,10 @@ def rounded_pools(pools: Pools) -> Pools:
             {name: number(v) for name, v in own.engines.items()},
             {name: number(v) for name, v in own.host_s.items()},
         ),
-        PrefillPool(_round(pools.prefill.coefficients)),
+        PrefillPool(
+            _round(pools.prefill.coefficients),
+            {name: number(v) for name, v in pools.prefill.engines.items()},
+        ),
     )
 
 
@@ -224,6 +227,7 @@ def to_dict(fit: Fit, digest: str) -> dict[str, Any]:
             "engines": pool.engines,
             "host_s": pool.host_s,
             "prefill": _named(PREFILL, found.pools.prefill.coefficients),
+            "prefill_engines": found.pools.prefill.engines,
         },
         "decode": {d: _named(DECODE, v) for d, v in found.decode.items()},
         "prefill": {d: _named(PREFILL, v) for d, v in found.prefill.items()},
@@ -246,8 +250,9 @@ def from_dict(content: Mapping[str, Any], hardware: Mapping[str, Hardware]) -> F
     """Return the fit that `to_dict` wrote."""
     pools = content["pools"]
     shared = Pool(_vector(DECODE, pools["decode"]), dict(pools["engines"]), dict(pools["host_s"]))
+    prompts = PrefillPool(_vector(PREFILL, pools["prefill"]), dict(pools["prefill_engines"]))
     found = Calibration(
-        pools=Pools(shared, PrefillPool(_vector(PREFILL, pools["prefill"]))),
+        pools=Pools(shared, prompts),
         hardware=hardware,
         decode={d: _vector(DECODE, v) for d, v in content["decode"].items()},
         prefill={d: _vector(PREFILL, v) for d, v in content["prefill"].items()},

@@ -82,8 +82,10 @@ class Cell:
     beyond: tuple[bool, ...]
 
 
-#: With fewer cells to lean on than these, an interval spans a factor of two at least.
+#: With fewer cells to lean on than these, an interval spans a factor of two at least, and that of
+#: joules what the seconds span that they are made of.
 _FEW_CELLS = 5
+_TIMES = {"decode_energy": "decode", "prefill_energy": "prefill"}
 
 #: What all cells of other devices together weigh, in groups of runs of the device itself.
 _PRIOR = 6.0
@@ -137,6 +139,11 @@ class Errors:
         if len(known) < _FEW_CELLS:
             # Two or three sources do not show how far the next one may be off.
             widths.append(math.log(2.0) * stretch(level))
+            if quantity in _TIMES:
+                unknown = extrapolated or not own
+                widths.append(
+                    self.spread(device, _TIMES[quantity], kind, extrapolated=unknown, level=level)
+                )
         return max(widths)
 
     def find(self, device: str, quantity: str, kind: str, by: str) -> HoldOut | None:

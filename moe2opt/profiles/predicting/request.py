@@ -12,7 +12,14 @@ from moe2opt.profiles.fitting.caps import CapCurve
 from moe2opt.profiles.fitting.fit import Fit
 from moe2opt.profiles.fitting.holdout import KINDS
 from moe2opt.profiles.fitting.points import NEAR, Points
-from moe2opt.profiles.formats import CLASSES, EAGER, Format, engine_class, weight_class
+from moe2opt.profiles.formats import (
+    CLASSES,
+    EAGER,
+    REFERENCE,
+    Format,
+    engine_class,
+    weight_class,
+)
 from moe2opt.result import FloatArray, InputError
 from moe2opt.schema.csv import Row
 
@@ -121,13 +128,17 @@ def load_of(
     if share > 1 + 1e-6:
         raise InputError("active_bytes: more than weights_bytes, or active_params_b above params_b")
     share = min(share, 1.0)
+    known = engine_class(engine) or form.engine
+    if known == REFERENCE:
+        # Nobody said through which interface the device is reached.
+        known = engine_class(device["usual_engine"]) or known
     return Load(
         device=device,
         form=form,
         all_bytes=weights_bytes,
         active_bytes=weights_bytes * share,
         active_params=active_params_b * 1e9 if active_params_b else params * share,
-        engine=engine_class(engine) or form.engine,
+        engine=known,
         power_mode=mode_name(power_mode or ""),
         power_cap_w=power_cap_w,
     )

@@ -404,6 +404,23 @@ def test_cards_of_one_bandwidth_read_prompts_by_their_arithmetic() -> None:
     assert 1.1 < fast / slow < 7168 / 5888
 
 
+def test_vulkan_attains_less_of_the_matrix_units() -> None:
+    """Prompts through Vulkan are slower, answers are not, and Radeon cards use it unless told."""
+    for phase, ratio in (("prefill", 1.5), ("decode", 1.0)):
+        plain, vulkan = (
+            predict(RTX, 4.92e9, "Q4_K_M", phase, engine=engine, quantity="s_per_token").value  # type: ignore[arg-type]
+            for engine in ("llama.cpp CUDA", "llama.cpp Vulkan")
+        )
+        assert vulkan >= ratio * plain
+        assert phase == "prefill" or vulkan == plain
+    usual, told = (
+        predict("RX 9070 XT", 4.92e9, "Q4_K_M", "prefill", engine=engine).value
+        for engine in (None, "llama.cpp Vulkan")
+    )
+    assert usual == told
+    assert usual == pytest.approx(4802, rel=0.1)
+
+
 def test_a_mode_that_nobody_ran_is_slower_in_proportion() -> None:
     """Ten watts in place of the usual 25 take 2.5 times as long, marked; 40 change nothing."""
     about = {"weights_bytes": 2e9, "precision": "Q4_K_M"}
