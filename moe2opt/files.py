@@ -93,7 +93,7 @@ def read_text(path: str | Path, most_bytes: int = MOST_BYTES) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-def read_json(path: str | Path, most_bytes: int = MOST_BYTES) -> Any:
+def read_json(path: str | Path, most_bytes: int = MOST_BYTES, *, finite: bool = True) -> Any:
     """Return the content of a JSON file.
 
     Raises
@@ -101,10 +101,10 @@ def read_json(path: str | Path, most_bytes: int = MOST_BYTES) -> Any:
     InputError
         ``path: reason`` as `read_text` and `json_of`.
     """
-    return json_of(read_text(path, most_bytes), _named(path))
+    return json_of(read_text(path, most_bytes), _named(path), finite=finite)
 
 
-def json_of(text: str, name: str) -> Any:
+def json_of(text: str, name: str, *, finite: bool = True) -> Any:
     """Return what a JSON text holds: finite numbers, and texts that can be shown.
 
     Parameters
@@ -113,6 +113,8 @@ def json_of(text: str, name: str) -> Any:
         The text.
     name
         What messages call it.
+    finite
+        Whether ``Infinity`` and ``NaN``, which are no JSON though Python writes them, are refused.
 
     Raises
     ------
@@ -128,7 +130,7 @@ def json_of(text: str, name: str) -> Any:
     if has_too_many_values(text):
         refuse(f"more than {MOST_VALUES:,} values")
     try:
-        content = DECODER.decode(text)
+        content = (DECODER if finite else _LENIENT).decode(text)
     except RecursionError:
         refuse(f"nested deeper than {MOST_NESTING} levels")
     except json.JSONDecodeError as error:
@@ -137,7 +139,7 @@ def json_of(text: str, name: str) -> Any:
         refuse(f"not JSON: {error}")
     except MemoryError:
         refuse("too large for the memory")
-    _check(content, refuse)
+    _check(content, refuse, finite=finite)
     return content
 
 
@@ -146,7 +148,7 @@ def has_too_many_values(text: str) -> bool:
     return sum(map(text.count, ",[{")) > MOST_VALUES
 
 
-def _check(content: Any, refuse: Callable[[str], NoReturn]) -> None:
+def _check(content: Any, refuse: Callable[[str], NoReturn], *, finite: bool) -> None:
     """Look at every value once; only where one is wrong its place is worked out."""
     level: list[Any] = [content]
     depth = 0
@@ -164,7 +166,7 @@ def _check(content: Any, refuse: Callable[[str], NoReturn]) -> None:
             elif kind is str:
                 if not value.isprintable() and (fault := fault_of_text(value)):
                     refuse(f"{_place(content, value)}{fault}")
-            elif kind is float and not math.isfinite(value):
+            elif finite and kind is float and not math.isfinite(value):
                 refuse(f"{_place(content, value)}a number is too large")
         level, depth = below, depth + 1
 
@@ -211,6 +213,8 @@ def _constant(word: str) -> NoReturn:
 
 #: Reads JSON as `json_of` does: no key twice, no NaN; what it refuses is a `ValueError`.
 DECODER = json.JSONDecoder(parse_int=_whole, parse_constant=_constant, object_pairs_hook=_section)
+
+_LENIENT = json.JSONDecoder(parse_int=_whole, object_pairs_hook=_section)
 
 
 def _named(path: str | Path) -> str:

@@ -30,7 +30,7 @@ def content_of(path: Path) -> dict[str, Any]:
     """
     if not path.is_file():
         raise InputError(f"no file {path.name} in '{path.parent.name}'")
-    config = read_json(path)
+    config = read_json(path, finite=False)  # transformers writes `time_step_limit: [0, Infinity]`
     if not isinstance(config, dict):
         raise InputError(f"{path.name} is not a Hugging Face configuration")
     inner = config.get("text_config")

@@ -17,6 +17,9 @@ _FULL = {"full_attention", "attention", "full", "*", "hybrid"}
 _WINDOW = {"sliding_attention", "chunked_attention", "sliding", "local"}
 _LINEAR = {"linear_attention", "linear", "mamba", "mamba2", "recurrent", "M"}
 
+#: Letters of a pattern for words of `layers_block_type`: mamba, attention, experts, dense part.
+_LETTERS = {"mamba": "M", "attention": "*", "moe": "E", "mlp": "-"}
+
 
 @dataclass(frozen=True, slots=True)
 class Mixer:
@@ -63,12 +66,17 @@ class Family:
     """
 
     matrices: int = 3
-    dense_width: str = "intermediate_size"
+    dense_width: str = "dense_intermediate_size"
     shared: int = 0
     window_every: int = 0
     linear_every: int = 0
     chunk: int = 0
     gated: bool = False
+
+    @property
+    def dense_widths(self) -> tuple[str, ...]:
+        """Keys of the width of a layer without experts, the first that is told counts."""
+        return self.dense_width, "intermediate_size"
 
 
 _PLAIN = Family()
@@ -102,9 +110,22 @@ def family_of(model_type: str | None) -> Family | None:
     return FAMILIES.get((model_type or "").removesuffix("_text"))
 
 
+def pattern_of(keys: Keys) -> str:
+    """Return a letter a layer where each is one part only: ``M*E-``, ``?`` for another word."""
+    words = keys.words("layers_block_type")
+    if {"moe", "mlp"} & set(words):
+        return "".join(_LETTERS.get(word, "?") for word in words)
+    return keys.text("hybrid_override_pattern")
+
+
+def layers_of(keys: Keys) -> int | None:
+    """Return the number of layers."""
+    return keys.first("num_hidden_layers", "num_layers") or len(pattern_of(keys)) or None
+
+
 def sparse_layers(keys: Keys, layers: int) -> tuple[int, ...]:
     """Return the layers that hold experts, by whichever rule the configuration states."""
-    pattern = keys.text("hybrid_override_pattern")
+    pattern = pattern_of(keys)
     if pattern:
         return tuple(k for k, letter in enumerate(pattern[:layers]) if letter == "E")
     words = keys.words("mlp_layer_types")
@@ -138,7 +159,7 @@ def _is_sparse(keys: Keys, layer: int, layers: int) -> bool:
 
 def dense_layers(keys: Keys, layers: int, sparse: Sequence[int]) -> int:
     """Return the number of layers with a feed-forward part of their own and no experts."""
-    pattern = keys.text("hybrid_override_pattern")
+    pattern = pattern_of(keys)
     return pattern[:layers].count("-") if pattern else layers - len(sparse)
 
 
@@ -154,6 +175,11 @@ def shared_width(keys: Keys, family: Family, width: int) -> int:
     if told is not None:
         return told
     return (family.shared if count is None else count) * width
+
+
+def latent_width(keys: Keys) -> int:
+    """Return the width of what experts compute on where it is not that of the layer, else 0."""
+    return keys.first("moe_latent_size", "routed_expert_hidden_size") or 0
 
 
 def mixers(keys: Keys, family: Family, layers: int, hidden: int) -> Iterator[Mixer]:
@@ -180,7 +206,7 @@ def window_of(keys: Keys, family: Family) -> int:
 
 def kinds(keys: Keys, family: Family, layers: int) -> Iterator[str]:
     """Yield the kind of mixer of each layer: full, window, linear, mamba, conv or none."""
-    pattern = keys.text("hybrid_override_pattern")
+    pattern = pattern_of(keys)
     if pattern:
         words: Sequence[str] = pattern
     else:

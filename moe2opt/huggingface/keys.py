@@ -38,7 +38,7 @@ _HARMLESS = re.compile(
     r"|.*rope_.*|.*theta.*|.*freq|partial_rotary_factor|original_.*|moe_top_?k|.*activation.*"
     r"|residual.*|.*multiplier.*|.*jitter.*|expert_parallel.*|layers_to_.*|mamba_expand|expand"
     r"|no_rope_layer.*|index_topk.*|num_experts_per_group|moe_group.*|.*_impl.*|gate_.*|moe_gate"
-    r"|group_.*"
+    r"|group_.*|rotary_dim|num_mtp_modules|num_beam_groups|num_hash_layers|projector_.*|vision_.*"
 )
 
 

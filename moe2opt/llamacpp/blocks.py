@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from moe2opt.huggingface.families import Family
+from moe2opt.huggingface.families import Family, latent_width, pattern_of
 from moe2opt.huggingface.keys import Keys
 from moe2opt.llamacpp.filetypes import Shaped
 
@@ -77,7 +77,7 @@ class HfModel:
     @property
     def dense_width(self) -> int:
         """Width of the feed-forward part of a layer without experts."""
-        return self.keys.first(self.family.dense_width, "intermediate_size") or self.width
+        return self.keys.first(*self.family.dense_widths) or self.width
 
 
 def block_tensors(model: HfModel) -> Iterator[Shaped]:
@@ -86,7 +86,7 @@ def block_tensors(model: HfModel) -> Iterator[Shaped]:
         "full": _attention, "window": _attention, "linear": _linear, "mamba": _mamba,
         "conv": _convolution,
     }  # fmt: skip
-    pattern = model.keys.text("hybrid_override_pattern")
+    pattern = pattern_of(model.keys)
     for k in range(model.blocks):
         kind = model.kinds[k] if k < model.layers else "full"
         shapes = dict(made[kind](model)) if kind in made else {}
@@ -201,7 +201,11 @@ def _moe(model: HfModel) -> _Shapes:
     yield "ffn_gate_inp.weight", (model.hidden, model.experts)
     if model.written.chosen:
         yield "exp_probs_b.bias", (model.experts,)
-    for name, shape in _dense(model, model.width, "_exps"):
+    latent = latent_width(model.keys)
+    if latent:
+        yield "ffn_latent_down.weight", (model.hidden, latent)
+        yield "ffn_latent_up.weight", (latent, model.hidden)
+    for name, shape in _dense(replace(model, hidden=latent or model.hidden), model.width, "_exps"):
         yield name, (*shape, model.experts)
         if model.written.architecture == "gpt-oss":
             yield name.replace("weight", "bias"), (shape[1], model.experts)

@@ -17,6 +17,9 @@ from moe2opt.huggingface.families import (
     Family,
     family_of,
     kinds,
+    latent_width,
+    layers_of,
+    pattern_of,
     shared_width,
     sparse_layers,
     window_of,
@@ -120,11 +123,12 @@ def _of_further(model: HfModel, name: str) -> bool:
 
 def _model_of(keys: Keys, family: Family, written: Written, file: str) -> HfModel:
     hidden = _needed(keys, file, "hidden_size")
-    layers = _needed(keys, file, "num_hidden_layers", "num_layers")
-    pattern = keys.text("hybrid_override_pattern")
+    layers = layers_of(keys) or _needed(keys, file, "num_hidden_layers", "num_layers")
+    pattern = pattern_of(keys)
     if pattern and len(pattern) < layers:
         raise InputError(
-            f"{file}: hybrid_override_pattern has {len(pattern)} letters for {layers} layers"
+            f"{file}: hybrid_override_pattern or layers_block_type tells {len(pattern)} of "
+            f"{layers} layers"
         )
     experts = keys.first(
         "num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts"
@@ -157,7 +161,7 @@ def _fields(model: HfModel, vocabulary: int) -> dict[str, Any]:
     """Return the keys of the file that memory follows from."""
     keys, name = model.keys, model.written.architecture
     attends = [kind in ("full", "window") for kind in model.kinds]
-    pattern = bool(keys.text("hybrid_override_pattern"))
+    pattern = bool(pattern_of(keys))
     own: dict[str, Any] = {
         "block_count": model.blocks,
         "context_length": keys.first("max_position_embeddings") or 0,
@@ -187,6 +191,8 @@ def _fields(model: HfModel, vocabulary: int) -> dict[str, Any]:
             "moe_topk", "moe_top_k",
         ) or 1  # fmt: skip
         own["expert_feed_forward_length"] = model.width
+        if latent := latent_width(keys):
+            own["moe_latent_size"] = latent
     if {"linear", "mamba"} & set(model.kinds):
         own |= _state_fields(model)
     if "linear" in model.kinds:

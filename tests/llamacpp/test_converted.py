@@ -117,5 +117,29 @@ def test_names_and_types_without_a_choice(tmp_path: Path) -> None:
 def test_a_pattern_says_something_of_each_layer(tmp_path: Path) -> None:
     """A pattern with fewer letters than there are layers is refused with both numbers."""
     folder = folder_of(tmp_path, "nemotron3-nano", num_hidden_layers=60)
-    with pytest.raises(InputError, match="hybrid_override_pattern has 52 letters for 60 layers"):
+    with pytest.raises(InputError, match="layers_block_type tells 52 of 60 layers"):
         read_converted(folder)
+
+
+def test_a_pattern_may_be_words(tmp_path: Path) -> None:
+    """A word a layer says the same as a letter a layer, also where nothing counts the layers."""
+    pattern = CONFIGS["nemotron3-nano"]["config"]["hybrid_override_pattern"]
+    words = {"M": "mamba", "*": "attention", "E": "moe", "-": "mlp"}
+    told = [words[letter] for letter in pattern]
+    wordy = {"hybrid_override_pattern": None, "num_hidden_layers": None, "layers_block_type": told}
+    expected, _ = read_converted(folder_of(tmp_path, "nemotron3-nano"))
+    found, notes = read_converted(folder_of(tmp_path, "nemotron3-nano", **wordy))
+    assert (found.fields, found.tensors) == (expected.fields, expected.tensors)
+    assert not [note for note in notes if "CHECK" in note]
+
+
+def test_experts_in_a_latent_space(tmp_path: Path) -> None:
+    """Experts on fewer values than their layer's have two matrices a layer around them."""
+    latent, keys = 1024, CONFIGS["nemotron3-nano"]["config"]
+    header, _ = read_converted(folder_of(tmp_path, "nemotron3-nano", moe_latent_size=latent))
+    weights = {tensor.name: tensor.weights for tensor in header.tensors}
+    hidden, width = keys["hidden_size"], keys["moe_intermediate_size"]
+    for way in ("down", "up"):
+        assert weights[f"blk.1.ffn_latent_{way}.weight"] == hidden * latent
+        assert weights[f"blk.1.ffn_{way}_exps.weight"] == 128 * latent * width
+    assert header.fields["nemotron_h_moe.moe_latent_size"] == latent

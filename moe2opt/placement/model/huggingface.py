@@ -12,6 +12,8 @@ from moe2opt.huggingface.families import (
     Family,
     dense_layers,
     family_of,
+    latent_width,
+    layers_of,
     mixers,
     shared_width,
     sparse_layers,
@@ -46,7 +48,7 @@ def shape_of_config(path: Path, model: Model) -> ModelShape:
 def _shape(path: Path, content: dict[str, Any], names: _Names, model: Model) -> ModelShape:
     keys, known = Keys(content, path.name), family_of(names.model_type)
     family = known or Family()
-    layers = _needed(keys, path, "num_hidden_layers", "num_layers")
+    layers = layers_of(keys) or _needed(keys, path, "num_hidden_layers", "num_layers")
     experts = _needed(
         keys, path, "num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts"
     )
@@ -57,15 +59,17 @@ def _shape(path: Path, content: dict[str, Any], names: _Names, model: Model) -> 
     hidden = _needed(keys, path, "hidden_size")
     width = _needed(keys, path, "moe_intermediate_size", "intermediate_size")
     sparse = sparse_layers(keys, layers)
-    dense_width = keys.first(family.dense_width, "intermediate_size") or width
+    dense_width = keys.first(*family.dense_widths) or width
     matrix, shared = family.matrices * hidden, shared_width(keys, family, width)
     mixing = list(mixers(keys, family, layers, hidden))
     table = (keys.first("vocab_size") or 0) * hidden
     tied = keys.yes("tie_word_embeddings")
     dense = sum(mixer.weights for mixer in mixing) + table * (1 if tied else 2)
     dense += dense_layers(keys, layers, sparse) * matrix * dense_width
-    dense += len(sparse) * matrix * shared
-    weights = dense + len(sparse) * experts * matrix * width
+    latent = latent_width(keys)
+    dense += len(sparse) * (matrix * shared + 2 * hidden * latent)
+    each = family.matrices * (latent or hidden) * width
+    weights = dense + len(sparse) * experts * each
     notes = [
         "dense weights and context are computed from the configuration",
         *doubts(keys, names.model_type, known, weights),
@@ -78,7 +82,7 @@ def _shape(path: Path, content: dict[str, Any], names: _Names, model: Model) -> 
         experts=experts,
         top_k=top_k,
         hidden=hidden,
-        params_per_expert=float(matrix * width),
+        params_per_expert=float(each),
         dense_bytes=dense * model.dense_bits / 8,
         context=Context(
             values=sum(mixer.values for mixer in mixing if not mixer.window),

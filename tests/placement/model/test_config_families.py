@@ -38,6 +38,28 @@ CONFIGS: dict[str, tuple[dict[str, Any], int, float, int]] = {
          "n_routed_experts": 128, "n_shared_experts": 1, "num_experts_per_tok": 6,
          "num_attention_heads": 32, "num_key_value_heads": 2, "vocab_size": 131072},
         23, 31.6, 6 * 512),
+    # Experts compute on a latent of 1024; the file holds ``Infinity``, as transformers writes it.
+    "nemotron super": (
+        {"model_type": "nemotron_h", "num_hidden_layers": 88, "hidden_size": 4096,
+         "hybrid_override_pattern": "MEMEMEM*EMEMEMEM*EMEMEMEM*EMEMEMEMEM*EMEMEMEMEM*EMEMEMEMEM*"
+         "EMEMEMEMEM*EMEMEMEM*EMEMEMEME", "time_step_limit": [0.0, float("inf")],
+         "intermediate_size": 2688, "moe_intermediate_size": 2688, "moe_latent_size": 1024,
+         "mamba_head_dim": 64, "mamba_num_heads": 128, "moe_shared_expert_intermediate_size": 5376,
+         "head_dim": 128, "n_routed_experts": 512, "n_shared_experts": 1, "n_groups": 8,
+         "num_experts_per_tok": 22, "num_attention_heads": 32, "num_key_value_heads": 2,
+         "mtp_hybrid_override_pattern": "*E", "vocab_size": 131072},
+        40, 120.6, 8 * 512),
+    # A word a layer, and no number of layers.
+    "nemotron lightning": (
+        {"model_type": "nemotron_h", "hidden_size": 2688, "layers_block_type": [
+            {"M": "mamba", "*": "attention", "E": "moe"}[letter]
+            for letter in "MEMEM*EMEMEM*EMEMEM*EMEMEM*EMEMEM*EMEMEMEM*EMEMEMEME"],
+         "intermediate_size": 1856, "moe_intermediate_size": 1856, "mamba_head_dim": 64,
+         "mamba_num_heads": 64, "moe_shared_expert_intermediate_size": 3712, "head_dim": 128,
+         "n_routed_experts": 128, "n_shared_experts": 1, "num_experts_per_tok": 6,
+         "moe_latent_size": None, "mtp_layers_block_type": ["attention", "moe"],
+         "num_attention_heads": 32, "num_key_value_heads": 2, "vocab_size": 131072},
+        23, 31.6, 6 * 512),
     "ling lite": (
         {"model_type": "bailing_moe", "num_hidden_layers": 28, "hidden_size": 2048,
          "first_k_dense_replace": 0, "intermediate_size": 1408, "moe_intermediate_size": 1408,
