@@ -289,6 +289,11 @@ class Case:
                 own[layer.index] += prompt * self.prompt_home_s(layer, device, ubatch)
         return np.concatenate([[0.0], np.cumsum(own)])
 
+    def homes_s(self, device: int) -> FloatArray:
+        """Return the ``(blocks + 1, blocks + 1)`` weighted seconds of homes between two cuts."""
+        seconds = self.home_seconds(self.machine.devices[device], self.config.ubatch[0])
+        return np.asarray(seconds[None, :] - seconds[:, None])
+
     def expert_seconds(
         self, layer: LlamaLayer, device: Device | None, ubatch: int, part: float = 1.0
     ) -> float:

@@ -25,8 +25,9 @@ from moe2opt.canonical import MultipleChoiceProblem
 from moe2opt.place.case import Case, Variant
 from moe2opt.place.hull import hull_rows
 from moe2opt.place.machine import HOP_S
-from moe2opt.place.options import Begin, Site, Split, part_of, place_of
+from moe2opt.place.options import Begin, Site, Split, split_value_s
 from moe2opt.place.rows import Rows, memory_rows, order_rows, prompt_row, variant_rows
+from moe2opt.place.runs import run_rows
 from moe2opt.result import FloatArray
 
 
@@ -63,6 +64,7 @@ def compile_case(case: Case) -> Compiled:
     variant_rows(case, rows)
     prompt_row(case, rows)
     hull_rows(case, rows)
+    run_rows(case, rows)
     values = [_variant_values(case, rows.variants)]
     uses = [np.stack(rows.variant, axis=1)]
     for d in range(len(devices)):
@@ -88,18 +90,7 @@ def compile_case(case: Case) -> Compiled:
 
 def _split_values(case: Case, d: int, splits: tuple[Split, ...]) -> FloatArray:
     """Return seconds that each split of a device takes off the others'."""
-    found = [0.0]
-    device = case.machine.devices[d]
-    for split in splits[1:]:
-        layer, part, ubatch = (
-            case.classes[split.kind][0],
-            part_of(case, d, split),
-            split.ubatch or 1,
-        )
-        both = case.expert_seconds(layer, device, ubatch, part) if part else 0.0
-        both += case.expert_seconds(layer, place_of(case, split), ubatch, 1 - part)
-        found.append(case.expert_seconds(layer, place_of(case, split), ubatch) - both)
-    return np.array(found)
+    return np.array([0.0, *(split_value_s(case, d, split) for split in splits[1:])])
 
 
 def _variant_values(case: Case, variants: tuple[Variant, ...]) -> FloatArray:

@@ -116,6 +116,30 @@ def part_of(case: Case, d: int, split: Split) -> float:
     return kept_bytes(case, d, split) / case.classes[split.kind][0].expert_bytes
 
 
+def split_saved_s(
+    case: Case,
+    layer: LlamaLayer,
+    part: float,
+    device: Device,
+    other: Device | None,
+    ubatch: int,
+) -> float:
+    """Return weighted seconds that a part of a layer's experts saves beside all of them elsewhere.
+
+    What is left there still counts as handed over.
+    """
+    both = case.expert_seconds(layer, device, ubatch, part) if part else 0.0
+    both += case.expert_seconds(layer, other, ubatch, 1 - part)
+    return case.expert_seconds(layer, other, ubatch) - both
+
+
+def split_value_s(case: Case, d: int, split: Split) -> float:
+    """Return weighted seconds that a split of a layer of a device saves."""
+    layer, part = case.classes[split.kind][0], part_of(case, d, split)
+    device, other = case.machine.devices[d], place_of(case, split)
+    return split_saved_s(case, layer, part, device, other, split.ubatch or 1)
+
+
 def place_of(case: Case, split: Split) -> Device | None:
     """Return where the other matrices of a split layer are, None for RAM."""
     return None if split.to < 0 else case.machine.devices[split.to]

@@ -17,6 +17,9 @@ from moe2opt.place.judge import Judge
 from moe2opt.place.options import Begin, Site, Split, kept_matrices
 from moe2opt.result import IntArray
 
+#: Chains of layers that fit, of which the best one is taken.
+_CHAINS = 4
+
 
 def start_of(case: Case, compiled: Compiled) -> IntArray | None:
     """Return the best solution of a chain or of a rule in use; None where none is permitted."""
@@ -27,9 +30,9 @@ def start_of(case: Case, compiled: Compiled) -> IntArray | None:
         return (x for x in found if x is not None and problem.is_feasible(x))
 
     by_rule = fitting((layout, ubatch) for layout in layouts(case))
-    # Chains come in order of their worth.
-    best_chain = islice(fitting(chained(case)), 1)
-    return max((*by_rule, *best_chain), key=problem.evaluate, default=None)
+    # Chains come in order of their worth, at best.
+    best_chains = islice(fitting(chained(case)), _CHAINS)
+    return max((*by_rule, *best_chains), key=problem.evaluate, default=None)
 
 
 def encoded(case: Case, compiled: Compiled, layout: Layout, ubatch: int) -> IntArray | None:
