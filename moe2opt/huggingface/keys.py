@@ -16,7 +16,9 @@ _MOST_LAYERS = 10_000
 _LAYER_KEYS = re.compile(
     "num_hidden_layers|first_k_dense_replace|decoder_sparse_step|num_dense_layers|moe_layer_.*"
 )
-_WIDTH_KEYS = re.compile("hidden_size|vocab_size|.*intermediate_size(_mlp)?|share_expert_dim")
+_WIDTH_KEYS = re.compile(
+    "hidden_size|vocab_size|.*intermediate_size(_mlp)?|share_expert_dim|max_position_embeddings"
+)
 #: Keys whose lists say one number for every layer.
 _LISTS = re.compile("moe_intermediate_size|moe_topk|num_shared_expert|num_experts")
 
@@ -39,6 +41,7 @@ _HARMLESS = re.compile(
     r"|residual.*|.*multiplier.*|.*jitter.*|expert_parallel.*|layers_to_.*|mamba_expand|expand"
     r"|no_rope_layer.*|index_topk.*|num_experts_per_group|moe_group.*|.*_impl.*|gate_.*|moe_gate"
     r"|group_.*|rotary_dim|num_mtp_modules|num_beam_groups|num_hash_layers|projector_.*|vision_.*"
+    r"|sliding_window_size|vocab_size_per_layer_input"
 )
 
 

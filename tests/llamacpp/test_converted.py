@@ -99,6 +99,14 @@ def test_blocks_that_predict_further_tokens_are_in_the_file(tmp_path: Path) -> N
     assert any("predict further tokens are not loaded" in note for note in own.notes)
 
 
+def test_contexts_of_millions_of_tokens_are_read(tmp_path: Path) -> None:
+    """Models that were trained for more than 131,072 tokens, as most are now, are read."""
+    for tokens in (163840, 262144, 10485760):
+        folder = folder_of(tmp_path, "qwen3-30b-a3b", max_position_embeddings=tokens)
+        header, _ = read_converted(folder)
+        assert header.fields["qwen3moe.context_length"] == tokens
+
+
 def test_names_and_types_without_a_choice(tmp_path: Path) -> None:
     """A folder is read in 16 bits, or as it is packed; a GGUF file has types of its own."""
     folder_of(tmp_path, "gpt-oss-20b", quantization_config={"quant_method": "mxfp4"})
