@@ -17,6 +17,13 @@ _FULL = {"full_attention", "attention", "full", "*", "hybrid"}
 _WINDOW = {"sliding_attention", "chunked_attention", "sliding", "local"}
 _LINEAR = {"linear_attention", "linear", "mamba", "mamba2", "recurrent", "M"}
 
+#: Keys of the number of routed experts of a layer, and of how many serve a token.
+EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")
+TOP_K = (
+    "num_experts_per_tok", "num_experts_per_token", "experts_per_token", "top_k_experts", "moe_k",
+    "moe_topk", "moe_top_k",
+)  # fmt: skip
+
 #: Letters of a pattern for words of `layers_block_type`: mamba, attention, experts, dense part.
 _LETTERS = {"mamba": "M", "attention": "*", "moe": "E", "mlp": "-"}
 
@@ -35,12 +42,15 @@ class Mixer:
         Whether it remembers only a window.
     state
         Values that it keeps whatever the number of tokens.
+    recent
+        Values per token of a window that it remembers beside `values` of everything.
     """
 
     weights: int
     values: int = 0
     window: bool = False
     state: int = 0
+    recent: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +73,8 @@ class Family:
         Tokens of the window where no key tells.
     gated
         Whether queries come with a gate of their size.
+    beside
+        Key of the width of a dense part that layers with experts have, too.
     """
 
     matrices: int = 3
@@ -72,6 +84,7 @@ class Family:
     linear_every: int = 0
     chunk: int = 0
     gated: bool = False
+    beside: str = ""
 
     @property
     def dense_widths(self) -> tuple[str, ...]:
@@ -90,13 +103,14 @@ FAMILIES: dict[str, Family] = {
             *("deepseek", "deepseek_v2", "deepseek_v3", "deepseek_v32", "kimi_k2", "glm4_moe"),
             *("glm4_moe_lite", "glm4v_moe", "glm_moe_dsa", "ernie4_5_moe", "hunyuan_v1_moe"),
             *("bailing_moe", "bailing_moe_v2", "minimax_m2", "exaone_moe", "afmoe", "lfm2_moe"),
-            "granitemoehybrid",
+            *("granitemoehybrid", "mimo_v2_flash", "deepseek_v4"),
             *("llama", "mistral", "qwen2", "qwen3"),  # dense ones
         ),
         _PLAIN,
     ),
     "gemma2": Family(window_every=2),
     "gemma3": Family(window_every=6),
+    "gemma4": Family(window_every=6, beside="intermediate_size"),
     "gpt_oss": Family(window_every=2),
     "llama4": Family(dense_width="intermediate_size_mlp", shared=1, window_every=4, chunk=8192),
     "qwen3_next": Family(linear_every=4, gated=True),
@@ -164,7 +178,9 @@ def dense_layers(keys: Keys, layers: int, sparse: Sequence[int]) -> int:
 
 
 def shared_width(keys: Keys, family: Family, width: int) -> int:
-    """Return the width of all shared experts of a layer together."""
+    """Return the width of all shared experts of a layer, or of its dense part, together."""
+    if family.beside:
+        return keys.first(family.beside) or 0
     told = keys.first(
         "shared_expert_intermediate_size", "moe_shared_expert_intermediate_size",
         "share_expert_dim", "shared_intermediate_size",
@@ -184,6 +200,11 @@ def latent_width(keys: Keys) -> int:
 
 def mixers(keys: Keys, family: Family, layers: int, hidden: int) -> Iterator[Mixer]:
     """Yield what mixes the tokens of each layer."""
+    ratios = keys.numbers("compress_ratios")
+    if ratios:
+        kept_of = {ratio: _compressed(keys, hidden, ratio) for ratio in set(ratios)}
+        yield from (kept_of[ratio] for ratio in ratios[:layers])
+        return
     made: dict[str, Callable[[], Mixer]] = {
         "full": lambda: _attention(keys, family, hidden),
         "window": lambda: _attention(keys, family, hidden, window=True),
@@ -213,6 +234,9 @@ def kinds(keys: Keys, family: Family, layers: int) -> Iterator[str]:
         words = keys.words("layer_types") or keys.words("layers_block_type")
     mamba = "mamba" if keys.first("mamba_num_heads", "mamba_n_heads") else "linear"
     window = bool(window_of(keys, family))
+    if not words:
+        on = keys.numbers("hybrid_layer_pattern")
+        words = ["sliding_attention" if near else "full_attention" for near in on]
     for k in range(layers):
         if k < len(words):
             word = words[k]
@@ -235,16 +259,47 @@ def kinds(keys: Keys, family: Family, layers: int) -> Iterator[str]:
 
 
 def _attention(keys: Keys, family: Family, hidden: int, *, window: bool = False) -> Mixer:
-    heads = keys.first("num_attention_heads") or 1
+    """Return attention with heads; those of a window, or of everything, may have own sizes."""
+
+    def told(name: str) -> int | None:
+        return keys.first(f"{'swa' if window else 'global'}_{name}", name)
+
+    heads = told("num_attention_heads") or 1
     rank = keys.first("kv_lora_rank")
     if rank:
         return _latent(keys, hidden, heads, rank)
-    shared = keys.first("num_key_value_heads", "num_attention_groups") or heads
-    head = keys.first("head_dim") or hidden // heads
-    value = keys.first("v_head_dim") or head
+    own = None if window else keys.first("num_global_key_value_heads")
+    shared = own or told("num_key_value_heads") or keys.first("num_attention_groups") or heads
+    head = told("head_dim") or hidden // heads
+    value = told("v_head_dim") or head
     query = heads * head * (2 if family.gated else 1)
-    weights = hidden * (query + heads * value + shared * (head + value))
+    made = 0 if keys.yes("attention_k_eq_v") and not window else value  # values that are keys
+    weights = hidden * (query + heads * value + shared * (head + made))
     return Mixer(weights, shared * (head + value), window)
+
+
+def _compressed(keys: Keys, hidden: int, ratio: int) -> Mixer:
+    """Return attention of DeepSeek-V4: one head is key and value of the latest tokens.
+
+    Of all tokens, `ratio` are kept as one such head; where that is 4, an indexer with heads of its
+    own chooses among them. Projections back are low, and in groups.
+    """
+    heads, head = keys.first("num_attention_heads") or 1, keys.first("head_dim") or 512
+    low, back = keys.first("q_lora_rank") or 1024, keys.first("o_lora_rank") or 1024
+    groups = keys.first("o_groups") or 1
+    indexed, width = keys.first("index_n_heads") or 0, keys.first("index_head_dim") or 0
+    keys.first("num_key_value_heads", "qk_rope_head_dim")  # say nothing here
+    weights = hidden * (low + head) + low * heads * head
+    weights += heads * head * back + groups * back * hidden
+    if ratio <= 0:
+        return Mixer(weights, head, window=True)
+    # Entries overlap where they are of 4 tokens: values and their weights have both halves.
+    fine = ratio == 4
+    weights += 2 * (1 + fine) * hidden * head
+    if not fine:
+        return Mixer(weights, head // ratio, recent=head)
+    weights += low * indexed * width + hidden * indexed + 4 * hidden * width
+    return Mixer(weights, (head + width) // ratio, recent=head)
 
 
 def _latent(keys: Keys, hidden: int, heads: int, rank: int) -> Mixer:

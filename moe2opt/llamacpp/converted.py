@@ -14,6 +14,8 @@ from typing import Any
 from moe2opt.errors import InputError
 from moe2opt.huggingface.checks import against_index, content_of, doubts
 from moe2opt.huggingface.families import (
+    EXPERTS,
+    TOP_K,
     Family,
     family_of,
     kinds,
@@ -130,9 +132,7 @@ def _model_of(keys: Keys, family: Family, written: Written, file: str) -> HfMode
             f"{file}: hybrid_override_pattern or layers_block_type tells {len(pattern)} of "
             f"{layers} layers"
         )
-    experts = keys.first(
-        "num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts"
-    ) or 0  # fmt: skip
+    experts = keys.first(*EXPERTS) or 0
     width = keys.first("moe_intermediate_size") if experts else None
     width = width or _needed(keys, file, "intermediate_size")
     further = keys.first("num_nextn_predict_layers") or 0
@@ -186,10 +186,7 @@ def _fields(model: HfModel, vocabulary: int) -> dict[str, Any]:
         own["attention.sliding_window_pattern"] = [kind == "window" for kind in model.kinds]
     if model.experts:
         own["expert_count"] = model.experts
-        own["expert_used_count"] = keys.first(
-            "num_experts_per_tok", "num_experts_per_token", "experts_per_token", "moe_k",
-            "moe_topk", "moe_top_k",
-        ) or 1  # fmt: skip
+        own["expert_used_count"] = keys.first(*TOP_K) or 1
         own["expert_feed_forward_length"] = model.width
         if latent := latent_width(keys):
             own["moe_latent_size"] = latent

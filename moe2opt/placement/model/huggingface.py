@@ -9,6 +9,8 @@ from pydantic import Field
 
 from moe2opt.huggingface.checks import against_index, content_of, doubts
 from moe2opt.huggingface.families import (
+    EXPERTS,
+    TOP_K,
     Family,
     dense_layers,
     family_of,
@@ -49,19 +51,14 @@ def _shape(path: Path, content: dict[str, Any], names: _Names, model: Model) -> 
     keys, known = Keys(content, path.name), family_of(names.model_type)
     family = known or Family()
     layers = layers_of(keys) or _needed(keys, path, "num_hidden_layers", "num_layers")
-    experts = _needed(
-        keys, path, "num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts"
-    )
-    top_k = _needed(
-        keys, path, "num_experts_per_tok", "num_experts_per_token", "experts_per_token", "moe_k",
-        "moe_topk", "moe_top_k",
-    )  # fmt: skip
+    experts = _needed(keys, path, *EXPERTS)
+    top_k = _needed(keys, path, *TOP_K)
     hidden = _needed(keys, path, "hidden_size")
     width = _needed(keys, path, "moe_intermediate_size", "intermediate_size")
     sparse = sparse_layers(keys, layers)
     dense_width = keys.first(*family.dense_widths) or width
     matrix, shared = family.matrices * hidden, shared_width(keys, family, width)
-    mixing = list(mixers(keys, family, layers, hidden))
+    mixing, window = list(mixers(keys, family, layers, hidden)), window_of(keys, family)
     table = (keys.first("vocab_size") or 0) * hidden
     tied = keys.yes("tie_word_embeddings")
     dense = sum(mixer.weights for mixer in mixing) + table * (1 if tied else 2)
@@ -86,8 +83,8 @@ def _shape(path: Path, content: dict[str, Any], names: _Names, model: Model) -> 
         dense_bytes=dense * model.dense_bits / 8,
         context=Context(
             values=sum(mixer.values for mixer in mixing if not mixer.window),
-            window_values=sum(mixer.values for mixer in mixing if mixer.window),
-            window=window_of(keys, family),
+            window_values=sum(mixer.values if mixer.window else mixer.recent for mixer in mixing),
+            window=window,
             state_values=sum(mixer.state for mixer in mixing),
             bits=model.kv_bits,
         ),

@@ -94,6 +94,44 @@ CONFIGS: dict[str, tuple[dict[str, Any], int, float, int]] = {
          "head_dim": 256, "num_experts": 256, "num_experts_per_tok": 8,
          "shared_expert_intermediate_size": 512, "layer_types": PERIOD * 10, "vocab_size": 248320},
         40, 34.7, 10 * 1024),
+    # One head is key and value, in windows and compressed; projections back are low.
+    "deepseek v4 flash": (
+        {"model_type": "deepseek_v4", "num_hidden_layers": 43, "hidden_size": 4096,
+         "moe_intermediate_size": 2048, "n_routed_experts": 256, "n_shared_experts": 1,
+         "num_experts_per_tok": 6, "num_attention_heads": 64, "num_key_value_heads": 1,
+         "head_dim": 512, "q_lora_rank": 1024, "o_lora_rank": 1024, "o_groups": 8,
+         "qk_rope_head_dim": 64, "index_n_heads": 64, "index_head_dim": 128, "index_topk": 512,
+         "num_hash_layers": 3, "sliding_window": 128, "vocab_size": 129280,
+         "compress_ratios": [0, 0, *[4, 128] * 20, 4, 0]},
+        43, 284, 21 * 160 + 20 * 4),
+    "deepseek v4 pro": (
+        {"model_type": "deepseek_v4", "num_hidden_layers": 61, "hidden_size": 7168,
+         "moe_intermediate_size": 3072, "n_routed_experts": 384, "n_shared_experts": 1,
+         "num_experts_per_tok": 6, "num_attention_heads": 128, "num_key_value_heads": 1,
+         "head_dim": 512, "q_lora_rank": 1536, "o_lora_rank": 1024, "o_groups": 16,
+         "index_n_heads": 64, "index_head_dim": 128, "sliding_window": 128, "vocab_size": 129280,
+         "compress_ratios": [128, 128, *[4, 128] * 29, 4, 0]},
+        61, 1573, 30 * 160 + 31 * 4),
+    # Layers with experts have a dense part, too; those that attend to everything have own heads.
+    "gemma 4": (
+        {"model_type": "gemma4", "text_config": {
+            "model_type": "gemma4_text", "num_hidden_layers": 30, "hidden_size": 2816,
+            "intermediate_size": 2112, "moe_intermediate_size": 704, "num_experts": 128,
+            "top_k_experts": 8, "num_attention_heads": 16, "num_key_value_heads": 8,
+            "head_dim": 256, "num_global_key_value_heads": 2, "global_head_dim": 512,
+            "attention_k_eq_v": True, "sliding_window": 1024, "tie_word_embeddings": True,
+            "layer_types": (["sliding_attention"] * 5 + ["full_attention"]) * 5,
+            "vocab_size_per_layer_input": 262144, "vocab_size": 262144}},
+        30, 25.2, 5 * 2048),
+    "mimo v2 flash": (
+        {"model_type": "mimo_v2_flash", "num_hidden_layers": 48, "hidden_size": 4096,
+         "intermediate_size": 16384, "moe_intermediate_size": 2048, "n_routed_experts": 256,
+         "num_experts_per_tok": 8, "moe_layer_freq": [0] + [1] * 47, "num_attention_heads": 64,
+         "num_key_value_heads": 4, "head_dim": 192, "v_head_dim": 128, "sliding_window": 128,
+         "sliding_window_size": 128, "swa_num_attention_heads": 64, "swa_num_key_value_heads": 8,
+         "swa_head_dim": 192, "swa_v_head_dim": 128, "vocab_size": 152576,
+         "hybrid_layer_pattern": [0] + [1, 1, 1, 1, 0] + [1, 1, 1, 1, 1, 0] * 7},
+        47, 309, 9 * 4 * 320),
     "gpt-oss": (
         {"model_type": "gpt_oss", "num_hidden_layers": 36, "hidden_size": 2880,
          "intermediate_size": 2880, "num_attention_heads": 64, "num_key_value_heads": 8,
