@@ -307,15 +307,18 @@ class Search:
         most = self.options.memory_limit_bytes
         return most is None or resident_bytes() + memory_bytes <= most
 
+    @property
+    def room_bytes(self) -> float:
+        """Memory below the limit when the run began, ``inf`` without a limit."""
+        most = self.options.memory_limit_bytes
+        return math.inf if most is None else max(0.0, most - self._resident)
+
     def is_crowded(self) -> bool:
         """Tell whether more than half of the memory that the run began with is used.
 
         What `reserve` sets aside counts as used.
         """
-        most = self.options.memory_limit_bytes
-        if most is None:
-            return False
-        return not self.has_room(self._reserved[1] + max(0.0, most - self._resident) / 2)
+        return not self.has_room(self._reserved[1] + self.room_bytes / 2)
 
     def reserve(self, records: int) -> None:
         """Set aside what writing down and sealing a proof of so many records takes, about."""

@@ -74,7 +74,7 @@ class Polyblock(CornerRelaxation):
     """
 
     def __init__(self, problem: Problem, search: Search) -> None:
-        asked = remembering(problem.as_monotone())
+        asked = remembering(problem.as_monotone(), search.room_bytes)
         super().__init__(asked, orders=usable_orders(asked, search))
         self.original, self.search = problem, search
         self.is_view = problem.as_monotone() is not problem

@@ -7,6 +7,7 @@ else calls no oracle at all.
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
@@ -20,19 +21,23 @@ from moe2opt.result import FloatArray, IntArray
 #: Memory that the answers of one problem may take, a third for each of the three questions.
 MOST_BYTES = 3 * 2**26
 
+#: Share of the memory below a limit that they may take.
+_SHARE = 1 / 4
+
 #: An answer beside its key and its numbers: two objects, and a place in a table half full.
 _ENTRY_BYTES = sys.getsizeof(b"") + sys.getsizeof([]) + 160
 
 
-def remembering(problem: MonotoneProblem) -> MonotoneProblem:
+def remembering(problem: MonotoneProblem, room_bytes: float = math.inf) -> MonotoneProblem:
     """Return the problem with a memory of its oracles; one made of parts as it is.
 
-    Tables are quicker than a memory of them, and what a class of its own knows must stay.
+    Tables are quicker than a memory of them, and what a class of its own knows must stay. Where
+    room is short, most of it is left to the tree.
     """
     if problem.structure is not None or type(problem) is not MonotoneProblem:
         return problem
     own = {f.name: getattr(problem, f.name) for f in fields(MonotoneProblem) if f.init}
-    known = Remembering(**own)
+    known = Remembering(**own, most_bytes=min(MOST_BYTES, _SHARE * room_bytes))
     # A problem of another class may know more of its data than its oracles show.
     known.__dict__["fingerprint"] = problem.fingerprint
     return known
@@ -40,7 +45,9 @@ def remembering(problem: MonotoneProblem) -> MonotoneProblem:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Remembering(MonotoneProblem):
-    """A monotone problem that keeps what its oracles said."""
+    """A monotone problem that keeps what its oracles said, as far as there is room."""
+
+    most_bytes: float = MOST_BYTES
 
     def _probe(self) -> None:
         """Ask nothing: the oracles were probed when the problem was made."""
@@ -61,15 +68,15 @@ class Remembering(MonotoneProblem):
     @cached_property
     def _objective(self) -> _Answers:
         ask = super().upper_values
-        return _Answers(lambda *points: ask(points[0], points[-1])[:, None])
+        return _Answers(lambda *points: ask(points[0], points[-1])[:, None], self.most_bytes / 3)
 
     @cached_property
     def _above(self) -> _Answers:
-        return _Answers(super().constraint_values)
+        return _Answers(super().constraint_values, self.most_bytes / 3)
 
     @cached_property
     def _below(self) -> _Answers:
-        return _Answers(super().reverse_values)
+        return _Answers(super().reverse_values, self.most_bytes / 3)
 
 
 @dataclass(eq=False, slots=True)
@@ -80,11 +87,14 @@ class _Answers:
     ----------
     ask
         What is asked.
+    most_bytes
+        Memory that the answers may take.
     known
         Numbers by the bytes of the points.
     """
 
     ask: Callable[..., FloatArray]
+    most_bytes: float
     known: dict[bytes, list[float]] = field(default_factory=dict)
 
     def __call__(self, *points: IntArray) -> FloatArray:
@@ -105,7 +115,7 @@ class _Answers:
         """Add answers; when there are too many, forget all that are not wanted at once."""
         known = self.known
         each = len(wanted[0]) + 32 * values.shape[1] + _ENTRY_BYTES
-        if (len(known) + len(missing)) * each > MOST_BYTES / 3:
+        if (len(known) + len(missing)) * each > self.most_bytes:
             kept = {key: known[key] for key in wanted if key in known}
             known.clear()
             known.update(kept)

@@ -64,7 +64,7 @@ def monotone_relaxation(problem: MonotoneProblem, search: Search) -> CornerRelax
     }
     if not fits.get(name, False):
         raise unknown_bound(name, problem, tuple(key for key, value in fits.items() if value))
-    problem = remembering(problem)
+    problem = remembering(problem, search.room_bytes)
     offer_climbs(problem, search)
     family = MaximalRelaxation if problem.mixed_objective is None else MixedRelaxation
     marginal = name in ("auto", "marginal") and fits["marginal"]

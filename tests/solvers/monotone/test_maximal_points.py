@@ -1,5 +1,6 @@
 """Splits at maximal feasible points, the memory of oracles, and exchanges."""
 
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -94,6 +95,17 @@ def test_oracles_are_asked_once_about_a_point():
     result = run(known, "brb")
     assert result.status == mo.Status.OPTIMAL and result.stats["nodes"] > 5
     assert len(asked) == len(set(asked)) > 0
+
+
+def test_a_limit_of_memory_leaves_three_quarters_to_the_tree():
+    """Answers of oracles take a third of a quarter of the room for each question at most."""
+    problem, room = as_oracles(series(8, seed=0)), 2**18
+    known = remembering(problem, room)
+    points = np.random.default_rng(0).integers(1, 7, (4000, 8))
+    for batch in np.split(points, 40):
+        assert np.array_equal(known.constraint_values(batch), problem.constraint_values(batch))
+    kept = known._above.known
+    assert 0 < sum(map(sys.getsizeof, (*kept, *kept.values()))) + sys.getsizeof(kept) <= room / 12
 
 
 def test_a_full_memory_forgets_and_answers_the_same(monkeypatch):
