@@ -61,9 +61,11 @@ class Network:
     limits
         Amount of either resource.
     components
-        Reliability and use of both resources, two components for each subsystem in turn.
+        Reliability and use of both resources, of the components of each subsystem in turn.
     optimum, nodes
         Published optimum, six digits, and nodes of the published branch and bound.
+    kinds
+        Components of each subsystem.
     """
 
     reliability: Callable[[FloatArray], FloatArray]
@@ -71,6 +73,7 @@ class Network:
     components: tuple[tuple[float, float, float], ...]
     optimum: float
     nodes: int
+    kinds: int = 2
 
 
 #: By name, as the suite calls them.
@@ -169,6 +172,66 @@ NETWORKS = {
         0.963122,
         617,
     ),
+    "six-1-of-three": Network(
+        six,
+        (21, 23),
+        (
+            (0.66, 2.89, 2.85),
+            (0.78, 4.53, 4.3),
+            (0.75, 4.15, 3.89),
+            (0.63, 2.38, 1.96),
+            (0.61, 1.91, 2.2),
+            (0.78, 4.44, 3.99),
+            (0.71, 3.43, 3.03),
+            (0.59, 1.39, 1.7),
+            (0.6, 1.57, 1.72),
+            (0.78, 4.53, 4.35),
+            (0.62, 2.34, 1.52),
+            (0.61, 1.56, 1.64),
+            (0.67, 2.38, 3.03),
+            (0.74, 3.91, 3.87),
+            (0.72, 3.03, 3.71),
+            (0.61, 2.12, 1.42),
+            (0.61, 2.3, 1.53),
+            (0.63, 1.75, 1.68),
+        ),
+        0.976054,
+        9713,
+        kinds=3,
+    ),
+    "six-1-of-four": Network(
+        six,
+        (19, 20),
+        (
+            (0.72, 3.32, 3.57),
+            (0.78, 4.5, 4.64),
+            (0.76, 3.5, 4.34),
+            (0.68, 2.98, 2.74),
+            (0.72, 3.42, 3.3),
+            (0.75, 3.5, 3.26),
+            (0.62, 2.16, 1.87),
+            (0.6, 1.36, 1.56),
+            (0.66, 1.9, 2.41),
+            (0.73, 2.99, 3.79),
+            (0.71, 3.07, 3.46),
+            (0.78, 4.26, 4.52),
+            (0.66, 1.87, 2.55),
+            (0.79, 4.08, 4.11),
+            (0.73, 3.11, 3.41),
+            (0.67, 2.96, 3.01),
+            (0.66, 2.54, 2.75),
+            (0.68, 3.05, 2.48),
+            (0.61, 1.95, 1.93),
+            (0.7, 3.35, 2.77),
+            (0.8, 4.83, 4.45),
+            (0.62, 1.61, 1.45),
+            (0.66, 2.39, 2.32),
+            (0.79, 4.39, 3.98),
+        ),
+        0.962325,
+        7044,
+        kinds=4,
+    ),
     "seven-1": Network(
         seven,
         (32, 31),
@@ -226,24 +289,29 @@ def network(name: str) -> MonotoneProblem:
     """Return the problem called `name` as oracles: mixed components within two resources."""
     given = NETWORKS[name]
     table = np.array(given.components)
-    subsystems = len(table) // 2
+    kinds = given.kinds
+    subsystems = len(table) // kinds
     use, limits = table[:, 1:].T, np.array(given.limits)
     # What the cheapest component of every other subsystem leaves bounds each component.
-    least = use.reshape(2, subsystems, 2).min(axis=2)
+    least = use.reshape(2, subsystems, kinds).min(axis=2)
     left = limits[:, None] - np.round(least.sum(axis=1)[:, None] - least, 2)
-    most = np.floor(np.repeat(left, 2, axis=1) / use).min(axis=0).astype(np.int64)
+    most = np.floor(np.repeat(left, kinds, axis=1) / use).min(axis=0).astype(np.int64)
     rows = [partial(_used, row=row, limit=float(b)) for row, b in zip(use, limits, strict=True)]
     return MonotoneProblem(
         np.zeros(len(table), dtype=np.int64),
         most,
-        partial(_works, failure=1 - table[:, 0], system=given.reliability),
+        partial(_works, failure=1 - table[:, 0], kinds=kinds, system=given.reliability),
         constraints=rows,
-        reverse_constraints=[partial(_present, subsystem=j) for j in range(subsystems)],
+        reverse_constraints=[
+            partial(_present, first=j * kinds, kinds=kinds) for j in range(subsystems)
+        ],
     )
 
 
-def _works(points: Any, failure: FloatArray, system: Callable[..., FloatArray]) -> FloatArray:
-    fails = (failure**points).reshape(len(points), -1, 2).prod(axis=2)
+def _works(
+    points: Any, failure: FloatArray, kinds: int, system: Callable[..., FloatArray]
+) -> FloatArray:
+    fails = (failure**points).reshape(len(points), -1, kinds).prod(axis=2)
     return system(1 - fails.T)
 
 
@@ -251,5 +319,5 @@ def _used(points: Any, row: FloatArray, limit: float) -> FloatArray:
     return np.asarray(points @ row - limit * (1 + 1e-9))
 
 
-def _present(points: Any, subsystem: int) -> FloatArray:
-    return np.asarray(points[:, 2 * subsystem : 2 * subsystem + 2].sum(axis=1) - 1.0)
+def _present(points: Any, first: int, kinds: int) -> FloatArray:
+    return np.asarray(points[:, first : first + kinds].sum(axis=1) - 1.0)
