@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -36,40 +37,47 @@ _FLAGS = {
     "rpc": "--rpc",
 }
 
+#: What begins as a size does, and is no name.
+_SIZE = re.compile(r"\s*[\d:.,+-]")
+
 
 def machine(
     gpu: list[str] | None,
     ram: str | None,
     ram_gb_per_s: float | None,
     unified: str | None,
-    device_share: float,
+    device_share: float | None,
 ) -> dict[str, Any]:
     """Return the sections of the machine that was typed, or of this one."""
     speed = {} if ram_gb_per_s is None else {"gb_per_s": ram_gb_per_s}
+    share = {} if device_share is None else {"device_share": device_share}
     if unified is not None:
         if gpu is not None or ram is not None:
             raise InputError("--unified stands for --gpu and --ram: give one or the other")
         own = _gpu(unified, "--unified")
-        return {"unified": {**own, "device_share": device_share}, "ram": speed}
+        return {"unified": {**own, **share}, "ram": speed}
     if gpu is None and ram is None:
         from moe2opt.place.detect import detected_gpus, detected_ram, detected_unified
 
         if (shared := detected_unified()) is not None:
             own = shared.model_dump(exclude_unset=True)
-            return {"unified": {**own, "device_share": device_share}, "ram": speed}
+            return {"unified": {**own, **share}, "ram": speed}
         gpus = [found.model_dump(exclude_none=True) for found in detected_gpus()]
-        return {"gpus": gpus, "ram": {**detected_ram().model_dump(exclude_unset=True), **speed}}
-    size = {} if ram is None else _ram(ram)
-    return {"gpus": [_gpu(text) for text in gpu or ()], "ram": {**size, **speed}}
+        size = detected_ram().model_dump(exclude_unset=True)
+    else:
+        gpus, size = [_gpu(text) for text in gpu or ()], {} if ram is None else _ram(ram)
+    if share:
+        raise InputError("--device-share: it is of a memory that is shared: give --unified")
+    return {"gpus": gpus, "ram": {**size, **speed}}
 
 
 def _ram(text: str) -> dict[str, Any]:
-    size, _, kind = text.partition(":")
+    size, colon, kind = text.partition(":")
     try:
         gib = float(size)
     except ValueError:
         gib = math.nan
-    if not 0 < gib < 2**30:
+    if not 0 < gib < 2**30 or (colon and not kind):
         raise InputError(f"--ram '{text}': give GiB, or GiB and a kind such as 64:ddr5-6000")
     return {"gib": gib} | ({"kind": kind} if kind else {})
 
@@ -79,7 +87,9 @@ def _gpu(text: str, flag: str = "--gpu") -> dict[str, Any]:
     try:
         gib = float(size)
     except ValueError:
-        return {"name": text}
+        if not _SIZE.match(text):
+            return {"name": text}
+        gib = math.nan
     try:
         rate = float(speed) if colon else None
     except ValueError:

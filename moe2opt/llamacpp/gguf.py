@@ -97,20 +97,23 @@ def shards(path: Path) -> tuple[Path, ...]:
         When there is none, a file of several is missing, or a folder holds several models.
     """
     if path.is_dir():
+        folder = path.resolve().name or path
         found = [p for p in sorted(path.glob("*.gguf")) if not p.name.startswith((".", "mmproj"))]
         models = {m["start"] if (m := _SHARD.fullmatch(p.name)) else p.name for p in found}
         if not models:
-            raise InputError(f"'{path.resolve().name}' holds no GGUF file")
+            raise InputError(f"'{folder}' holds no GGUF file")
         if len(models) > 1:
             some = ", ".join(sorted(models)[:3]) + ", ..." * (len(models) > 3)
-            raise InputError(
-                f"'{path.resolve().name}' holds {len(models)} models ({some}): name a file of one"
-            )
+            raise InputError(f"'{folder}' holds {len(models)} models ({some}): name a file of one")
         path = found[0]
     if not path.is_file():
         if path.exists():
             raise InputError(f"'{path.name}' is not a regular file")
-        raise InputError(f"no such file '{path}'")
+        # A name on a hub looks like a path.
+        hub = (
+            "" if path.suffix in (".gguf", ".json") else "; of a model on a hub config.json will do"
+        )
+        raise InputError(f"no such file '{path}'{hub}")
     named = _SHARD.fullmatch(path.name)
     if named is None:
         return (path,)

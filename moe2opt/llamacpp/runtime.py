@@ -40,8 +40,8 @@ _FAULT = re.compile(
     r"(error[ :].*|unknown argument.*|invalid argument.*|failed to (?:load|open).*)"
 )
 
-#: Most lines that are kept of what it prints.
-_MOST_LINES = 50_000
+#: Most characters that are read of what it prints: some hundred times what llama-server says.
+_MOST = 2**24
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,7 @@ def ask(program: Path, options: Sequence[str], *, timeout_s: float = 120.0) -> A
     Raises
     ------
     InputError
-        When there is no such program, or it does not say.
+        When there is no such program, or it does not say, in time or at all.
     """
     binary = program / "llama-server" if program.is_dir() else program
     if not binary.is_file():
@@ -110,20 +110,25 @@ def ask(program: Path, options: Sequence[str], *, timeout_s: float = 120.0) -> A
         except OSError as error:
             raise InputError(f"{binary.name}: {error.strerror}") from error
         try:
-            _wait(process, log, time.monotonic() + timeout_s)
+            text = _heard(process, log, time.monotonic() + timeout_s)
         finally:
             _end(process)
-        log.seek(0)
-        return parsed(log.read().splitlines()[-_MOST_LINES:], binary.name)
+    if text is None:
+        raise InputError(f"{binary.name} did not say what it needs in {timeout_s:g} s")
+    return parsed(text.splitlines(), binary.name)
 
 
-def _wait(process: subprocess.Popen[bytes], log: IO[str], until: float) -> None:
-    """Wait until the table is there, the program ends, or time is up."""
-    while process.poll() is None and time.monotonic() < until:
+def _heard(process: subprocess.Popen[bytes], log: IO[str], until: float) -> str | None:
+    """Return what a program said until the table was there or it ended; None when time is up."""
+    while time.monotonic() < until:
+        ended = process.poll() is not None
         log.seek(0)
-        if any(_END.search(line) for line in log):
-            return
+        # One that talks without end is not followed to it.
+        text = log.read(_MOST)
+        if ended or len(text) >= _MOST or _END.search(text):
+            return text
         time.sleep(0.05)
+    return None
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

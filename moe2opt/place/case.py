@@ -101,6 +101,11 @@ class Case:
         """Filled tokens of a sequence at which speed is counted."""
         context = self.config.context
         room = context.tokens // context.parallel
+        if not room:
+            raise InputError(
+                f"context.tokens: {context.tokens} are less than one for each of "
+                f"{context.parallel} sequences"
+            )
         if context.depth is None:
             return room // 2
         if context.depth > room:

@@ -130,6 +130,11 @@ def expanded(config: PlaceConfig, profiles: Profiles | None = None) -> PlaceConf
         bandwidth = bandwidth or float(known["memory_bandwidth_gb_per_s"])
     if gib is None or bandwidth is None:
         raise InputError("unified: give name, or gib and gb_per_s")
+    if config.margin_gib >= gib * own.device_share:
+        raise InputError(
+            f"unified.gib: the device may use {gib * own.device_share:g} GiB, and the margin is "
+            f"{config.margin_gib:g}"
+        )
     device = Gpu(name=own.name, gib=gib * own.device_share, gb_per_s=bandwidth)
     changes: dict[str, Any] = {
         "gpus": (device,), "unified": own.model_copy(update={"gib": gib, "gb_per_s": bandwidth}),

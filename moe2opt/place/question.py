@@ -13,6 +13,7 @@ from moe2opt.content import Content
 from moe2opt.errors import InputError
 from moe2opt.llamacpp import LlamaModel, read_llama
 from moe2opt.llamacpp.converted import is_configuration, name_of
+from moe2opt.llamacpp.gguf import shards
 from moe2opt.place.case import Case
 from moe2opt.place.compile import Compiled, compile_case
 from moe2opt.place.judge import Judge
@@ -134,11 +135,19 @@ def asked(config: PlaceConfig, model: LlamaModel) -> PlaceInstance | RuntimeInst
 
 
 def named(config: PlaceConfig, path: Path) -> PlaceConfig:
-    """Return a configuration whose line names a file: that to be made of a model in safetensors."""
-    told = config.command_model is not None or config.runtime != "llama.cpp"
-    if told or not is_configuration(path):
+    """Return a configuration whose line names a file that llama.cpp loads.
+
+    It is the first of several, not their folder, and of a model in safetensors the one to be made.
+    """
+    if config.command_model is not None or config.runtime != "llama.cpp":
         return config
-    return config.model_copy(update={"command_model": name_of(path, config.quant)})
+    if is_configuration(path):
+        return config.model_copy(update={"command_model": name_of(path, config.quant)})
+    first, told = shards(path)[0], Path(config.model)
+    if first == path:
+        return config
+    told = told / first.name if path.is_dir() else told.with_name(first.name)
+    return config.model_copy(update={"command_model": str(told)})
 
 
 def instance_of(config: PlaceConfig, model: LlamaModel) -> PlaceInstance:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -10,8 +11,10 @@ from moe2opt.errors import InputError
 from moe2opt.llamacpp.filetypes import file_type
 from moe2opt.profiles.ram import peak_gb_per_s
 from moe2opt.schema import FileName, Name, Section
+from moe2opt.text import shown
 
 Positive = Annotated[float, Field(gt=0, le=1e9)]
+Speed = Annotated[float, Field(ge=1e-9, le=1e9)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Tokens = Annotated[int, Field(ge=1, le=2**30)]
 
@@ -27,7 +30,7 @@ class Gpu(Section):
     `gib` and `gb_per_s` are given."""
     gib: Positive | None = None
     """Memory in GiB; from the table when left out."""
-    gb_per_s: Positive | None = None
+    gb_per_s: Speed | None = None
     """Memory bandwidth in GB/s; when left out, from the table, or 500 (an assumption) where `gib`
     is given."""
     buffer: Name | None = None
@@ -44,7 +47,7 @@ class Ram(Section):
     kind: Name | None = None
     """Such as `ddr5-6000` (two channels) or `ddr4-3200x8` (eight): how fast it is follows from
     published hosts; two channels of DDR5-5600 when nothing is said, an assumption."""
-    gb_per_s: Positive | None = None
+    gb_per_s: Speed | None = None
     """Rate in GB/s at which it was seen to be read; counts more than `kind`."""
     margin_gib: Annotated[float, Field(ge=0, le=1e6)] = 2.0
     """Left to the system, in GiB."""
@@ -67,7 +70,7 @@ class Unified(Section):
     """Name of a device of the profile tables, whose size and bandwidth it is; or any name."""
     gib: Positive | None = None
     """All of it in GiB; from the table when left out."""
-    gb_per_s: Positive | None = None
+    gb_per_s: Speed | None = None
     """Bandwidth in GB/s; from the table when left out."""
     device_share: Annotated[float, Field(gt=0, le=1)] = 0.75
     """Share of it that the device may use: 75 % is what a Mac of 64 GiB or more allows (`sysctl
@@ -156,7 +159,7 @@ class PlaceConfig(Section):
     margin_gib: Annotated[float, Field(ge=0, le=1e6)] = 0.75
     """Kept free on every device, in GiB, besides 15 % of its compute buffer: for the context of the
     driver and pools that grow with depth, which no log shows (300 to 750 MiB are published)."""
-    pcie_gb_per_s: Positive = 20.0
+    pcie_gb_per_s: Speed = 20.0
     """Rate in GB/s of copies from RAM to a device; 20 (PCIe 4.0 x16) when left out, which is an
     assumption."""
     rates: Rates = Rates()
@@ -181,6 +184,14 @@ class PlaceConfig(Section):
     @classmethod
     def _known(cls, name: str | None) -> str | None:
         return name if name is None else file_type(name)
+
+    @field_validator("rpc")
+    @classmethod
+    def _addresses(cls, servers: tuple[str, ...]) -> tuple[str, ...]:
+        for server in servers:
+            if not re.fullmatch(r"[^\s,]+:\d{1,5}", server):
+                raise ValueError(f"'{shown(server)}' is no HOST:PORT")
+        return servers
 
     @field_validator("ubatch")
     @classmethod

@@ -76,6 +76,14 @@ def test_what_does_not_answer_is_told(tmp_path: Path, body: str, fault: str) -> 
     assert "\033" not in str(told.value)
 
 
+def test_a_program_that_hangs_or_talks_without_end_is_left(tmp_path: Path) -> None:
+    """One that says nothing is told so when time is up; of endless talk only the start is read."""
+    with pytest.raises(InputError, match=r"llama-server did not say what it needs in 0\.3 s"):
+        ask(program(tmp_path, "exec sleep 60"), [], timeout_s=0.3)
+    with pytest.raises(InputError, match="did not say what it needs: rubbish"):
+        ask(program(tmp_path, "exec yes rubbish"), [], timeout_s=60)
+
+
 def test_no_program_is_told(tmp_path: Path) -> None:
     """A folder without llama-server is refused by name."""
     with pytest.raises(InputError, match="no program 'llama-server'"):

@@ -75,8 +75,9 @@ def place(
         ),
     ] = None,
     device_share: Annotated[
-        float, typer.Option(help="Share of a unified memory that the device may use.")
-    ] = 0.75,
+        float | None,
+        typer.Option(help="Share of a unified memory that the device may use; default 0.75."),
+    ] = None,
     ram: Annotated[
         str | None,
         typer.Option(

@@ -13,6 +13,9 @@ from typing import Any
 import pytest
 
 import moe2opt as mo
+from moe2opt.llamacpp.gguf import shards
+from moe2opt.place import PlaceConfig
+from moe2opt.place.question import named
 
 gguf = pytest.importorskip("gguf", reason="models are read with the package gguf")
 
@@ -138,6 +141,17 @@ def test_what_does_not_fit_is_proven(file: Path, capsys: pytest.CaptureFixture[s
     [
         (("--gpu", "24:x"), "--gpu '24:x': give a name, or GiB and GB/s such as 24:1008"),
         (("--gpu", "0:5"), "--gpu '0:5': give a name"),
+        (("--gpu", "24GB"), "--gpu '24GB': give a name, or GiB and GB/s such as 24:1008"),
+        (("--gpu", "24,12"), "--gpu '24,12': give a name"),
+        (("--gpu", ":936"), "--gpu ':936': give a name"),
+        (("--gpu", "2x24:936"), "--gpu '2x24:936': give a name"),
+        (("--gpu", "24:1e-300"), "error: --gpu: must be at least 1e-09, got 1e-300"),
+        (("--ram-gb-per-s", 1e-300), "error: --ram-gb-per-s: must be at least 1e-09, got 1e-300"),
+        (("--ram", "64:"), "--ram '64:': give GiB, or GiB and a kind"),
+        (("--gpu", 8, "--rpc", "x"), "error: --rpc: 'x' is no HOST:PORT"),
+        (("--gpu", 8, "--device-share", 0.5), "error: --device-share: it is of a memory that is"),
+        (("--unified", "0.5:100"), "--unified: the device may use 0.375 GiB, and the margin is"),
+        (("--parallel", 9, "-c", 8), "error: -c: 8 are less than one for each of 9 sequences"),
         (("--gpu", "RTX 409"), "did you mean 'RTX 4090'?"),
         (("-ctk", "q8_1"), "error: -ctk: expected 'f32', "),
         (("-ctk", "q8_1"), "got 'q8_1'; did you mean 'q8_0'?"),
@@ -162,6 +176,53 @@ def test_bad_flags_are_told(
     code, _, err = ran(capsys, file, *arguments)
     assert code == 2
     assert fault in err
+
+
+@pytest.mark.parametrize(
+    ("name", "fault"),
+    [
+        ("", "holds no GGUF file"),
+        ("/", "'/' holds no GGUF file"),
+        ("C:\\models\\m.gguf", "no such file 'C:\\models\\m.gguf'\n"),
+        ("Qwen/Qwen3-0.6B", "no such file 'Qwen/Qwen3-0.6B'; of a model on a hub config.json will"),
+        ("/dev/null", "'null' is not a regular file"),
+    ],
+)
+def test_what_is_no_model_is_told(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+    fault: str,
+) -> None:
+    """A path that holds no model ends with 2, and a name on a hub with what can be done."""
+    monkeypatch.chdir(tmp_path)
+    code, _, err = ran(capsys, name, *MACHINE)
+    assert code == 2
+    assert fault in err
+
+
+def test_the_line_names_a_file_that_llama_cpp_loads(
+    file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of a folder, whatever else it holds, and of any one of several files it is the first file."""
+    for k in (1, 2):
+        (tmp_path / f"m-{k:05d}-of-00002.gguf").symlink_to(file)
+    first = tmp_path / "m-00001-of-00002.gguf"
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    (alone / "config.json").write_text("{}")
+    (alone / "readme.txt").write_text("no model")
+    (alone / "small.gguf").symlink_to(file)
+    assert shards(tmp_path / "m-00002-of-00002.gguf")[0] == first
+    config = {"problem": "place", "model": "alone"}
+    assert named(PlaceConfig.model_validate(config), alone).command_model == "alone/small.gguf"
+    config["model"] = "./m-00002-of-00002.gguf"
+    told = named(PlaceConfig.model_validate(config), tmp_path / "m-00002-of-00002.gguf")
+    assert told.command_model == "m-00001-of-00002.gguf"
+    code, out, _ = ran(capsys, alone, *MACHINE, "--quiet")
+    assert code == 0
+    assert shlex.split(out)[:3] == ["llama-server", "-m", str(alone / "small.gguf")]
 
 
 def test_a_result_says_how_to_check_it(
