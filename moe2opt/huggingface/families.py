@@ -103,7 +103,7 @@ FAMILIES: dict[str, Family] = {
             *("deepseek", "deepseek_v2", "deepseek_v3", "deepseek_v32", "kimi_k2", "glm4_moe"),
             *("glm4_moe_lite", "glm4v_moe", "glm_moe_dsa", "ernie4_5_moe", "hunyuan_v1_moe"),
             *("bailing_moe", "bailing_moe_v2", "minimax_m2", "exaone_moe", "afmoe", "lfm2_moe"),
-            *("granitemoehybrid", "mimo_v2_flash", "deepseek_v4"),
+            *("granitemoehybrid", "mimo_v2_flash", "deepseek_v4", "kimi_linear"),
             *("llama", "mistral", "qwen2", "qwen3"),  # dense ones
         ),
         _PLAIN,
@@ -234,9 +234,7 @@ def kinds(keys: Keys, family: Family, layers: int) -> Iterator[str]:
         words = keys.words("layer_types") or keys.words("layers_block_type")
     mamba = "mamba" if keys.first("mamba_num_heads", "mamba_n_heads") else "linear"
     window = bool(window_of(keys, family))
-    if not words:
-        on = keys.numbers("hybrid_layer_pattern")
-        words = ["sliding_attention" if near else "full_attention" for near in on]
+    words = words or list(_numbered(keys, layers))
     for k in range(layers):
         if k < len(words):
             word = words[k]
@@ -256,6 +254,15 @@ def kinds(keys: Keys, family: Family, layers: int) -> Iterator[str]:
         else:
             last = every and (k + 1) % every == 0
             yield "window" if every and window and not last else "full"
+
+
+def _numbered(keys: Keys, layers: int) -> Iterator[str]:
+    """Yield the kind of each layer where numbers tell it: MiMo by ones, Kimi by layers from 1."""
+    for near in keys.numbers("hybrid_layer_pattern"):
+        yield "sliding_attention" if near else "full_attention"
+    full = set(keys.section("linear_attn_config").numbers("full_attn_layers"))
+    for k in range(layers) if full else ():
+        yield "full_attention" if k + 1 in full else "linear_attention"
 
 
 def _attention(keys: Keys, family: Family, hidden: int, *, window: bool = False) -> Mixer:
@@ -319,7 +326,13 @@ def _latent(keys: Keys, hidden: int, heads: int, rank: int) -> Mixer:
 
 
 def _linear(keys: Keys, hidden: int) -> Mixer:
-    """Return a gated delta net (Qwen3-Next, Qwen3.5)."""
+    """Return a gated delta net (Qwen3-Next, Qwen3.5), or Kimi's, whose gates are low."""
+    delta = keys.section("linear_attn_config")
+    if many := delta.first("num_heads"):
+        low = delta.first("head_dim") or 128
+        inner, taps = many * low, delta.first("short_conv_kernel_size") or 4
+        weights = 4 * hidden * inner + 2 * low * (hidden + inner) + hidden * many + 3 * inner * taps
+        return Mixer(weights, state=3 * inner * (taps - 1) + inner * low)
     heads, key = keys.first("linear_num_key_heads") or 16, keys.first("linear_key_head_dim") or 128
     wide = keys.first("linear_num_value_heads") or 32
     value, kernel = keys.first("linear_value_head_dim") or 128, keys.first("linear_conv_kernel_dim")

@@ -131,6 +131,14 @@ class Keys:
             raise InputError(f"{self._name}: {name}: Input should be a list of words")
         return list(value)
 
+    def section(self, name: str) -> Keys:
+        """Return the keys of a section, none where nothing is told."""
+        self._read.add(name)
+        value = self._content.get(name)
+        if value is not None and not isinstance(value, dict):
+            raise InputError(f"{self._name}: {name}: Input should be a section")
+        return Keys(value or {}, f"{self._name}: {name}")
+
     def yes(self, name: str) -> bool:
         """Return whether something is told to be so."""
         self._read.add(name)

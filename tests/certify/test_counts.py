@@ -51,9 +51,10 @@ ONE_EACH = np.eye(3) * 1.576
     ],
     ids=["layers on one device", "layers on two devices and RAM", "repeated items"],
 )
-def test_equal_groups_close(problem: mo.MultipleChoiceProblem, optimum: float) -> None:
+@pytest.mark.parametrize("bound", ["auto", "counts"])
+def test_equal_groups_close(problem: mo.MultipleChoiceProblem, optimum: float, bound: str) -> None:
     """Dozens of equal groups are decided exactly, with a proof that the checker accepts."""
-    result = mo.solve(problem, "brb", bound="counts", node_limit=200)
+    result = mo.solve(problem, "brb", bound=bound, node_limit=200)
     assert result.status is mo.Status.OPTIMAL
     assert result.objective == pytest.approx(optimum, rel=1e-12)
     verdict = mo.certify(problem, result)

@@ -123,6 +123,16 @@ CONFIGS: dict[str, tuple[dict[str, Any], int, float, int]] = {
             "layer_types": (["sliding_attention"] * 5 + ["full_attention"]) * 5,
             "vocab_size_per_layer_input": 262144, "vocab_size": 262144}},
         30, 25.2, 5 * 2048),
+    "kimi linear": (
+        {"model_type": "kimi_linear", "num_hidden_layers": 27, "hidden_size": 2304,
+         "intermediate_size": 9216, "moe_intermediate_size": 1024, "num_experts": 256,
+         "num_experts_per_token": 8, "num_shared_experts": 1, "first_k_dense_replace": 1,
+         "num_attention_heads": 32, "num_key_value_heads": 32, "head_dim": 72,
+         "kv_lora_rank": 512, "q_lora_rank": None, "qk_nope_head_dim": 128,
+         "qk_rope_head_dim": 64, "v_head_dim": 128, "moe_layer_freq": 1, "vocab_size": 163840,
+         "linear_attn_config": {"full_attn_layers": [4, 8, 12, 16, 20, 24, 27], "head_dim": 128,
+                                "num_heads": 32, "short_conv_kernel_size": 4}},
+        26, 49.1, 7 * 576),
     "mimo v2 flash": (
         {"model_type": "mimo_v2_flash", "num_hidden_layers": 48, "hidden_size": 4096,
          "intermediate_size": 16384, "moe_intermediate_size": 2048, "n_routed_experts": 256,
