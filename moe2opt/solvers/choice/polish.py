@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import numpy as np
 
-from moe2opt.result import FloatArray, IntArray
+from moe2opt.result import BoolArray, FloatArray, IntArray
 from moe2opt.solvers.base import Search
 from moe2opt.solvers.choice.model import ChoiceModel
 from moe2opt.solvers.tuning import ChoiceTuning
 
 #: Cells farther away than this are all alike: far.
 _FAR = 1e15
+
+#: Neither gain nor loss: where combinations start.
+_NONE = np.zeros(1)
 
 
 def polish(model: ChoiceModel, price: FloatArray, bound: float, search: Search) -> None:
@@ -68,27 +71,48 @@ def _combination(
     groups, lost = model.group_of[options], extra[options]
     cell = np.maximum(price, 1e-3 * gap / np.maximum(np.abs(uses).max(axis=0), 1e-300))
     cell = cell / (tuning.alike * max(gap, 1e-300))
-    left = model.limits - model.costs[picked].sum(axis=0)
-    room, worth, loss = left[None, :], np.zeros(1), np.zeros(1)
+    room, worth, loss = (model.limits - model.costs[picked].sum(axis=0))[None, :], _NONE, _NONE
     chosen = np.zeros((1, 0), dtype=np.int64)
     best, found = model.size * 1e-13, None
     for _ in range(tuning.depth):
-        after = room[:, None, :] - uses[None, :, :]
-        total, losses = worth[:, None] + gain[None, :], loss[:, None] + lost[None, :]
         apart = (groups[chosen][:, :, None] != groups[None, None, :]).all(axis=1)
-        value = np.where(apart & (after >= 0).all(axis=2), total, -np.inf)
+        losses = np.where(apart, loss[:, None] + lost[None, :], np.inf)
+        fits, distance = _fitting(room, uses, cell)
+        value = np.where(fits & apart, worth[:, None] + gain[None, :], -np.inf)
         top = int(np.argmax(value))
         if value.flat[top] > best:
             best = float(value.flat[top])
             found = options[np.append(chosen[top // count], top % count)]
+        near = _nearest((distance + losses).ravel(), 20 * tuning.beam)
+        state, move = np.divmod(near, count)
+        after = room[state] - uses[move]
         with np.errstate(over="ignore"):
-            cells = after * cell
-        state, move = _kept(np.where(apart, losses, np.inf), cells, tuning.beam)
-        if not len(state):
+            cells = np.clip(after * cell, -_FAR, _FAR)
+        # The nearest of those alike come first, which is what is kept of them.
+        kept = first_of_kinds(np.rint(cells).astype(np.int64))[: tuning.beam]
+        if not len(kept):
             break
-        room, worth, loss = after[state, move], total[state, move], losses[state, move]
+        state, move, room = state[kept], move[kept], after[kept]
+        worth, loss = worth[state] + gain[move], loss[state] + lost[move]
         chosen = np.column_stack([chosen[state], move])
     return found
+
+
+def _fitting(room: FloatArray, uses: FloatArray, cell: FloatArray) -> tuple[BoolArray, FloatArray]:
+    """Return which moves fit into what each state leaves, and how many cells they leave.
+
+    Row after row: a table of all rows at once would not stay in the processor's cache.
+    """
+    shape = (len(room), len(uses))
+    fits, distance = np.ones(shape, dtype=bool), np.zeros(shape)
+    with np.errstate(over="ignore"):
+        for k, width in enumerate(cell):
+            after = room[:, k, None] - uses[None, :, k]
+            fits &= after >= 0
+            np.abs(after, out=after)
+            after *= width
+            distance += np.minimum(after, _FAR, out=after)
+    return fits, distance
 
 
 def _moves(
@@ -105,12 +129,36 @@ def _moves(
     Of each size the moves of least regret, or any moves of little regret with a generator.
     """
     near = np.flatnonzero(extra < gap)
-    near = near[np.argsort(extra[near], kind="stable")][: 50 * tuning.moves]
+    near = near[_nearest(extra[near], 50 * tuning.moves)]
     if rng is not None:
         near = near[np.argsort(extra[near] * rng.exponential(size=len(near)))]
     size = np.rint((model.costs[near] - model.costs[now[near]]) * (price / max(gap, 1e-300)))
-    _, sort = np.unique(size, axis=0, return_inverse=True)
-    return np.asarray(near[np.argsort(ranks(sort.ravel()), kind="stable")][: tuning.moves])
+    kinds = hashed(np.clip(size, -_FAR, _FAR).astype(np.int64))
+    return np.asarray(near[np.argsort(ranks(kinds), kind="stable")][: tuning.moves])
+
+
+def _nearest(distance: FloatArray, most: int) -> IntArray:
+    """Return the positions of the least finite distances in rising order, `most` of them."""
+    near = np.arange(len(distance))
+    if len(near) > most:
+        near = np.sort(np.argpartition(distance, most)[:most])
+    near = near[np.isfinite(distance[near])]
+    return np.asarray(near[np.argsort(distance[near], kind="stable")])
+
+
+def hashed(rows: IntArray) -> IntArray:
+    """Return one number for every row of whole numbers, the same for equal rows.
+
+    Different rows share one so rarely that it hardly matters to a search that drops what is alike.
+    """
+    factors = np.random.default_rng(0).integers(2**62, size=rows.shape[1]) | 1
+    with np.errstate(over="ignore"):
+        return np.asarray((rows * factors).sum(axis=1))
+
+
+def first_of_kinds(rows: IntArray) -> IntArray:
+    """Return the positions of the rows that equal none before them."""
+    return np.sort(np.unique(hashed(rows), return_index=True)[1])
 
 
 def ranks(kinds: IntArray) -> IntArray:
@@ -120,16 +168,3 @@ def ranks(kinds: IntArray) -> IntArray:
     rank = np.empty(len(order), dtype=np.int64)
     rank[order] = np.arange(len(order)) - np.searchsorted(ordered, ordered)
     return rank
-
-
-def _kept(losses: FloatArray, cells: FloatArray, beam: int) -> tuple[IntArray, IntArray]:
-    """Return the combinations to carry on: nearest to what is left, one of those alike."""
-    cells = np.clip(cells, -_FAR, _FAR)
-    distance = (np.abs(cells).sum(axis=2) + losses).ravel()
-    near = np.argpartition(distance, min(20 * beam, distance.size) - 1)[: 20 * beam]
-    near = near[np.argsort(distance[near], kind="stable")]
-    near = near[np.isfinite(distance[near])]
-    alike = np.rint(cells.reshape(-1, cells.shape[2])[near]).astype(np.int64)
-    _, first = np.unique(alike, axis=0, return_index=True)
-    kept = near[np.sort(first)[:beam]]
-    return np.divmod(kept, losses.shape[1])

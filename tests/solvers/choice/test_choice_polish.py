@@ -9,7 +9,7 @@ import numpy as np
 from moe2opt.canonical import MultipleChoiceProblem
 from moe2opt.solvers.base import Options, Search
 from moe2opt.solvers.choice.model import ChoiceModel
-from moe2opt.solvers.choice.polish import polish
+from moe2opt.solvers.choice.polish import first_of_kinds, hashed, polish
 
 
 def polished(problem: MultipleChoiceProblem, start: list[int], price: float, bound: float) -> float:
@@ -47,3 +47,12 @@ def test_polishing_never_leaves_a_worse_or_infeasible_solution() -> None:
         if problem.is_feasible(start):
             value = polished(problem, start, 0.9, math.fsum([300.0, 30.0]))
             assert problem.evaluate(start) <= value <= 330.0
+
+
+def test_kinds_of_rows() -> None:
+    """Equal rows share a number, and the first of each kind is kept."""
+    rows = np.array([[3, -1], [0, 2], [3, -1], [2, 0], [0, 2], [-1, 3]])
+    numbers = hashed(rows)
+    assert numbers[0] == numbers[2]
+    assert len(set(numbers.tolist())) == 4
+    assert first_of_kinds(rows).tolist() == [0, 1, 3, 5]
