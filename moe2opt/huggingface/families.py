@@ -102,7 +102,7 @@ FAMILIES: dict[str, Family] = {
             *("qwen2_moe", "qwen3_moe", "qwen3_vl_moe", "dots1"),
             *("deepseek", "deepseek_v2", "deepseek_v3", "deepseek_v32", "kimi_k2", "glm4_moe"),
             *("glm4_moe_lite", "glm4v_moe", "glm_moe_dsa", "ernie4_5_moe", "hunyuan_v1_moe"),
-            *("bailing_moe", "bailing_moe_v2", "minimax_m2", "exaone_moe", "afmoe", "lfm2_moe"),
+            *("bailing_moe", "bailing_moe_v2", "minimax_m2", "exaone_moe", "jamba", "lfm2_moe"),
             *("granitemoehybrid", "mimo_v2_flash", "deepseek_v4", "kimi_linear"),
             *("llama", "mistral", "qwen2", "qwen3"),  # dense ones
         ),
@@ -116,6 +116,7 @@ FAMILIES: dict[str, Family] = {
     "qwen3_next": Family(linear_every=4, gated=True),
     **dict.fromkeys(("qwen3_5", "qwen3_5_moe"), Family(linear_every=4, gated=True)),
     "nemotron_h": Family(matrices=2),
+    "afmoe": Family(window_every=4, gated=True),
 }  # fmt: skip
 
 
@@ -148,7 +149,7 @@ def sparse_layers(keys: Keys, layers: int) -> tuple[int, ...]:
     named = keys.numbers("moe_layers") or keys.listed("moe_layers_enum")
     if named:
         return tuple(sorted(k for k in set(named) if 0 <= k < layers))
-    every = keys.numbers("moe_layer_freq")
+    every = keys.numbers("moe_layer_freq") or keys.flags("is_moe_layer")
     if len(every) > 1:
         return tuple(k for k, on in enumerate(every[:layers]) if on)
     return tuple(k for k in range(layers) if _is_sparse(keys, k, layers))
@@ -235,6 +236,8 @@ def kinds(keys: Keys, family: Family, layers: int) -> Iterator[str]:
     mamba = "mamba" if keys.first("mamba_num_heads", "mamba_n_heads") else "linear"
     window = bool(window_of(keys, family))
     words = words or list(_numbered(keys, layers))
+    period, offset = keys.first("attn_layer_period"), keys.first("attn_layer_offset") or 0
+    every = keys.first("global_attn_every_n_layers") or family.window_every
     for k in range(layers):
         if k < len(words):
             word = words[k]
@@ -248,8 +251,9 @@ def kinds(keys: Keys, family: Family, layers: int) -> Iterator[str]:
                 yield "full" if word in _FULL or not pattern else "none"
             continue
         interval = keys.first("full_attention_interval") or family.linear_every
-        every = family.window_every
-        if interval:
+        if period:
+            yield "full" if k % period == offset % period else "mamba"
+        elif interval:
             yield "full" if (k + 1) % interval == 0 else "linear"
         else:
             last = every and (k + 1) % every == 0
@@ -277,7 +281,7 @@ def _attention(keys: Keys, family: Family, hidden: int, *, window: bool = False)
         return _latent(keys, hidden, heads, rank)
     own = None if window else keys.first("num_global_key_value_heads")
     shared = own or told("num_key_value_heads") or keys.first("num_attention_groups") or heads
-    head = told("head_dim") or hidden // heads
+    head = told("head_dim") or keys.first("attention_head_dim") or hidden // heads
     value = told("v_head_dim") or head
     query = heads * head * (2 if family.gated else 1)
     made = 0 if keys.yes("attention_k_eq_v") and not window else value  # values that are keys
@@ -343,7 +347,9 @@ def _linear(keys: Keys, hidden: int) -> Mixer:
 
 
 def _mamba(keys: Keys, hidden: int) -> Mixer:
-    """Return a layer of Mamba 2 (Nemotron-H, Granite 4)."""
+    """Return a layer of Mamba 2 (Nemotron-H, Granite 4), or of Mamba 1 (Jamba)."""
+    if rank := keys.first("mamba_dt_rank"):
+        return _first_mamba(keys, hidden, rank)
     heads = keys.first("mamba_num_heads", "mamba_n_heads") or 1
     inner = heads * (keys.first("mamba_head_dim", "mamba_d_head") or 64)
     groups = keys.first("n_groups", "mamba_n_groups") or 8
@@ -352,6 +358,13 @@ def _mamba(keys: Keys, hidden: int) -> Mixer:
     mixed = inner + 2 * groups * state
     weights = hidden * (inner + mixed + heads) + inner * hidden + mixed * kernel
     return Mixer(weights, state=(kernel - 1) * mixed + state * inner)
+
+
+def _first_mamba(keys: Keys, hidden: int, rank: int) -> Mixer:
+    inner = hidden * (keys.first("mamba_expand") or 2)
+    state, taps = keys.first("mamba_d_state") or 16, keys.first("mamba_d_conv") or 4
+    weights = inner * (3 * hidden + 2 * rank + 3 * state + taps)
+    return Mixer(weights, state=inner * (state + taps - 1))
 
 
 def _convolution(keys: Keys, hidden: int) -> Mixer:

@@ -103,6 +103,17 @@ class Keys:
             raise InputError(f"{self._name}: {name}: {len(found)} numbers")
         return found
 
+    def flags(self, name: str) -> list[bool]:
+        """Return a list of yes and no, empty where nothing is told."""
+        self._read.add(name)
+        value = self._content.get(name)
+        if value is None:
+            return []
+        fits = isinstance(value, list) and all(isinstance(flag, bool) for flag in value)
+        if not fits or len(value) > _MOST_LAYERS:
+            raise InputError(f"{self._name}: {name}: Input should be a list of true and false")
+        return list(value)
+
     def listed(self, name: str) -> list[int]:
         """Return whole numbers of a text such as ``3,4,5``."""
         text = self.text(name)

@@ -133,6 +133,30 @@ CONFIGS: dict[str, tuple[dict[str, Any], int, float, int]] = {
          "linear_attn_config": {"full_attn_layers": [4, 8, 12, 16, 20, 24, 27], "head_dim": 128,
                                 "num_heads": 32, "short_conv_kernel_size": 4}},
         26, 49.1, 7 * 576),
+    "trinity mini": (
+        {"model_type": "afmoe", "num_hidden_layers": 32, "hidden_size": 2048,
+         "intermediate_size": 6144, "moe_intermediate_size": 1024, "num_experts": 128,
+         "num_experts_per_tok": 8, "num_shared_experts": 1, "num_dense_layers": 2,
+         "num_attention_heads": 32, "num_key_value_heads": 4, "head_dim": 128,
+         "global_attn_every_n_layers": 4, "sliding_window": 2048, "vocab_size": 200192},
+        30, 26.1, 8 * 1024),
+    "k-exaone": (
+        {"model_type": "exaone_moe", "num_hidden_layers": 48, "hidden_size": 6144,
+         "intermediate_size": 18432, "moe_intermediate_size": 2048, "num_experts": 128,
+         "num_experts_per_tok": 8, "num_shared_experts": 1, "num_attention_heads": 64,
+         "num_key_value_heads": 8, "head_dim": 128, "sliding_window": 128,
+         "layer_types": (["sliding_attention"] * 3 + ["full_attention"]) * 12,
+         "is_moe_layer": [False] + [True] * 47, "vocab_size": 153600},
+        47, 236, 12 * 2048),
+    # Every second layer has experts, every eighth attends, the others are Mamba 1.
+    "jamba mini": (
+        {"model_type": "jamba", "num_hidden_layers": 32, "hidden_size": 4096,
+         "intermediate_size": 14336, "num_experts": 16, "num_experts_per_tok": 2,
+         "expert_layer_period": 2, "expert_layer_offset": 1, "attn_layer_period": 8,
+         "attn_layer_offset": 4, "num_attention_heads": 32, "num_key_value_heads": 8,
+         "mamba_d_state": 16, "mamba_d_conv": 4, "mamba_expand": 2, "mamba_dt_rank": 256,
+         "vocab_size": 65536},
+        16, 51.6, 4 * 2048),
     "mimo v2 flash": (
         {"model_type": "mimo_v2_flash", "num_hidden_layers": 48, "hidden_size": 4096,
          "intermediate_size": 16384, "moe_intermediate_size": 2048, "n_routed_experts": 256,
