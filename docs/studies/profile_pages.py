@@ -27,7 +27,8 @@ import offload_hosts
 from moe2opt.profiles import Profiles, builtin_profiles, read_profiles
 from moe2opt.profiles.fitting.calibrate import QUANTITIES, Samples, samples_of
 from moe2opt.profiles.fitting.decode import COEFFICIENTS
-from moe2opt.profiles.fitting.holdout import Held, HoldOut, held_out
+from moe2opt.profiles.fitting.holdout import HoldOut
+from moe2opt.profiles.fitting.judging import Held, held_out
 from moe2opt.profiles.fitting.leaveout import POWERS, predict
 from moe2opt.profiles.formats import CLASSES, EAGER
 from moe2opt.profiles.ram import ASSUMED, COPIED_SPREAD, HOP_S, SHARE_OF_PEAK, SHARE_OF_RATE, SPREAD

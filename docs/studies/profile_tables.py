@@ -96,6 +96,12 @@ def scope_of(text: str) -> str | None:
     return next((name for start, name in SCOPES.items() if text.startswith(start)), None)
 
 
+#: Layers (`num_hidden_layers` of their ``config.json``) of the models that host-bound engines ran.
+LAYERS = {
+    "Qwen2-0.5B": 24, "TinyLlama": 22, "Qwen2-1.5B": 28, "Qwen2.5-3B": 36, "Qwen2-7B": 28,
+}  # fmt: skip
+
+
 def run_row(row: dict[str, str]) -> dict[str, Any]:
     """Return a row of ``runs.csv``."""
     mode = row["power_mode_or_cap"]
@@ -107,6 +113,7 @@ def run_row(row: dict[str, str]) -> dict[str, Any]:
         "power_cap_w": cap,
         "params_b": number(row["params_b"]),
         "active_params_b": number(row["active_params_b"]),
+        "layers": _layers(row),
         "bits_per_weight": None,
         "bits_basis": None,
         "weights_gb": number(row["weights_gb"]),
@@ -127,6 +134,12 @@ def run_row(row: dict[str, str]) -> dict[str, Any]:
         "commit": row["commit"] or "not recorded",
     }
     return own | {"fits": fits_of(own)}
+
+
+def _layers(row: dict[str, str]) -> int | None:
+    if "transformers" not in row["engine"]:
+        return None
+    return next((many for name, many in LAYERS.items() if name in row["model"]), None)
 
 
 def note_of(row: dict[str, str]) -> str:

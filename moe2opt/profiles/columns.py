@@ -61,6 +61,7 @@ RUN_COLUMNS = {
     "model": NAME,
     "params_b": _AMOUNT,
     "active_params_b": _MEASURED,
+    "layers": Column("integer", blank=True, least=1, optional=True),
     "quant": NAME,
     "bits_per_weight": Column("number", blank=True, least=0.5, most=64, optional=True),
     "bits_basis": _WORDS,

@@ -13,7 +13,8 @@ costs. A device's coefficients are drawn towards those of all devices together (
 a format or a device without runs still has a prediction, which is then marked.
 
 Engines that launch every operation from the host (Hugging Face transformers) are bound by it:
-there :math:`t` is the larger of the host's time and of the line above.
+there :math:`t` is the larger of the host's time, which every layer takes alike whatever its width,
+and of the line above.
 """
 
 from __future__ import annotations
@@ -64,13 +65,13 @@ class Pool:
     engines
         Time per token of an engine class, relative to `REFERENCE`; through Vulkan it is the same,
         since decoding waits for the memory.
-    host_s
-        Least seconds per token of host-bound engines, by weight class.
+    host_layer_s
+        Least seconds per token and layer of host-bound engines, by weight class.
     """
 
     coefficients: FloatArray
     engines: dict[str, float] = field(default_factory=dict)
-    host_s: dict[str, float] = field(default_factory=dict)
+    host_layer_s: dict[str, float] = field(default_factory=dict)
 
     def factors(self, points: Points) -> FloatArray:
         """Return the factor of each request's engine; 1 for one without runs."""
@@ -154,22 +155,23 @@ def predict_seconds(
 
 
 def _host_floor(points: Points, pool: Pool) -> FloatArray:
-    if not pool.host_s:
+    if not pool.host_layer_s:
         return np.zeros(len(points))
     names = list(CLASSES)
-    usual = min(pool.host_s.values())
+    usual = min(pool.host_layer_s.values())
     floor = [
-        pool.host_s.get(names[int(kind)], usual) if engine == EAGER else 0.0
+        pool.host_layer_s.get(names[int(kind)], usual) if engine == EAGER else 0.0
         for kind, engine in zip(points.weight_class, points.engine, strict=True)
     ]
-    return np.array(floor)
+    return np.array(floor) * points.layers
 
 
 def host_seconds(points: Points, seconds: FloatArray) -> dict[str, float]:
-    """Return the median seconds per token of host-bound engines, by weight class."""
+    """Return the median seconds per token and layer of host-bound engines, by weight class."""
     names = list(CLASSES)
     found: dict[str, list[float]] = {}
-    for kind, engine, value in zip(points.weight_class, points.engine, seconds, strict=True):
+    each = seconds / points.layers
+    for kind, engine, value in zip(points.weight_class, points.engine, each, strict=True):
         if engine == EAGER:
             found.setdefault(names[int(kind)], []).append(float(value))
     return {name: float(np.median(values)) for name, values in sorted(found.items())}

@@ -34,7 +34,7 @@ from moe2opt.result import FloatArray
 from moe2opt.schema.csv import Row
 
 #: Version of the content of ``fit.json``.
-VERSION = 4
+VERSION = 5
 
 #: Coefficients are stored with this many significant digits; the fit in memory is rounded alike,
 #: so that a stored fit and a fresh one predict the same.
@@ -187,7 +187,7 @@ def rounded_pools(pools: Pools) -> Pools:
         Pool(
             _round(own.coefficients),
             {name: number(v) for name, v in own.engines.items()},
-            {name: number(v) for name, v in own.host_s.items()},
+            {name: number(v) for name, v in own.host_layer_s.items()},
         ),
         PrefillPool(
             _round(pools.prefill.coefficients),
@@ -225,7 +225,7 @@ def to_dict(fit: Fit, digest: str) -> dict[str, Any]:
         "pools": {
             "decode": _named(DECODE, pool.coefficients),
             "engines": pool.engines,
-            "host_s": pool.host_s,
+            "host_layer_s": pool.host_layer_s,
             "prefill": _named(PREFILL, found.pools.prefill.coefficients),
             "prefill_engines": found.pools.prefill.engines,
         },
@@ -249,7 +249,9 @@ def to_dict(fit: Fit, digest: str) -> dict[str, Any]:
 def from_dict(content: Mapping[str, Any], hardware: Mapping[str, Hardware]) -> Fit:
     """Return the fit that `to_dict` wrote."""
     pools = content["pools"]
-    shared = Pool(_vector(DECODE, pools["decode"]), dict(pools["engines"]), dict(pools["host_s"]))
+    shared = Pool(
+        _vector(DECODE, pools["decode"]), dict(pools["engines"]), dict(pools["host_layer_s"])
+    )
     prompts = PrefillPool(_vector(PREFILL, pools["prefill"]), dict(pools["prefill_engines"]))
     found = Calibration(
         pools=Pools(shared, prompts),

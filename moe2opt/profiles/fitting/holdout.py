@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from statistics import NormalDist
 
 import numpy as np
@@ -15,13 +15,24 @@ from moe2opt.profiles.fitting.calibrate import (
     Pools,
     Samples,
 )
-from moe2opt.profiles.fitting.leaveout import POWERS, beyond, grouped, left_out, model_key
+from moe2opt.profiles.fitting.leaveout import (
+    POWERS,
+    beyond,
+    grouped,
+    left_out,
+    model_key,
+    new_format,
+)
 from moe2opt.profiles.fitting.points import Points
 from moe2opt.profiles.formats import EAGER
 from moe2opt.result import FloatArray
 
-#: Kinds of engines whose errors are told apart.
-KINDS = ("compiled", "host-bound")
+#: Kinds of engines whose errors are told apart; the last are host-bound ones with a class of
+#: weights that no such engine has run.
+KINDS = ("compiled", "host-bound", "host-bound, new format")
+
+#: Kernels of one class of weights take a host ten times as long as those of another.
+_NEW_FORMAT = math.log(10.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +44,8 @@ class HoldOut:
     device, quantity
         What was predicted.
     kind
-        ``compiled`` engines, or ``host-bound`` ones (`moe2opt.profiles.fitting.decode`).
+        ``compiled`` engines, or ``host-bound`` ones (`moe2opt.profiles.fitting.decode`); in `Cell`
+        the latter with ``new format``, too.
     by
         What was left out: ``model``, ``source`` or ``device``.
     source
@@ -87,8 +99,29 @@ class Cell:
 _FEW_CELLS = 5
 _TIMES = {"decode_energy": "decode", "prefill_energy": "prefill"}
 
-#: What all cells of other devices together weigh, in groups of runs of the device itself.
-_PRIOR = 6.0
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """How wide intervals are.
+
+    Attributes
+    ----------
+    prior
+        What all cells of other devices together weigh, in groups of runs of the device itself.
+    strictness
+        Errors are let beyond the quantile that is taken, relative to what the level allows.
+    far
+        Whether what the runs of a device do not span reaches at least as far as devices that were
+        left out.
+    """
+
+    prior: float = 6.0
+    strictness: float = 1.0
+    far: bool = True
+
+    def quantile(self, level: float) -> float:
+        """Return the level at which the quantile of the errors is taken."""
+        return max(0.0, level - (1.0 - level) * (self.strictness - 1.0))
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,11 +136,14 @@ class Errors:
         Errors by device and source.
     exact
         Devices that are taken at their word.
+    rule
+        How wide intervals are.
     """
 
     table: tuple[HoldOut, ...]
     cells: tuple[Cell, ...] = ()
     exact: frozenset[str] = frozenset()
+    rule: Rule = Rule()
 
     def spread(
         self, device: str, quantity: str, kind: str, *, extrapolated: bool, level: float
@@ -116,26 +152,29 @@ class Errors:
 
         A new source is further off than another run of a known one, and a device with few runs
         says little about how far: its errors are pooled with those of sources that were left out
-        on other devices, which weigh `_PRIOR` groups of runs together. An extrapolation has at
+        on other devices, which weigh six groups of runs together (`Rule`). An extrapolation has at
         least the errors of devices that were left out. Every source on a device counts alike.
         """
         if device in self.exact:
             return 0.0
+        new_format = kind == KINDS[2]
         kinds = {cell.kind for cell in self.cells if cell.quantity == quantity}
-        kind = kind if kind in kinds else KINDS[0]
+        kind = next((k for k in (kind, kind.partition(",")[0]) if k in kinds), KINDS[0])
         about = [c for c in self.cells if (c.quantity, c.kind) == (quantity, kind)]
         own = [c for c in about if c.device == device and c.by != "device"]
         own = [c for c in own if c.by == "source"] or own
         others = [c for c in about if c.device != device]
         known = [c for c in others if c.by == "source"] or [c for c in others if c.by == "model"]
-        widths = []
+        widths, at = [], self.rule.quantile(level)
         if own:
             values = [error for cell in own for error in cell.errors]
             shares = [1.0] * len(values)
-            widths.append(_quantile((values, shares), _pooled(known, _PRIOR), level))
-        if extrapolated or not own:
+            widths.append(_quantile((values, shares), _pooled(known, self.rule.prior), at))
+        if not own or (extrapolated and self.rule.far):
             far = [c for c in others if c.by == "device"] or known or own
-            widths.append(_quantile(([], []), _pooled(far, float(len(far))), level))
+            widths.append(_quantile(([], []), _pooled(far, float(len(far))), at))
+        if new_format:
+            widths.append(_NEW_FORMAT * stretch(level))
         if len(known) < _FEW_CELLS:
             # Two or three sources do not show how far the next one may be off.
             widths.append(math.log(2.0) * stretch(level))
@@ -154,96 +193,6 @@ class Errors:
             ):  # fmt: skip
                 return row
         return None
-
-
-@dataclass(frozen=True, slots=True)
-class Held:
-    """How a source or an LLM that was left out fares, on all devices.
-
-    Attributes
-    ----------
-    name, quantity, kind
-        The source or the LLM, and what was measured with which engines.
-    groups
-        Number of groups of runs.
-    median_error
-        Median relative error.
-    inside
-        Share of the groups inside their intervals, which never saw an error of what was left out.
-    factor
-        Median of the factor either way that the intervals span.
-    """
-
-    name: str
-    quantity: str
-    kind: str
-    groups: int
-    median_error: float
-    inside: float
-    factor: float
-
-
-def held_out(errors: Errors, by: str = "source", level: float = 0.9) -> list[Held]:
-    """Return how each source or LLM fares with intervals made of the errors of the others.
-
-    Parameters
-    ----------
-    errors
-        Hold-out errors.
-    by
-        ``source`` or ``model``: what is left out.
-    level
-        Probability of the intervals.
-    """
-    wanted = [
-        c for c in errors.cells
-        if c.by == by or (by == "source" and c.by == "device" and not _known_elsewhere(errors, c))
-    ]  # fmt: skip
-    found = []
-    for name in dict.fromkeys(name for cell in wanted for name in _names(cell, by)):
-        rest = replace(errors, cells=tuple(_without(errors.cells, by, name)))
-        misses: dict[tuple[str, str], list[tuple[float, float]]] = {}
-        for cell in wanted:
-            if not any(c.quantity == cell.quantity for c in rest.cells):
-                continue
-            for error, own, far in zip(cell.errors, _names(cell, by), cell.beyond, strict=True):
-                if own == name:
-                    width = rest.spread(
-                        cell.device, cell.quantity, cell.kind, extrapolated=far, level=level
-                    )
-                    misses.setdefault((cell.quantity, cell.kind), []).append((error, width))
-        found += [_held(name, *key, pairs) for key, pairs in misses.items()]
-    return found
-
-
-def _held(name: str, quantity: str, kind: str, pairs: Sequence[tuple[float, float]]) -> Held:
-    misses, widths = np.array(pairs).T
-    middle, factor = float(np.expm1(np.median(misses))), float(np.exp(np.median(widths)))
-    return Held(name, quantity, kind, len(pairs), middle, float(np.mean(misses <= widths)), factor)
-
-
-def _names(cell: Cell, by: str) -> tuple[str, ...]:
-    return cell.models if by == "model" else (cell.source,) * len(cell.errors)
-
-
-def _without(cells: Sequence[Cell], by: str, name: str) -> Iterator[Cell]:
-    """Yield the cells without the errors of a source or of an LLM."""
-    for cell in cells:
-        kept = [k for k, own in enumerate(_names(cell, by)) if own != name]
-        if kept:
-            yield replace(
-                cell,
-                errors=tuple(cell.errors[k] for k in kept),
-                models=tuple(cell.models[k] for k in kept),
-                beyond=tuple(cell.beyond[k] for k in kept),
-            )
-
-
-def _known_elsewhere(errors: Errors, cell: Cell) -> bool:
-    key = (cell.device, cell.source, cell.quantity, cell.kind)
-    return any(
-        (c.device, c.source, c.quantity, c.kind) == key and c.by == "source" for c in errors.cells
-    )
 
 
 def _pooled(cells: Sequence[Cell], total: float) -> tuple[list[float], list[float], float]:
@@ -372,11 +321,13 @@ def _rows(points: Points, misses: FloatArray, quantity: str, by: str) -> list[Ho
 
 def _cells(points: Points, misses: Mapping[str, FloatArray], quantity: str) -> Iterator[Cell]:
     """Yield the errors of each source on each device, each way of leaving something out."""
-    keys = list(zip(points.device, points.source, _kinds(points), strict=True))
-    sources = {d: {k[1] for k in keys if k[0] == d} for d in points.device}
-    models = model_key(points)
+    pairs = set(zip(points.device, points.source, strict=True))
+    sources = {d: {source for device, source in pairs if device == d} for d in points.device}
+    models, kinds = model_key(points), _kinds(points)
     for by, values in misses.items():
-        far = beyond(points, by)
+        far, new = beyond(points, by), new_format(points, by)
+        own_kinds = [KINDS[2] if n else kind for n, kind in zip(new, kinds, strict=True)]
+        keys = list(zip(points.device, points.source, own_kinds, strict=True))
         for device, source, kind in dict.fromkeys(keys):
             if by == "source" and len(sources[device]) < 2:
                 continue  # left out like a device then: nothing else is known of it

@@ -62,6 +62,20 @@ def beyond(points: Points, by: str) -> BoolArray:
     return np.array(found, dtype=bool)
 
 
+def new_format(points: Points, by: str) -> BoolArray:
+    """Return which requests are of a host-bound engine with weights that no other such run has."""
+    keys, classes = KEYS[by](points), points.weight_class.tolist()
+    eager = [engine == EAGER for engine in points.engine]
+    runs = {(classes[k], keys[k]) for k, own in enumerate(eager) if own}
+    return np.array(
+        [
+            own and not any(kind == classes[k] and key != keys[k] for kind, key in runs)
+            for k, own in enumerate(eager)
+        ],
+        dtype=bool,
+    )
+
+
 def left_out(
     samples: Samples,
     hardware: Mapping[str, Hardware],

@@ -94,7 +94,7 @@ class Answer:
         return self.fit.errors.spread(
             self.load.device["device"],
             quantity,
-            self.load.kind,
+            self.load.kind(self.fit),
             extrapolated=far,
             level=max(0.0, 2.0 * quantile - 1.0),
         )
@@ -144,7 +144,7 @@ def trust(fit: Fit, load: Load, used: Collection[str] = PHASES) -> tuple[str, ..
     """
     name = load.device["device"]
     told = [quantity for quantity in _quantities(fit, name) if quantity in used]
-    words = [account(fit, name, quantity, load.kind) for quantity in told]
+    words = [account(fit, name, quantity, load.kind(fit)) for quantity in told]
     for quantity in ("decode", "prefill"):
         words += cap_reasons(fit, load, quantity) if quantity in used else []
     if name not in fit.calibration.energy and any(phase.endswith("energy") for phase in used):

@@ -85,6 +85,7 @@ def predict(
     params_b: float | None = None,
     active_bytes: float | None = None,
     active_params_b: float | None = None,
+    layers: float | None = None,
     bits_per_weight: float | None = None,
     engine: str | None = None,
     power_mode: str | None = None,
@@ -114,6 +115,9 @@ def predict(
         or `active_bytes`.
     active_bytes
         Weights read per token; all of them when left out.
+    layers
+        Number of layers, which host-bound engines wait for; what is usual for the parameters when
+        left out.
     bits_per_weight
         Effective bits; by the name of the format when left out.
     engine
@@ -155,6 +159,7 @@ def predict(
         active_bytes=active_bytes,
         params_b=params_b,
         active_params_b=active_params_b,
+        layers=layers,
         engine=engine,
         power_mode=power_mode,
         power_cap_w=power_cap_w,
@@ -236,7 +241,7 @@ def _dressed(
         scope = load.device["power_limit_scope"]
         reasons.append(power_basis(fit, load))
     told = f"{phase}_power" if quantity == "power_w" else measured
-    spread = fit.errors.spread(name, told, load.kind, extrapolated=bool(reasons), level=level)
+    spread = fit.errors.spread(name, told, load.kind(fit), extrapolated=bool(reasons), level=level)
     same = swept(fit, load, phase) if quantity == "power_w" else None
     if same is not None:
         spread = same.watts_error * stretch(level)
@@ -256,7 +261,7 @@ def _dressed(
         level=level,
         extrapolated=bool(reasons),
         reasons=tuple(reasons),
-        error=account(fit, name, told, load.kind),
+        error=account(fit, name, told, load.kind(fit)),
     )
 
 
@@ -270,6 +275,7 @@ def power_basis(fit: Fit, load: Load) -> str:
 def account(fit: Fit, device: str, quantity: str, kind: str) -> str:
     """Return the hold-out errors of a quantity on a device in words."""
     words = quantity.replace("_", " ")
+    kind = kind.partition(",")[0]
     found = {by: fit.errors.find(device, quantity, kind, by) for by in ("model", "source")}
     parts = [
         f"{100 * row.mean_error:.0f} % for a left-out {by}" for by, row in found.items() if row

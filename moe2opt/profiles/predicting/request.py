@@ -11,7 +11,7 @@ from moe2opt.profiles.fitting.calibrate import Hardware
 from moe2opt.profiles.fitting.caps import CapCurve
 from moe2opt.profiles.fitting.fit import Fit
 from moe2opt.profiles.fitting.holdout import KINDS
-from moe2opt.profiles.fitting.points import NEAR, Points
+from moe2opt.profiles.fitting.points import NEAR, Points, usual_layers
 from moe2opt.profiles.formats import (
     CLASSES,
     EAGER,
@@ -39,6 +39,8 @@ class Load:
         Weight format.
     all_bytes, active_bytes, active_params
         Weights in memory, weights and parameters used per token.
+    layers
+        Number of layers.
     engine
         Class of engines.
     power_mode
@@ -52,14 +54,17 @@ class Load:
     all_bytes: float
     active_bytes: float
     active_params: float
+    layers: float
     engine: str
     power_mode: str = ""
     power_cap_w: float | None = None
 
-    @property
-    def kind(self) -> str:
-        """Kind of engine that hold-out errors are told apart by."""
-        return KINDS[1] if self.engine == EAGER else KINDS[0]
+    def kind(self, fit: Fit) -> str:
+        """Return the kind of engine that hold-out errors are told apart by."""
+        if self.engine != EAGER:
+            return KINDS[0]
+        known = self.form.weight_class in fit.calibration.pools.decode.host_layer_s
+        return KINDS[1] if known else KINDS[2]
 
     @property
     def is_moe(self) -> bool:
@@ -84,6 +89,7 @@ class Load:
             all_bytes=np.full(n, self.all_bytes),
             active_bytes=np.full(n, self.active_bytes),
             active_params=np.full(n, self.active_params),
+            layers=np.full(n, self.layers),
             weight_class=np.full(n, float(kind)),
             moe=np.full(n, float(self.is_moe)),
             prompt_tokens=prompt,
@@ -99,6 +105,7 @@ def load_of(
     active_bytes: float | None = None,
     params_b: float | None = None,
     active_params_b: float | None = None,
+    layers: float | None = None,
     engine: str | None = None,
     power_mode: str | None = None,
     power_cap_w: float | None = None,
@@ -115,6 +122,7 @@ def load_of(
         ("active_bytes", active_bytes),
         ("params_b", params_b),
         ("active_params_b", active_params_b),
+        ("layers", layers),
         ("power_cap_w", power_cap_w),
     ):
         if value is not None:
@@ -138,6 +146,7 @@ def load_of(
         all_bytes=weights_bytes,
         active_bytes=weights_bytes * share,
         active_params=active_params_b * 1e9 if active_params_b else params * share,
+        layers=layers or usual_layers(params / 1e9),
         engine=known,
         power_mode=mode_name(power_mode or ""),
         power_cap_w=power_cap_w,

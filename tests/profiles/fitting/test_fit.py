@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from moe2opt.profiles import Profiles, builtin_profiles, read_profiles
 from moe2opt.profiles.fitting.calibrate import calibrate, samples_of
 from moe2opt.profiles.fitting.fit import from_dict, scopes_of, to_dict
-from moe2opt.profiles.fitting.holdout import held_out
+from moe2opt.profiles.fitting.judging import held_out
 from moe2opt.profiles.fitting.leaveout import left_out
 from moe2opt.profiles.fitting.robust import robust_nnls, upper_error, weighted_sum
 from tests.profiles.conftest import Edit
@@ -307,6 +307,26 @@ def test_intervals_hold_what_was_left_out(
     inside, middle = shares(profiles, quantity, by)
     assert inside >= 0.85
     assert middle < factor
+
+
+def test_hosts_take_the_same_time_for_every_layer(profiles: Profiles) -> None:
+    """Host-bound engines are met within 10 % without the LLM, and within a factor of two always."""
+    for device in (RTX, "RTX 5090"):
+        row = profiles.fit.errors.find(device, "decode", "host-bound", "model")
+        assert row is not None
+        assert row.mean_error < 0.1
+    for by in ("source", "model"):
+        held = [h for h in held_out(profiles.fit.errors, by) if h.quantity == "decode"]
+        assert {h.inside for h in held if h.kind == "host-bound"} == {1.0}
+        assert max(h.factor for h in held if h.kind == "host-bound") < 2.1
+
+
+def test_a_format_that_no_host_ran_may_be_ten_times_slower(profiles: Profiles) -> None:
+    """Left out with its format, a source is inside an interval that says how formats differ."""
+    held = [h for h in held_out(profiles.fit.errors) if h.kind == "host-bound, new format"]
+    assert {h.quantity for h in held} == {"decode", "decode_energy", "decode_power"}
+    assert all(h.inside == 1 and h.factor > 9.9 for h in held)
+    assert max(h.median_error for h in held) > 8
 
 
 @pytest.mark.parametrize(

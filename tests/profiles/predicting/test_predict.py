@@ -421,6 +421,23 @@ def test_vulkan_attains_less_of_the_matrix_units() -> None:
     assert usual == pytest.approx(4802, rel=0.1)
 
 
+def test_host_bound_engines_wait_for_layers() -> None:
+    """Twice the layers take twice as long there, and as long as ever in a compiled engine."""
+    for engine, ratio in (("HF transformers", 2.0), ("vLLM", 1.0)):
+        few, many = (
+            predict(
+                RTX, params_b=1.5, precision="NF4", layers=layers, engine=engine,
+                quantity="s_per_token",
+            ).value
+            for layers in (28, 56)
+        )  # fmt: skip
+        assert many == pytest.approx(ratio * few)
+    published = predict(RTX, params_b=7, precision="NF4", layers=28, prompt_tokens=2048)
+    assert published.value == pytest.approx(43.1, rel=0.1)
+    new = predict(RTX, params_b=7, precision="2-bit", engine="HF transformers")
+    assert new.upper / new.value > 9.9
+
+
 def test_a_mode_that_nobody_ran_is_slower_in_proportion() -> None:
     """Ten watts in place of the usual 25 take 2.5 times as long, marked; 40 change nothing."""
     about = {"weights_bytes": 2e9, "precision": "Q4_K_M"}
