@@ -43,7 +43,8 @@ def options_of(case: Case, layout: Layout, ubatch: int) -> list[str]:
     if len(case.machine.devices) > 1 and offloaded:
         held = Counter(layout.homes)
         options += ["-ts", ",".join(str(held[d]) for d in range(len(case.machine.devices)))]
-    if case.machine.devices and not offloaded:
+    if not offloaded:
+        # Else a device would be given buffers, and what is copied to it for prompts.
         options += ["--device", "none"]
     return [*options, *_expert_options(case, layout), "--fit", "off"]
 

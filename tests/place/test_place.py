@@ -64,6 +64,12 @@ def test_a_name_that_begins_with_a_dash_is_no_option() -> None:
     assert shlex.split(solved(instance).plan.command)[1:3] == ["-m", "./-m.gguf"]
 
 
+def test_a_line_for_the_processor_alone_keeps_devices_out() -> None:
+    """A plan without devices holds on a machine that has some: the line rules them out."""
+    words = shlex.split(solved(asked("llama31-8b", ram={"gib": 64})).plan.command)
+    assert words[words.index("--device") + 1] == "none"
+
+
 @pytest.mark.parametrize(("name", "gpus", "sections"), MACHINES, ids=lambda value: str(value)[:20])
 def test_plans_fit_and_lose_to_no_rule(
     name: str, gpus: list[dict[str, Any]], sections: dict[str, Any]
