@@ -60,6 +60,8 @@ class Timed:
         Per token.
     gpu_layers, cpu_experts, overrides
         ``-ngl`` (None: all), ``-ncmoe`` and ``-ot``.
+    alone
+        Whether the runtime knew no device.
     bytes, params, active_params, sparse
         Of the model, and whether it has experts; None where it is the model that is placed.
     """
@@ -73,6 +75,7 @@ class Timed:
     gpu_layers: int | None
     cpu_experts: int
     overrides: str
+    alone: bool = False
     bytes: float | None = None
     params: float = 0.0
     active_params: float | None = None
@@ -236,6 +239,9 @@ def _layout(case: Case, run: Timed) -> Layout:
     on_devices = run.gpu_layers if devices else 0
     if on_devices is not None and on_devices < 0:
         on_devices = None
+    if run.prompt and on_devices == 0 and devices and not run.alone:
+        # A device reads prompts all the same: what lies in RAM is copied to it.
+        on_devices = 1
     shares = [float(case.usable_bytes(d)) for d in range(len(devices))] or [1.0]
     homes = homes_of(model.blocks, shares, on_devices)
     experts = experts_in_ram(model, run.cpu_experts) if run.cpu_experts else {}
@@ -305,6 +311,7 @@ def _of_test(test: BenchTest) -> Timed | None:
         gpu_layers=0 if on_processor else int(layers) if layers.lstrip("-").isdigit() else None,
         cpu_experts=int(test.number("n_cpu_moe")) if test.text("n_cpu_moe") else 0,
         overrides="" if overrides == "none" else overrides,
+        alone=on_processor,
         bytes=test.number("model_size"),
         params=test.number("model_n_params"),
         active_params=None if active is None else 1e9 * float(active),

@@ -68,6 +68,18 @@ def test_rates_of_a_machine_are_recovered(tmp_path: Path) -> None:
     assert machine_of(config()).copied_spread > machine_of(found).copied_spread == 1
 
 
+@pytest.mark.parametrize(("backends", "copied"), [("CUDA", True), ("CPU", False)])
+def test_prompts_of_no_layers_on_devices_show_copies(
+    tmp_path: Path, backends: str, copied: bool
+) -> None:
+    """With -ngl 0 a device reads prompts from what is copied to it; without one nothing is."""
+    row = rows()[1] | {"n_gpu_layers": 0, "backends": backends, "avg_ts": 300.0}
+    file = tmp_path / "bench.json"
+    file.write_text(json.dumps([row]), encoding="utf-8")
+    told = calibrated(config(), MODEL, [file]).rates.notes[0]
+    assert ("copies go at" in told) == copied
+
+
 def test_what_no_run_shows_stays_assumed(tmp_path: Path) -> None:
     """Without experts in RAM the rates of RAM and copies stay as they were, and a note says so."""
     file = tmp_path / "bench.jsonl"
