@@ -26,7 +26,7 @@ from moe2opt.result import FloatArray, IntArray
 MOST_PARTS = 24
 
 #: Largest k for a single budget row of counted options.
-_MOST_COUNTED = 10_000
+MOST_COUNTED = 100_000
 
 #: A row is worth adding when its left side exceeds the right one by this share.
 _VIOLATION = 1e-3
@@ -84,7 +84,7 @@ def rounded_budget(costs: FloatArray, limit: float, parts: int) -> tuple[FloatAr
     ValueError
         When there is nothing to round.
     """
-    if not 1 <= parts <= _MOST_COUNTED or not 0 < limit < math.inf:
+    if not 1 <= parts <= MOST_COUNTED or not 0 < limit < math.inf:
         raise ValueError(f"no rounded row of a budget of {limit} in {parts} parts")
     return rounded_sizes(costs, math.nextafter(limit, math.inf), parts), float(parts)
 
@@ -111,7 +111,7 @@ def rounded_net(
         When there is nothing to round.
     """
     least = np.minimum.reduceat(costs, starts[:-1])
-    if not 1 <= parts <= _MOST_COUNTED or not math.isfinite(limit):
+    if not 1 <= parts <= MOST_COUNTED or not math.isfinite(limit):
         raise ValueError(f"no rounded row of a budget of {limit} in {parts} parts")
     used = sum(Fraction(float(m)) * int(n) for m, n in zip(least, sizes, strict=True))
     capacity = Fraction(math.nextafter(limit, math.inf)) - used

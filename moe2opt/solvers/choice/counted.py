@@ -2,21 +2,17 @@ r"""The linear relaxation over counts: its rows, its bounds, and what its prices
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from moe2opt.canonical import MultipleChoiceProblem, rounded_budget, rounded_net
+from moe2opt.canonical import MultipleChoiceProblem
 from moe2opt.result import FloatArray, IntArray
 from moe2opt.solvers.base import Search
 from moe2opt.solvers.choice.kinds import kinds_of
+from moe2opt.solvers.choice.rounded import Budgets
 from moe2opt.solvers.lp import LinearProgram, LinearSolution
 from moe2opt.solvers.tuning import ChoiceTuning
-
-#: A rounded row is worth adding when its left side exceeds the right one by this share.
-_VIOLATION = 1e-6
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,6 +50,8 @@ class Counted:
         limits are those of a box), and rounded rows.
     members
         ``(T, M)`` which options each total counts.
+    budgets
+        The budgets, as rows that may be rounded.
     rounded
         What the rounded rows are: budgets and numbers of parts.
     """
@@ -76,6 +74,7 @@ class Counted:
         self.values = problem.flat_values[columns]
         self.costs = np.ascontiguousarray(problem.costs[:, columns])
         self.limits = problem.limits
+        self.budgets = Budgets(self.costs, self.limits, self.starts, self.sizes)
         self.members = kinds_of(self.costs, self.starts, self.sizes)
         self.rounded: list[tuple[int, int]] = []
         norms = np.maximum(np.abs(self.limits), self.costs.max(axis=1, initial=0.0))
@@ -169,11 +168,12 @@ class Counted:
         for _ in range(self.tuning.rounded_rounds):
             if priced.counts is None or search.prunes(priced.value):
                 return priced
-            new = self._violated(priced.counts)[: self.tuning.rounded_rows - len(self.rounded)]
+            new = self.budgets.violated(priced.counts, self.rounded, self.tuning)
+            new = new[: self.tuning.rounded_rows - len(self.rounded)]
             if not new:
                 return priced
             for row, parts in new:
-                own, limit = self._rounded_row(row, parts)
+                own, limit = self.budgets.rounded(row, parts)
                 self._add_rows(self.lp, own[None, :], np.array([limit]), np.array([1.0 / limit]))
                 self.costs = np.vstack([self.costs, own])
                 self.sized = np.abs(self.costs)
@@ -182,49 +182,6 @@ class Counted:
                 self.rounded.append((row, parts))
             priced = self.bound(box, search)
         return priced
-
-    def _rounded_row(self, row: int, parts: int) -> tuple[FloatArray, float]:
-        """Return a rounded row of a budget, or from K on of what is used beyond the least."""
-        budget = row % len(self.problem.limits)
-        costs, limit = self.costs[budget], float(self.problem.limits[budget])
-        if row == budget:
-            return rounded_budget(costs, limit, parts)
-        return rounded_net(costs, self.starts, self.sizes, limit, parts)
-
-    def _roundable(self) -> Iterator[tuple[int, FloatArray, float]]:
-        """Yield numbers, costs and limits of the rows that may be rounded."""
-        count = len(self.problem.limits)
-        costs = self.costs[:count]
-        least = np.minimum.reduceat(costs, self.starts[:-1], axis=1)
-        net = costs - least[:, self.class_of]
-        yield from zip(range(count), costs, self.problem.limits, strict=True)
-        limits = self.problem.limits - least @ self.sizes
-        for k in np.flatnonzero(least.any(axis=1)).tolist():
-            yield count + k, net[k], float(limits[k])
-
-    def _violated(self, counts: FloatArray) -> list[tuple[int, int]]:
-        """Return budget rows and numbers of parts whose rounded rows the counts violate.
-
-        Parts are such that some option just counts as one (or as two, three, ...) of them.
-        """
-        found: list[tuple[float, int, int]] = []
-        for row, costs, limit in self._roundable():
-            sizes = np.unique(costs[costs > 1e-9 * abs(limit)])
-            if not 0 < limit < math.inf or not len(sizes) or len(sizes) > self.tuning.sizes:
-                continue
-            multiples = np.arange(1, self.tuning.capacities + 1)
-            with np.errstate(over="ignore"):  # beside the limit a size may be next to nothing
-                tried = np.unique(np.floor(multiples[:, None] * limit / sizes))
-            within = (tried >= 1) & (tried <= 2 * self.problem.size)
-            for parts in tried[within].astype(np.int64).tolist():
-                if (row, parts) in self.rounded:
-                    continue
-                share = np.minimum(costs, 2.0 * limit) / limit
-                taken = np.maximum(np.ceil((parts + 1) * share - 1e-9) - 1.0, 0.0)
-                excess = float(taken @ counts) / parts - 1.0
-                if excess > _VIOLATION:
-                    found.append((excess, row, parts))
-        return [(row, parts) for _, row, parts in sorted(found, reverse=True)]
 
     def bound(self, box: Box, search: Search) -> Priced:
         free = self.value(box, np.zeros(len(self.limits)))
