@@ -67,11 +67,11 @@ class _View:
         self.starts = np.concatenate([[0], np.cumsum(self.sizes)]).astype(np.int64)
         self.members = np.argsort(self.group_of, kind="stable")
         self.counts = np.bincount(number, minlength=1)  # of groups with a first option, second, ...
-        self.costs = problem.costs[:, self.options]
+        self.costs = proof.rows.matrix[:, self.options]
         self.terms = np.vstack([-self.costs, problem.flat_values[None, self.options]])
         alone = whole & (rank < 0)[proof.group_of]
         self.fixed_value = float(problem.flat_values[alone].sum())
-        self.fixed_cost = problem.costs[:, alone].sum(axis=1)
+        self.fixed_cost = proof.rows.matrix[:, alone].sum(axis=1)
 
     def full(self, box: BoolArray) -> BoolArray:
         """Return a box in terms of the problem."""
@@ -100,11 +100,11 @@ class BatchedReplay:
         problem, certificate = proof.problem, proof.certificate
         largest = np.maximum.reduceat(np.abs(problem.flat_values), problem.offsets[:-1])
         self.value_size = float(largest.sum())
-        self.cost_size = np.maximum.reduceat(problem.costs, problem.offsets[:-1], axis=1).sum(
+        self.cost_size = np.maximum.reduceat(proof.rows.matrix, problem.offsets[:-1], axis=1).sum(
             axis=1
         )
-        self.operations = problem.size + len(problem.limits) + 16
-        self.prices, self.usable = _prices(certificate.multipliers, len(problem.limits))
+        self.operations = problem.size + len(proof.tops) + 16
+        self.prices, self.usable = _prices(certificate.multipliers, len(proof.tops))
         self.steps = steps_of(certificate.tree, len(proof.group_of))
         self.spans = spans_of(self.steps, proof.group_of)
         self._look(_View(proof, proof.root(), every_group=False))
@@ -229,7 +229,7 @@ class BatchedReplay:
         problem, claim = self.proof.problem, self.proof.certificate.claim
         with np.errstate(invalid="ignore"):
             if reason == "budget":
-                return np.asarray(-values - error > problem.limits[index])
+                return np.asarray(-values - error > self.proof.tops[index])
             integral = problem.is_integral and reason == "dual"
             return np.asarray(clearly_supports(values, error, claim, reason, integral))
 

@@ -1,7 +1,8 @@
 r"""Boxes and leaf reasons of multiple-choice problems.
 
 For row prices :math:`\mu \ge 0`, every feasible choice in a box is worth at most
-:math:`\mu b + \sum_g \max_{o \text{ allowed}} (v_{go} - \mu u_{go})`.
+:math:`\mu b + \sum_g \max_{o \text{ allowed}} (v_{go} - \mu u_{go})`. Rounded rows (`rounded` of
+the certificate, see `moe2opt.canonical.rounding`) follow the budgets and are priced like them.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from moe2opt.canonical import MultipleChoiceProblem
+from moe2opt.canonical import MultipleChoiceProblem, rounded_budget, rounded_net
 from moe2opt.certify.exact import (
     Dyadic,
     Estimate,
@@ -27,7 +28,7 @@ from moe2opt.certify.exact import (
     require_row,
     supports,
 )
-from moe2opt.result import BoolArray, Certificate, Multipliers
+from moe2opt.result import BoolArray, Certificate, FloatArray, Multipliers
 
 
 class ChoiceProof:
@@ -37,7 +38,33 @@ class ChoiceProof:
         self.problem, self.certificate = problem, certificate
         self._estimated = Recent()
         self.group_of = np.repeat(np.arange(problem.size), np.diff(problem.offsets))
+        # What usage, rounded as it is, is compared with; exact sums may lie a little above.
+        self.tops = problem.limits
         self.rows = Rows(problem.costs, outward(problem.costs, problem.limits))
+        if certificate.rounded:
+            costs, tops = self._rounded_rows()
+            self.tops = np.append(problem.limits, tops)
+            limits = np.append(self.rows.limits, tops)
+            self.rows = Rows(np.vstack([problem.costs, *costs]), limits)
+
+    def _rounded_rows(self) -> tuple[list[FloatArray], list[float]]:
+        """Return the rounded rows that the certificate names, which follow the budgets."""
+        problem, costs, tops = self.problem, [], []
+        sizes = np.ones(problem.size, dtype=np.int64)
+        for row, parts in self.certificate.rounded:
+            require_row(row, 2 * len(problem.limits))
+            budget = row % len(problem.limits)
+            used, bound = problem.costs[budget], float(problem.limits[budget])
+            try:
+                if row == budget:
+                    own, top = rounded_budget(used, bound, parts)
+                else:
+                    own, top = rounded_net(used, problem.offsets, sizes, bound, parts)
+            except ValueError as error:
+                raise RejectedError(str(error)) from error
+            costs.append(own)
+            tops.append(top)
+        return costs, tops
 
     def root(self) -> BoolArray:
         return np.ones(len(self.group_of), dtype=bool)
@@ -57,9 +84,9 @@ class ChoiceProof:
             require_group(index, problem.size)
             return not box[problem.offsets[index] : problem.offsets[index + 1]].any()
         if reason == "budget":
-            require_row(index, len(problem.limits))
-            least = self._per_group(problem.costs[index], box, np.minimum, np.inf)
-            return math.fsum(least) > float(problem.limits[index])
+            require_row(index, len(self.tops))
+            least = self._per_group(self.rows.matrix[index], box, np.minimum, np.inf)
+            return math.fsum(least) > float(self.tops[index])
         if reason == "corner":
             return (
                 math.fsum(self._per_group(problem.flat_values, box, np.maximum, -np.inf)) <= claim

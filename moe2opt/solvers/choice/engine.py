@@ -16,12 +16,28 @@ from moe2opt.solvers.choice.kernels import INFEASIBLE, descend
 from moe2opt.solvers.choice.lattice import fill
 from moe2opt.solvers.choice.model import ChoiceModel, Part
 from moe2opt.solvers.choice.polish import polish
+from moe2opt.solvers.choice.rounded import Budgets
 from moe2opt.solvers.choice.tree import RootTree, core_records, sealed
 from moe2opt.solvers.choice.vertex import Vertex, new_vertex
 from moe2opt.solvers.choice.walk import walk
 from moe2opt.solvers.choice.warm import warm_up
 from moe2opt.solvers.relaxation import Explored
 from moe2opt.solvers.tuning import ChoiceTuning
+
+
+def fractional(whole: Part, vertex: Vertex) -> FloatArray:
+    """Return the ``(M,)`` fractional choice that the vertex of the whole problem stands for."""
+    core = whole.core
+    x = np.zeros(len(core.values))
+    x[vertex.key] = 1.0
+    tie = np.flatnonzero(vertex.first >= 0)
+    first, weight = vertex.first[tie], np.clip(vertex.weight[tie], 0.0, 1.0)
+    np.add.at(x, first, weight)
+    np.add.at(x, vertex.key[core.group_of[first]], -weight)
+    choice = np.zeros(len(whole.options) + len(whole.picked) - len(whole.groups))
+    choice[whole.picked] = 1.0
+    choice[whole.options] = x
+    return choice
 
 
 class ChoiceEngine:
@@ -56,6 +72,8 @@ class ChoiceEngine:
         self.tree.leaf("dual", vertex.price)
         if not search.prunes(bound):
             self._dive(whole, vertex, bound, search)
+        if not search.prunes(bound):
+            whole, vertex, bound = self._rounded(whole, vertex, bound, search)
         if search.prunes(bound):
             return Explored(search.rounded(bound), None)
         limit = search.limit_reached()
@@ -107,6 +125,46 @@ class ChoiceEngine:
         top = np.flatnonzero(profit == best[core.group_of])
         vertex.key[core.group_of[top]] = top
         vertex.key[core.group_of[vertex.partner[tie]]] = vertex.partner[tie]
+
+    def _rounded(
+        self, whole: Part, vertex: Vertex, bound: float, search: Search
+    ) -> tuple[Part, Vertex, float]:
+        """Add rounded rows where they close much of the gap, and dive under their prices.
+
+        Only where a solution is known: proofs of infeasibility name the budgets that they need.
+        """
+        barred = search.first_feasible or search.options.proof != "any" or self.model.aimless
+        if barred or search.x is None or len(self.model.values) < self.tuning.rounded_options:
+            return whole, vertex, bound
+        problem, kept = self.problem, (self.model, self.tree)
+        plain = whole, vertex, bound
+        sizes = np.ones(problem.size, dtype=np.int64)
+        budgets = Budgets(problem.costs, problem.limits, problem.offsets, sizes)
+        names: list[tuple[int, int]] = []
+        for _ in range(self.tuning.core_rounded):
+            new = budgets.violated(fractional(whole, vertex), names, self.tuning)
+            if not new or search.limit_reached() is not None:
+                break
+            names.append(new[0])
+            self.model = ChoiceModel(problem, [budgets.rounded(*name) for name in names])
+            self.tree = RootTree(self.model.row_scale, rounded=tuple(names))
+            whole = self.model.part(np.ones(len(self.model.values), dtype=bool))
+            root = self._root(whole)
+            if root is None:  # by rounding only, since a solution is known
+                bound = plain[-1]
+                break
+            bound, vertex = root
+            if search.prunes(bound):
+                break
+        if plain[-1] - bound < self.tuning.rounded_share * (plain[-1] - search.objective):
+            self.model, self.tree = kept
+            return plain
+        search.blur(self.model.error * (self.model.size + float(vertex.price @ self.model.sizes)))
+        search.improve_bound(search.rounded(bound))
+        self.tree.leaf("dual", vertex.price)
+        if not search.prunes(bound):
+            self._dive(whole, vertex, bound, search)
+        return whole, vertex, bound
 
     def _first_incumbents(self, search: Search) -> None:
         """Offer greedy choices and what swaps make of them, where that is cheap."""

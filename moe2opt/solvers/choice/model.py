@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,21 +44,28 @@ class Part:
 class ChoiceModel:
     """Scaled data. Scales are powers of two, so that scaling rounds nothing."""
 
-    def __init__(self, problem: MultipleChoiceProblem) -> None:
+    def __init__(
+        self,
+        problem: MultipleChoiceProblem,
+        rounded: Sequence[tuple[FloatArray, float]] = (),
+    ) -> None:
+        """Prepare a problem with its budgets, and with rounded rows after them."""
+        costs = np.vstack([problem.costs, *(row for row, _ in rounded)])
+        limits = np.append(problem.limits, [limit for _, limit in rounded])
         self.problem = problem
         self.starts = problem.offsets[:-1]
         self.group_of = np.repeat(np.arange(problem.size), np.diff(problem.offsets))
-        largest = problem.costs.max(axis=1, initial=0.0)
+        largest = costs.max(axis=1, initial=0.0)
         exponent = np.ceil(np.log2(np.where(largest > 0, largest, 1.0)))
         self.row_scale = np.exp2(-np.clip(exponent, -900, 900))
-        self.costs = np.ascontiguousarray((problem.costs * self.row_scale[:, None]).T)
-        self.limits = problem.limits * self.row_scale
+        self.costs = np.ascontiguousarray((costs * self.row_scale[:, None]).T)
+        self.limits = limits * self.row_scale
         self.aimless = not problem.flat_values.any()
         self.values = problem.flat_values
         if self.aimless:
             self.values = -shares(problem.costs, problem.limits)
         self.size = float(self._most(np.abs(problem.flat_values)).sum())
-        self.sizes = np.array([self._most(row).sum() for row in problem.costs]) * self.row_scale
+        self.sizes = np.array([self._most(row).sum() for row in costs]) * self.row_scale
         self.sizes = self.sizes + np.abs(self.limits)
         # Wide enough for the checker, too, to decide in floating point (`certify.choice`).
         self.error = 1e-15 * (problem.size + len(self.limits) + 16)

@@ -58,6 +58,8 @@ class RootTree:
         Options that the root rules out, and the scaled prices that do it.
     core
         The tree below.
+    rounded
+        The rounded rows, which follow the budgets.
     """
 
     row_scale: FloatArray
@@ -65,6 +67,7 @@ class RootTree:
     excluded: IntArray = field(default_factory=lambda: np.zeros(0, np.int64))
     price: FloatArray | None = None
     core: CoreRecords | None = None
+    rounded: tuple[tuple[int, int], ...] = ()
 
     def leaf(self, reason: str, price: FloatArray | None) -> None:
         """Close the root, for now."""
@@ -107,6 +110,7 @@ def sealed(problem: MultipleChoiceProblem, claim: float, tree: RootTree) -> Cert
         claim=claim,
         tree=records,
         multipliers=PriceTable(prices * tree.row_scale),
+        rounded=tree.rounded,
         problem_hash=problem.fingerprint,
     ).sealed()
     return certificate if len(records) > MOST_TUPLES else replace(certificate, tree=tuple(records))
