@@ -206,7 +206,8 @@ def _parts(case: Case, run: Timed) -> list[float]:
             + sum(part * layer.expert_bytes for device, part in experts if device is None)
             for layer, home, experts in judge.parts(layout)
         )
-        copied = in_ram * own.machine.copy_byte_s / run.ubatch if judge.used(layout) else 0.0
+        is_copied = own.backend.copies and bool(judge.used(layout))
+        copied = is_copied * in_ram * own.machine.copy_byte_s / run.ubatch
         return [judge.prompt_s(layout, run.ubatch) - copied, copied]
     devices = sum(s for device, s in judge.answer_parts(layout) if device is not None)
     in_ram = sum(s for device, s in judge.answer_parts(layout) if device is None)

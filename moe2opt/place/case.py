@@ -205,26 +205,30 @@ class Case:
         return self.model.output_bytes * self.machine.devices[variant.devices[-1]].byte_s
 
     def prompt_home_s(self, layer: LlamaLayer, device: Device | None, ubatch: int) -> float:
-        """Return seconds per prompt token of a layer's dense part; one in RAM is copied."""
+        """Return seconds per prompt token of a layer's dense part."""
         operations = 2.0 * layer.other_weights
         if device is not None:
             return operations * device.operation_s[0]
-        copied = layer.other_bytes * self.machine.copy_byte_s / ubatch
-        return copied + self._slowest(operations, 0.0)
+        return self._prompt_ram_s(layer.other_bytes, operations, 0.0, ubatch)
 
     def prompt_experts_s(self, layer: LlamaLayer, device: Device | None, ubatch: int) -> float:
-        """Return seconds per prompt token of a layer's experts; those in RAM are copied."""
+        """Return seconds per prompt token of a layer's experts."""
         operations = 2.0 * layer.expert_weights * self._share
         if device is not None:
             return operations * device.operation_s[1]
-        copied = layer.expert_bytes * self.machine.copy_byte_s / ubatch
-        return copied + self._slowest(0.0, operations)
+        return self._prompt_ram_s(layer.expert_bytes, 0.0, operations, ubatch)
 
-    def _slowest(self, dense: float, routed: float) -> float:
+    def _prompt_ram_s(self, size: float, dense: float, routed: float, ubatch: int) -> float:
+        """Return seconds per prompt token of what is in RAM, of so many operations.
+
+        Each batch copies it to a device, the slowest one to be safe; to one behind a server nothing
+        is copied, and the processor computes.
+        """
         rates = [d.operation_s for d in self.machine.devices]
-        if not rates:
+        if not rates or not self.backend.copies:
             return (dense + routed) * _PROCESSOR_S
-        return dense * max(r[0] for r in rates) + routed * max(r[1] for r in rates)
+        computed = dense * max(r[0] for r in rates) + routed * max(r[1] for r in rates)
+        return size * self.machine.copy_byte_s / ubatch + computed
 
     @cached_property
     def prompt_alone_s(self) -> float:

@@ -401,6 +401,20 @@ def test_dense_layers_in_ram_are_copied_for_every_batch_of_a_prompt() -> None:
         assert more == pytest.approx(copied / ubatch)
 
 
+def test_behind_a_server_the_processor_reads_prompts_of_what_is_in_ram() -> None:
+    """Nothing is copied to such a device, so that micro-batches make no difference."""
+    small = tiny(4, 40, 10, 5, odd=False)
+    goal = {"prompt_tokens": 50}
+    instance = asked(small, {"gib": 1, "gb_per_s": 500}, rpc=["a:1"], ubatch=[64, 512], goal=goal)
+    judge = Judge(instance.case)
+    some, none = (Layout((*homes, 0), {}) for homes in ([CPU, CPU, 0, 0], [0, 0, 0, 0]))
+    here = instance.case.prompt_home_s(small.layers[0], instance.case.machine.devices[0], 64)
+    assert judge.prompt_s(some, 64) == judge.prompt_s(some, 512) > judge.prompt_s(none, 64)
+    alone = instance.case.prompt_alone_s
+    assert judge.prompt_s(Layout((*[CPU] * 4, 0), {}), 64) == pytest.approx(alone)
+    assert instance.case.prompt_home_s(small.layers[0], None, 64) > here
+
+
 def test_dense_layers_in_ram_want_larger_parts_of_prompts() -> None:
     """A choice of micro-batches for a dense model that does not fit is as good as the best one."""
     own, goal = computed("llama33-70b"), {"prompt_tokens": 4000, "answer_tokens": 100}
