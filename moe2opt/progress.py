@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Protocol, TextIO
 
 from moe2opt import heartbeat
 from moe2opt.present import PLAIN, Measure, number
@@ -97,6 +97,21 @@ def count(value: int) -> str:
         if value >= least:
             return f"{value / unit:.1f}{letter}"
     return str(value)
+
+
+class _Searching(Protocol):
+    """A search that is under way."""
+
+    nodes: int
+    objective: float
+    bound: float
+
+
+def so_far(solver: str, search: _Searching) -> str:
+    """Return how far a search is, for whoever waits for it."""
+    gap = relative_gap(search.objective, search.bound)
+    words = f", gap {100 * gap:.2g}%" if gap < 1 else ""
+    return f"solving, {solver}, node {search.nodes}{words}"
 
 
 def percent(holder: ProgressEvent | Result, measure: Measure = PLAIN) -> str:

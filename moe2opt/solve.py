@@ -203,7 +203,8 @@ def run(
         info = choose(solver or named, problem)
         known = target if of is None else of
         if warm_start is None:
-            warm_start = getattr(target, "start", None)
+            with heartbeat.doing("looking for a start"):
+                warm_start = getattr(target, "start", None)
         options = replace(
             options,
             warm_start=_start(problem, warm_start),
@@ -224,7 +225,7 @@ def run(
             fixed_rows=options.fixed_rows,
         )
         search = Search(problem, rest, _fan_out(listeners), interrupt)
-        with heartbeat.doing(lambda: f"solving, {info.name}, node {search.nodes}"):
+        with heartbeat.doing(lambda: progress.so_far(info.name, search)):
             outcome = _outcome(function, search)
         if not info.certified:
             outcome = replace(outcome, certificate=None)

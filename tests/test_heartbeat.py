@@ -91,3 +91,15 @@ def test_a_slow_oracle_is_not_silent(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level("INFO", "moe2opt"):
         mo.solve(problem, display=True)
     assert "still solving, brb" in caplog.text
+
+
+def test_a_search_says_how_far_it_is() -> None:
+    """A line tells the nodes of a search, and its gap once it has a solution and a bound."""
+    from types import SimpleNamespace
+
+    from moe2opt.progress import so_far
+
+    open_search: Any = SimpleNamespace(nodes=7, objective=-np.inf, bound=-0.985)
+    assert so_far("brb", open_search) == "solving, brb, node 7"
+    found: Any = SimpleNamespace(nodes=9, objective=-1.0, bound=-0.985)
+    assert so_far("brb", found) == "solving, brb, node 9, gap 1.5%"

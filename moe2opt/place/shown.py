@@ -1,14 +1,17 @@
-"""How plans show rates, and what devices hold."""
+"""How plans show rates, what devices hold, and what another plan may gain."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
+from decimal import ROUND_CEILING, Context
 from typing import Any
 
 from moe2opt import present
+from moe2opt.gaps import NUMERICAL_GAP
 from moe2opt.place.judge import Rate
 from moe2opt.place.machine import GIB
+from moe2opt.result import Result
 from moe2opt.view import Bar
 
 #: How the processor and its RAM are called in plans.
@@ -67,3 +70,19 @@ def memory_bars(devices: Iterable[Held]) -> tuple[Bar, ...]:
 
 def _gib(size: float | None) -> str:
     return "-" if size is None else f"{size / GIB:.2f}"
+
+
+def may_lose(result: Result[Any]) -> bool:
+    """Tell whether another line may be faster than that of a plan."""
+    unproven = result.status == "OPTIMAL" and result.gap > NUMERICAL_GAP
+    return result.status == "FEASIBLE" or unproven
+
+
+def slower_words(result: Result[Any]) -> str:
+    """Return by how much a plan that is not proven best may be slower than the best."""
+    if not 0 < -result.bound < math.inf:
+        return "How much faster another line is, is not known."
+    # Two digits of the excess, or three where it is large, never rounded down.
+    excess = result.objective / result.bound - 1
+    up = Context(prec=2 if excess < 1 else 3, rounding=ROUND_CEILING)
+    return f"No line is more than {1 + float(up.create_decimal(excess)):.6g} times as fast."

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import shlex
 from collections.abc import Callable, Sequence
@@ -275,6 +274,7 @@ def _show(
     from moe2opt.cli import show
     from moe2opt.place import PlaceInstance
     from moe2opt.place.remedies import remedies
+    from moe2opt.place.shown import may_lose, slower_words
     from moe2opt.solve import run
 
     def solvable(changed: PlaceInstance) -> bool:
@@ -288,7 +288,8 @@ def _show(
         runtime = {} if found is None else {"runtime": found.to_dict()}
         helps = {"remedies": list(lacks)} if lacks else {}
         common = show.as_json(target, result, verdict)
-        notes = [*plan.get("notes", ()), *common["notes"]]
+        loses = [slower_words(result)] if result.plan is not None and may_lose(result) else []
+        notes = [*plan.get("notes", ()), *common["notes"], *loses]
         put_json({**plan, **runtime, **helps, **common, "notes": notes})
     elif form != "json" and quiet and result.plan is not None:
         put(result.plan.command)
@@ -368,15 +369,16 @@ def _yaml(config: PlaceConfig, file: Path) -> str:
 
 def _next_step(result: Result[Any], lacks: Sequence[str], out: Path | None) -> list[str]:
     """Return what would help, and what can be done with what was found."""
+    from moe2opt.place.shown import may_lose, slower_words
     from moe2opt.progress import claim_words
 
     lines = list(lacks)
     if result.limit is not None:
         none = "This does not mean that no plan exists."
         longer = "" if result.limit == "INTERRUPTED" else " Next: a larger --time-limit"
-        lines.append((none if result.plan is None else _slower(result)) + longer)
-    elif result.status == "FEASIBLE":
-        lines.append(f"{_slower(result)[:-1]}{claim_words(result)}.")
+        lines.append((none if result.plan is None else slower_words(result)) + longer)
+    elif may_lose(result):
+        lines.append(f"{slower_words(result)[:-1]}{claim_words(result)}.")
     elif result.plan is None and not lacks:
         lines.append(
             "Next: more RAM or devices, a shorter context (-c), or a smaller micro-batch (-ub)"
@@ -389,10 +391,3 @@ def _next_step(result: Result[Any], lacks: Sequence[str], out: Path | None) -> l
             "The line above states everything that this plan assumes. --save keeps the problem"
         )
     return ["", *lines]
-
-
-def _slower(result: Result[Any]) -> str:
-    """Return by how much a plan that is not proven best may be slower than the best."""
-    if not 0 < -result.bound < math.inf:
-        return "How much faster another line is, is not known."
-    return f"No line is more than {result.objective / result.bound:.3g} times as fast."

@@ -431,8 +431,22 @@ def test_a_plan_that_is_only_claimed_to_be_best_is_told_so() -> None:
         stats={"claimed": {"by": "HiGHS", "canonical_bound": -0.1023}},
     )  # fmt: skip
     told = " ".join(_next_step(found, (), None))  # type: ignore[arg-type]
-    assert told.strip().startswith("No line is more than 1.01 times as fast; HiGHS claims 0.1023")
+    assert told.strip().startswith("No line is more than 1.015 times as fast; HiGHS claims 0.1023")
     assert told.endswith("a gap of 0, not proven.")
+
+
+@pytest.mark.parametrize(("gap", "told"), [(0.00150001, "1.0016"), (1e-12, None)])
+def test_a_plan_within_the_gap_says_what_it_may_lose(gap: float, told: str | None) -> None:
+    """Where the gap that was asked ends the search, what a line may gain is said, rounded up."""
+    from moe2opt.cli.verbs.place import _next_step
+
+    found = SimpleNamespace(
+        limit=None, status="OPTIMAL", plan=object(), gap=gap, bound=-0.1,
+        objective=-0.1 * (1 + gap), stats={},
+    )  # fmt: skip
+    words = " ".join(_next_step(found, (), None))  # type: ignore[arg-type]
+    assert (f"No line is more than {told} times as fast." in words) == (told is not None)
+    assert ("No line" in words) == (told is not None)
 
 
 def test_limits_that_grow_many_times_are_told_so() -> None:
