@@ -131,8 +131,8 @@ def json_of(text: str, name: str, *, finite: bool = True) -> Any:
         refuse(f"more than {MOST_VALUES:,} values")
     try:
         content = (DECODER if finite else _LENIENT).decode(text)
-    except RecursionError:
-        refuse(f"nested deeper than {MOST_NESTING} levels")
+    except NestedError as error:
+        refuse(str(error))
     except json.JSONDecodeError as error:
         refuse(f"not JSON: {error}")
     except ValueError as error:
@@ -211,10 +211,22 @@ def _constant(word: str) -> NoReturn:
     raise ValueError(f"{word} is not a number of JSON")
 
 
-#: Reads JSON as `json_of` does: no key twice, no NaN; what it refuses is a `ValueError`.
-DECODER = json.JSONDecoder(parse_int=_whole, parse_constant=_constant, object_pairs_hook=_section)
+class NestedError(ValueError):
+    """JSON that is nested deeper than can be followed."""
 
-_LENIENT = json.JSONDecoder(parse_int=_whole, object_pairs_hook=_section)
+
+class _Decoder(json.JSONDecoder):
+    def raw_decode(self, s: str, idx: int = 0) -> tuple[Any, int]:
+        try:
+            return super().raw_decode(s, idx)
+        except RecursionError:
+            raise NestedError(f"nested deeper than {MOST_NESTING} levels") from None
+
+
+#: Reads JSON as `json_of` does: no key twice, no NaN; what it refuses is a `ValueError`.
+DECODER = _Decoder(parse_int=_whole, parse_constant=_constant, object_pairs_hook=_section)
+
+_LENIENT = _Decoder(parse_int=_whole, object_pairs_hook=_section)
 
 
 def _named(path: str | Path) -> str:

@@ -73,6 +73,8 @@ def _from_json(data: Any) -> Problem:
         "multiple_choice": MultipleChoiceProblem,
     }
     if not isinstance(data, dict) or data.get("kind") not in families:
+        if isinstance(data, dict) and "provenance" in data:
+            raise InputError("is what a run wrote; config.yaml beside it says what was solved")
         raise InputError("kind must be 'facility' or 'multiple_choice'")
     problem: Problem = families[data["kind"]].from_dict(data)
     return problem

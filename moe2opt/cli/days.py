@@ -48,13 +48,15 @@ def replay_days(
     """Send a selection through a stream of days and print the table."""
     from moe2opt.library import roots
     from moe2opt.replay.days import DaysSettings, compare_days, read_days
-    from moe2opt.selection.question import GatedInstance
+    from moe2opt.replay.days.compare import with_outcomes
 
-    if not isinstance(target, GatedInstance):
-        raise InputError("replay: days need a selection with `experts: {outcomes: FOLDER}`")
+    target = with_outcomes(target)
     builtin = {path.stem: path for root in roots() for path in (root / "days").glob("*.csv")}
     path = Path(stream)
-    if not path.exists() and stream in builtin:
+    if not path.exists():
+        if stream not in builtin:
+            known = ", ".join(sorted(builtin))
+            raise InputError(f"{stream}: no such file, and no built-in days; built-in: {known}")
         path = builtin[stream]
     llms = [llm.name for llm in target.tables.llms]
     found = compare_days(

@@ -14,6 +14,7 @@ from moe2opt.executor.faults import require_torch
 from moe2opt.placement import PlacementInstance, PlacementPlan
 from moe2opt.result import InputError, IntArray, Result
 from moe2opt.selection.question import GatedInstance
+from moe2opt.source import name_of
 from moe2opt.view import Table, table
 
 #: How units are shown: factor and name.
@@ -109,7 +110,9 @@ def _beside(new: PlanRow, old: PlanRow) -> list[Table | str]:
 def selection(instance: Any, x: IntArray, order: Order) -> Ran:
     """Replay a selection on the test part of its outcomes, answered as its plan says."""
     if not isinstance(instance, GatedInstance):
-        raise InputError("`execute` runs selections with `experts: {outcomes: FOLDER}`")
+        raise InputError(
+            f"execute: '{name_of(instance)}': runs selections with `experts: {{outcomes: FOLDER}}`"
+        )
     for flag in ("model", "text", "against"):
         if getattr(order, flag) is not None:
             raise InputError(f"--{flag}: a selection is replayed on recorded outcomes")

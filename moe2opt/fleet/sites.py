@@ -101,7 +101,10 @@ def load_fleet(path: str | Path, *, allow_outside: bool = False) -> Fleet:
         With every fault of the file and its place, or for a kind of site without the shared row.
     """
     file = Path(path)
-    parsed: FleetFile = validate(read_file(file), FleetFile)
+    document = read_file(file)
+    if not {"fleet", "sites"} & document.data.keys():
+        raise InputError(f"{file}: is no fleet: it has neither `fleet` nor `sites`")
+    parsed: FleetFile = validate(document, FleetFile)
     rng = np.random.default_rng(parsed.seed)
     sites: list[Site] = []
     caveats: dict[str, None] = {}

@@ -17,6 +17,7 @@ from moe2opt.placement.modes.units import menu_of
 from moe2opt.placement.question import PlacementInstance
 from moe2opt.replay.paths import PathTable, Table
 from moe2opt.result import BoolArray, FloatArray, InputError, IntArray
+from moe2opt.source import name_of
 
 #: Parts of a placement that a replay does not follow.
 _PARTS = (
@@ -365,7 +366,7 @@ def check_instance(instance: Any, follows: frozenset[str] = frozenset()) -> None
     """Raise `InputError` unless a replay that follows some parts can follow this instance."""
     config = getattr(instance, "config", None)
     if config is None or getattr(config, "problem", "") != "placement":
-        raise InputError("replay: the configuration must be a placement")
+        raise InputError(f"replay: '{name_of(instance)}' must be a placement")
     for part in _PARTS:
         if getattr(config, part) is not None and part not in follows:
             raise InputError(f"replay: does not follow the part {part} of a placement")

@@ -182,8 +182,11 @@ def header_of(path: Path) -> list[str]:
 
 def _lines(path: Path) -> list[tuple[int, list[str]]]:
     """Return the cells of each line with its number; the first one is the header."""
+    text = read_text(path)
+    if text.lstrip().startswith(("{", "[")):
+        raise InputError(f"{path}:1: is JSON; expected a table in CSV")
     try:
-        reader = csv.reader(io.StringIO(read_text(path)), strict=True)
+        reader = csv.reader(io.StringIO(text), strict=True)
         lines = [(reader.line_num, cells) for cells in reader]
     except csv.Error as error:
         raise InputError(f"{path}: cannot be read as CSV: {error}") from error

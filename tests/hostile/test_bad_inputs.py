@@ -341,6 +341,9 @@ CONTENTS: dict[str, bytes] = {
     "latin.yaml": b"\xff\xfe",
     "big.yaml": b"a: " + b"x" * 2**20,
     "note.txt": b"note",
+    "run.json": b'{"status": "OPTIMAL", "certificate": null, "provenance": {}}',
+    "deep.json": b"[" * 100_000 + b"]" * 100_000,
+    "deep.jsonl": b'{"a":' * 100_000 + b"1" + b"}" * 100_000,
 }
 
 #: (arguments, last line on stderr)
@@ -371,6 +374,18 @@ COMMANDS: list[tuple[str, str]] = [
      "error: ok.json: a problem file has no scenarios and takes no overrides"),
     ("solve ok.json --out note.txt", "error: --out note.txt: File exists"),
     ("solve other.json", "error: other.json: kind must be 'facility' or 'multiple_choice'"),
+    ("solve run.json",
+     "error: run.json: is what a run wrote; config.yaml beside it says what was solved"),
+    ("fleet run.json", "error: run.json: is no fleet: it has neither `fleet` nor `sites`"),
+    ("replay mmlu_pro_days run.json", "error: run.json:1: is JSON; expected a table in CSV"),
+    ("replay mmlu_pro_days synthetic_walk",
+     "error: synthetic_walk: no such file, and no built-in days; built-in: mmlu_pro_days"),
+    ("replay tiny mmlu_pro_days",
+     "error: replay: 'tiny': days need a selection with `experts: {outcomes: FOLDER}`"),
+    ("replay ok.json synthetic_walk", "error: replay: 'problem' must be a placement"),
+    ("solve deep.json", "error: deep.json: nested deeper than 60 levels"),
+    ("profile --import deep.json", "error: deep.json:1: not JSON: nested deeper than 60 levels"),
+    ("profile --import deep.jsonl", "error: deep.jsonl:1: not JSON: nested deeper than 60 levels"),
     ("solve latin.yaml", "error: latin.yaml: not UTF-8 text (byte 0)"),
     ("solve big.yaml", "error: big.yaml: larger than 1 MiB; put tables into CSV files"),
     ("solve note.txt --quiet", "      | ^"),

@@ -6,14 +6,13 @@ and sometimes the command, of which `-ngl`, `-ncmoe` and `-ot` matter. The model
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from moe2opt.errors import InputError
-from moe2opt.files import read_text
+from moe2opt.files import DECODER, read_text
 
 _COLUMNS = ("PP", "TG", "N_KV", "T_PP s", "S_PP t/s", "T_TG s", "S_TG t/s")
 _HEAD = re.compile(r"^\|\s*PP\s*\|\s*TG\s*\|\s*N_KV\s*\|", re.MULTILINE)
@@ -103,7 +102,7 @@ def read_sweep(path: Path) -> Sweep:
 
 def _line(path: Path, number: int, line: str, told: dict[str, Any]) -> SweepStep | None:
     if line.startswith("{") and '"speed_tg"' in line:
-        own = json.loads(line)
+        own = DECODER.decode(line)
         told.update({k: int(own[k]) for k in ("n_ubatch", "n_gpu_layers") if k in own})
         cells = [own[k] for k in ("pp", "tg", "n_kv", "speed_pp", "speed_tg")]
     elif line.startswith("|") and not set(line) <= set("|-: "):

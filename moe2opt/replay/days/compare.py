@@ -32,6 +32,7 @@ from moe2opt.replay.days.world import Stage, World
 from moe2opt.result import FloatArray, InputError, IntArray
 from moe2opt.selection.plan.parts import hourly_price
 from moe2opt.selection.question import GatedInstance
+from moe2opt.source import name_of
 from moe2opt.writing import ours, write_frame, write_text
 
 #: Told when a policy is through: policy, days done, days in all.
@@ -116,6 +117,16 @@ class DaysComparison:
         }
 
 
+def with_outcomes(instance: Any) -> GatedInstance:
+    """Return an instance that can be replayed from day to day; raise `InputError` otherwise."""
+    if not isinstance(instance, GatedInstance):
+        name = name_of(instance)
+        raise InputError(
+            f"replay: '{name}': days need a selection with `experts: {{outcomes: FOLDER}}`"
+        )
+    return instance
+
+
 def compare_days(
     instance: Any,
     days: Sequence[Day],
@@ -165,8 +176,7 @@ def compare_days(
     moe2opt.errors.NoPlanError
         When no deployment keeps the budgets of some day.
     """
-    if not isinstance(instance, GatedInstance):
-        raise InputError("replay: days need a selection with `experts: {outcomes: FOLDER}`")
+    instance = with_outcomes(instance)
     known = usual(instance.config.routing.days == "gate")
     names = [*dict.fromkeys(known if policies is None else policies)]
     unknown = [name for name in names if name not in known]

@@ -7,7 +7,6 @@ read from the CSV, Parquet or JSON file that holds the same.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from moe2opt.files import read_json
+from moe2opt.files import DECODER, read_json
 from moe2opt.result import FloatArray, InputError
 from moe2opt.schema.frames import read_frame
 from moe2opt.schema.source import did_you_mean
@@ -304,7 +303,7 @@ def _record(value: Any) -> dict[str, Any]:
     """Return a cell as a record: an object of Parquet, or the JSON text of one."""
     if isinstance(value, str) and value.lstrip().startswith("{"):
         try:
-            value = json.loads(value)
+            value = DECODER.decode(value)
         except ValueError:
             return {}
     return value if isinstance(value, dict) else {}
