@@ -16,6 +16,7 @@ from moe2opt.solvers.facility.flat import (
     FALLEN,
     FORCED,
     HERE,
+    LENGTH,
     PLACE,
     PROOF,
     PROVEN,
@@ -24,6 +25,7 @@ from moe2opt.solvers.facility.flat import (
     SHARE,
     SPLIT,
     START,
+    TARGET,
     TIMES,
     USERS,
     ZERO,
@@ -32,19 +34,37 @@ from moe2opt.solvers.facility.flat import (
     push,
     write,
 )
+from moe2opt.solvers.facility.rounding import Rules
 from moe2opt.solvers.jit import inner
+
+
+@inner
+def _way(y: float, side: int) -> float:
+    """Return the square of how far a fraction moves to one side."""
+    way = 1.0 - y if side else y
+    return way * way
 
 
 @inner
 def learn(f: Flat, slot: int, value: float) -> None:
     """Take in what the branching that made a node achieved, see `PseudoCosts`."""
-    axis, y = f.node[slot, BRANCHED], f.measure[slot, SHARE]
+    axis = f.node[slot, BRANCHED]
     if axis < 0:
         return
-    fall = max(0.0, f.measure[slot, ABOVE] - value)
-    side = 1 if f.flag[FORCED, axis] else 0
-    f.by_expert[FALLEN + side, axis] += fall / (1.0 - y if side else y)
+    side, fall = 1 if f.flag[FORCED, axis] else 0, max(0.0, f.measure[slot, ABOVE] - value)
+    f.by_expert[FALLEN + side, axis] += fall / _way(f.measure[slot, SHARE], side)
     f.by_expert[TIMES + side, axis] += 1.0
+
+
+@inner
+def _first_length(f: Flat, rules: Rules, slot: int, side: int) -> float:
+    """Return the first length of the descent of a half, see `PseudoCosts.first_length`."""
+    axis, away = f.node[slot, BRANCHED], f.measure[slot, ABOVE] - f.level[TARGET]
+    times = f.by_expert[TIMES + side, axis]
+    if times == 0.0 or away <= 0.0:
+        return rules.length
+    fall = f.by_expert[FALLEN + side, axis] / times * _way(f.measure[slot, SHARE], side)
+    return float(min(rules.length, max(rules.gentlest, rules.trust * fall / away)))
 
 
 @inner
@@ -63,7 +83,7 @@ def axis_of(f: Flat, fractional: FloatArray) -> int:
         for i in range(size):
             y, known = min(max(fractional[i], 0.02), 0.98), f.by_expert[TIMES + side, i]
             estimate = f.by_expert[FALLEN + side, i] / known if known > 0.0 else average
-            f.by_expert[BONUS, i] *= max(estimate * (1.0 - y if side else y), 1e-9)
+            f.by_expert[BONUS, i] *= max(estimate * _way(y, side), 1e-9)
     for i in range(size):
         if f.flag[ALLOWED, i] and not f.flag[FORCED, i] and f.by_expert[BONUS, i] > best:
             best, axis = f.by_expert[BONUS, i], i
@@ -71,7 +91,7 @@ def axis_of(f: Flat, fractional: FloatArray) -> int:
 
 
 @inner
-def branch(f: Flat, slot: int, price: int) -> None:
+def branch(f: Flat, rules: Rules, slot: int, price: int) -> None:
     """Open both halves of a node, which start from its prices and have its bound and proof.
 
     The node says already what was branched on.
@@ -87,6 +107,7 @@ def branch(f: Flat, slot: int, price: int) -> None:
         f.state[child, f.node[slot, BRANCHED]] = 2 * side
         for field in range(3):
             f.measure[child, field] = f.measure[slot, field]
+        f.measure[child, LENGTH] = _first_length(f, rules, slot, side)
         f.node[child, DEPTH] = f.node[slot, DEPTH] + 1
         f.node[child, PLACE] = below + side
         f.node[child, PROOF] = f.node[slot, PROOF]

@@ -33,13 +33,13 @@ class Pace(NamedTuple):
         return cls(*(getattr(tuning, name) for name in cls._fields))
 
 
-@inner
+@reordered
 def _raise_to(values: FloatArray, floor: FloatArray) -> None:
     for c in range(len(values)):
         values[c] = max(values[c], floor[c])
 
 
-@inner
+@reordered
 def _copy_to(target: FloatArray, source: FloatArray) -> None:
     for c in range(len(source)):
         target[c] = source[c]
@@ -47,7 +47,7 @@ def _copy_to(target: FloatArray, source: FloatArray) -> None:
 
 @inner
 def _blend(average: FloatArray, part_best: IntArray, share: float) -> None:
-    """Move the average choice towards the latest maximiser."""
+    """Move the average choice towards the latest maximiser, by this share of the way."""
     for n in range(len(average)):
         average[n] *= 1.0 - share
     for i in part_best:
@@ -55,13 +55,14 @@ def _blend(average: FloatArray, part_best: IntArray, share: float) -> None:
             average[i] += share
 
 
-@inner
+@reordered
 def _step(
     values: FloatArray, floor: FloatArray, scale: float, direction: FloatArray, length: FloatArray
 ) -> None:
     """Move multipliers against a direction, not below their floor."""
     for c in range(len(values)):
-        values[c] = max(floor[c], values[c] - scale * direction[c] * length[c])
+        moved = values[c] - scale * direction[c] * length[c]
+        values[c] = moved if moved > floor[c] else floor[c]
 
 
 @reordered
@@ -200,7 +201,7 @@ def _maximise(
     return total
 
 
-@inner
+@reordered
 def _turn(
     columns: FloatArray,
     part_best: IntArray,
@@ -361,7 +362,7 @@ def descend(
             _copy_to(best_cluster, cluster)
             _copy_to(best_price, price)
         share = 1.0 if step == 0 else pace.share
-        _blend(average, part_best, share)
+        _blend(average, part_best, 1.0 / (step + 1.0))
         if best < target or length < shortest:
             break
         norm = _turn(

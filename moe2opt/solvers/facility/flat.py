@@ -34,8 +34,9 @@ KIND, AXIS, INDEX, FIRST, SECOND = map(no_literal, range(5))
 #: of the prices to start from, what was branched on; by themselves the heap, and unused slots.
 DEPTH, PLACE, PROOF, PROVEN, START, BRANCHED, HEAP, UNUSED = map(no_literal, range(8))
 
-#: Columns of `Flat.measure`: bound; fraction that was branched on, and under which bound.
-BOUND, SHARE, ABOVE = map(no_literal, range(3))
+#: Columns of `Flat.measure`: bound; fraction that was branched on, and under which bound; first
+#: length of a descent.
+BOUND, SHARE, ABOVE, LENGTH = map(no_literal, range(4))
 
 #: Columns of `Flat.use`: open nodes that use a slot of multipliers, whether a record does; unused
 #: slots by themselves.

@@ -240,7 +240,7 @@ class Growth:
             flag=np.zeros((flat.FLAGS, size), dtype=bool),
             state=np.empty((_SLOTS, size), dtype=np.int8),
             node=np.empty((_SLOTS, 8), dtype=np.int64),
-            measure=np.empty((_SLOTS, 3)),
+            measure=np.empty((_SLOTS, 4)),
             threshold=np.empty((_SLOTS, kinds)),
             row_price=np.empty((_SLOTS, rows)),
             use=np.empty((_SLOTS, 3), dtype=np.int64),
@@ -269,6 +269,8 @@ class Growth:
             error=model.relative_error,
             margin=MARGIN,
             length=tuning.length,
+            gentlest=tuning.gentlest,
+            trust=tuning.trust,
             smallest_gain=self.polisher.smallest_gain,
         )
 
@@ -339,7 +341,8 @@ class Growth:
             row = (-node.key[1], record, flat.KINDS.index(reason), index, start, branch, slot, 0)
             f.node[slot] = row
             share = 0.0 if parent.fractional is None else parent.fractional[branch]
-            f.measure[slot] = node.bound, np.clip(share, 0.05, 0.95), parent.price.value
+            length = min(self.model.tuning.length, node.box.length)
+            f.measure[slot] = node.bound, np.clip(share, 0.05, 0.95), parent.price.value, length
             f.records[record] = flat.OPEN, 0, 0, -1, -1
             f.whole[[flat.RECORDS, flat.OPENED, flat.NODE_TOP]] += 1
             tree.hand_over(node.position, part, record)
@@ -355,7 +358,7 @@ class Growth:
         parents: dict[tuple[int, int], Bounded] = {}
         for slot in f.node[: part.used(flat.OPENED), flat.HEAP].tolist():
             depth, record, kind, index, start, axis = f.node[slot, : flat.HEAP].tolist()
-            bound, share, above = f.measure[slot].tolist()
+            bound, share, above, length = f.measure[slot].tolist()
             position = tree.new_position()
             f.records[record] = flat.ELSEWHERE, position, 0, -1, -1
             if (start, axis) not in parents:
@@ -364,7 +367,7 @@ class Growth:
                 fractional = np.full(f.state.shape[1], share) if axis >= 0 else None
                 parents[start, axis] = Bounded(price, fractional, cheap=True)
             state = f.state[slot]
-            box = Subset(state > 1, state > 0, parents[start, axis], axis)
+            box = Subset(state > 1, state > 0, parents[start, axis], axis, length)
             proof: Leaf = (flat.KINDS[kind], index)
             if kind == flat.DUAL:
                 number = PriceNumber(part.base + index)

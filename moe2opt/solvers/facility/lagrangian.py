@@ -126,7 +126,7 @@ class LagrangianBound:
             start.row[:budgets],
             target - constant,
             tuning.steps,
-            tuning.length if length is None else length,
+            min(tuning.length, box.length) if length is None else length,
             Pace.of(tuning),
         )
         price = model.price(box, cluster, np.concatenate([row, fixed_rows]), cover)

@@ -39,6 +39,7 @@ from moe2opt.solvers.facility.flat import (
     IN_DUAL,
     KEPT,
     LAST,
+    LENGTH,
     LIMIT,
     NODE_TOP,
     NONE,
@@ -197,7 +198,9 @@ def _priced(
 
 
 @merged
-def _bounded(f: Flat, rules: Rules, pace: Pace, start: int, slot: int) -> tuple[float, FloatArray]:
+def _bounded(
+    f: Flat, rules: Rules, pace: Pace, start: int, slot: int, length: float
+) -> tuple[float, FloatArray]:
     """Descend from the prices in `start`; return the value of those in `slot`, and a choice."""
     constant, size = 0.0, f.flag.shape[1]
     for i in range(size):
@@ -230,7 +233,7 @@ def _bounded(f: Flat, rules: Rules, pace: Pace, start: int, slot: int) -> tuple[
         f.by_row[PRICE][: rules.budgets],
         f.level[TARGET] - constant,
         rules.steps,
-        rules.length,
+        length,
         pace,
     )
     return _priced(f, rules, slot, cluster, row, start), fractional
@@ -323,7 +326,8 @@ def _examined(f: Flat, rules: Rules, pace: Pace, slot: int) -> int:
     if not _any_free(f):
         return _single_point(f, rules)
     price = new_price(f.use, f.whole)
-    value, fractional = _bounded(f, rules, pace, f.node[slot, START], price)
+    start, length = f.node[slot, START], f.measure[slot, LENGTH]
+    value, fractional = _bounded(f, rules, pace, start, price, length)
     f.whole[BOUNDED] += 1
     learn(f, slot, value)
     event, bound = NONE, _whole(rules, value)
@@ -348,7 +352,7 @@ def _examined(f: Flat, rules: Rules, pace: Pace, slot: int) -> int:
             axis = axis_of(f, fractional)
             f.node[slot, BRANCHED], f.measure[slot, ABOVE] = axis, value
             f.measure[slot, SHARE] = min(max(fractional[axis], 0.05), 0.95)
-            branch(f, slot, price)
+            branch(f, rules, slot, price)
     give_up(f.use, f.whole, price)
     return event
 

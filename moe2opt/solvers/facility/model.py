@@ -46,14 +46,15 @@ class Subset:
         ``(N,)`` flags.
     parent
         Bound of the box it was cut from, to start from; None at the root.
-    branch
-        Expert whose exclusion or choice made this box, and -1 without one.
+    branch, length
+        Expert whose exclusion or choice made this box, -1 without one; first length of a descent.
     """
 
     forced: BoolArray
     allowed: BoolArray
     parent: Bounded | None = None
     branch: int = -1
+    length: float = math.inf
 
     @property
     def free(self) -> BoolArray:

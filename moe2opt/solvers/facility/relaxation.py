@@ -43,6 +43,7 @@ from moe2opt.solvers.facility.polish import Polisher
 from moe2opt.solvers.facility.warm import warm_up, warm_up_trees
 from moe2opt.solvers.relaxation import Examined, OpenNode, unknown_bound
 from moe2opt.solvers.tree import Exclusions, Leaf, SplitTree, Tightening
+from moe2opt.solvers.tuning import FacilityTuning
 
 BOUNDS = ("auto", "cuts", "lagrangian", "submodular", "corner")
 
@@ -86,7 +87,8 @@ class FacilityRelaxation:
         self.model, self.bounder = model, bounder
         self.tree = SplitTree()
         self.polisher = Polisher(model, original)
-        self.scores = PseudoCosts(model.problem.size)
+        self.scores = PseudoCosts(model.problem.size, model.tuning)
+        self.target = search.target
         self.rounds = 0
         self.at_root = True
         cheap = bounder.cheap if isinstance(bounder, AutomaticBound) else bounder
@@ -108,9 +110,11 @@ class FacilityRelaxation:
         return Subset(np.zeros(size, dtype=bool), np.ones(size, dtype=bool))
 
     def split(self, box: Subset, axis: int, cut: int) -> tuple[Subset, Subset]:
+        left, right = box.without(axis), box.with_forced(axis)
+        lengths = [self.scores.first_length(box, axis, side, self.target) for side in range(2)]
         return (
-            replace(box.without(axis), branch=axis),
-            replace(box.with_forced(axis), branch=axis),
+            replace(left, branch=axis, length=lengths[0]),
+            replace(right, branch=axis, length=lengths[1]),
         )
 
     def certificate(self, claim: float) -> Certificate:
@@ -200,7 +204,7 @@ class FacilityRelaxation:
         if self.at_root:
             self.model.focus(box.allowed)
             self.at_root = False
-        box = replace(box, parent=bounded, branch=-1)
+        box, self.target = replace(box, parent=bounded, branch=-1), search.target
         return Examined(every, box, None, price.value, proof, (self._branch(box, bounded), 0))
 
     def _single_point(
@@ -319,7 +323,7 @@ class FacilityRelaxation:
         every = tuning.round_first if early else tuning.round_every
         if bounded.cheap and not self.at_root and self.rounds % every:
             return
-        better = self.polisher.round(box, wanted, "L", search, thorough=early and bounded.cheap)
+        better = self.polisher.round(box, wanted, "L", search, thorough=bounded.cheap)
         first = box.parent is None
         if search.x is not None and (first or (better and not bounded.cheap)):
             self.polisher.kick(np.asarray(search.x) > 0, search)
@@ -339,14 +343,22 @@ def _after(box: Subset, fixings: Sequence[Tightening]) -> Subset:
     return replace(box, allowed=allowed, forced=forced)
 
 
+def _way(fractional: FloatArray, axis: int, side: int) -> float:
+    """Return the square of how far a fraction moves when it goes to one side."""
+    y = float(np.clip(fractional[axis], 0.05, 0.95))
+    return (1.0 - y if side else y) ** 2
+
+
 class PseudoCosts:
     """How much the bound fell in the past when an expert was excluded or chosen.
 
-    The classical estimate (Benichou et al. 1971): the fall per unit of change of the fractional
-    choice, averaged per expert and side; experts never branched on count as average ones.
+    The classical estimate (Benichou et al. 1971), but per squared change of the fractional choice:
+    the LP's value is a sum over clusters of concave functions with many pieces, so that it falls
+    about like a parabola. Averaged per expert and side; experts never branched on count as average.
     """
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, tuning: FacilityTuning) -> None:
+        self.tuning = tuning
         self.total = np.zeros((2, size))
         self.count = np.zeros((2, size))
 
@@ -355,10 +367,24 @@ class PseudoCosts:
         if box.branch < 0 or box.parent is None or box.parent.fractional is None:
             return
         side = int(box.forced[box.branch])
-        y = float(np.clip(box.parent.fractional[box.branch], 0.05, 0.95))
         fall = max(0.0, box.parent.price.value - value) if math.isfinite(value) else 0.0
-        self.total[side, box.branch] += fall / (y if side == 0 else 1.0 - y)
+        self.total[side, box.branch] += fall / _way(box.parent.fractional, box.branch, side)
         self.count[side, box.branch] += 1
+
+    def first_length(self, box: Subset, axis: int, side: int, target: float) -> float:
+        """Return the first length of the descent of a half: gentler with the target out of reach.
+
+        Polyak's rule takes the target for the minimum, so that steps are too long where it is far
+        below. What counts as within reach is `trust` times the fall that experience promises.
+        """
+        tuning, parent, times = self.tuning, box.parent, self.count[side, axis]
+        if parent is None or parent.fractional is None or times == 0.0:
+            return tuning.length
+        away = parent.price.value - target
+        fall = self.total[side, axis] / times * _way(parent.fractional, axis, side)
+        if away <= 0.0:
+            return tuning.length
+        return float(min(tuning.length, max(tuning.gentlest, tuning.trust * fall / away)))
 
     def of(self, free: IntArray, fractional: FloatArray) -> FloatArray:
         """Return the product score of the free experts."""
@@ -368,5 +394,5 @@ class PseudoCosts:
         estimate = np.where(
             self.count[:, free] > 0, self.total[:, free] / seen, np.maximum(average, 1e-6)[:, None]
         )
-        fall = np.maximum(estimate * np.stack([y, 1.0 - y]), 1e-9)
+        fall = np.maximum(estimate * np.stack([y, 1.0 - y]) ** 2, 1e-9)
         return np.asarray(fall[0] * fall[1])

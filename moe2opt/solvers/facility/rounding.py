@@ -51,6 +51,8 @@ class Rules(NamedTuple):
     error: float
     margin: float
     length: float
+    gentlest: float
+    trust: float
     smallest_gain: float
 
 
@@ -159,8 +161,7 @@ def finds(f: Flat, rules: Rules, wanted: FloatArray) -> bool:
         return False
     _fill(f, rules, wanted)
     beyond = f.level[OBJECTIVE] + rules.smallest_gain
-    if early or worth(f, CHOSEN) > beyond:
-        _improve(f, rules)
+    _improve(f, rules)
     if worth(f, CHOSEN) <= beyond:
         return False
     for i in range(len(wanted)):

@@ -81,7 +81,7 @@ def test_nodes_are_those_of_the_loop_in_python(
 def test_limits_leave_a_proof_and_the_run_repeats(calls: list[int]) -> None:
     """A node limit is kept to the node, its bound is certified, and two runs write one proof."""
     problem = uniform(40, 100, 0.15, 1)
-    for limit in (2, 30, 100):
+    for limit in (2, 30, 90):
         first, second = (run(problem, "brb", node_limit=limit, tuning=AT_ONCE) for _ in range(2))
         assert first.stats["nodes"] == limit
         assert first.limit is Limit.NODES
