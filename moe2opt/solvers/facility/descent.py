@@ -13,7 +13,7 @@ import numpy as np
 
 from moe2opt.result import BoolArray, FloatArray, IntArray
 from moe2opt.solvers.facility.kernels import IndexArray
-from moe2opt.solvers.jit import entry, inner, released, reordered
+from moe2opt.solvers.jit import entry, inner, merged, released, reordered
 from moe2opt.solvers.tuning import FacilityTuning
 
 
@@ -73,7 +73,7 @@ def _sum(values: FloatArray) -> float:
     return total
 
 
-@inner
+@merged
 def _near(
     ranked: FloatArray,
     experts: IndexArray,
@@ -118,7 +118,7 @@ def _near(
     return start, values, whose
 
 
-@inner
+@merged
 def _add_near(
     start: IntArray,
     values: FloatArray,
@@ -166,7 +166,7 @@ def column_excess(
     return profit
 
 
-@inner
+@merged
 def _maximise(
     free: IntArray,
     fixed: IntArray,
@@ -229,7 +229,7 @@ def _turn(
     return norm
 
 
-@inner
+@merged
 def _turn_rows(
     costs: FloatArray,
     limits: FloatArray,

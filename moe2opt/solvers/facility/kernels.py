@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from moe2opt.result import BoolArray, FloatArray, IntArray
-from moe2opt.solvers.jit import entry, inner, reordered
+from moe2opt.solvers.jit import entry, inner, merged, reordered
 
 #: Expert indices in falling order of value, kept small because there are C x N of them.
 IndexArray = npt.NDArray[np.int32]
@@ -85,6 +85,44 @@ def _fits(costs: FloatArray, left: FloatArray, come: int, go: int) -> bool:
 
 
 @inner
+def _survey(
+    ranked: FloatArray,
+    experts: IndexArray,
+    slot: IntArray,
+    gain: FloatArray,
+    loss: FloatArray,
+    saved: FloatArray,
+) -> None:
+    """Fill what experts gain coming in, lose going out, and save by standing in for another.
+
+    `slot` is the position of a chosen expert, -1 for the others; the rest is zero at first. Cost:
+    the values above each cluster's second best choice.
+    """
+    clusters, depth = ranked.shape
+    for c in range(clusters):
+        first, second, leader = 0.0, 0.0, -1
+        for k in range(depth):
+            position = slot[experts[c, k]]
+            if position >= 0:
+                if leader >= 0:
+                    second = ranked[c, k]
+                    break
+                first, leader = ranked[c, k], position
+        if leader >= 0:
+            loss[leader] += first - second
+        for k in range(depth):
+            value = ranked[c, k]
+            if value <= second:
+                break
+            m = experts[c, k]
+            if slot[m] < 0:
+                gain[m] += max(0.0, value - first)
+                if leader >= 0:
+                    # If the leader goes, m stands in for it down to the runner-up.
+                    saved[m, leader] += min(value, first) - second
+
+
+@merged
 def _best_swap(
     ranked: FloatArray,
     experts: IndexArray,
@@ -100,8 +138,7 @@ def _best_swap(
     Fast interchange (Whitaker 1983; with the table of savings Resende and Werneck 2004): one pass
     over the values gives, for every expert coming in, its gain and the loss of every expert going
     out. Copies of an expert share their values, so the pass goes over those of which they are
-    copies. Cost: the values above each cluster's second best choice, and then experts times chosen
-    ones times rows.
+    copies. Cost: that pass, and then experts times chosen ones times rows.
 
     Parameters
     ----------
@@ -121,39 +158,17 @@ def _best_swap(
     tuple
         Gain, expert coming in and expert going out, -1 for nobody; gain 0 without a move.
     """
-    clusters, size = len(ranked), len(chosen)
-    members = np.flatnonzero(chosen)
-    originals = 0
-    for i in original:
-        originals = max(originals, i + 1)
-    slot = np.full(originals, -1)
-    for position in range(len(members)):
-        slot[original[members[position]]] = position
-    first, second, leader = np.zeros(clusters), np.zeros(clusters), np.full(clusters, -1)
-    loss = np.zeros(max(1, len(members)))
-    gain = np.zeros(originals)
-    saved = np.zeros((originals, max(1, len(members))))
-    for c in range(clusters):
-        k = 0
-        while k < ranked.shape[1]:
-            position = slot[experts[c, k]]
-            if position >= 0:
-                if leader[c] >= 0:
-                    second[c] = ranked[c, k]
-                    break
-                first[c], leader[c] = ranked[c, k], position
-            k += 1
-        if leader[c] >= 0:
-            loss[leader[c]] += first[c] - second[c]
-        k = 0
-        while k < ranked.shape[1] and ranked[c, k] > second[c]:
-            m = experts[c, k]
-            if slot[m] < 0:
-                gain[m] += max(0.0, ranked[c, k] - first[c])
-                if leader[c] >= 0:
-                    # If the leader goes, m stands in for it down to the runner-up.
-                    saved[m, leader[c]] += min(ranked[c, k], first[c]) - second[c]
-            k += 1
+    size = len(chosen)
+    members, count = np.zeros(size, np.int64), 0
+    slot, gain = np.zeros(size, np.int64), np.zeros(size)
+    for i in range(size):
+        slot[i] = -1
+    for i in range(size):
+        if chosen[i]:
+            members[count], slot[original[i]] = i, count
+            count += 1
+    loss, saved = np.zeros(count + 1), np.zeros((size, count + 1))
+    _survey(ranked, experts, slot, gain, loss, saved)
     best, come, go = 0.0, -1, -1
     for i in range(size):
         m = original[i]
@@ -162,12 +177,12 @@ def _best_swap(
         net = gain[m] - opening[i]
         if net > best and _fits(costs, left, i, -1):
             best, come, go = net, i, -1
-        for position in range(len(members)):
+        for position in range(count):
             j = members[position]
             change = net - loss[position] + saved[m, position] + opening[j]
             if change > best and not fixed[j] and _fits(costs, left, i, j):
                 best, come, go = change, i, j
-    for position in range(len(members)):
+    for position in range(count):
         j = members[position]
         if opening[j] - loss[position] > best and not fixed[j]:
             best, come, go = opening[j] - loss[position], -1, j
