@@ -23,6 +23,7 @@ import matplotlib.pyplot as plt
 import matplotlib.ticker
 import numpy as np
 import offload_hosts
+import profile_nested
 
 from moe2opt.profiles import Profiles, builtin_profiles, read_profiles
 from moe2opt.profiles.fitting.calibrate import QUANTITIES, Samples, samples_of
@@ -290,6 +291,16 @@ def overview(profiles: Profiles) -> str:
             "",
             *_summary("LLM", held_out(profiles.fit.errors, "model")),
             "",
+            "## Rules chosen without the source\n",
+            "The rule that makes the intervals above was chosen with these shares in sight. Here "
+            "each source was left out of that choice, too: of the fit, of the errors that\n"
+            f"intervals are made of, and of the choice between {len(profile_nested.RULES)} rules, "
+            "which takes the narrowest that holds 90 % of the other sources, each left out in its "
+            "turn\n(`docs/studies/profile_nested.py`). Compiled engines.\n",
+            *profile_nested.table(),
+            "",
+            f"Chosen were {profile_nested.rules()}. The groups are what other devices weigh; the "
+            "rule in use has 6 groups and the quantile at 90 %.\n",
             "## A source that was left out\n",
             "Every row is a source whose runs were predicted without it.\n",
             "| source | quantity | engines | groups | median error | inside | factor |",

@@ -102,7 +102,7 @@ _TIMES = {"decode_energy": "decode", "prefill_energy": "prefill"}
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """How wide intervals are.
+    """How wide intervals are; ``docs/studies/profile_nested.py`` chooses between such rules.
 
     Attributes
     ----------

@@ -309,6 +309,22 @@ def test_intervals_hold_what_was_left_out(
     assert middle < factor
 
 
+@pytest.mark.parametrize("quantity", ["decode", "prefill"])
+def test_rules_chosen_without_a_source_hold_it(
+    profiles: Profiles, checkout: Path, quantity: str
+) -> None:
+    """The nested study is about the runs of the fit, and its rules hold what they did not see."""
+    file = checkout / "docs" / "studies" / "profile_nested.json"
+    rows = [r for r in json.loads(file.read_text("utf-8")) if r["quantity"] == quantity]
+    held = [
+        h for h in held_out(profiles.fit.errors) if (h.quantity, h.kind) == (quantity, "compiled")
+    ]
+    assert {(r["source"], r["groups"]) for r in rows} == {(h.name, h.groups) for h in held}
+    sizes = [r["groups"] for r in rows]
+    assert 0.85 < np.average([r["inside"] for r in rows], weights=sizes) < 0.97
+    assert np.median(np.repeat([r["factor"] for r in rows], sizes)) < 3.2
+
+
 def test_hosts_take_the_same_time_for_every_layer(profiles: Profiles) -> None:
     """Host-bound engines are met within 10 % without the LLM, and within a factor of two always."""
     for device in (RTX, "RTX 5090"):
