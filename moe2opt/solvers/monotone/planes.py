@@ -21,6 +21,7 @@ from moe2opt.canonical.terms import Around, Plane, divided
 from moe2opt.canonical.wrapped import Quotient
 from moe2opt.result import FloatArray, Multipliers
 from moe2opt.solvers.base import Search
+from moe2opt.solvers.monotone.bases import Weighed, takes_bases, weighed
 from moe2opt.solvers.monotone.boxes import Box, outward
 from moe2opt.solvers.monotone.heuristics import climbed, improving_monotone
 from moe2opt.solvers.monotone.relaxation import CornerRelaxation, MixedRelaxation
@@ -131,6 +132,9 @@ class PlaneRelaxation(CornerRelaxation):
             rounds = tuning.plane_steps[1] // 4
         first = 0 if search.nodes <= 1 else tuning.plane_steps[1]
         means = None
+        based = self._based(given, around, search, rounds)
+        if based is not None:
+            given[: len(based.parameters)], rounds = based.parameters, 1
         for k in range(rounds):
             search.check()
             planes = self.planes.planes(given, around)
@@ -166,7 +170,18 @@ class PlaneRelaxation(CornerRelaxation):
                 advance(parameters, own.term, Step(chosen, around, row, reach, raw, first + k))
         assert best is not None
         best.means = means if means is not None else best.means
+        if based is not None:
+            best.means = based.means
         return best
+
+    def _based(
+        self, given: FloatArray, around: Around, search: Search, rounds: int
+    ) -> Weighed | None:
+        """Return base points of a submodular objective with good weights, if it is one."""
+        if search.first_feasible or not takes_bases(self.planes):
+            return None
+        own = given[: self.planes.objective.parameters]
+        return weighed(self.planes, own, around, search, rounds)
 
     def _prices(
         self, planes: Sequence[Plane], around: Around, row: FloatArray, cover: FloatArray

@@ -7,9 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from solving import run
 
 import moe2opt as mo
+from moe2opt.bench.monotone import coverage
 from moe2opt.canonical import parts
+from moe2opt.solvers.monotone import planes
 
 N = 12
 RNG = np.random.default_rng(11)
@@ -99,3 +102,34 @@ def test_a_proof_holds_in_the_box_that_it_closes() -> None:
         result = mo.solve(problem, node_limit=nodes)
         assert mo.certify(problem, result).failures == ()
         assert result.bound >= best
+
+
+def test_an_lp_weighs_the_base_points_of_a_submodular_oracle(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Ranges within rows of both sides are proven, and sensors with half the nodes of steps."""
+    seen = coverage(7, 0).objective
+    ranges = mo.MonotoneProblem.from_parts(
+        [0] * 7,
+        [2] * 7,
+        mo.parts.submodular(lambda x: seen(np.minimum(x, 1)) + 2.0 * np.sqrt(x).sum(axis=1)),
+        at_most=[(mo.parts.linear([3, 1, 4, 1, 5, 9, 2]), 14)],
+        at_least=[(mo.parts.linear([1] * 7), 3)],
+    )
+    found, worth = run(ranges, "brb"), coverage(20, 1).objective
+    costs = np.random.default_rng(3).integers(1, 10, 20)
+    sensors = mo.MonotoneProblem.from_parts(
+        [0] * 20,
+        [1] * 20,
+        mo.parts.submodular(lambda x: worth(x)),
+        at_most=[(mo.parts.linear(costs), int(costs.sum()) // 3)],
+    )
+    assert np.isclose(found.objective, run(ranges, "enumerate").objective, rtol=1e-9)
+    now = run(sensors, "brb")
+    with monkeypatch.context() as patch:
+        patch.setattr(planes, "takes_bases", lambda _: False)
+        steps = run(sensors, "brb")
+    assert np.isclose(now.objective, steps.objective, rtol=1e-9)
+    assert 2 * now.stats["nodes"] <= steps.stats["nodes"]
+    for problem, result in ((ranges, found), (sensors, now), (sensors, steps)):
+        assert mo.certify(problem, result).kind == "checked"
