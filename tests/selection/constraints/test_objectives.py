@@ -14,8 +14,8 @@ import moe2opt as mo
 from moe2opt.canonical import FacilityProblem, find_counterexample
 from moe2opt.canonical.ratio import MaskedSoftmax
 from moe2opt.result import InputError
+from moe2opt.selection.case import Scored
 from moe2opt.selection.constraints.ceiling import below, priced_ceiling
-from moe2opt.selection.constraints.compiled import Scored
 from moe2opt.selection.constraints.general import BestOfChosen, BudgetedProblem
 from moe2opt.selection.constraints.objectives import Mixture, mixture_oracle, mixture_value
 

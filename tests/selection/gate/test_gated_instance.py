@@ -15,7 +15,7 @@ import moe2opt as mo
 from moe2opt.cli import app
 from moe2opt.result import InputError
 from moe2opt.selection import gated
-from moe2opt.selection.evaluation.intervals import bootstrap_means, difference, estimate
+from moe2opt.selection.evaluation.intervals import bootstrap_means, estimate
 from moe2opt.selection.evaluation.realised import evaluate_on_test, expert_accuracy
 from moe2opt.selection.plan import GatedPlan
 from moe2opt.selection.question import GatedInstance
@@ -214,9 +214,12 @@ def test_evaluate_needs_outcomes() -> None:
     assert "experts: {outcomes: FOLDER}" in err
 
 
-def test_evaluation_of_a_plan(project: Project) -> None:
+def test_evaluation_of_a_plan(project: Project, tmp_path: Path) -> None:
     """Realised figures of the plan, recomputed by hand from the outcomes, agree with the table."""
-    instance = load(project())
+    path = project()
+    table = pd.read_parquet(tmp_path / "outcomes" / "correct.parquet")
+    table.fillna(0).to_parquet(tmp_path / "outcomes" / "correct.parquet")  # all are compared
+    instance = load(path)
     done = evaluate_on_test(instance, mo.solve, replicates=50)
     plan = mo.solve(instance).plan
     row = done.row("moe2")
@@ -268,12 +271,12 @@ def test_test_part_is_not_looked_at(project: Project, tmp_path: Path) -> None:
 
 def test_joint_budget_is_kept(project: Project) -> None:
     """With an expected-energy budget the priced policies appear, with their bound."""
-    path = project(energy=2000, extra="routing: {energy_j_per_prompt: 90, top_k: 3}\n")
+    path = project(energy=2000, extra="routing: {energy_j_per_prompt: 130, top_k: 3}\n")
     done = evaluate_on_test(load(path), mo.solve, replicates=20)
     joint = done.row("joint set and prices")
     assert joint.promised >= done.row("cost-aware routing").promised - 1e-9
     assert "is possible" in joint.note
-    assert joint.energy_j_per_prompt.mean < 110
+    assert joint.energy_j_per_prompt.mean < 150
     assert done.row("top-3 vote").prompts > 0
 
 
@@ -348,7 +351,7 @@ def test_paired_differences_are_sharper() -> None:
     second[:8] = 1 - second[:8]
     drawn = bootstrap_means(np.column_stack([first, second]), 500, 0)
     alone = estimate(first, drawn[:, 0])
-    paired = difference(second, first, drawn[:, 1] - drawn[:, 0])
+    paired = estimate(second - first, drawn[:, 1] - drawn[:, 0])
     assert paired.high - paired.low < 0.5 * (alone.high - alone.low)
 
 
