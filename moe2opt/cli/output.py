@@ -179,7 +179,8 @@ def _taken() -> _Stdout:
     kept = os.dup(1)
     os.dup2(2, 1)
     # A name that the terminal's encoding lacks is no reason to lose the answer.
-    errors = "backslashreplace" if before.errors in (None, "strict") else before.errors
+    failing = before.errors in (None, "strict", "surrogateescape")  # the last one in the C locale
+    errors = "backslashreplace" if failing else before.errors
     return _Stdout(open(kept, "wb"), encoding=before.encoding, errors=errors)  # noqa: PTH123
 
 

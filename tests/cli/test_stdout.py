@@ -204,3 +204,15 @@ def test_help_still_reaches_stdout(run: Run) -> None:
     assert "solve" in run("--help").stdout
     assert run("solve", "--help").stdout.startswith("Usage")
     assert run("--version").stdout.startswith("moe2opt ")
+
+
+def test_an_encoding_without_lines_and_umlauts_loses_nothing(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the C locale, the code of a character that is missing is printed; nothing fails."""
+    monkeypatch.delenv("PYTHONIOENCODING", raising=False)
+    for name, value in (("LC_ALL", "C"), ("PYTHONUTF8", "0"), ("PYTHONCOERCECLOCALE", "0")):
+        monkeypatch.setenv(name, value)
+    done = run("problems")
+    assert done.returncode == 0, done.stderr
+    assert "\\u2500" in done.stdout and "tiny_gate" in done.stdout
