@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import gc
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -58,9 +59,37 @@ def _linked(function: _Function, **settings: Any) -> _Function:
 
 def _stored(function: _Function, **settings: Any) -> _Function:
     try:
-        return _compiled(function, cache=True, **settings)
+        kernel: Any = _compiled(function, cache=True, **settings)
     except RuntimeError:  # no folder can be written
         return _compiled(function, **settings)
+    forget_other_sources(kernel.stats.cache_path)
+    return cast("_Function", kernel)
+
+
+@lru_cache
+def forget_other_sources(folder: str) -> None:
+    """Delete code that was compiled before an upgrade.
+
+    Stored code counts as good for numba as long as the file of its entry is the same, although it
+    holds all the kernels that the entry calls, from other files.
+    """
+    stamp = Path(folder) / "sources.txt"
+    try:
+        if stamp.exists() and stamp.read_text() == _sources():
+            return
+        for index in Path(folder).glob("*.nbi"):
+            index.unlink(missing_ok=True)
+        stamp.write_text(_sources())
+    except OSError:  # somebody else's folder: it can be read only
+        return
+
+
+@lru_cache
+def _sources() -> str:
+    """Return names, sizes and times of all files that kernels can be in."""
+    found = sorted(Path(__file__).parent.rglob("*.py"))
+    states = ((path.name, path.stat()) for path in found)
+    return "".join(f"{name} {state.st_size} {state.st_mtime_ns}\n" for name, state in states)
 
 
 def _compiled(function: _Function, **settings: Any) -> _Function:

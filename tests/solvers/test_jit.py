@@ -172,3 +172,24 @@ def test_a_paused_clock_stands_still(monkeypatch: pytest.MonkeyPatch) -> None:
         now[0] = 100.0
     now[0] = 101.0
     assert (search.time_s, search.time_left_s) == (2.0, 3.0)
+
+
+def test_code_of_other_sources_is_deleted(tmp_path: Path) -> None:
+    """Code that was stored before any file of the engines changed is not loaded again."""
+    forget = jit.forget_other_sources.__wrapped__
+    code, stamp = tmp_path / "loop.grow-1.py311.nbi", tmp_path / "sources.txt"
+    code.touch()
+    forget(str(tmp_path))
+    assert not code.exists()
+    code.touch()
+    forget(str(tmp_path))
+    assert code.exists()
+    stamp.write_text(stamp.read_text().replace("descent.py ", "descent.py 1"))
+    forget(str(tmp_path))
+    assert not code.exists()
+
+
+def test_folders_of_others_are_left_alone(tmp_path: Path) -> None:
+    """A folder that is not there, or cannot be written, is no error."""
+    jit.forget_other_sources.__wrapped__(str(tmp_path / "nowhere"))
+    assert not (tmp_path / "nowhere").exists()
