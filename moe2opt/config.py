@@ -180,10 +180,13 @@ def json_schema() -> dict[str, Any]:
 
 
 def scenario_names(path: str | Path) -> tuple[str, ...]:
-    """Return the names of the scenarios of a configuration file."""
+    """Return the names of a file's scenarios; raise `ConfigError` if it is no configuration."""
     file = library.find(path)
-    data = read_file(file).data if file.suffix not in (".json", ".npz") else {}
-    scenarios = data.get("scenarios") if isinstance(data, dict) else None
+    if file.suffix in (".json", ".npz"):
+        return ()
+    document = read_file(file)
+    _question(document)
+    scenarios = document.data.get("scenarios")
     return tuple(scenarios) if isinstance(scenarios, dict) else ()
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from moe2opt.bench.cases import Case
 from moe2opt.bench.redundancy import NETWORKS
+from moe2opt.config import load
 from moe2opt.library import find
 from moe2opt.result import InputError
 
@@ -196,4 +197,5 @@ def cases_of(name: str, seeds: int) -> list[Case]:
         path = find(name)
     except InputError as error:
         raise InputError(f"{name!r} is no suite ({', '.join(SUITES)}) and no problem") from error
+    load(path)  # a fault of the file is none of any peer
     return [Case("file", Path(name).stem, "file", {"path": str(path)})]

@@ -71,6 +71,8 @@ class Spec:
 
     def __post_init__(self) -> None:
         known = [BASE, *scenario_names(self.config)]
+        if self.over and self.config.suffix in (".json", ".npz"):
+            raise InputError(f"{self.config}: a problem file has no keys to vary")
         for name in self.scenarios:
             if name not in known:
                 hint = did_you_mean(name, known)

@@ -349,6 +349,11 @@ CONTENTS: dict[str, bytes] = {
 #: (arguments, last line on stderr)
 COMMANDS: list[tuple[str, str]] = [
     ("frobnicate", "Error: No such command 'frobnicate'."),
+    ("sweep note.txt --over max_experts=1 --out sw", "      | ^"),
+    ("sweep half.json --over max_experts=1 --out sw",
+     "error: half.json: a problem file has no keys to vary"),
+    ("bench half.json",
+     "error: half.json: not JSON: Expecting ',' delimiter: line 1 column 3 (char 2)"),
     ("solve", "Error: Missing argument 'config'."),
     ("solve ok.json --sovler x",
      "Error: No such option: --sovler (Possible options: --set, --solver)"),
