@@ -54,6 +54,8 @@ def open_regular(path: str | Path, most_bytes: int | None = None) -> BinaryIO:
     if not stat.S_ISREG(about.st_mode):
         folder = stat.S_ISDIR(about.st_mode)
         wrong = "is a folder, not a file" if folder else "is not a regular file"
+        if folder and (Path(path) / "result.json").is_file():  # what --out wrote is named instead
+            wrong += f"; its result is {_named(Path(path) / 'result.json')}"
     elif most_bytes is not None and about.st_size > most_bytes:
         wrong = f"larger than {_size(most_bytes)}"
     if wrong is not None:

@@ -55,6 +55,8 @@ def machine(
         if gpu is not None or ram is not None:
             raise InputError("--unified stands for --gpu and --ram: give one or the other")
         own = _gpu(unified, "--unified")
+        if "name" not in own and "gb_per_s" not in own:
+            raise InputError(f"--unified '{unified}': give a name, or GiB and GB/s such as 128:256")
         return {"unified": {**own, **share}, "ram": speed}
     if gpu is None and ram is None:
         from moe2opt.place.detect import detected_gpus, detected_ram, detected_unified

@@ -115,7 +115,10 @@ class Family:
             return float(_problem_of(self.target).budgets[row])
         value = _key(self._source.effective, name)
         if isinstance(value, bool) or not isinstance(value, int | float):
-            raise InputError(f"{name} is {value!r} in the configuration; give its budgets")
+            raise InputError(
+                f"{name} is {value!r} in the configuration, no single budget; give budgets "
+                "(--x-budgets A,B,C) or both ends (--x-range LOW:HIGH)"
+            )
         return float(value)
 
     def posed(self, budgets: Sequence[float]) -> Posed:

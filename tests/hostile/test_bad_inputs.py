@@ -420,6 +420,12 @@ COMMANDS: list[tuple[str, str]] = [
     ("solve tiny --set schema_version=2",
      "--set schema_version=2: schema_version: an override cannot change 'schema_version'"),
     ("verify missing.json tiny", "error: missing.json: No such file or directory"),
+    ("verify kept tiny", "error: kept: is a folder, not a file; its result is kept/result.json"),
+    ("pareto tiny --x delay.limit_s",
+     "error: delay.limit_s is {'code': 5, 'prose': 10} in the configuration, no single budget; "
+     "give budgets (--x-budgets A,B,C) or both ends (--x-range LOW:HIGH)"),
+    ("place m.gguf --unified 128",
+     "error: --unified '128': give a name, or GiB and GB/s such as 128:256"),
     ("verify half.json tiny",
      "error: half.json: not JSON: Expecting ',' delimiter: line 1 column 3 (char 2)"),
     ("verify ok.json", "Error: Missing argument 'config'."),
@@ -434,6 +440,8 @@ def test_bad_commands(folder: Path, arguments: str, message: str) -> None:
     for name, content in CONTENTS.items():
         Path(name).write_bytes(content)
     Path("folder").mkdir()
+    Path("kept").mkdir()
+    Path("kept/result.json").write_text("{}")
     ran = CliRunner().invoke(app, arguments.split(" "))
     assert (ran.exit_code, ran.stdout) == (2, "")
     assert ran.stderr.splitlines()[-1] == message
