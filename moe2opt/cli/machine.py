@@ -97,7 +97,8 @@ def _gpu(text: str, flag: str = "--gpu") -> dict[str, Any]:
     except ValueError:
         rate = math.nan
     if not 0 < gib < math.inf or (rate is not None and not 0 < rate < math.inf):
-        raise InputError(f"{flag} '{text}': give a name, or GiB and GB/s such as 24:1008")
+        more = "; repeat --gpu for more cards" if flag == "--gpu" else ""
+        raise InputError(f"{flag} '{text}': give a name, or GiB and GB/s such as 24:1008{more}")
     return {"gib": gib} | ({} if rate is None else {"gb_per_s": rate})
 
 

@@ -101,7 +101,7 @@ def shards(path: Path) -> tuple[Path, ...]:
         found = [p for p in sorted(path.glob("*.gguf")) if not p.name.startswith((".", "mmproj"))]
         models = {m["start"] if (m := _SHARD.fullmatch(p.name)) else p.name for p in found}
         if not models:
-            raise InputError(f"'{folder}' holds no GGUF file")
+            raise InputError(f"'{folder}' holds no GGUF file; a config.json will do")
         if len(models) > 1:
             some = ", ".join(sorted(models)[:3]) + ", ..." * (len(models) > 3)
             raise InputError(f"'{folder}' holds {len(models)} models ({some}): name a file of one")

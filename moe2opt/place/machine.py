@@ -242,7 +242,9 @@ def _device(gpu: Gpu, k: int, margin_gib: float, tables: Profiles) -> Device:
     bandwidth = bandwidth or ASSUMED_GB_PER_S
     margin = margin_gib if gpu.margin_gib is None else gpu.margin_gib
     if margin >= gib:
-        raise InputError(f"gpus.{k}: the margin of {margin:g} GiB is no less than its memory")
+        raise InputError(
+            f"gpus.{k}: the margin of {margin:g} GiB is no less than its memory of {gib:g} GiB"
+        )
     found = tables.fit.calibration
     own = found.decode.get(name) if known is not None else None
     reading = found.pools.decode.coefficients if own is None else own

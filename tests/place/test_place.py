@@ -447,7 +447,7 @@ def test_plans_survive_json() -> None:
         ({"gpus": [{"name": "RTXX"}]}, "gpus.0.name: .*did you mean"),
         ({"gpus": [{"name": "my card"}]}, "give gib and gb_per_s of a device of your own"),
         ({"gpus": [{"gb_per_s": 3}]}, "gpus.0: give name, or gib and gb_per_s"),
-        ({"gpus": [{"gib": 0.5, "gb_per_s": 9}]}, "the margin of 0.75 GiB is no less than"),
+        ({"gpus": [{"gib": 0.5, "gb_per_s": 9}]}, "is no less than its memory of 0.5 GiB"),
         ({"ram": {"gib": 1}}, "ram.gib: 1 GiB are no more than the margin"),
         ({"context": {"tokens": 512, "depth": 513}}, "context.depth: 513 tokens do not fit"),
     ],

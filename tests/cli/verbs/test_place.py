@@ -144,7 +144,10 @@ def test_what_does_not_fit_is_proven(file: Path, capsys: pytest.CaptureFixture[s
         (("--gpu", "24GB"), "--gpu '24GB': give a name, or GiB and GB/s such as 24:1008"),
         (("--gpu", "24,12"), "--gpu '24,12': give a name"),
         (("--gpu", ":936"), "--gpu ':936': give a name"),
-        (("--gpu", "2x24:936"), "--gpu '2x24:936': give a name"),
+        (
+            ("--gpu", "2x24:936"),
+            "--gpu '2x24:936': give a name, or GiB and GB/s such as 24:1008; repeat --gpu for more",
+        ),
         (("--gpu", "24:1e-300"), "error: --gpu: must be at least 1e-09, got 1e-300"),
         (("--ram-gb-per-s", 1e-300), "error: --ram-gb-per-s: must be at least 1e-09, got 1e-300"),
         (("--ram", "64:"), "--ram '64:': give GiB, or GiB and a kind"),
@@ -181,7 +184,7 @@ def test_bad_flags_are_told(
 @pytest.mark.parametrize(
     ("name", "fault"),
     [
-        ("", "holds no GGUF file"),
+        ("", "holds no GGUF file; a config.json will do"),
         ("/", "'/' holds no GGUF file"),
         ("C:\\models\\m.gguf", "no such file 'C:\\models\\m.gguf'\n"),
         ("Qwen/Qwen3-0.6B", "no such file 'Qwen/Qwen3-0.6B'; of a model on a hub config.json will"),
