@@ -123,6 +123,8 @@ def _prices(case: Case, tables: Sequence[Contents]) -> Prices:
         tried = Prices(price[:kinds], float(price[kinds]))
         chain = chained_at(case, tables, tried)
         value = float(chain.saved[-1][-1]) + most * tried.expert
+        if not np.isfinite(value):
+            break  # some device has no room for what it computes with, whatever the prices
         if value < least:
             best, least = tried, value
         slope = np.zeros(kinds + 1)

@@ -108,3 +108,20 @@ def test_devices_hand_each_other_the_rests_of_layers() -> None:
     result = mo.solve(instance, rel_gap=1e-4, node_limit=50)
     assert instance.problem().evaluate(start) >= result.bound * (1 + 1e-4)
     assert any(layer["experts"] not in (layer["dense"], "cpu") for layer in result.plan.layers)
+
+
+@pytest.mark.parametrize("gib", [0.05, 0.3])
+def test_cards_without_room_get_no_rows(gib: float) -> None:
+    """Cards that are too small for what a device computes with are left out of the plan."""
+    instance = asked(
+        "qwen3-30b-a3b",
+        *[(gib, 448)] * 3,
+        larger=(0, 0),
+        context={"tokens": 2048},
+        ram={"gib": 64, "gb_per_s": 80},
+        margin_gib=0.0,
+    )
+    assert not any("run of layers" in name for name in instance.row_names())
+    plan = mo.solve(instance).plan
+    assert plan is not None
+    assert "--device none" in plan.command
