@@ -121,6 +121,7 @@ def main() -> None:
     parser.add_argument("--engines", nargs="*", default=ENGINES)
     parser.add_argument("families", nargs="*", default=list(FAMILIES))
     given = parser.parse_args()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in the background else
     for engine in given.engines:
         solved(series(4, 0), engine, given.limit)  # compiles what is compiled once
         for family in given.families:
