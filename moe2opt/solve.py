@@ -177,12 +177,13 @@ def run(
     on_progress: ProgressCallback | None = None,
     warm_start: Any = None,
     of: Any = None,
+    explain: bool = True,
     **settings: Any,
 ) -> Result[PlanT]:
     """Do what `solve` does, without the closing report: for callers that certify first.
 
     `of` is the instance that a bare problem is a variant of: what it knows of bounds and rows holds
-    for the problem, too.
+    for the problem, too. Without `explain`, nobody asks why nothing is feasible.
     """
     with interruptible() as interrupt:
         _check_type("solver", solver)
@@ -226,7 +227,7 @@ def run(
         )
         search = Search(problem, rest, _fan_out(listeners), interrupt)
         with heartbeat.doing(lambda: progress.so_far(info.name, search)):
-            outcome = _outcome(function, search)
+            outcome = _outcome(function, search, explain=explain)
         if not info.certified:
             outcome = replace(outcome, certificate=None)
         result = _decoded(target, search.result(outcome, info.name))
@@ -331,16 +332,15 @@ def _announce(target: Instance[Any] | Problem, problem: Problem, info: SolverInf
     progress.logger.info(progress.LEGEND)
 
 
-def _outcome(function: SolverFunction, search: Search) -> Outcome:
+def _outcome(function: SolverFunction, search: Search, *, explain: bool = True) -> Outcome:
     """Run the solver, and ask why if nothing is feasible; no memory is a limit like any other."""
     search.offer_start()
     try:
         # Scores such as value per cost may be infinite; what counts is computed by the problem.
         with np.errstate(over="ignore"):
             outcome = function(search.problem, search)
-            if outcome.bound == -math.inf:
-                # Here for the sake of start-up: it brings every engine with it.
-                from moe2opt.solvers.infeasibility import explained
+            if explain and outcome.bound == -math.inf:
+                from moe2opt.solvers.infeasibility import explained  # late: brings all engines
 
                 outcome = explained(outcome, search)
             return outcome
