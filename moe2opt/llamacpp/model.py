@@ -216,6 +216,12 @@ def _notes(
             f"{unused / 2**20:,.0f} MiB of blocks that predict further tokens are not loaded "
             "unless speculation is asked for"
         )
+    empty = sum(not own for k, own in blocks.items() if k not in skipped)
+    if empty:
+        yield (
+            f"{empty} of {len(blocks)} blocks have no tensors: is a part of the model missing? "
+            "They count as layers without weights"
+        )
     if facts.architecture not in KNOWN:
         yield (
             f"the architecture '{facts.architecture}' is not in the list of those whose memory is "

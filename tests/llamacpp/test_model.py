@@ -62,6 +62,13 @@ def test_blocks_for_further_tokens_are_not_loaded() -> None:
     assert "MiB of blocks that predict further tokens are not loaded" in own.notes[0]
 
 
+def test_blocks_without_tensors_are_told() -> None:
+    """A file that announces more blocks than it has is planned as it is, with a note."""
+    own = model_of(changed("glm45-air", nextn_predict_layers=0, block_count=50))
+    assert "4 of 50 blocks have no tensors: is a part of the model missing?" in own.notes[0]
+    assert not any("no tensors" in note for note in model("glm45-air").notes)
+
+
 def test_unknown_architectures_are_said_loudly() -> None:
     """An architecture that is not known counts as full attention, with a note."""
     fields = {"general.architecture": "new", "new.block_count": 1, "new.embedding_length": 64}
