@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from moe2opt.canonical import MultipleChoiceProblem, rounded_budget, rounded_net
+from moe2opt.canonical import MultipleChoiceProblem
 from moe2opt.certify.exact import (
     Dyadic,
     Estimate,
@@ -26,9 +26,10 @@ from moe2opt.certify.exact import (
     outward,
     require_group,
     require_row,
+    rounded_rows,
     supports,
 )
-from moe2opt.result import BoolArray, Certificate, FloatArray, Multipliers
+from moe2opt.result import BoolArray, Certificate, Multipliers
 
 
 class ChoiceProof:
@@ -42,29 +43,14 @@ class ChoiceProof:
         self.tops = problem.limits
         self.rows = Rows(problem.costs, outward(problem.costs, problem.limits))
         if certificate.rounded:
-            costs, tops = self._rounded_rows()
+            alone = np.ones(problem.size, dtype=np.int64)
+            costs, tops = zip(
+                *rounded_rows(certificate, problem.costs, problem.limits, problem.offsets, alone),
+                strict=True,
+            )
             self.tops = np.append(problem.limits, tops)
             limits = np.append(self.rows.limits, tops)
             self.rows = Rows(np.vstack([problem.costs, *costs]), limits)
-
-    def _rounded_rows(self) -> tuple[list[FloatArray], list[float]]:
-        """Return the rounded rows that the certificate names, which follow the budgets."""
-        problem, costs, tops = self.problem, [], []
-        sizes = np.ones(problem.size, dtype=np.int64)
-        for row, parts in self.certificate.rounded:
-            require_row(row, 2 * len(problem.limits))
-            budget = row % len(problem.limits)
-            used, bound = problem.costs[budget], float(problem.limits[budget])
-            try:
-                if row == budget:
-                    own, top = rounded_budget(used, bound, parts)
-                else:
-                    own, top = rounded_net(used, problem.offsets, sizes, bound, parts)
-            except ValueError as error:
-                raise RejectedError(str(error)) from error
-            costs.append(own)
-            tops.append(top)
-        return costs, tops
 
     def root(self) -> BoolArray:
         return np.ones(len(self.group_of), dtype=bool)

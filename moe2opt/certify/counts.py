@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from moe2opt.canonical import MultipleChoiceProblem, rounded_budget, rounded_net
+from moe2opt.canonical import MultipleChoiceProblem
 from moe2opt.certify.exact import (
     Dyadic,
     Estimate,
@@ -39,6 +39,7 @@ from moe2opt.certify.exact import (
     outward,
     require_group,
     require_row,
+    rounded_rows,
     supports,
 )
 from moe2opt.result import BoolArray, Certificate, FloatArray, IntArray
@@ -91,17 +92,10 @@ class CountsProof:
         problem, matrix = self.problem, [self.costs, self.members, -self.members]
         # What a box says of the totals is added where the rows are priced.
         limits = [*outward(problem.costs, problem.limits), *np.zeros(2 * len(self.members))]
-        for row, parts in self.certificate.rounded:
-            require_row(row, 2 * len(problem.limits))
-            budget = row % len(problem.limits)
-            costs, bound = self.costs[budget], float(problem.limits[budget])
-            try:
-                if row == budget:
-                    own, limit = rounded_budget(costs, bound, parts)
-                else:
-                    own, limit = rounded_net(costs, self.starts, self.sizes, bound, parts)
-            except ValueError as error:
-                raise RejectedError(str(error)) from error
+        rounded = rounded_rows(
+            self.certificate, self.costs, problem.limits, self.starts, self.sizes
+        )
+        for own, limit in rounded:
             matrix.append(own[None, :])
             limits.append(limit)
         return Rows(np.vstack(matrix), np.array(limits))

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from moe2opt.canonical import BIGGEST_EXACT, is_integral
-from moe2opt.result import Certificate, Multipliers
+from moe2opt.canonical import BIGGEST_EXACT, is_integral, rounded_budget, rounded_net
+from moe2opt.result import Certificate, FloatArray, IntArray, Multipliers
 
 #: Integers up to this size are added in int64 without overflow.
 _INT64_SAFE = 2**62
@@ -171,6 +171,39 @@ def require_row(index: int, count: int) -> None:
     """Raise unless the row exists."""
     if not 0 <= index < count:
         raise RejectedError(f"row {index} does not exist")
+
+
+def rounded_rows(
+    certificate: Certificate,
+    costs: FloatArray,
+    limits: FloatArray,
+    starts: IntArray,
+    sizes: IntArray,
+) -> list[tuple[FloatArray, float]]:
+    """Return the rounded rows that a certificate names, each with its limit.
+
+    Parameters
+    ----------
+    certificate
+        Names each by the budget, or by the budget beyond the least of each class, and its parts.
+    costs, limits
+        ``(K, M)`` and ``(K,)`` budgets.
+    starts, sizes
+        First option of each class and the end; number of groups of each class.
+    """
+    found = []
+    for row, parts in certificate.rounded:
+        require_row(row, 2 * len(limits))
+        budget = row % len(limits)
+        used, limit = costs[budget], float(limits[budget])
+        try:
+            if row == budget:
+                found.append(rounded_budget(used, limit, parts))
+            else:
+                found.append(rounded_net(used, starts, sizes, limit, parts))
+        except ValueError as error:
+            raise RejectedError(str(error)) from error
+    return found
 
 
 def require_group(index: int, count: int) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
 from moe2opt.errors import InputError
 from moe2opt.huggingface.fields import LayerCount, Many, Width
+
+_Item = TypeVar("_Item", bool, str)
 
 _MOST_LAYERS = 10_000
 
@@ -105,14 +107,7 @@ class Keys:
 
     def flags(self, name: str) -> list[bool]:
         """Return a list of yes and no, empty where nothing is told."""
-        self._read.add(name)
-        value = self._content.get(name)
-        if value is None:
-            return []
-        fits = isinstance(value, list) and all(isinstance(flag, bool) for flag in value)
-        if not fits or len(value) > _MOST_LAYERS:
-            raise InputError(f"{self._name}: {name}: Input should be a list of true and false")
-        return list(value)
+        return self._list_of(name, bool, "true and false")
 
     def listed(self, name: str) -> list[int]:
         """Return whole numbers of a text such as ``3,4,5``."""
@@ -133,13 +128,16 @@ class Keys:
 
     def words(self, name: str) -> list[str]:
         """Return a list of texts, empty where nothing is told."""
+        return self._list_of(name, str, "words")
+
+    def _list_of(self, name: str, kind: type[_Item], words: str) -> list[_Item]:
         self._read.add(name)
         value = self._content.get(name)
         if value is None:
             return []
-        fits = isinstance(value, list) and all(isinstance(word, str) for word in value)
+        fits = isinstance(value, list) and all(isinstance(item, kind) for item in value)
         if not fits or len(value) > _MOST_LAYERS:
-            raise InputError(f"{self._name}: {name}: Input should be a list of words")
+            raise InputError(f"{self._name}: {name}: Input should be a list of {words}")
         return list(value)
 
     def section(self, name: str) -> Keys:
