@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shlex
 import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -184,3 +187,55 @@ def test_the_runtime_confirms_five_devices(
 ) -> None:
     """Layers split on several of five devices, and devices that are left empty, are confirmed."""
     confirmed(headers / f"{name}.gguf", programs, servers, gib)
+
+
+@pytest.mark.slow
+@pytest.mark.llamacpp
+def test_a_planned_line_answers(programs: Path, servers: list[str], tmp_path: Path) -> None:
+    """The line of a plan, started as it is, answers with tokens from two devices and RAM."""
+    from moe2opt.llamacpp import read_llama
+
+    environment = {**os.environ, "GGUF_HEADERS_DIR": str(tmp_path)}
+    subprocess.run([sys.executable, str(HEADERS), "tiny"], env=environment, check=True)
+    file = tmp_path / "tiny.gguf"
+    content = {
+        "problem": "place",
+        "model": str(file),
+        "gpus": [{"gib": 0.02, "gb_per_s": 936}, {"gib": 0.015, "gb_per_s": 360}],
+        "context": {"tokens": 256},
+        "ubatch": [32],
+        "ram": {"gib": 8, "gb_per_s": 0.05},
+        "margin_gib": 0.0,
+        "rpc": servers,
+    }
+    instance = instance_of(PlaceConfig.model_validate(content), read_llama(file))
+    plan = mo.solve(instance).plan
+    assert isinstance(plan, PlacePlan)
+    held = [row["weights_bytes"] for row in plan.devices]
+    assert min(held) > 0
+    found = confirm(instance, plan, programs)
+    assert (found.agrees, found.differences) == (True, ())
+    program, *words = shlex.split(plan.command)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    line = [str(programs / program), *words, "--host", "127.0.0.1", "--port", str(port)]
+    libraries = {**os.environ, "LD_LIBRARY_PATH": str(programs)}
+    with subprocess.Popen(line, env=libraries, stderr=subprocess.DEVNULL) as process:
+        try:
+            assert answered(port, 8) == 8
+        finally:
+            process.kill()
+
+
+def answered(port: int, tokens: int) -> int:
+    """Return how many tokens a server answers with once it is ready."""
+    body = json.dumps({"prompt": "a b c", "n_predict": tokens, "ignore_eos": True}).encode()
+    asked = urllib.request.Request(f"http://127.0.0.1:{port}/completion", body)
+    for _ in range(150):
+        try:
+            with urllib.request.urlopen(asked, timeout=60) as reply:
+                return int(json.load(reply)["tokens_predicted"])
+        except OSError:  # not there yet, or still loading
+            time.sleep(0.2)
+    pytest.fail("llama-server gave no answer")
